@@ -1,0 +1,62 @@
+# Every target works from a bare checkout: it makes the environment first.
+.DEFAULT_GOAL := help
+SHELL := /bin/sh
+BIN := .venv/bin
+# The first Python of these that runs and is of a supported version.
+PYTHON ?= $(firstword $(foreach p,python3 python3.13 python3.12 python3.11,$(shell $(p) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' 2>/dev/null && echo $(p))))
+LOCK_IN := printf 'hatchling\neditables\nuv\n'
+COMPILE := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate --custom-compile-command "make lock"
+INSTALL := VIRTUAL_ENV=.venv $(BIN)/uv pip install --quiet --require-hashes
+
+help:  ## this list
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
+
+setup: .venv/.runtime  ## create .venv with exactly what requirements.lock names
+
+# uv installs in seconds what takes pip most of a minute; its own block of the lock file brings it in, by hash.
+.venv/.runtime: requirements.lock pyproject.toml
+	@test -n "$(PYTHON)" || { echo "Voltwire needs Python 3.11, 3.12 or 3.13: install one, or name it with make PYTHON=/path/to/python." >&2; exit 1; }
+	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	@sed -n '/^uv==/,/[^\\]$$/p' requirements.lock > .venv/uv.txt
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r .venv/uv.txt
+	@$(INSTALL) -r requirements.lock
+	@VIRTUAL_ENV=.venv $(BIN)/uv pip install --quiet --no-deps --no-build-isolation --editable .
+	@touch $@
+
+.venv/.dev: .venv/.runtime requirements-dev.lock
+	@$(INSTALL) -r requirements-dev.lock
+	@touch $@
+
+up: setup  ## run everything: PostgreSQL, broker, ingestor, API, scheduler
+	@exec $(BIN)/voltwire up
+
+demo: setup  ## make up plus 20 simulated battery devices
+	@exec $(BIN)/voltwire up --demo
+
+check: .venv/.dev  ## formatting, lint, types, layers
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+# Debian's Mosquitto is the broker of production: as root it is installed, elsewhere its tests skip when it is missing.
+mosquitto:
+	@command -v mosquitto >/dev/null || test -x /usr/sbin/mosquitto || { test "$$(id -u)" = 0 && command -v apt-get >/dev/null \
+	  && apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends mosquitto >/dev/null; } || true
+
+test: .venv/.dev mosquitto  ## every test, with a real PostgreSQL and real brokers
+	$(BIN)/python -m pytest
+
+bench: .venv/.dev mosquitto  ## benchmarks with their table
+	$(BIN)/python -m benchmarks
+
+format: .venv/.dev  ## format and mend what ruff can mend
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+lock: .venv/.runtime  ## resolve the dependencies anew into requirements*.lock
+	@$(LOCK_IN) > .venv/lock.in
+	$(COMPILE) pyproject.toml .venv/lock.in -o requirements.lock
+	$(COMPILE) -c requirements.lock --group dev -o requirements-dev.lock
+
+.PHONY: help setup up demo check mosquitto test bench format lock

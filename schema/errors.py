@@ -1,0 +1,88 @@
+"""Everything that Voltwire raises on purpose.
+
+VoltwireError
+├── ConfigurationError     the settings contradict each other; the message lists every fault
+├── StartError             a role cannot start here: port or folder in use, a program missing, a wrong version
+├── StoreError             the database did not take a batch
+│   ├── StoreUnavailable   not now: connection, timeout, disk, permission; the same batch is tried again
+│   └── BatchRefused       never: the data itself is refused; the batch is split until the bad row is alone
+├── Overloaded             a bounded queue is full or a deadline passed: the caller asks again later
+└── RequestError           a caller's mistake over HTTP
+    ├── InvalidRequest     422: a parameter or body that means nothing
+    ├── NotFound           404: the device, rule, incident or profile in the path
+    ├── TooManyRequests    429: over the rate limit of the device
+    ├── PayloadTooLarge    413
+    └── UnsupportedMediaType  415
+
+api/problems.py alone turns them into status codes; cli/main.py into exit codes.
+"""
+
+
+class VoltwireError(Exception):
+    """The root. The message is one sentence that says what to do."""
+
+
+class ConfigurationError(VoltwireError):
+    pass
+
+
+class StartError(VoltwireError):
+    pass
+
+
+class StoreError(VoltwireError):
+    pass
+
+
+class StoreUnavailable(StoreError):
+    pass
+
+
+class BatchRefused(StoreError):
+    """PostgreSQL refused the data (SQLSTATE class 22, 23 or 54).
+
+    `row` is the position of the refused event in the COPY, where PostgreSQL named it.
+    """
+
+    def __init__(self, message: str, row: int | None = None) -> None:
+        super().__init__(message)
+        self.row = row
+
+
+class Overloaded(VoltwireError):
+    def __init__(self, message: str, retry_after_s: int = 1) -> None:
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
+
+
+class RequestError(VoltwireError):
+    pass
+
+
+class InvalidRequest(RequestError):
+    """`reason` is a code that programs may compare; `errors` names each field at fault."""
+
+    def __init__(
+        self, message: str, *, reason: str | None = None, errors: list[dict[str, str]] | None = None
+    ) -> None:
+        super().__init__(message)
+        self.reason = reason
+        self.errors = errors or []
+
+
+class NotFound(RequestError):
+    pass
+
+
+class TooManyRequests(RequestError):
+    def __init__(self, message: str, retry_after_s: int) -> None:
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
+
+
+class PayloadTooLarge(RequestError):
+    pass
+
+
+class UnsupportedMediaType(RequestError):
+    pass
