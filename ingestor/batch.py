@@ -1,0 +1,134 @@
+"""What waits for the database: messages, their parts, and the batch of one transaction. Pure state."""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from ingestor.decode import Origin, reject
+from ingestor.signs import Fold, Sign, fold
+from schema.event import DeviceNo, Door, Event, Reason, Rejection, Status, Verdict
+
+LANES = 16  # Fixed for a database: every process must count alike.
+
+Item = Event | Rejection
+
+
+@dataclass(slots=True, eq=False)
+class Message:
+    """One MQTT message or HTTP post. `done` is called once, after everything in it is committed."""
+
+    door: Door
+    payload: bytes
+    origin: Origin
+    done: Callable[["Message"], None]
+    sign: Sign | None = None
+    items: list[Item] | None = None  # None: not decoded yet
+    verdicts: list[Verdict] = field(default_factory=list)
+    open_parts: int = 0
+
+    @property
+    def devices(self) -> set[str]:
+        """The topic's device; of an HTTP post, which has no topic, those that its items name."""
+        if self.origin.device_id is not None:
+            return {self.origin.device_id}
+        return {item.device_id for item in self.items or () if item.device_id is not None}
+
+    def decoded(self, items: list[Item]) -> None:
+        self.items = items
+        self.verdicts = [_PENDING] * len(items)
+
+    def part_done(self) -> bool:
+        """Whether that was the last part: then the door has been told."""
+        self.open_parts -= 1
+        if self.open_parts == 0:
+            self.done(self)
+        return self.open_parts == 0
+
+
+_PENDING = Verdict(None, Status.REJECTED)
+
+
+@dataclass(slots=True, eq=False)
+class Part:
+    """The items of a message that go to one writer; `indexes` None: all of them."""
+
+    message: Message
+    numbers: Mapping[str, DeviceNo]  # by device_id; without entry: a stranger with nothing valid
+    indexes: Sequence[int] | None = None
+
+
+class Row(NamedTuple):
+    """One event on its way; `order` is its message's place in the batch."""
+
+    device_no: DeviceNo
+    event: Event
+    message: Message
+    place: int  # its index among the message's items
+    order: int
+
+
+class DeadLetter(NamedTuple):
+    rejection: Rejection
+    message: Message
+    place: int
+
+
+@dataclass(slots=True)
+class Batch:
+    """What one transaction writes: events in order of arrival, dead letters, signs of life."""
+
+    rows: list[Row] = field(default_factory=list)
+    dead_letters: list[DeadLetter] = field(default_factory=list)
+    signs: dict[DeviceNo, Fold] = field(default_factory=dict)
+    # Set while a commit's answer is missing: its transaction id, and what it would have stored.
+    in_doubt: tuple[str, set[tuple[int, str]]] | None = None
+
+    @property
+    def lanes(self) -> list[int]:
+        numbers = {row.device_no % LANES for row in self.rows}
+        return sorted(numbers.union(device_no % LANES for device_no in self.signs))
+
+    def sign(self, device_no: DeviceNo, sign: Sign) -> None:
+        self.signs[device_no] = fold(self.signs.get(device_no), sign)
+
+    def first_rows(self) -> dict[tuple[DeviceNo, str], Row]:
+        """The rows by key, the first of equal ones, sorted: the order of keys and of events."""
+        first: dict[tuple[DeviceNo, str], Row] = {}
+        for row in self.rows:
+            first.setdefault((row.device_no, row.event.event_id), row)
+        return dict(sorted(first.items(), key=lambda pair: pair[0]))
+
+    def halves(self, suspect: int | None) -> Iterator["Batch"]:
+        """Smaller batches, one of them with the suspected row alone. Dead letters go with the first."""
+        middle = len(self.rows) // 2
+        cuts = [middle] if suspect is None else [suspect, suspect + 1]
+        edges = [0, *cuts, len(self.rows)]
+        letters, signs = self.dead_letters, self.signs
+        for start, stop in zip(edges, edges[1:], strict=False):
+            if start < stop:
+                yield Batch(self.rows[start:stop], letters, signs)
+                letters, signs = [], {}
+
+    def bury(self, detail: str) -> None:
+        """Turn the only row into a dead letter."""
+        row = self.rows.pop()
+        rejection = reject(row.event, row.message.payload, Reason.REFUSED_BY_DATABASE, detail)
+        self.dead_letters.append(DeadLetter(rejection, row.message, row.place))
+
+    def settle(self, new_keys: set[tuple[int, str]]) -> None:
+        """Give every item its verdict; the first of equal keys is the stored one."""
+        unclaimed = set(new_keys)
+        for row in self.rows:
+            key = (row.device_no, row.event.event_id)
+            status = Status.STORED if key in unclaimed else Status.DUPLICATE
+            unclaimed.discard(key)
+            row.message.verdicts[row.place] = Verdict(row.event.event_id, status)
+        for rejection, message, place in self.dead_letters:
+            message.verdicts[place] = Verdict(
+                rejection.event_id, Status.REJECTED, rejection.reason, rejection.detail
+            )
+
+
+def in_order_of_evaluation(rows: Iterable[Row]) -> list[Row]:
+    """Messages as they arrived; within one, by (timestamp, event_id): a shuffled array is as live."""
+    return sorted(rows, key=lambda row: (row.order, row.event.ts, row.event.event_id))

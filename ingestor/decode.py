@@ -1,0 +1,209 @@
+"""(payload, where it came from) → events and rejections. Pure and total: it never raises.
+
+1. The text: strict JSON (RFC 8259) of one object or an array of 1–1,000 items. A fault here refuses the payload.
+2. Each item by itself: shape, identity, device, time. A fault here refuses that item only.
+
+Ranges of the device's profile are checked later, where the profile is known (ingestor/registry.py).
+"""
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from hashlib import blake2b
+from typing import Any
+from uuid import uuid4
+
+import msgspec
+from pydantic import TypeAdapter, ValidationError
+from pydantic_core import from_json, to_json
+
+from schema.event import EPOCH, MAX_ITEMS, Event, EventBody, Reason, Rejection, plain_number
+from schema.instants import parse_instant
+
+OVERSIZE_KEPT_BYTES = 1024
+MICROSECOND = timedelta(microseconds=1)
+
+_validate = TypeAdapter(EventBody).validator.validate_python
+_TIMES = ("timestamp", "timeStamp", "ts", "age_ms")
+_REASON_OF_FIELD = {
+    "event_id": Reason.BAD_EVENT_ID,
+    "device_id": Reason.BAD_DEVICE_ID,
+    "timestamp": Reason.BAD_TIME,
+    "timeStamp": Reason.BAD_TIME,
+    "ts": Reason.BAD_TIME,
+    "age_ms": Reason.BAD_TIME,
+    "tags": Reason.BAD_TAGS,
+    "seq": Reason.BAD_SEQ,
+}
+_EXPECTED = {
+    Reason.BAD_EVENT_ID: "text of 1 to 128 characters, none of them a control character",
+    Reason.BAD_DEVICE_ID: "[A-Za-z0-9] and then up to 127 of [A-Za-z0-9._:-]",
+    Reason.BAD_METRICS: "an object of 1 to 64 metrics",
+    Reason.BAD_METRIC_NAME: "a name is 1 to 128 characters of [A-Za-z0-9_.:/%-]",
+    Reason.BAD_METRIC_VALUE: "a finite JSON number",
+    Reason.BAD_TAGS: "up to 32 texts of 1 to 128 characters without NUL",
+    Reason.BAD_SEQ: "an integer from 0 to 9007199254740991",
+}
+
+
+class RefusedError(Exception):
+    """Inside this file: one item cannot become an event."""
+
+    def __init__(self, reason: Reason, detail: str) -> None:
+        super().__init__(reason, detail)
+        self.reason, self.detail = reason, detail
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """The accepted window of event time and the size of one payload."""
+
+    max_age: timedelta
+    max_future: timedelta
+    payload_bytes_max: int
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """What the door knows. `device_id` is the topic's; over HTTP the body must name the device."""
+
+    received_at: datetime
+    device_id: str | None = None
+    retained: bool = False
+
+
+def decode(payload: bytes, origin: Origin, limits: Limits) -> list[Event | Rejection]:
+    """One result per item, in order; a fault of the text is one rejection without an index."""
+    if len(payload) > limits.payload_bytes_max:
+        detail = f"{len(payload)} bytes, at most {limits.payload_bytes_max} are taken"
+        return [_refuse(payload[:OVERSIZE_KEPT_BYTES], origin, Reason.TOO_LARGE, detail)]
+    try:
+        document = from_json(payload, allow_inf_nan=False)
+    except ValueError as error:
+        return [_refuse(payload, origin, Reason.MALFORMED_JSON, str(error))]
+    if not isinstance(document, list):
+        return [_item(document, None, payload, origin, limits)]
+    if not 1 <= len(document) <= MAX_ITEMS:
+        reason = Reason.TOO_MANY_ITEMS if document else Reason.NO_ITEMS
+        detail = f"an array of {len(document)} items, 1 to {MAX_ITEMS} are taken"
+        return [_refuse(payload, origin, reason, detail)]
+    return [_item(item, index, None, origin, limits) for index, item in enumerate(document)]
+
+
+def _item(
+    item: Any, index: int | None, payload: bytes | None, origin: Origin, limits: Limits
+) -> Event | Rejection:
+    try:
+        event = _event(item, origin, limits)
+    except RefusedError as refused:
+        raw = payload if payload is not None else to_json(item, inf_nan_mode="constants")
+        rejection = _refuse(raw, origin, refused.reason, refused.detail)
+        rejection.item = index
+        if isinstance(item, dict):
+            rejection.event_id = _text_or_none(item.get("event_id"))
+            rejection.device_id = origin.device_id or _text_or_none(item.get("device_id"))
+        return rejection
+    event.item = index
+    return event
+
+
+def reject(event: Event, payload: bytes, reason: Reason, detail: str) -> Rejection:
+    """The dead letter of an event that was refused after decoding, with what it was read from."""
+    if event.item is not None:
+        payload = to_json(from_json(payload)[event.item], inf_nan_mode="constants")
+    return Rejection(
+        reason, detail, payload, event.received_at, event.device_id, event.event_id, event.item
+    )
+
+
+def _event(item: Any, origin: Origin, limits: Limits) -> Event:
+    if not isinstance(item, dict):
+        raise RefusedError(Reason.NOT_AN_OBJECT, "an event is a JSON object")
+    try:
+        body: EventBody = _validate(item)
+    except ValidationError as error:
+        raise _first_fault(error) from None
+    device_id = _device(body.get("device_id"), origin)
+    ts, own_time = _time(body, origin, limits)
+    metrics = {name: plain_number(value) for name, value in body["metrics"].items()}
+    tags, seq = body.get("tags") or [], body.get("seq")
+    event_id = body.get("event_id")
+    if event_id is None:
+        event_id = _derived_id(device_id, ts if own_time else None, (metrics, tags, seq), origin)
+    return Event(device_id, event_id, ts, metrics, tags, seq, origin.received_at)
+
+
+def _device(named: str | None, origin: Origin) -> str:
+    """The topic is the authority: a body may repeat its device but not name another."""
+    if origin.device_id is None:
+        if named is None:
+            raise RefusedError(Reason.BAD_DEVICE_ID, "device_id: required over HTTP")
+        return named
+    if named is not None and named != origin.device_id:
+        detail = f"device_id: {named} on the topic of {origin.device_id}"
+        raise RefusedError(Reason.DEVICE_MISMATCH, detail)
+    return origin.device_id
+
+
+def _time(body: EventBody, origin: Origin, limits: Limits) -> tuple[datetime, bool]:
+    """The event's time, and whether it is its own: the same when the same event is sent again."""
+    given = [name for name in _TIMES if name in body]
+    if len(given) > 1:
+        raise RefusedError(Reason.SEVERAL_TIMES, f"{' and '.join(given)}: at most one of them")
+    if not given:
+        return origin.received_at, False
+    name = given[0]
+    try:
+        if name == "age_ms":
+            ts = origin.received_at - timedelta(milliseconds=body["age_ms"])
+        elif name == "ts":
+            ts = EPOCH + timedelta(milliseconds=body["ts"])
+        else:
+            ts = parse_instant(body[name])  # type: ignore[literal-required]  # One of two names.
+    except (ValueError, OverflowError) as error:
+        raise RefusedError(Reason.BAD_TIME, f"{name}: {error}") from None
+    if ts < origin.received_at - limits.max_age:
+        detail = f"{name}: more than {limits.max_age.days} days before arrival"
+        raise RefusedError(Reason.TOO_OLD, detail)
+    if ts > origin.received_at + limits.max_future:
+        seconds = limits.max_future.total_seconds()
+        detail = f"{name}: more than {seconds:.0f} s after arrival"
+        raise RefusedError(Reason.IN_THE_FUTURE, detail)
+    return ts, name != "age_ms"
+
+
+def _derived_id(
+    device_id: str, own_time: datetime | None, content: tuple[Any, ...], origin: Origin
+) -> str:
+    """The id of an event that has none: time first, so that the keys of a device grow.
+
+    Without a time of its own there is nothing that makes a resend recognisable: the id is random.
+    """
+    if own_time is None:
+        if origin.retained:
+            detail = "a retained message comes again and again: give event_id or a time"
+            raise RefusedError(Reason.NO_IDENTITY, detail)
+        return f"random-{uuid4().hex}"
+    metrics, tags, seq = content
+    text = msgspec.json.encode([device_id, sorted(metrics.items()), tags, seq])
+    micros = (own_time - EPOCH) // MICROSECOND
+    return f"auto-{micros:x}-{blake2b(text, digest_size=8).hexdigest()}"
+
+
+def _first_fault(error: ValidationError) -> RefusedError:
+    fault = error.errors(include_url=False, include_input=False)[0]
+    path = [str(part) for part in fault["loc"]]
+    reason = _REASON_OF_FIELD.get(path[0], Reason.BAD_METRICS)
+    if path[0] == "metrics" and len(path) > 1:
+        reason = Reason.BAD_METRIC_NAME if path[-1] == "[key]" else Reason.BAD_METRIC_VALUE
+    shown = ".".join(part for part in path if part != "[key]")[:200]
+    # What a sender wrote goes into a log and a text column: nothing unprintable in it.
+    shown = shown.encode("unicode_escape").decode()
+    return RefusedError(reason, f"{shown}: {_EXPECTED.get(reason, fault['msg'])}")
+
+
+def _refuse(payload: bytes, origin: Origin, reason: Reason, detail: str) -> Rejection:
+    return Rejection(reason, detail, payload, origin.received_at, origin.device_id)
+
+
+def _text_or_none(value: Any) -> str | None:
+    return value if isinstance(value, str) and len(value) <= 128 and "\0" not in value else None  # noqa: PLR2004

@@ -1,0 +1,166 @@
+"""From message to acknowledgement: the one pipeline behind both doors. Read this file first.
+
+accept      a message arrives (broker session or HTTP post) and waits, bounded by its door
+resolve     its devices get their numbers; strangers with a valid event are registered
+dispatch    it goes to the writer of its device: even or odd numbers, so a device stays in order
+write       ingestor/writer.py: a batch is decoded, checked, stored in one transaction and settled
+settle      verdicts are given, and only then the door acknowledges or answers
+"""
+
+import asyncio
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Sequence
+
+from ingestor.batch import Message, Part
+from ingestor.decode import Origin
+from ingestor.registry import Registry
+from ingestor.signs import TELEMETRY
+from ingestor.store import Store
+from ingestor.writer import Writer, WriterLimits
+from schema.errors import Overloaded
+from schema.event import DeviceNo, Door, Event, Rejection, Verdict
+from schema.health import Health
+
+WRITERS = 2
+
+
+class Pipeline:
+    """`waiting_max` messages wait at most, then Overloaded (None: the door bounds itself)."""
+
+    def __init__(
+        self,
+        dsn: str,
+        limits: WriterLimits,
+        *,
+        name: str,
+        default_profile: str,
+        offline_after_s: int,
+        health: Health,
+        waiting_max: int | None = None,
+    ) -> None:
+        self._waiting, self._waiting_max = 0, waiting_max
+        self._idle = asyncio.Event()
+        self._idle.set()
+        self._strangers: list[Message] = []
+        self._unresolved: Counter[str] = Counter()
+        self._stranger_came = asyncio.Event()
+        self._registry = Registry(dsn, name, default_profile, health)
+        self._writers = [
+            Writer(
+                Store(dsn, self._registry, name=f"{name} {n}", offline_after_s=offline_after_s),
+                self._registry,
+                limits,
+                health,
+                self._settle,
+            )
+            for n in range(WRITERS)
+        ]
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Work until `stop` is set and everything accepted is settled; cancelled, leave at once."""
+        try:
+            async with asyncio.TaskGroup() as group:
+                tasks = [group.create_task(writer.run()) for writer in self._writers]
+                tasks.append(group.create_task(self._resolve()))
+                await stop.wait()
+                await self._idle.wait()
+                for task in tasks:
+                    task.cancel()
+        finally:
+            await self._registry.close()
+            for writer in self._writers:
+                await writer.close()
+
+    def accept(self, message: Message) -> None:
+        """Take a message in. Raises Overloaded when too many wait already."""
+        if self._waiting_max is not None and self._waiting >= self._waiting_max:
+            raise Overloaded("Too many posts wait for the database: send again later.")
+        self._waiting += 1
+        self._idle.clear()
+        devices = message.devices
+        if all(self._known(device_id) for device_id in devices):
+            self._dispatch(message)
+            return
+        self._strangers.append(message)
+        self._unresolved.update(devices)
+        self._stranger_came.set()
+
+    async def submit(
+        self, payload: bytes, origin: Origin, items: list[Event | Rejection]
+    ) -> list[Verdict]:
+        """Store the items of an HTTP post and return their verdicts, after the commit."""
+        answer: asyncio.Future[list[Verdict]] = asyncio.get_running_loop().create_future()
+
+        def done(message: Message) -> None:
+            if not answer.done():  # The caller may have gone; the events stay.
+                answer.set_result(message.verdicts)
+
+        message = Message(Door.HTTP, payload, origin, done, sign=TELEMETRY)
+        message.decoded(items)
+        self.accept(message)
+        return await answer
+
+    def _known(self, device_id: str) -> bool:
+        return device_id in self._registry.devices and device_id not in self._unresolved
+
+    async def _resolve(self) -> None:
+        """Give strangers their numbers. Later messages of the same devices wait behind them."""
+        while True:
+            await self._stranger_came.wait()
+            self._stranger_came.clear()
+            messages, self._strangers = self._strangers, []
+            await self._registry.learn({name for message in messages for name in message.devices})
+            if newcomers := set(self._newcomers(messages)):
+                await self._registry.add(newcomers)
+            for message in messages:
+                self._unresolved.subtract(message.devices)
+            self._unresolved = +self._unresolved
+            for message in messages:
+                self._dispatch(message)
+
+    def _newcomers(self, messages: Sequence[Message]) -> Iterator[str]:
+        """Unknown devices that exist from now on: a rejected event makes none."""
+        for message in messages:
+            items = self._writers[0].decode(message)
+            if not items and message.origin.device_id is not None:  # status or heartbeat
+                yield message.origin.device_id
+            for item in items:
+                if isinstance(item, Event) and self._registry.fault(item) is None:
+                    yield item.device_id
+
+    def _dispatch(self, message: Message) -> None:
+        parts = list(self._parts(message))
+        message.open_parts = len(parts)
+        for n, part in parts:
+            self._writers[n].add(part)
+
+    def _parts(self, message: Message) -> Iterator[tuple[int, Part]]:
+        devices = self._registry.devices
+        numbers = {
+            device_id: device.device_no
+            for device_id in message.devices
+            if (device := devices.get(device_id)) is not None
+        }
+        writers = {number % WRITERS for number in numbers.values()}
+        if len(writers) <= 1:
+            yield writers.pop() if writers else 0, Part(message, numbers)
+            return
+        for n, indexes in _split(message, numbers).items():
+            own = {name: number for name, number in numbers.items() if number % WRITERS == n}
+            yield n, Part(message, own, indexes)
+
+    def _settle(self, parts: Sequence[Part]) -> None:
+        for part in parts:
+            if part.message.part_done():
+                self._waiting -= 1
+        if self._waiting == 0:
+            self._idle.set()
+
+
+def _split(message: Message, numbers: dict[str, DeviceNo]) -> dict[int, list[int]]:
+    """The item indexes per writer; what has no device goes to the first."""
+    indexes: dict[int, list[int]] = defaultdict(list)
+    for index, item in enumerate(message.items or ()):
+        number = numbers.get(item.device_id, 0) if isinstance(item, Event) else 0
+        indexes[number % WRITERS].append(index)
+    return indexes

@@ -1,0 +1,131 @@
+-- The writing transaction of ingestor/store.py, in the order of its steps, and the registry it needs.
+
+-- begin_in_lanes --
+-- Lanes in ascending order: whatever concerns a device happens in commit order, in every process.
+begin;
+select pg_advisory_xact_lock(77, lane) from unnest(array[{lanes}]) lane
+
+-- insert_keys --
+-- What comes back is new. $1 and $2 are sorted and hold no pair twice.
+insert into event_key (device_no, event_id)
+select * from unnest($1::int[], $2::text[])
+on conflict do nothing
+returning device_no, event_id
+
+-- read_facts --
+-- After the keys: whatever was committed before this batch was received is visible here.
+select rules_version, registry_version, pg_current_xact_id()::text as xid from config
+
+-- read_alert_states --
+select device_no, rule_id, pending_since, incident_id, notified_at, decided_at
+from alert_state where device_no = any($1::int[])
+
+-- newest_evaluated --
+-- Per pair: the newest stored event that this rule has evaluated, if it is newer than $6 (the oldest
+-- candidate of the batch; the bound spares the partitions before it).
+select (
+    select e.ts from event e
+    where e.device_no = pair.device_no and e.ts > $6 and e.metrics ? pair.metric
+      and e.received_at >= pair.in_force_from and (pair.tag is null or e.tags @> array[pair.tag])
+    order by e.ts desc limit 1
+) as newest
+from unnest($1::int[], $2::text[], $3::text[], $4::timestamptz[], $5::int[])
+    as pair (device_no, metric, tag, in_force_from, n)
+order by pair.n
+
+-- mark_signs --
+-- One row per device. A state of life that is fresh is left alone: the write would say nothing new.
+update presence p set
+    state = case when s.life is null then p.state when s.asleep then 'asleep' else 'online' end,
+    since = case when s.life is null or p.state = case when s.asleep then 'asleep' else 'online' end
+                 then p.since else statement_timestamp() end,
+    reason = case when s.life is null or p.state = case when s.asleep then 'asleep' else 'online' end
+                  then p.reason else s.life end,
+    last_seen = case when s.life is null then p.last_seen else statement_timestamp() end,
+    sleep_s = case when s.life is null then p.sleep_s else s.sleep_s end,
+    will_at = case
+        when s.will and (s.life is not null or p.state <> 'asleep') then statement_timestamp()
+        when s.life is not null then null
+        else p.will_at end,
+    check_at = case
+        when s.will and (s.life is not null or p.state <> 'asleep')
+            then least(p.check_at, statement_timestamp() + interval '10 s')
+        when s.asleep or (s.life is not null and p.state <> 'online')
+            then statement_timestamp()
+                 + make_interval(secs => coalesce(1.5 * coalesce(s.sleep_s, p.interval_s), $6))
+        else p.check_at end
+from unnest($1::int[], $2::text[], $3::bool[], $4::float8[], $5::bool[])
+    as s (device_no, life, asleep, sleep_s, will)
+where p.device_no = s.device_no
+  and (p.state <> 'online' or s.asleep or s.will or p.will_at is not null
+       or p.last_seen < statement_timestamp()
+                        - make_interval(secs => least(2, 0.1 * coalesce(p.interval_s, 20))))
+returning p.device_no, old.state as was, new.state, new.since, new.reason, new.last_seen
+
+-- resolve_silence --
+update incident set resolved_at = statement_timestamp()
+where device_no = any($1::int[]) and rule_id = 'silent' and resolved_at is null
+returning device_no, incident_id, resolved_at
+
+-- incident_numbers --
+select nextval('incident_no') from generate_series(1, $1)
+
+-- open_incidents --
+insert into incident (incident_id, device_no, rule_id, severity, opened_at, opened_by, opened_value)
+select * from unnest($1::bigint[], $2::int[], $3::text[], $4::text[], $5::timestamptz[], $6::text[],
+                     $7::float8[])
+
+-- resolve_incidents --
+update incident i set resolved_at = r.at, resolved_by = r.event_id
+from unnest($1::int[], $2::bigint[], $3::timestamptz[], $4::text[]) as r (device_no, incident_id, at, event_id)
+where i.device_no = r.device_no and i.incident_id = r.incident_id
+
+-- save_alert_states --
+insert into alert_state (device_no, rule_id, pending_since, incident_id, notified_at, decided_at)
+select * from unnest($1::int[], $2::text[], $3::timestamptz[], $4::bigint[], $5::timestamptz[],
+                     $6::timestamptz[])
+on conflict (device_no, rule_id) do update set
+    pending_since = excluded.pending_since, incident_id = excluded.incident_id,
+    notified_at = excluded.notified_at, decided_at = excluded.decided_at
+
+-- transaction_status --
+-- What became of a commit whose answer never came: committed, aborted, in progress; null: too long ago.
+select pg_xact_status($1::text::xid8)
+
+-- find_devices --
+select device_id, device_no, profile from device where device_id = any($1::text[])
+
+-- add_devices --
+-- A device exists from its first event, heartbeat or status. Its presence row stands from the start.
+with added as (
+    insert into device (device_id)
+    select unnest($1::text[]) order by 1
+    on conflict do nothing
+    returning device_no
+)
+insert into presence (device_no, reason, interval_s)
+select device_no, 'first message', (select interval_s from profile where name = $2)
+from added
+
+-- read_registry_version --
+select registry_version from config
+
+-- read_profiles --
+select name, metrics from profile
+
+-- read_rules --
+select rule_id, device_id, tag, metric, op, threshold, severity, for_s, clear_threshold, cooldown_s,
+       notify, in_force_from
+from rule where enabled
+
+-- hear_canary --
+-- A gap of more than 10 s starts the listening anew: for time before it nobody is called silent.
+insert into hearing (listener, since, heard_at)
+values ($1, statement_timestamp(), statement_timestamp())
+on conflict (listener) do update set
+    since = case when hearing.heard_at < statement_timestamp() - interval '10 s'
+                 then statement_timestamp() else hearing.since end,
+    heard_at = statement_timestamp()
+
+-- device_names --
+select device_no, device_id from device where device_no = any($1::int[])

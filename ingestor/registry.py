@@ -1,0 +1,157 @@
+"""What a writing process knows of devices, profiles and rules, and how old that knowledge may be.
+
+Every writing transaction reads two version numbers. While they match, the cache is exact; when they
+moved, it is read anew before the batch goes on. So a rule or profile is in force in every process for
+each event received after the answer that confirmed it, without a message between processes.
+"""
+
+import asyncio
+from collections import defaultdict
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+
+from ingestor.patience import patiently
+from schema.alert import Notify, Op, Rule, Severity
+from schema.database import WRITER_LIMITS, connect
+from schema.errors import StoreUnavailable
+from schema.event import DeviceNo, Event
+from schema.health import Health
+from schema.queries import load_queries
+
+CACHED_DEVICES_MAX = 500_000  # Beyond it the cache starts anew: about 100 MB.
+
+queries = load_queries("ingestor")
+
+
+@dataclass(frozen=True, slots=True)
+class Profile:
+    """`ranges` maps a metric to its (min, max); what is not named is free."""
+
+    name: str
+    ranges: Mapping[str, tuple[float, float]]
+
+    def fault(self, event: Event) -> str | None:
+        """The first metric out of range, in words that name profile and range."""
+        for metric, value in event.metrics.items():
+            limits = self.ranges.get(metric)
+            if limits is not None and not limits[0] <= value <= limits[1]:
+                return (
+                    f"metrics.{metric}: {value} is outside {limits[0]:g} to {limits[1]:g}"
+                    f" of profile {self.name}"
+                )
+        return None
+
+
+@dataclass(frozen=True, slots=True)
+class Device:
+    device_no: DeviceNo
+    profile: Profile
+
+
+class Registry:
+    """The cache of one process. What reads the database waits for it as long as it takes."""
+
+    def __init__(self, dsn: str, name: str, default_profile: str, health: Health) -> None:
+        self._dsn, self._name, self._health = dsn, f"{name} registry", health
+        self._default_profile = default_profile
+        self._connection: Any = None
+        self._lock = asyncio.Lock()
+        self._profiles: dict[str, Profile] = {}
+        self.devices: dict[str, Device] = {}
+        self.rules_of_metric: Mapping[str, Sequence[Rule]] = {}
+        self.registry_version = self.rules_version = -1
+
+    async def learn(self, device_ids: Iterable[str]) -> None:
+        """Bring the cache up to date as far as these devices need it. Strangers stay unknown."""
+        names = sorted(device_ids)
+        await patiently(self._health, lambda: self._ask(lambda: self._find(names)))
+
+    async def add(self, device_ids: Iterable[str]) -> None:
+        """Register devices on their first message; harmless when another process does the same."""
+        names = sorted(device_ids)
+        await patiently(self._health, lambda: self._ask(lambda: self._add(names)))
+
+    async def refresh_rules(self, connection: Any, version: int) -> None:
+        """The rules as a writing transaction sees them: at least as new as `version`."""
+        found: dict[str, list[Rule]] = defaultdict(list)
+        for row in await connection.fetch(queries.read_rules):
+            rule = rule_from_row(row)
+            found[rule.metric].append(rule)
+        self.rules_of_metric = found
+        self.rules_version = version
+
+    def fault(self, event: Event) -> str | None:
+        """What the profile of the event's device says against it."""
+        device = self.devices.get(event.device_id)
+        profile = device.profile if device is not None else self._profile(None)
+        return profile.fault(event)
+
+    async def close(self) -> None:
+        if self._connection is not None:
+            self._connection.terminate()
+            self._connection = None
+
+    async def _ask(self, question: Callable[[], Awaitable[None]]) -> None:
+        async with self._lock:
+            try:
+                if self._connection is None or self._connection.is_closed():
+                    self._connection = await connect(self._dsn, self._name, WRITER_LIMITS)
+                await question()
+            except Exception as error:
+                await self.close()
+                raise StoreUnavailable(f"{type(error).__name__}: {error}") from error
+
+    async def _find(self, names: Sequence[str]) -> None:
+        await self._refresh()
+        rows = await self._connection.fetch(queries.find_devices, names)
+        if len(self.devices) + len(rows) > CACHED_DEVICES_MAX:
+            self.devices.clear()
+        for row in rows:
+            profile = self._profile(row["profile"])
+            self.devices[row["device_id"]] = Device(DeviceNo(row["device_no"]), profile)
+
+    async def _add(self, names: Sequence[str]) -> None:
+        await self._connection.execute(queries.add_devices, names, self._default_profile)
+        await self._find(names)
+
+    async def _refresh(self) -> None:
+        version = await self._connection.fetchval(queries.read_registry_version)
+        if version != self.registry_version:
+            rows = await self._connection.fetch(queries.read_profiles)
+            self._profiles = {row["name"]: _profile(row) for row in rows}
+            self.devices.clear()
+            self.registry_version = version
+
+    def _profile(self, name: str | None) -> Profile:
+        name = name or self._default_profile
+        return self._profiles.get(name) or Profile(name, {})
+
+
+def rule_from_row(row: Any) -> Rule:
+    return Rule(
+        rule_id=row["rule_id"],
+        device_id=row["device_id"],
+        tag=row["tag"],
+        metric=row["metric"],
+        op=Op(row["op"]),
+        threshold=row["threshold"],
+        severity=Severity(row["severity"]),
+        for_s=row["for_s"],
+        clear_threshold=row["clear_threshold"],
+        cooldown_s=row["cooldown_s"],
+        notify=Notify(row["notify"]),
+        in_force_from=row["in_force_from"],
+    )
+
+
+def _profile(row: Any) -> Profile:
+    metrics: dict[str, dict[str, Any]] = msgspec.json.decode(row["metrics"])
+    ranges = {
+        name: (limits.get("min", float("-inf")), limits.get("max", float("inf")))
+        for name, limits in metrics.items()
+        if "min" in limits or "max" in limits
+    }
+    return Profile(row["name"], ranges)

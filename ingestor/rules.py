@@ -1,0 +1,139 @@
+"""Newly stored events against the rules in force. Pure: what to write follows from what is returned.
+
+For one (rule, device), events in order:
+1. An event older than the newest already evaluated is late: told under `every`, never a transition.
+2. Firing: it resolves at the first event that clears, else a violation is told under `every`.
+3. Not firing: the first violating event of an unbroken run starts it, and the first violating event
+   at least `for_s` after that one fires.
+Times are event times; docs/http-api.md gives the semantics in full.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
+from enum import StrEnum
+
+from schema.alert import Notify, Rule
+from schema.event import DeviceNo, Event
+
+
+@dataclass(frozen=True, slots=True)
+class RuleState:
+    """What a rule remembers of a device; `incident_id` is set while firing."""
+
+    pending_since: datetime | None = None
+    incident_id: int | None = None
+    notified_at: datetime | None = None
+    decided_at: datetime | None = None
+
+    @property
+    def quiet(self) -> bool:
+        return self.pending_since is None and self.incident_id is None
+
+
+class Step(StrEnum):
+    FIRED = "fired"
+    VIOLATED = "violated"
+    RESOLVED = "resolved"
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing that an event did. `told` is False where a cooldown or `change` keeps it silent."""
+
+    step: Step
+    event: Event
+    told: bool
+    late: bool = False
+
+
+@dataclass(slots=True)
+class Candidate:
+    """A (rule, device) that may change: its events of this batch in order, and its state before."""
+
+    rule: Rule
+    device_no: DeviceNo
+    state: RuleState
+    events: list[Event] = field(default_factory=list)
+
+
+def candidates(
+    events: Iterable[tuple[DeviceNo, Event]],
+    rules_of_metric: Mapping[str, Sequence[Rule]],
+    states: Mapping[tuple[DeviceNo, str], RuleState],
+) -> list[Candidate]:
+    """The pairs in which something may happen: an event violates, or the state is not quiet."""
+    found: dict[tuple[DeviceNo, str], Candidate] = {}
+    live: set[tuple[DeviceNo, str]] = set()
+    for device_no, event in events:
+        for metric, value in event.metrics.items():
+            for rule in rules_of_metric.get(metric, ()):
+                if not applies(rule, event):
+                    continue
+                key = (device_no, rule.rule_id)
+                pair = found.get(key)
+                if pair is None:
+                    state = states.get(key, RuleState())
+                    pair = found[key] = Candidate(rule, device_no, state)
+                pair.events.append(event)
+                if rule.violated_by(value) or not pair.state.quiet:
+                    live.add(key)
+    return [pair for key, pair in found.items() if key in live]
+
+
+def applies(rule: Rule, event: Event) -> bool:
+    if rule.device_id is not None and rule.device_id != event.device_id:
+        return False
+    return rule.tag is None or rule.tag in event.tags
+
+
+def evaluate(
+    rule: Rule, state: RuleState, events: Iterable[Event], newest: datetime | None
+) -> tuple[RuleState, list[Finding]]:
+    """`newest` is the newest event time already evaluated for this rule and device, if any.
+
+    `incident_id` of the returned state is still the old one: the store gives numbers to new incidents.
+    """
+    findings: list[Finding] = []
+    firing = state.incident_id is not None
+    for event in events:
+        value = event.metrics[rule.metric]
+        violated = rule.violated_by(value)
+        if newest is not None and event.ts < newest:
+            if violated and rule.notify is Notify.EVERY and (firing or rule.for_s == 0):
+                state, told = _tell(rule, state, event)
+                findings.append(Finding(Step.VIOLATED, event, told, late=True))
+            continue
+        newest = event.ts
+        if firing:
+            if rule.cleared_by(value):
+                firing = False
+                state = replace(state, decided_at=event.ts)
+                findings.append(Finding(Step.RESOLVED, event, told=True))
+            elif violated and rule.notify is Notify.EVERY:
+                state, told = _tell(rule, state, event)
+                findings.append(Finding(Step.VIOLATED, event, told))
+        elif not violated:
+            if state.pending_since is not None:
+                state = replace(state, pending_since=None, decided_at=event.ts)
+        else:
+            since = state.pending_since or event.ts
+            if event.ts - since < timedelta(seconds=rule.for_s):
+                if state.pending_since is None:
+                    state = replace(state, pending_since=since, decided_at=event.ts)
+                continue
+            firing = True
+            state = replace(state, pending_since=None, decided_at=event.ts)
+            state, told = _tell(rule, state, event)
+            findings.append(Finding(Step.FIRED, event, told))
+    return state, findings
+
+
+def _tell(rule: Rule, state: RuleState, event: Event) -> tuple[RuleState, bool]:
+    """Whether a violation is told. A cooldown is remembered as the time of what was told last."""
+    if rule.cooldown_s == 0:
+        return state, True
+    if state.notified_at is not None:
+        if event.ts < state.notified_at + timedelta(seconds=rule.cooldown_s):
+            return state, False
+    return replace(state, notified_at=event.ts), True

@@ -1,0 +1,92 @@
+"""Signs of life: what status, heartbeat and telemetry say about a device. Pure.
+
+The signs of one batch are folded into one row per device: life takes back a will, and inside an
+announced sleep a will says nothing.
+"""
+
+from dataclasses import dataclass, replace
+from enum import StrEnum
+from typing import Any
+
+from pydantic_core import from_json
+
+MAX_SLEEP_S = 366 * 86_400
+
+
+class SignKind(StrEnum):
+    LIFE = "life"
+    SLEEP = "sleep"
+    WILL = "will"
+
+
+@dataclass(frozen=True, slots=True)
+class Sign:
+    """`reason` is told with the state it leads to; `sleep_s` is the announced wake_in_s."""
+
+    kind: SignKind
+    reason: str
+    sleep_s: float | None = None
+
+
+TELEMETRY = Sign(SignKind.LIFE, "telemetry")
+HEARTBEAT = Sign(SignKind.LIFE, "heartbeat")
+BIRTH = Sign(SignKind.LIFE, "birth")
+WILL = Sign(SignKind.WILL, "will")
+
+
+@dataclass(frozen=True, slots=True)
+class Fold:
+    """All signs of a device in a batch. `life` is the reason of the newest sign of life."""
+
+    life: str | None = None
+    asleep: bool = False
+    sleep_s: float | None = None
+    will: bool = False
+
+
+LIVE = Fold(life=TELEMETRY.reason)
+
+
+def read_status(payload: bytes) -> Sign | None:
+    """The sign in a status message: plain words or JSON. None: it means nothing to us."""
+    word = payload.strip()
+    if word[:1] in {b"{", b'"'}:
+        try:
+            return _from_document(from_json(word, allow_inf_nan=False))
+        except ValueError:
+            return None
+    return _from_word(word.decode("ascii", "replace"), None)
+
+
+def fold(before: Fold | None, sign: Sign) -> Fold:
+    """The signs so far and the next one in the order of arrival."""
+    if sign is TELEMETRY:
+        return LIVE
+    if sign.kind is SignKind.LIFE:
+        return Fold(life=sign.reason)
+    if sign.kind is SignKind.SLEEP:
+        return Fold(life=sign.reason, asleep=True, sleep_s=sign.sleep_s)
+    if before is None:
+        return Fold(will=True)
+    return before if before.asleep else replace(before, will=True)
+
+
+def _from_document(document: Any) -> Sign | None:
+    if isinstance(document, dict):
+        return _from_word(document.get("state"), document.get("wake_in_s"))
+    return _from_word(document, None)
+
+
+def _from_word(word: Any, wake_in_s: Any) -> Sign | None:
+    if word == "online":
+        return BIRTH
+    if word == "offline":
+        return WILL
+    if word != "asleep":
+        return None
+    if wake_in_s is None:
+        return Sign(SignKind.SLEEP, "asleep")
+    number = isinstance(wake_in_s, int | float) and not isinstance(wake_in_s, bool)
+    if not number or not 0 < wake_in_s <= MAX_SLEEP_S:
+        return None
+    return Sign(SignKind.SLEEP, "asleep", float(wake_in_s))

@@ -1,0 +1,284 @@
+"""One batch, one transaction. Everything that counts or tells follows from rows really inserted.
+
+1. lanes      advisory locks: a device's batches commit in the order they are written
+2. keys       insert … on conflict do nothing returning: what comes back is new
+3. facts      versions of rules and registry, alert states, what was already evaluated
+4. events     COPY of the survivors; dead letters
+5. presence   signs of life; a device that returns resolves its silence
+6. alerts     transitions, incidents, outbox
+7. end        COMMIT; with something to tell: feed lock, number, NOTIFY and COMMIT as one message
+"""
+
+import re
+from collections.abc import Sequence
+from contextlib import suppress
+from datetime import datetime
+from typing import Any
+
+import asyncpg
+import msgspec
+
+from ingestor.batch import Batch, Row, in_order_of_evaluation
+from ingestor.effects import Effects, decide
+from ingestor.registry import Registry
+from ingestor.rules import Candidate, RuleState, candidates
+from schema.alert import AlertState, Told
+from schema.database import WRITER_LIMITS, connect
+from schema.errors import BatchRefused, StoreUnavailable
+from schema.event import DeviceNo
+from schema.feed import fill_outbox
+from schema.presence import presence_changed, silence_alert
+from schema.queries import load_queries
+
+queries = load_queries("ingestor")
+
+_POISON_CLASSES = ("22", "23", "54")
+_COPY_LINE = re.compile(r"COPY event, line (\d+)")
+EVENT_COLUMNS = ("device_no", "ts", "event_id", "metrics", "tags", "seq", "received_at")
+REJECTED_COLUMNS = ("received_at", "door", "device_id", "reason", "detail", "item", "payload")
+
+NewKeys = set[tuple[int, str]]
+
+
+class StaleRegistryError(Exception):
+    """Devices or profiles changed since the batch was checked: check it again."""
+
+
+class Store:
+    """The writing side of one connection. Not shared: one writer, one store."""
+
+    def __init__(self, dsn: str, registry: Registry, *, name: str, offline_after_s: int) -> None:
+        self._dsn, self._name = dsn, name
+        self._registry = registry
+        self._offline_after_s = offline_after_s
+        self._connection: Any = None
+
+    async def write(self, batch: Batch) -> NewKeys:
+        """Store the batch and return the keys that are new.
+
+        Raises BatchRefused if PostgreSQL refuses the data, StoreUnavailable for everything else,
+        StaleRegistryError if the batch must be checked again. After any of them nothing was
+        stored, but for a commit whose answer was lost: the next attempt finds out.
+        """
+        try:
+            connection = await self._connected()
+            if batch.in_doubt is not None and await self._was_committed(connection, batch):
+                return batch.in_doubt[1]
+            return await self._transaction(connection, batch)
+        except StaleRegistryError:
+            await self._rollback()
+            raise
+        except Exception as error:
+            raise await self._classified(error, batch) from error
+
+    async def close(self) -> None:
+        if self._connection is not None:
+            with suppress(Exception):
+                await self._connection.close(timeout=2)
+            self._connection = None
+
+    async def _transaction(self, connection: Any, batch: Batch) -> NewKeys:
+        await connection.execute(_begin(batch.lanes))
+        first = batch.first_rows()
+        new = await self._insert_keys(connection, list(first))
+        facts = await connection.fetchrow(queries.read_facts)
+        await self._require_current(connection, facts)
+        survivors = [row for key, row in first.items() if key in new]
+        pairs = await self._candidates(connection, batch, survivors)
+        newest = await _newest_evaluated(connection, pairs)
+        await self._insert_events(connection, survivors)
+        await self._insert_dead_letters(connection, batch)
+        told = await self._mark_signs(connection, batch)
+        told += await self._apply(connection, decide(pairs, newest))
+        end = await fill_outbox(connection, told) if told else "commit"
+        batch.in_doubt = (facts["xid"], new)
+        await connection.execute(end)
+        batch.in_doubt = None
+        return new
+
+    async def _insert_keys(self, connection: Any, keys: Sequence[tuple[DeviceNo, str]]) -> NewKeys:
+        if not keys:
+            return set()
+        rows = await connection.fetch(
+            queries.insert_keys, [key[0] for key in keys], [key[1] for key in keys]
+        )
+        return set(keys) if len(rows) == len(keys) else {(row[0], row[1]) for row in rows}
+
+    async def _require_current(self, connection: Any, facts: Any) -> None:
+        if facts["registry_version"] != self._registry.registry_version:
+            raise StaleRegistryError
+        if facts["rules_version"] != self._registry.rules_version:
+            await self._registry.refresh_rules(connection, facts["rules_version"])
+
+    async def _candidates(
+        self, connection: Any, batch: Batch, survivors: Sequence[Row]
+    ) -> list[Candidate]:
+        rules = self._registry.rules_of_metric
+        if not rules or not survivors:
+            return []
+        devices = sorted({row.device_no for row in survivors})
+        rows = await connection.fetch(queries.read_alert_states, devices)
+        states = {
+            (row["device_no"], row["rule_id"]): RuleState(
+                row["pending_since"], row["incident_id"], row["notified_at"], row["decided_at"]
+            )
+            for row in rows
+        }
+        events = [(row.device_no, row.event) for row in in_order_of_evaluation(survivors)]
+        return candidates(events, rules, states)
+
+    async def _insert_events(self, connection: Any, survivors: Sequence[Row]) -> None:
+        if not survivors:
+            return
+        encode = msgspec.json.Encoder().encode
+        records = []
+        for row in survivors:
+            event = row.event
+            records.append((
+                row.device_no, event.ts, event.event_id, encode(event.metrics).decode(),
+                event.tags, event.seq, event.received_at,
+            ))  # fmt: skip
+        await connection.copy_records_to_table("event", records=records, columns=EVENT_COLUMNS)
+
+    async def _insert_dead_letters(self, connection: Any, batch: Batch) -> None:
+        if not batch.dead_letters:
+            return
+        records = [
+            (
+                letter.received_at, str(message.door), letter.device_id, str(letter.reason),
+                letter.detail, letter.item, letter.payload,
+            )
+            for letter, message, _ in batch.dead_letters
+        ]  # fmt: skip
+        await connection.copy_records_to_table(
+            "rejected", records=records, columns=REJECTED_COLUMNS
+        )
+
+    async def _mark_signs(self, connection: Any, batch: Batch) -> list[Told]:
+        """Refresh who was heard. Returns what subscribers hear of devices that changed state."""
+        if not batch.signs:
+            return []
+        signs = sorted(batch.signs.items())
+        changed = await connection.fetch(
+            queries.mark_signs,
+            [device_no for device_no, _ in signs],
+            [sign.life for _, sign in signs],
+            [sign.asleep for _, sign in signs],
+            [sign.sleep_s for _, sign in signs],
+            [sign.will for _, sign in signs],
+            float(self._offline_after_s),
+        )
+        changed = [row for row in changed if row["was"] != row["state"]]
+        if not changed:
+            return []
+        names = await self._names(connection, [row["device_no"] for row in changed])
+        told = [
+            presence_changed(
+                names[row["device_no"]], row["state"], row["since"], row["reason"], row["last_seen"]
+            )
+            for row in changed
+        ]
+        returned = [row["device_no"] for row in changed if row["was"] == "offline"]
+        if returned:
+            for row in await connection.fetch(queries.resolve_silence, returned):
+                name, at = names[row["device_no"]], row["resolved_at"]
+                told.append(silence_alert(name, row["incident_id"], at, AlertState.RESOLVED))
+        return told
+
+    async def _names(self, connection: Any, devices: Sequence[int]) -> dict[int, str]:
+        rows = await connection.fetch(queries.device_names, devices)
+        return {row["device_no"]: row["device_id"] for row in rows}
+
+    async def _apply(self, connection: Any, effects: Effects) -> list[Told]:
+        if not effects:
+            return []
+        if effects.opened:
+            numbers = await connection.fetch(queries.incident_numbers, len(effects.opened))
+            effects.number([row[0] for row in numbers])
+            await connection.execute(queries.open_incidents, *effects.opened_columns())
+        if effects.resolved:
+            await connection.execute(queries.resolve_incidents, *effects.resolved_columns())
+        if effects.states:
+            await connection.execute(queries.save_alert_states, *effects.state_columns())
+        return effects.told()
+
+    async def _connected(self) -> Any:
+        if self._connection is None or self._connection.is_closed():
+            self._connection = await connect(self._dsn, self._name, WRITER_LIMITS)
+        return self._connection
+
+    async def _rollback(self) -> None:
+        try:
+            await self._connection.execute("rollback")
+        except Exception:  # noqa: BLE001  # Whatever it is: the server rolls back what it lost.
+            self._drop()
+
+    async def _was_committed(self, connection: Any, batch: Batch) -> bool:
+        """Settle a commit in doubt. In progress: the old backend has not noticed its end yet."""
+        assert batch.in_doubt is not None  # noqa: S101  # The caller has looked.
+        try:
+            status = await connection.fetchval(queries.transaction_status, batch.in_doubt[0])
+        except asyncpg.PostgresError:  # A number this server never gave: another server took over.
+            status = None
+        if status == "in progress":
+            raise StoreUnavailable("A commit whose answer was lost is still in progress.")
+        if status != "committed":
+            batch.in_doubt = None
+        return bool(status == "committed")
+
+    async def _classified(self, error: Exception, batch: Batch) -> Exception:
+        """BatchRefused for data that PostgreSQL will never take, else StoreUnavailable."""
+        if isinstance(error, StoreUnavailable):
+            return error
+        if batch.rows and _is_poison(error):
+            await self._rollback()
+            return BatchRefused(str(error), _copy_row(error))
+        self._drop()
+        return StoreUnavailable(f"{type(error).__name__}: {error}")
+
+    def _drop(self) -> None:
+        """After an error of unknown extent a new connection is cheaper than a wrong assumption."""
+        if self._connection is not None:
+            self._connection.terminate()
+            self._connection = None
+
+
+def _begin(lanes: Sequence[int]) -> str:
+    if not lanes:
+        return "begin"
+    return str(queries.begin_in_lanes).format(lanes=",".join(map(str, lanes)))
+
+
+async def _newest_evaluated(connection: Any, pairs: Sequence[Candidate]) -> list[datetime | None]:
+    """Per candidate the newest event time that its rule has evaluated for its device."""
+    if not pairs:
+        return []
+    oldest = min(event.ts for pair in pairs for event in pair.events)
+    rows = await connection.fetch(
+        queries.newest_evaluated,
+        [pair.device_no for pair in pairs],
+        [pair.rule.metric for pair in pairs],
+        [pair.rule.tag for pair in pairs],
+        [pair.rule.in_force_from for pair in pairs],
+        list(range(len(pairs))),
+        oldest,
+    )
+    return [
+        max(filter(None, (row["newest"], pair.state.decided_at)), default=None)
+        for row, pair in zip(rows, pairs, strict=True)
+    ]
+
+
+def _is_poison(error: Exception) -> bool:
+    """The whitelist of what may become a dead letter; a missing partition (23514) is not on it."""
+    if isinstance(error, asyncpg.PostgresError):
+        missing_partition = error.sqlstate == "23514" and not error.constraint_name
+        return error.sqlstate[:2] in _POISON_CLASSES and not missing_partition
+    # The driver could not even encode a value.
+    return isinstance(error, ValueError | OverflowError)
+
+
+def _copy_row(error: Exception) -> int | None:
+    """Where COPY says the refused row is; rows are counted from 0."""
+    found = _COPY_LINE.search(getattr(error, "context", None) or "")
+    return int(found.group(1)) - 1 if found else None

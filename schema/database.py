@@ -1,0 +1,69 @@
+"""Connections to PostgreSQL: one way to open them, with every time limit in one place."""
+
+from typing import Any
+
+import asyncpg
+
+from schema.errors import StartError
+
+MIN_VERSION = 18  # RETURNING old.*, uuidv7(), transaction_timeout.
+CONNECT_TIMEOUT_S = 5
+TCP_LIMITS = {
+    # A server that vanished without a word is noticed within half a minute.
+    "tcp_keepalives_idle": "10",
+    "tcp_keepalives_interval": "5",
+    "tcp_keepalives_count": "3",
+    "tcp_user_timeout": "20000",
+}
+# A writer that stops in mid-transaction holds the locks of its lanes: the server ends it soon.
+WRITER_LIMITS = {
+    "lock_timeout": "5s",
+    "statement_timeout": "20s",
+    "idle_in_transaction_session_timeout": "5s",
+    "transaction_timeout": "30s",
+}
+# Partitioned tables want plans made for the values: a generic plan locks every partition.
+READER_LIMITS = {
+    "statement_timeout": "10s",
+    "idle_in_transaction_session_timeout": "5s",
+    "plan_cache_mode": "force_custom_plan",
+    "default_transaction_read_only": "off",
+}
+
+
+async def connect(
+    dsn: str, name: str, limits: dict[str, str] | None = None, *, command_timeout_s: float = 30
+) -> "asyncpg.Connection[asyncpg.Record]":
+    """One connection; `name` shows in pg_stat_activity."""
+    return await asyncpg.connect(
+        dsn,
+        timeout=CONNECT_TIMEOUT_S,
+        command_timeout=command_timeout_s,
+        server_settings=_server_settings(name, limits),
+    )
+
+
+async def open_pool(
+    dsn: str, name: str, limits: dict[str, str], *, size_max: int, command_timeout_s: float = 30
+) -> "asyncpg.Pool[asyncpg.Record]":
+    """A pool that connects on first use, so that a role can start before its database."""
+    return await asyncpg.create_pool(
+        dsn,
+        min_size=0,
+        max_size=size_max,
+        timeout=CONNECT_TIMEOUT_S,
+        command_timeout=command_timeout_s,
+        server_settings=_server_settings(name, limits),
+    )
+
+
+async def require_version(connection: Any) -> None:
+    version = connection.get_server_version()
+    if version.major < MIN_VERSION:
+        raise StartError(
+            f"The database is PostgreSQL {version.major}: Voltwire needs {MIN_VERSION} or newer."
+        )
+
+
+def _server_settings(name: str, limits: dict[str, str] | None) -> dict[str, str]:
+    return {"application_name": name, "timezone": "UTC", **TCP_LIMITS, **(limits or {})}

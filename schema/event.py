@@ -1,0 +1,124 @@
+"""What a device reports: the form on the wire, the accepted event, the refused one, the verdict."""
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from enum import StrEnum
+from typing import Annotated, NewType, NotRequired
+
+from pydantic import ConfigDict, Field, StringConstraints, with_config
+from typing_extensions import TypedDict
+
+DeviceNo = NewType("DeviceNo", int)
+
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+MAX_ITEMS = 1000
+MAX_EXACT_INTEGER = 2**53
+
+DeviceId = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._:-]{0,127}$")]
+EventId = Annotated[str, StringConstraints(pattern=r"^\P{Cc}{1,128}$")]
+MetricName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_.:/%-]{1,128}$")]
+MetricValue = Annotated[float, Field(allow_inf_nan=False)]
+Tag = Annotated[str, StringConstraints(pattern=r"^[^\x00]{1,128}$")]
+Metrics = Annotated[dict[MetricName, MetricValue], Field(min_length=1, max_length=64)]
+
+
+@with_config(ConfigDict(strict=True, extra="ignore"))
+class EventBody(TypedDict):
+    """One event as JSON, over MQTT and over HTTP alike. At most one of the four times is given."""
+
+    event_id: NotRequired[EventId]
+    device_id: NotRequired[DeviceId]
+    timestamp: NotRequired[Annotated[str, Field(description="RFC 3339; without offset it is UTC")]]
+    timeStamp: NotRequired[Annotated[str, Field(description="Alias of timestamp")]]
+    ts: NotRequired[Annotated[int, Field(description="Epoch milliseconds")]]
+    age_ms: NotRequired[Annotated[int, Field(ge=0, description="Milliseconds before arrival")]]
+    metrics: Metrics
+    tags: NotRequired[Annotated[list[Tag], Field(max_length=32)]]
+    seq: NotRequired[Annotated[int, Field(ge=0, le=MAX_EXACT_INTEGER - 1)]]
+
+
+class Reason(StrEnum):
+    """Why something was refused. The codes are part of the interface; docs/http-api.md lists them."""
+
+    MALFORMED_JSON = "malformed_json"
+    NO_ITEMS = "no_items"
+    TOO_MANY_ITEMS = "too_many_items"
+    TOO_LARGE = "too_large"
+    NOT_AN_OBJECT = "not_an_object"
+    NOT_AN_ARRAY = "not_an_array"
+    BAD_EVENT_ID = "bad_event_id"
+    BAD_DEVICE_ID = "bad_device_id"
+    DEVICE_MISMATCH = "device_mismatch"
+    BAD_TIME = "bad_time"
+    SEVERAL_TIMES = "several_times"
+    TOO_OLD = "too_old"
+    IN_THE_FUTURE = "in_the_future"
+    BAD_METRICS = "bad_metrics"
+    BAD_METRIC_NAME = "bad_metric_name"
+    BAD_METRIC_VALUE = "bad_metric_value"
+    BAD_TAGS = "bad_tags"
+    BAD_SEQ = "bad_seq"
+    NO_IDENTITY = "no_identity"
+    OUT_OF_RANGE = "out_of_range"
+    REFUSED_BY_DATABASE = "refused_by_database"
+
+
+class Door(StrEnum):
+    MQTT = "mqtt"
+    HTTP = "http"
+
+
+class Status(StrEnum):
+    STORED = "stored"
+    DUPLICATE = "duplicate"
+    REJECTED = "rejected"
+
+
+@dataclass(slots=True)
+class Event:
+    """An event that the database will take. `metrics` holds ints where the value is integral.
+
+    `item` is its index in the array it came in.
+    """
+
+    device_id: str
+    event_id: str
+    ts: datetime
+    metrics: dict[str, float]
+    tags: list[str]
+    seq: int | None
+    received_at: datetime
+    item: int | None = None
+
+
+@dataclass(slots=True)
+class Rejection:
+    """A dead letter in the making. `item` is the index in the array, None for a whole payload."""
+
+    reason: Reason
+    detail: str
+    payload: bytes
+    received_at: datetime
+    device_id: str | None = None
+    event_id: str | None = None
+    item: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What became of one event; given only after the commit."""
+
+    event_id: str | None
+    status: Status
+    reason: Reason | None = None
+    detail: str | None = None
+
+
+def plain_number(value: float) -> float:
+    """An integral value below 2^53 as an int, so that it is written without a decimal point."""
+    return int(value) if value.is_integer() and abs(value) < MAX_EXACT_INTEGER else value
+
+
+def rfc3339(instant: datetime) -> str:
+    """UTC, with a fraction only where there is one: the form of every answer."""
+    return instant.astimezone(UTC).isoformat().replace("+00:00", "Z")

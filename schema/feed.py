@@ -1,0 +1,84 @@
+"""The feed: what subscribers are told, numbered in the order of commits.
+
+A transaction fills the outbox under a block number of its own, without a lock. Its last message takes
+lock 4242, numbers the block, notifies and commits, all in one round trip: so numbers grow in commit
+order without gaps and no client can stall while it holds the lock. 4242 is always the last lock of a
+transaction. NOTIFY serialises commits: only transactions with something to tell send it.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+
+from schema.alert import Told
+from schema.queries import load_queries
+
+CHANNEL = "voltwire_feed"
+READ_ROWS_MAX = 500
+
+queries = load_queries("schema")
+
+
+@dataclass(frozen=True, slots=True)
+class FeedItem:
+    """One told thing under its number; `body` is the object that subscribers get."""
+
+    id: int
+    kind: str
+    device_id: str
+    rule_id: str | None
+    state: str
+    late: bool
+    body: bytes
+
+
+async def fill_outbox(connection: Any, told: Sequence[Told]) -> str:
+    """Write the rows and return the statement that must end the transaction."""
+    block = await connection.fetchval(queries.next_block)
+    await connection.copy_records_to_table(
+        "outbox",
+        columns=["block", "n", "kind", "device_id", "rule_id", "state", "late", "body"],
+        records=[
+            (
+                block,
+                n,
+                row.kind,
+                row.device_id,
+                row.rule_id,
+                str(row.state),
+                row.late,
+                _text(row.body),
+            )
+            for n, row in enumerate(told)
+        ],
+    )
+    return number_and_commit(block, len(told))
+
+
+def number_and_commit(block: int, rows: int) -> str:
+    """Integers only: the text goes as one simple query."""
+    return str(queries.number_and_commit).format(rows=int(rows), block=int(block))
+
+
+async def read_feed(connection: Any, after: int, limit: int = READ_ROWS_MAX) -> list[FeedItem]:
+    """What was told after a number, in order."""
+    return [_item(row) for row in await connection.fetch(queries.read_feed, after, limit)]
+
+
+async def newest_id(connection: Any) -> int:
+    return int(await connection.fetchval(queries.newest_feed_id))
+
+
+def _item(row: Any) -> FeedItem:
+    body = msgspec.json.decode(row["body"])
+    body["id"] = row["id"]
+    return FeedItem(
+        row["id"], row["kind"], row["device_id"], row["rule_id"], row["state"], row["late"],
+        msgspec.json.encode(body),
+    )  # fmt: skip
+
+
+def _text(body: Any) -> str:
+    return msgspec.json.encode(body).decode()

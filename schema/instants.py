@@ -1,0 +1,35 @@
+"""Instants as text: RFC 3339, the only form that devices and callers may write."""
+
+import re
+from datetime import UTC, datetime
+
+_RFC3339 = re.compile(
+    r"[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt ][0-9]{2}:[0-9]{2}:[0-9]{2}(?:\.[0-9]{1,9})?"
+    r"(?:[Zz]|[+-][0-9]{2}:[0-9]{2})?"
+)
+_PLUS_READ_AS_SPACE = re.compile(r" (?=[0-9]{2}:[0-9]{2}$)")
+
+
+def parse_instant(text: str) -> datetime:
+    """RFC 3339 (section 5.6) with `T` or a space; without offset it is UTC; beyond µs it is cut.
+
+    Raises ValueError.
+    """
+    if _RFC3339.fullmatch(text) is None:
+        raise ValueError("not an RFC 3339 time such as 2026-02-01T14:23:45Z")
+    instant = datetime.fromisoformat(text.upper())
+    if instant.tzinfo is UTC:
+        return instant
+    if instant.tzinfo is None:
+        return instant.replace(tzinfo=UTC)
+    try:
+        return instant.astimezone(UTC)
+    except OverflowError as error:
+        raise ValueError("outside the years 1 to 9999") from error
+
+
+def parse_query_instant(text: str) -> datetime:
+    """As parse_instant; a `+` that the query string turned into a space is understood."""
+    if len(text) > len("2026-02-01T14:23:45"):
+        text = _PLUS_READ_AS_SPACE.sub("+", text)
+    return parse_instant(text)

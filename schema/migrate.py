@@ -1,0 +1,118 @@
+"""Forward-only migrations: plain SQL files, applied in order, each in its own transaction.
+
+1. Take a lock, so that several starts at once wait for the first.
+2. Compare what the database records with what the code holds: a changed file or a newer database stops here.
+3. Apply what is missing and record it with its checksum.
+4. Make the event partitions of the whole accepted window.
+"""
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from importlib.resources import files
+from typing import Any
+
+import structlog
+
+from schema.database import connect, require_version
+from schema.errors import StartError
+
+LOCK = 4240
+PARTITIONS_AHEAD = timedelta(days=62)
+PARTITION_STEP = timedelta(days=365)  # Bounds the locks of one transaction.
+
+log = structlog.get_logger()
+
+
+@dataclass(frozen=True, slots=True)
+class Migration:
+    version: int
+    name: str
+    sql: str
+
+    @property
+    def checksum(self) -> str:
+        return hashlib.sha256(self.sql.encode()).hexdigest()
+
+
+def known_migrations() -> list[Migration]:
+    found = [
+        Migration(int(entry.name[:4]), entry.name.removesuffix(".sql"), entry.read_text("utf-8"))
+        for entry in (files("schema") / "migrations").iterdir()
+        if entry.name.endswith(".sql")
+    ]
+    return sorted(found, key=lambda migration: migration.version)
+
+
+async def migrate(dsn: str, *, max_age_days: int) -> list[str]:
+    """Bring the database up to this code and return the names of what was applied.
+
+    Raises StartError if the database is older than PostgreSQL 18, newer than the code, or was
+    migrated with files that have changed since.
+    """
+    connection = await connect(dsn, "voltwire migrate", command_timeout_s=600)
+    try:
+        await require_version(connection)
+        await connection.execute("select pg_advisory_lock($1)", LOCK)
+        pending = await _pending(connection, known_migrations())
+        for migration in pending:
+            await _apply(connection, migration)
+        await make_partitions(connection, datetime.now(UTC), max_age_days=max_age_days)
+        return [migration.name for migration in pending]
+    finally:
+        await connection.close(timeout=5)
+
+
+async def is_migrated(connection: Any) -> bool:
+    """Whether the database is exactly as new as the code. Raises StartError if it is newer."""
+    if await connection.fetchval("select to_regclass('schema_migration')") is None:
+        return False
+    return not await _pending(connection, known_migrations())
+
+
+async def make_partitions(connection: Any, now: datetime, *, max_age_days: int) -> int:
+    """The months from the oldest accepted event time to two months ahead. Returns how many were new."""
+    start, end = now - timedelta(days=max_age_days + 1), now + PARTITIONS_AHEAD
+    made = 0
+    while start < end:
+        stop = min(start + PARTITION_STEP, end)
+        made += await connection.fetchval("select make_event_partitions($1, $2)", start, stop)
+        start = stop
+    return made
+
+
+async def _pending(connection: Any, known: Sequence[Migration]) -> list[Migration]:
+    await connection.execute(
+        "create table if not exists schema_migration (version int primary key, name text not null,"
+        " checksum text not null, applied_at timestamptz not null default clock_timestamp())"
+    )
+    applied = {
+        row["version"]: row
+        for row in await connection.fetch("select version, name, checksum from schema_migration")
+    }
+    if newer := sorted(applied.keys() - {migration.version for migration in known}):
+        raise StartError(
+            f"The database was migrated by a newer Voltwire ({applied[newer[-1]]['name']}):"
+            " start that version or a later one, this one would not understand the tables."
+        )
+    for migration in known:
+        row = applied.get(migration.version)
+        if row is not None and row["checksum"] != migration.checksum:
+            raise StartError(
+                f"Migration {migration.name} is not the file that was applied to this database:"
+                " restore the file; changes go into a new one."
+            )
+    return [migration for migration in known if migration.version not in applied]
+
+
+async def _apply(connection: Any, migration: Migration) -> None:
+    async with connection.transaction():
+        await connection.execute(migration.sql)
+        await connection.execute(
+            "insert into schema_migration (version, name, checksum) values ($1, $2, $3)",
+            migration.version,
+            migration.name,
+            migration.checksum,
+        )
+    log.info("Applied a migration.", migration=migration.name)
