@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import NamedTuple
 
 from ingestor.decode import Origin, reject
@@ -104,7 +105,7 @@ class Batch:
         cuts = [middle] if suspect is None else [suspect, suspect + 1]
         edges = [0, *cuts, len(self.rows)]
         letters, signs = self.dead_letters, self.signs
-        for start, stop in zip(edges, edges[1:], strict=False):
+        for start, stop in pairwise(edges):
             if start < stop:
                 yield Batch(self.rows[start:stop], letters, signs)
                 letters, signs = [], {}

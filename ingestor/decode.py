@@ -1,6 +1,6 @@
 """(payload, where it came from) → events and rejections. Pure and total: it never raises.
 
-1. The text: strict JSON (RFC 8259) of one object or an array of 1–1,000 items. A fault here refuses the payload.
+1. The text: strict JSON (RFC 8259) of one object or an array of at most 1,000. A fault here refuses it all.
 2. Each item by itself: shape, identity, device, time. A fault here refuses that item only.
 
 Ranges of the device's profile are checked later, where the profile is known (ingestor/registry.py).

@@ -94,46 +94,59 @@ def evaluate(
 
     `incident_id` of the returned state is still the old one: the store gives numbers to new incidents.
     """
-    findings: list[Finding] = []
-    firing = state.incident_id is not None
+    run = _Run(rule, state, firing=state.incident_id is not None)
     for event in events:
-        value = event.metrics[rule.metric]
-        violated = rule.violated_by(value)
         if newest is not None and event.ts < newest:
-            if violated and rule.notify is Notify.EVERY and (firing or rule.for_s == 0):
-                state, told = _tell(rule, state, event)
-                findings.append(Finding(Step.VIOLATED, event, told, late=True))
+            run.late(event)
             continue
         newest = event.ts
-        if firing:
-            if rule.cleared_by(value):
-                firing = False
-                state = replace(state, decided_at=event.ts)
-                findings.append(Finding(Step.RESOLVED, event, told=True))
-            elif violated and rule.notify is Notify.EVERY:
-                state, told = _tell(rule, state, event)
-                findings.append(Finding(Step.VIOLATED, event, told))
-        elif not violated:
-            if state.pending_since is not None:
-                state = replace(state, pending_since=None, decided_at=event.ts)
+        if run.firing:
+            run.while_firing(event)
         else:
-            since = state.pending_since or event.ts
-            if event.ts - since < timedelta(seconds=rule.for_s):
-                if state.pending_since is None:
-                    state = replace(state, pending_since=since, decided_at=event.ts)
-                continue
-            firing = True
-            state = replace(state, pending_since=None, decided_at=event.ts)
-            state, told = _tell(rule, state, event)
-            findings.append(Finding(Step.FIRED, event, told))
-    return state, findings
+            run.while_quiet(event)
+    return run.state, run.findings
 
 
-def _tell(rule: Rule, state: RuleState, event: Event) -> tuple[RuleState, bool]:
-    """Whether a violation is told. A cooldown is remembered as the time of what was told last."""
-    if rule.cooldown_s == 0:
-        return state, True
-    if state.notified_at is not None:
-        if event.ts < state.notified_at + timedelta(seconds=rule.cooldown_s):
-            return state, False
-    return replace(state, notified_at=event.ts), True
+@dataclass(slots=True)
+class _Run:
+    rule: Rule
+    state: RuleState
+    firing: bool
+    findings: list[Finding] = field(default_factory=list)
+
+    def late(self, event: Event) -> None:
+        every = self.rule.notify is Notify.EVERY and (self.firing or self.rule.for_s == 0)
+        if every and self._violated(event):
+            self._violation(Step.VIOLATED, event, late=True)
+
+    def while_firing(self, event: Event) -> None:
+        if self.rule.cleared_by(event.metrics[self.rule.metric]):
+            self.firing = False
+            self.state = replace(self.state, decided_at=event.ts)
+            self.findings.append(Finding(Step.RESOLVED, event, told=True))
+        elif self.rule.notify is Notify.EVERY and self._violated(event):
+            self._violation(Step.VIOLATED, event)
+
+    def while_quiet(self, event: Event) -> None:
+        since = self.state.pending_since
+        if not self._violated(event):
+            if since is not None:
+                self.state = replace(self.state, pending_since=None, decided_at=event.ts)
+        elif event.ts - (since or event.ts) >= timedelta(seconds=self.rule.for_s):
+            self.firing = True
+            self.state = replace(self.state, pending_since=None, decided_at=event.ts)
+            self._violation(Step.FIRED, event)
+        elif since is None:
+            self.state = replace(self.state, pending_since=event.ts, decided_at=event.ts)
+
+    def _violated(self, event: Event) -> bool:
+        return self.rule.violated_by(event.metrics[self.rule.metric])
+
+    def _violation(self, step: Step, event: Event, *, late: bool = False) -> None:
+        """Told, but for a cooldown: that is remembered as the time of what was told last."""
+        told, last = True, self.state.notified_at
+        if self.rule.cooldown_s > 0:
+            told = last is None or event.ts >= last + timedelta(seconds=self.rule.cooldown_s)
+            if told:
+                self.state = replace(self.state, notified_at=event.ts)
+        self.findings.append(Finding(step, event, told, late))

@@ -84,7 +84,7 @@ class Store:
         facts = await connection.fetchrow(queries.read_facts)
         await self._require_current(connection, facts)
         survivors = [row for key, row in first.items() if key in new]
-        pairs = await self._candidates(connection, batch, survivors)
+        pairs = await self._candidates(connection, survivors)
         newest = await _newest_evaluated(connection, pairs)
         await self._insert_events(connection, survivors)
         await self._insert_dead_letters(connection, batch)
@@ -110,9 +110,7 @@ class Store:
         if facts["rules_version"] != self._registry.rules_version:
             await self._registry.refresh_rules(connection, facts["rules_version"])
 
-    async def _candidates(
-        self, connection: Any, batch: Batch, survivors: Sequence[Row]
-    ) -> list[Candidate]:
+    async def _candidates(self, connection: Any, survivors: Sequence[Row]) -> list[Candidate]:
         rules = self._registry.rules_of_metric
         if not rules or not survivors:
             return []
@@ -232,7 +230,7 @@ class Store:
             return error
         if batch.rows and _is_poison(error):
             await self._rollback()
-            return BatchRefused(str(error), _copy_row(error))
+            return BatchRefused(_without_data(error), _copy_row(error))
         self._drop()
         return StoreUnavailable(f"{type(error).__name__}: {error}")
 
@@ -276,6 +274,13 @@ def _is_poison(error: Exception) -> bool:
         return error.sqlstate[:2] in _POISON_CLASSES and not missing_partition
     # The driver could not even encode a value.
     return isinstance(error, ValueError | OverflowError)
+
+
+def _without_data(error: Exception) -> str:
+    """The server's sentence; its DETAIL would repeat the row."""
+    return (
+        f"{getattr(error, 'sqlstate', type(error).__name__)}: {error.args[0] if error.args else ''}"
+    )
 
 
 def _copy_row(error: Exception) -> int | None:

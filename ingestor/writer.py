@@ -26,8 +26,10 @@ log = structlog.get_logger()
 
 @dataclass(frozen=True, slots=True)
 class WriterLimits:
-    """A batch closes at `batch_events_max` (a message is never split over two batches, so up to 999
-    more) or after `linger_s`; 0: it takes what waits when it is free.
+    """A batch closes at `batch_events_max` or after `linger_s`.
+
+    A message is never split over two batches, so up to 999 events more. Without linger a writer takes
+    what waits as soon as it is free.
     """
 
     decode: Limits

@@ -8,6 +8,14 @@ from schema.errors import StartError
 
 MIN_VERSION = 18  # RETURNING old.*, uuidv7(), transaction_timeout.
 CONNECT_TIMEOUT_S = 5
+# Everything that a database which is away, restarting or overloaded may raise.
+DATABASE_ERRORS = (
+    asyncpg.PostgresError,
+    asyncpg.InterfaceError,
+    asyncpg.InternalClientError,
+    OSError,
+    TimeoutError,
+)
 TCP_LIMITS = {
     # A server that vanished without a word is noticed within half a minute.
     "tcp_keepalives_idle": "10",

@@ -153,6 +153,7 @@ def _server(
     try:
         with home.user.watchdog(process.pid):
             _wait_until_ready(process, home)
+            log.info("The embedded PostgreSQL is ready.", cluster=str(home.cluster))
             yield
     finally:
         _stop(process, home)
@@ -183,9 +184,9 @@ def _log_tail(home: Home) -> str:
 
 
 def _stop(process: "subprocess.Popen[bytes]", home: Home) -> None:
-    """Fast shutdown; if it hangs, without the last checkpoint; if it hangs, by the kernel."""
+    """Fast shutdown; if that takes too long, without the last checkpoint; at worst by the kernel."""
     if process.poll() is not None:
-        log.error("The embedded PostgreSQL ended by itself.", log_file=str(home.log_file))
+        log.warning("PostgreSQL had ended by itself.", log_file=str(home.log_file))
         return
     for number, seconds in (
         (signal.SIGINT, FAST_STOP_S_MAX),

@@ -6,6 +6,7 @@ VoltwireError
 ├── StoreError             the database did not take a batch
 │   ├── StoreUnavailable   not now: connection, timeout, disk, permission; the same batch is tried again
 │   └── BatchRefused       never: the data itself is refused; the batch is split until the bad row is alone
+├── BrokerUnavailable      the broker did not take a message: no connection, no PUBACK in time, or it refused
 ├── Overloaded             a bounded queue is full or a deadline passed: the caller asks again later
 └── RequestError           a caller's mistake over HTTP
     ├── InvalidRequest     422: a parameter or body that means nothing
@@ -47,6 +48,10 @@ class BatchRefused(StoreError):
     def __init__(self, message: str, row: int | None = None) -> None:
         super().__init__(message)
         self.row = row
+
+
+class BrokerUnavailable(VoltwireError):
+    pass
 
 
 class Overloaded(VoltwireError):

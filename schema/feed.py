@@ -6,19 +6,25 @@ order without gaps and no client can stall while it holds the lock. 4242 is alwa
 transaction. NOTIFY serialises commits: only transactions with something to tell send it.
 """
 
-from collections.abc import Sequence
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
 import msgspec
+import structlog
 
 from schema.alert import Told
+from schema.database import DATABASE_ERRORS, READER_LIMITS, connect
 from schema.queries import load_queries
 
 CHANNEL = "voltwire_feed"
 READ_ROWS_MAX = 500
+POLL_S = 1.0  # NOTIFY only wakes: one that was lost costs a second.
 
 queries = load_queries("schema")
+log = structlog.get_logger()
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +75,38 @@ async def read_feed(connection: Any, after: int, limit: int = READ_ROWS_MAX) -> 
 
 async def newest_id(connection: Any) -> int:
     return int(await connection.fetchval(queries.newest_feed_id))
+
+
+async def follow_feed(
+    dsn: str, name: str, after: int | None = None
+) -> AsyncIterator[tuple[int, list[FeedItem]]]:
+    """Everything told after a number (None: from now on), for ever, through lost connections.
+
+    Yields (number reached, items). The first yield may be empty: from then on nothing is missed.
+    """
+    while True:
+        connection: Any = None
+        try:
+            connection = await connect(dsn, name, READER_LIMITS, command_timeout_s=10)
+            news = asyncio.Event()
+            await connection.add_listener(CHANNEL, lambda *_, news=news: news.set())
+            if after is None:
+                after = await newest_id(connection)
+                yield after, []
+            while True:
+                while items := await read_feed(connection, after):
+                    after = items[-1].id
+                    yield after, items
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(POLL_S):
+                        await news.wait()
+                news.clear()
+        except DATABASE_ERRORS as error:
+            log.warning("The feed cannot be read, trying again.", reader=name, error=repr(error))
+        finally:
+            if connection is not None:
+                connection.terminate()
+        await asyncio.sleep(POLL_S)
 
 
 def _item(row: Any) -> FeedItem:

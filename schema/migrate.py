@@ -6,6 +6,7 @@
 4. Make the event partitions of the whole accepted window.
 """
 
+import asyncio
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,11 +16,13 @@ from typing import Any
 
 import structlog
 
-from schema.database import connect, require_version
+from schema.database import DATABASE_ERRORS, connect, require_version
 from schema.errors import StartError
+from schema.health import Health
 
 LOCK = 4240
 PARTITIONS_AHEAD = timedelta(days=62)
+CHECK_S = 0.5
 PARTITION_STEP = timedelta(days=365)  # Bounds the locks of one transaction.
 
 log = structlog.get_logger()
@@ -55,6 +58,10 @@ async def migrate(dsn: str, *, max_age_days: int) -> list[str]:
     try:
         await require_version(connection)
         await connection.execute("select pg_advisory_lock($1)", LOCK)
+        await connection.execute(
+            "create table if not exists schema_migration (version int primary key, name text not null,"
+            " checksum text not null, applied_at timestamptz not null default clock_timestamp())"
+        )
         pending = await _pending(connection, known_migrations())
         for migration in pending:
             await _apply(connection, migration)
@@ -71,6 +78,24 @@ async def is_migrated(connection: Any) -> bool:
     return not await _pending(connection, known_migrations())
 
 
+async def until_migrated(dsn: str, health: Health) -> None:
+    """Wait until `voltwire migrate` has run, and report it. Raises StartError if it never can."""
+    while True:
+        try:
+            connection = await connect(dsn, "voltwire version check")
+            try:
+                await require_version(connection)
+                if await is_migrated(connection):
+                    health.report("schema", ok=True, detail="migrated")
+                    return
+                health.report("schema", ok=False, detail="run voltwire migrate")
+            finally:
+                connection.terminate()
+        except DATABASE_ERRORS:
+            health.report("schema", ok=False, detail="the database cannot be asked")
+        await asyncio.sleep(CHECK_S)
+
+
 async def make_partitions(connection: Any, now: datetime, *, max_age_days: int) -> int:
     """The months from the oldest accepted event time to two months ahead. Returns how many were new."""
     start, end = now - timedelta(days=max_age_days + 1), now + PARTITIONS_AHEAD
@@ -83,10 +108,6 @@ async def make_partitions(connection: Any, now: datetime, *, max_age_days: int) 
 
 
 async def _pending(connection: Any, known: Sequence[Migration]) -> list[Migration]:
-    await connection.execute(
-        "create table if not exists schema_migration (version int primary key, name text not null,"
-        " checksum text not null, applied_at timestamptz not null default clock_timestamp())"
-    )
     applied = {
         row["version"]: row
         for row in await connection.fetch("select version, name, checksum from schema_migration")

@@ -145,18 +145,23 @@ def socket_folder(home: Home) -> Iterator[Path]:
         yield home.cluster
         return
     # Not TMPDIR, which may be long, or closed to the server's user.
-    folder = Path("/tmp") / f"{server_name(home.cluster)}-{home.user.uid}"  # noqa: S108  # Checked below.
-    with suppress(FileExistsError):
-        folder.mkdir(mode=0o700)
-    found = folder.lstat()
-    ours = found.st_uid in {home.user.uid, os.geteuid()} and stat.S_ISDIR(found.st_mode)
-    if not ours or stat.S_IMODE(found.st_mode) != 0o700:  # noqa: PLR2004  # As made above.
-        raise StartError(f"{folder} is not ours alone: remove it, or use a shorter DATA_DIR.")
-    os.chown(folder, home.user.uid, home.user.gid, follow_symlinks=False)
+    folder = Path("/tmp") / f"{server_name(home.cluster)}-{home.user.uid}"  # noqa: S108  # Checked.
+    _make_closed_folder(folder, home.user)
     try:
         yield folder
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def _make_closed_folder(folder: Path, user: ServerUser) -> None:
+    """Make it, or take the one that a killed owner left, where anybody may make folders."""
+    with suppress(FileExistsError):
+        folder.mkdir(mode=0o700)
+    found = folder.lstat()
+    ours = stat.S_ISDIR(found.st_mode) and found.st_uid in {user.uid, os.geteuid()}
+    if not ours or stat.S_IMODE(found.st_mode) & 0o077:
+        raise StartError(f"{folder} is not ours alone: remove it, or use a shorter DATA_DIR.")
+    os.chown(folder, user.uid, user.gid, follow_symlinks=False)
 
 
 def _state_folder(data_dir: Path) -> Path:

@@ -102,6 +102,15 @@ class Settings(BaseSettings):
         return url
 
     @property
+    def dsn(self) -> str:
+        """The database of a role that is about to run: `up` has put the embedded one here."""
+        if self.database_url is None:
+            raise ConfigurationError(
+                "DATABASE_URL is not set: name the database, or use voltwire up, which brings one."
+            )
+        return self.database_url.get_secret_value()
+
+    @property
     def mqtt(self) -> "MqttAddress":
         """Where the clients of the broker connect to."""
         if self.mqtt_url is None:

@@ -42,3 +42,8 @@ return to_char(instant at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS')
     || case when date_trunc('second', instant) = instant then ''
             else rtrim(to_char(instant at time zone 'UTC', '.US'), '0') end
     || 'Z';
+
+-- A number as JSON shows it: a double; null beyond its range.
+create function plain(value numeric) returns double precision
+language sql immutable parallel safe strict
+return case when abs(value) <= 1.7976931348623157e308 then value::double precision end;

@@ -35,6 +35,11 @@ with embedded_postgres(Path(sys.argv[1]), options={"fsync": "off"}) as dsn:
     print(dsn, flush=True)
     sys.stdin.read()
 """
+WATCHDOG = """
+import types
+from schema import postgres_user
+postgres_user.sys = types.SimpleNamespace(platform="darwin")  # Without a parent death signal.
+"""
 REPOSITORY = Path(__file__).parents[2]
 WHEEL = postgres_home.wheel_folder()
 PROGRAMS = WHEEL / postgres_home.PROGRAMS
@@ -44,7 +49,7 @@ as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root changes users"
 @contextmanager
 def temporary_folder() -> Iterator[Path]:
     """One that the user voltwire may enter, which pytest's own folders are not for root."""
-    path = Path(tempfile.mkdtemp(prefix="voltwire-test-")).resolve()
+    path = Path(tempfile.mkdtemp(prefix="voltwire test ")).resolve()
     path.chmod(0o755)
     try:
         yield path
@@ -75,11 +80,11 @@ def data_dir(used_folder: Path) -> Iterator[Path]:
 
 @contextmanager
 def started_owner(
-    data_dir: Path, user: int | None = None, python: str = sys.executable
+    data_dir: Path, user: int | None = None, python: str = sys.executable, prelude: str = ""
 ) -> Iterator["subprocess.Popen[str]"]:
-    """Another process that is about to own a server; its first line of output is the DSN."""
+    """Another process that is about to own a server; it prints the DSN among its log."""
     with subprocess.Popen(
-        [python, "-c", OWNER, str(data_dir)],
+        [python, "-c", prelude + OWNER, str(data_dir)],
         cwd=REPOSITORY,
         env=os.environ | {"PYTHONPATH": f"{REPOSITORY}:{WHEEL}"},
         stdin=subprocess.PIPE,
@@ -95,7 +100,7 @@ def started_owner(
 
 def dsn_of(owner: "subprocess.Popen[str]") -> str:
     assert owner.stdout is not None
-    return owner.stdout.readline().strip()
+    return next(line.strip() for line in owner.stdout if line.startswith("postgresql://"))
 
 
 def ask(dsn: str, *statements: str) -> Any:
@@ -201,13 +206,25 @@ def test_nobody_else_can_reach_the_server(data_dir: Path) -> None:
         assert {each.uids().effective for each in processes} == {ServerUser.choose().uid}
 
 
-def test_the_server_ends_with_an_owner_that_is_killed(data_dir: Path) -> None:
-    with started_owner(data_dir) as owner:
+@pytest.mark.parametrize("prelude", ["", WATCHDOG], ids=["death signal", "watchdog"])
+def test_the_server_ends_with_an_owner_that_is_killed(data_dir: Path, prelude: str) -> None:
+    with started_owner(data_dir, prelude=prelude) as owner:
         save_rows(dsn_of(owner))
         owner.kill()
         assert within(5, lambda: not server_processes(data_dir))
     with embedded_postgres(data_dir, options=FAST) as dsn:
         assert count_rows(dsn) == 1000
+
+
+def test_an_owner_that_stops_ends_the_watchdog_too(data_dir: Path) -> None:
+    with started_owner(data_dir, prelude=WATCHDOG) as owner:
+        assert ask(dsn_of(owner), "select 1") == 1
+        children = psutil.Process(owner.pid).children()
+        assert len(children) == 2
+        assert owner.stdin is not None
+        owner.stdin.close()
+        assert owner.wait(10) == 0
+        assert not any(child.is_running() for child in children)
 
 
 def test_a_start_waits_for_the_server_of_a_killed_owner(data_dir: Path) -> None:
@@ -256,7 +273,7 @@ def test_the_busy_rest_of_a_killed_server_is_ended_before_the_next_start(
         dsn = dsn_of(owner)
         save_rows(dsn)
         busy = "select count(*) from pg_stat_activity where query like 'do %' and state = 'active'"
-        with subprocess.Popen([PROGRAMS / "psql", dsn, "-qc", loop], stderr=-3):
+        with subprocess.Popen([PROGRAMS / "psql", dsn, "-qc", loop], stderr=subprocess.DEVNULL):
             assert within(5, lambda: ask(dsn, busy))
             os.kill(postmaster(data_dir), signal.SIGKILL)
             owner.kill()

@@ -1,0 +1,78 @@
+"""Alert rules."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from litestar import Request, Response, get, post
+from litestar.di import NamedDependency
+from litestar.openapi.spec import OpenAPIMediaType, Operation, RequestBody
+from litestar.params import FromPath
+from pydantic import ValidationError
+
+from api.posts import require_json
+from api.store import QueryStore
+from schema.alert import RuleBody
+from schema.errors import InvalidRequest
+from schema.event import plain_number, rfc3339
+
+
+@dataclass
+class RuleOperation(Operation):
+    def __post_init__(self) -> None:
+        schema: Any = RuleBody.model_json_schema()
+        self.request_body = RequestBody(
+            content={"application/json": OpenAPIMediaType(schema=schema)}, required=True
+        )
+
+
+@post(
+    "/v1/alerts",
+    operation_class=RuleOperation,
+    summary="Register a rule",
+    description="In force, in every process, for each event received after the answer.",
+    tags=["Alerts"],
+)
+async def add_rule(
+    request: Request[Any, Any, Any], store: NamedDependency[QueryStore]
+) -> Response[dict[str, Any]]:
+    require_json(request)
+    return Response(_rule(await store.add_rule(_parse(await request.body()))), status_code=201)
+
+
+@get("/v1/alerts", summary="All rules", tags=["Alerts"])
+async def list_rules(store: NamedDependency[QueryStore]) -> list[dict[str, Any]]:
+    return [_rule(row) for row in await store.rules()]
+
+
+@get("/v1/alerts/{rule_id:str}", summary="One rule", tags=["Alerts"])
+async def one_rule(store: NamedDependency[QueryStore], rule_id: FromPath[str]) -> dict[str, Any]:
+    return _rule(await store.rule(rule_id))
+
+
+def _parse(body: bytes) -> RuleBody:
+    try:
+        return RuleBody.model_validate_json(body)
+    except ValidationError as error:
+        errors = [
+            {"field": ".".join(map(str, fault["loc"])), "message": fault["msg"]}
+            for fault in error.errors(include_url=False, include_input=False, include_context=False)
+        ]
+        named = "; ".join(f"{fault['field'] or 'body'}: {fault['message']}" for fault in errors)
+        raise InvalidRequest(named, errors=errors) from error
+
+
+def _rule(row: Any) -> dict[str, Any]:
+    numbers = ("threshold", "for_s", "clear_threshold", "cooldown_s")
+    return {
+        "id": row["rule_id"],
+        "device_id": row["device_id"],
+        "tag": row["tag"],
+        "metric": row["metric"],
+        "op": row["op"],
+        **{name: None if row[name] is None else plain_number(row[name]) for name in numbers},
+        "name": row["name"],
+        "severity": row["severity"],
+        "notify": row["notify"],
+        "enabled": row["enabled"],
+        "created_at": rfc3339(row["created_at"]),
+    }

@@ -1,0 +1,86 @@
+"""The application: the only place of the API where things are wired together."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from litestar import Litestar, Router
+from litestar.di import Provide
+
+from api import aggregates, alerts, devices, events, health, posts, streams
+from api.door import BATCH_BYTES_MAX, HttpDoor
+from api.feed import FeedReader
+from api.hosts import loopback_hosts_only
+from api.params import refuse_unknown_parameters
+from api.problems import EXCEPTION_HANDLERS
+from api.reference import openapi_config, reference_assets
+from api.store import QueryStore
+from schema.health import Health
+from schema.settings import Settings
+
+OTHER_BYTES_MAX = 64 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Services:
+    """What the handlers need, each by its name."""
+
+    store: QueryStore
+    door: HttpDoor
+    feed: FeedReader
+    checks: Health
+
+
+def create_app(settings: Settings, services: Services) -> Litestar:
+    return Litestar(
+        route_handlers=[
+            _limited(settings.max_payload_bytes, posts.post_event),
+            _limited(BATCH_BYTES_MAX, posts.post_batch),
+            events.device_events,
+            events.search,
+            events.device_metrics,
+            events.device_summary,
+            aggregates.aggregate,
+            devices.list_devices,
+            devices.one_device,
+            devices.device_presence,
+            alerts.add_rule,
+            alerts.list_rules,
+            alerts.one_rule,
+            streams.alert_stream,
+            streams.presence_stream,
+            health.health,
+            health.live,
+            reference_assets(),
+        ],
+        dependencies=_dependencies(services),
+        before_request=refuse_unknown_parameters,
+        exception_handlers=EXCEPTION_HANDLERS,
+        middleware=[] if _open_to_any_host(settings) else [loopback_hosts_only],
+        openapi_config=openapi_config(),
+        request_max_body_size=OTHER_BYTES_MAX,
+    )
+
+
+def create_status_app(checks: Health) -> Litestar:
+    """The small application of roles without an API."""
+    return Litestar(
+        route_handlers=[health.health, health.live],
+        dependencies={"checks": Provide(lambda: checks, sync_to_thread=False)},
+        exception_handlers=EXCEPTION_HANDLERS,
+        openapi_config=None,
+    )
+
+
+def _open_to_any_host(settings: Settings) -> bool:
+    return settings.authenticated or settings.trusted_network
+
+
+def _limited(body_bytes_max: int, handler: Any) -> Router:
+    return Router("/", route_handlers=[handler], request_max_body_size=body_bytes_max)
+
+
+def _dependencies(services: Services) -> dict[str, Provide]:
+    def provide(service: Any) -> Provide:
+        return Provide(lambda: service, sync_to_thread=False)
+
+    return {name: provide(getattr(services, name)) for name in services.__slots__}

@@ -1,0 +1,50 @@
+"""The Host guard: without authentication only loopback names may reach the API.
+
+A page of a foreign site can point its own name at 127.0.0.1 (DNS rebinding); the Host header still
+carries that name.
+"""
+
+from http import HTTPStatus
+
+from litestar.enums import ScopeType
+from litestar.types import ASGIApp, Receive, Scope, Send
+
+from api.problems import PROBLEM
+from schema.settings import is_loopback
+
+
+def loopback_hosts_only(app: ASGIApp) -> ASGIApp:
+    async def middleware(scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == ScopeType.HTTP and not is_loopback(_host(scope)):
+            await _refuse(send)
+        else:
+            await app(scope, receive, send)
+
+    return middleware
+
+
+def _host(scope: Scope) -> str:
+    """The Host header without its port; IPv6 without brackets."""
+    values = [value for name, value in scope["headers"] if name == b"host"]
+    host = values[0].decode("latin-1") if len(values) == 1 else ""
+    if host.startswith("["):
+        return host[1:].partition("]")[0]
+    return host.rpartition(":")[0] or host
+
+
+async def _refuse(send: Send) -> None:
+    body = (
+        b'{"type":"about:blank","title":"Misdirected Request","status":421,"detail":"Without'
+        b' authentication only loopback names are answered; see AUTH and TRUSTED_NETWORK."}'
+    )
+    await send(
+        {
+            "type": "http.response.start",
+            "status": HTTPStatus.MISDIRECTED_REQUEST,
+            "headers": [
+                (b"content-type", PROBLEM.encode()),
+                (b"content-length", b"%d" % len(body)),
+            ],
+        }
+    )
+    await send({"type": "http.response.body", "body": body, "more_body": False})

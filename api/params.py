@@ -1,0 +1,83 @@
+"""Query parameters: each one named, described and checked; what is not named is refused."""
+
+from datetime import UTC, date, datetime, timedelta
+from typing import Annotated, Any
+from zoneinfo import ZoneInfo, available_timezones
+
+from litestar import Request
+from litestar.params import PathParameter, QueryParameter
+
+from schema.errors import InvalidRequest
+from schema.instants import parse_query_instant
+
+EARLIEST = datetime(1900, 1, 1, tzinfo=UTC)
+LATEST = datetime(2200, 1, 1, tzinfo=UTC)
+PAGE_ROWS_MAX = 1000
+
+_TIME = "RFC 3339; without offset it is UTC"
+Limit = Annotated[
+    int,
+    QueryParameter(ge=1, le=PAGE_ROWS_MAX, description=f"Rows of a page, at most {PAGE_ROWS_MAX}"),
+]
+Cursor = Annotated[
+    str | None, QueryParameter(description="From the Link header of the page before")
+]
+FromTime = Annotated[str | None, QueryParameter(description=f"First instant of the range. {_TIME}")]
+ToTime = Annotated[str | None, QueryParameter(description=f"First instant after it. {_TIME}")]
+RequiredTime = Annotated[str, QueryParameter(description=_TIME)]
+TimeZone = Annotated[str, QueryParameter(description="IANA name, for instance Europe/Berlin")]
+DeviceIdPath = Annotated[str, PathParameter(description="Device id")]
+
+
+def refuse_unknown_parameters(request: Request[Any, Any, Any]) -> None:
+    """A mistyped name must not silently widen a question."""
+    asked = request.query_params.keys()
+    if not asked:
+        return
+    known = {
+        name
+        for name, parameter in request.route_handler.parsed_fn_signature.parameters.items()
+        if isinstance(parameter.kwarg_definition, QueryParameter)
+    }
+    if unknown := sorted(set(asked) - known):
+        offer = f"it takes {', '.join(sorted(known))}" if known else "it takes none"
+        raise InvalidRequest(f"Unknown query parameter {', '.join(unknown)}: {offer}.")
+
+
+def instant(name: str, text: str) -> datetime:
+    try:
+        return parse_query_instant(text)
+    except ValueError as error:
+        raise InvalidRequest(f"{name}: {error}.") from error
+
+
+def time_range(
+    from_time: str | None, to_time: str | None
+) -> tuple[datetime | None, datetime | None]:
+    """The half-open range [from, to); None where it is open."""
+    start = instant("from_time", from_time) if from_time is not None else None
+    end = instant("to_time", to_time) if to_time is not None else None
+    if start is not None and end is not None and start >= end:
+        raise InvalidRequest("from_time must be before to_time.")
+    return start, end
+
+
+def time_zone(name: str) -> ZoneInfo:
+    if name not in available_timezones():
+        raise InvalidRequest(f"tz: there is no time zone {name[:64]!r}; use an IANA name.")
+    return ZoneInfo(name)
+
+
+def day_in(zone: ZoneInfo, text: str) -> tuple[date, datetime, datetime]:
+    """A calendar day of a zone and its half-open range: 23 or 25 hours when clocks change."""
+    try:
+        day = date.fromisoformat(text)
+        if len(text) != len("2026-02-01"):
+            raise ValueError("not a calendar date")  # noqa: TRY301  # As fromisoformat does.
+        start, end = (
+            datetime(at.year, at.month, at.day, tzinfo=zone).astimezone(UTC)
+            for at in (day, day + timedelta(days=1))
+        )
+    except (ValueError, OverflowError) as error:
+        raise InvalidRequest("date: a day such as 2026-02-01.") from error
+    return day, start, end

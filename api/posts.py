@@ -1,0 +1,92 @@
+"""POST of events: one, or a batch. Answered 200 after the commit."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from litestar import Request, Response, post
+from litestar.di import NamedDependency
+from litestar.openapi.spec import OpenAPIMediaType, Operation, RequestBody
+from pydantic import TypeAdapter
+
+from api.door import HttpDoor
+from schema.errors import UnsupportedMediaType
+from schema.event import MAX_ITEMS, EventBody, Status, Verdict
+
+_SCHEMA_OF_EVENT = TypeAdapter(EventBody).json_schema()
+_DERIVED = ("auto-", "random-")
+
+
+@dataclass
+class PostEventOperation(Operation):
+    """The body is read as bytes: its schema is written down here."""
+
+    def __post_init__(self) -> None:
+        self.request_body = _json_body(_SCHEMA_OF_EVENT)
+
+
+@dataclass
+class PostBatchOperation(Operation):
+    def __post_init__(self) -> None:
+        # Items are judged one by one, so that a bad item never touches its neighbours.
+        self.request_body = _json_body(
+            {"type": "array", "minItems": 1, "maxItems": MAX_ITEMS, "items": _SCHEMA_OF_EVENT}
+        )
+
+
+@post(
+    ["/v1/events", "/telemetry"],
+    status_code=200,
+    operation_class=PostEventOperation,
+    summary="Store one event",
+    description="`ok` when it is stored, `duplicate` when its (device_id, event_id) was stored before.",
+    tags=["Events"],
+)
+async def post_event(
+    request: Request[Any, Any, Any], door: NamedDependency[HttpDoor]
+) -> dict[str, str]:
+    require_json(request)
+    verdict = await door.post_event(await request.body())
+    answer = {"status": "ok" if verdict.status is Status.STORED else str(verdict.status)}
+    if verdict.event_id is not None and verdict.event_id.startswith(_DERIVED):
+        answer["event_id"] = verdict.event_id
+    return answer
+
+
+@post(
+    "/v1/events/batch",
+    status_code=200,
+    operation_class=PostBatchOperation,
+    summary="Store up to 1,000 events",
+    description="One result per event, in order; a rejected item never touches its neighbours.",
+    tags=["Events"],
+)
+async def post_batch(
+    request: Request[Any, Any, Any], door: NamedDependency[HttpDoor]
+) -> Response[list[dict[str, str | None]]]:
+    require_json(request)
+    verdicts = await door.post_batch(await request.body())
+    return Response([_result(verdict) for verdict in verdicts])
+
+
+def require_json(request: Request[Any, Any, Any]) -> None:
+    """Only application/json: it also keeps plain forms of foreign pages out."""
+    media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if media_type != "application/json":
+        raise UnsupportedMediaType("Send the body as Content-Type: application/json.")
+    if request.headers.get("content-encoding", "identity").lower() != "identity":
+        raise UnsupportedMediaType("Send the body without Content-Encoding.")
+
+
+def _result(verdict: Verdict) -> dict[str, str | None]:
+    result: dict[str, str | None] = {"event_id": verdict.event_id, "status": str(verdict.status)}
+    if verdict.reason is not None:
+        result["reason"] = str(verdict.reason)
+        result["detail"] = verdict.detail
+    return result
+
+
+def _json_body(schema: dict[str, Any]) -> RequestBody:
+    return RequestBody(
+        content={"application/json": OpenAPIMediaType(schema=schema)},  # type: ignore[arg-type]
+        required=True,
+    )

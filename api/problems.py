@@ -1,0 +1,104 @@
+"""Errors as RFC 9457 problem details: the only file that knows which error is which status code."""
+
+from http import HTTPStatus
+from typing import Any
+
+import asyncpg
+import structlog
+from litestar import Request, Response
+from litestar.exceptions import HTTPException, ValidationException
+
+from schema.database import DATABASE_ERRORS
+from schema.errors import (
+    InvalidRequest,
+    NotFound,
+    Overloaded,
+    PayloadTooLarge,
+    StoreUnavailable,
+    TooManyRequests,
+    UnsupportedMediaType,
+    VoltwireError,
+)
+
+PROBLEM = "application/problem+json"
+RETRY_AFTER_S = 1
+
+log = structlog.get_logger()
+
+_STATUS: dict[type[VoltwireError], HTTPStatus] = {
+    InvalidRequest: HTTPStatus.UNPROCESSABLE_ENTITY,
+    NotFound: HTTPStatus.NOT_FOUND,
+    TooManyRequests: HTTPStatus.TOO_MANY_REQUESTS,
+    PayloadTooLarge: HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
+    UnsupportedMediaType: HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
+    Overloaded: HTTPStatus.SERVICE_UNAVAILABLE,
+    StoreUnavailable: HTTPStatus.SERVICE_UNAVAILABLE,
+}
+
+
+def problem(
+    status: int, detail: str, headers: dict[str, str] | None = None, **members: Any
+) -> Response[dict[str, Any]]:
+    """`members` are the extension members of RFC 9457 section 3.2; those that are None are left out."""
+    body = {
+        "type": "about:blank",
+        "title": HTTPStatus(status).phrase,
+        "status": status,
+        "detail": detail,
+    }
+    body |= {name: value for name, value in members.items() if value}
+    return Response(body, status_code=status, media_type=PROBLEM, headers=headers)
+
+
+def voltwire_problem(_: Request[Any, Any, Any], error: VoltwireError) -> Response[dict[str, Any]]:
+    status = _STATUS.get(type(error), HTTPStatus.INTERNAL_SERVER_ERROR)
+    wait_s = getattr(error, "retry_after_s", None)
+    if wait_s is None and status is HTTPStatus.SERVICE_UNAVAILABLE:
+        wait_s = RETRY_AFTER_S
+    headers = {} if wait_s is None else {"Retry-After": str(wait_s)}
+    detail = str(error)
+    if isinstance(error, StoreUnavailable):
+        detail = "The database is not available: nothing is known of this request, send it again."
+    reason, errors = getattr(error, "reason", None), getattr(error, "errors", None)
+    return problem(status, detail, headers, reason=reason, errors=errors)
+
+
+def http_problem(_: Request[Any, Any, Any], error: HTTPException) -> Response[dict[str, Any]]:
+    """Litestar's own errors; a value that does not fit its parameter is 422."""
+    if isinstance(error, ValidationException):
+        faults = error.extra if isinstance(error.extra, list) else []
+        errors = [
+            {"field": str(fault.get("key", "")), "message": str(fault.get("message", ""))}
+            for fault in faults
+        ]
+        named = "; ".join(f"{fault['field']}: {fault['message']}" for fault in errors)
+        return problem(HTTPStatus.UNPROCESSABLE_ENTITY, named or error.detail, errors=errors)
+    return problem(error.status_code, error.detail, dict(error.headers or {}))
+
+
+def database_problem(request: Request[Any, Any, Any], error: Exception) -> Response[dict[str, Any]]:
+    """A question that PostgreSQL did not answer: too costly, or not reachable."""
+    if isinstance(error, asyncpg.QueryCanceledError):
+        return voltwire_problem(
+            request, InvalidRequest("The question takes longer than 10 s: ask for a shorter range.")
+        )
+    log.warning("A question could not be asked.", path=request.url.path, error=repr(error))
+    return voltwire_problem(request, StoreUnavailable(str(error)))
+
+
+def unexpected_problem(
+    request: Request[Any, Any, Any], error: Exception
+) -> Response[dict[str, Any]]:
+    """What nobody expected: logged in full, told without a word of it."""
+    log.error("A request failed unexpectedly.", path=request.url.path, exc_info=error)
+    return problem(
+        HTTPStatus.INTERNAL_SERVER_ERROR, "This is a fault of the server; its log says more."
+    )
+
+
+EXCEPTION_HANDLERS: dict[Any, Any] = {
+    VoltwireError: voltwire_problem,
+    HTTPException: http_problem,
+    **dict.fromkeys(DATABASE_ERRORS, database_problem),
+    Exception: unexpected_problem,
+}

@@ -1,0 +1,71 @@
+"""The API as a role: start, serve, stop."""
+
+import asyncio
+from datetime import timedelta
+
+from api.app import Services, create_app, create_status_app
+from api.door import HttpDoor
+from api.feed import FeedReader
+from api.limits import RateLimiter
+from api.server import listen, serve
+from api.store import QueryStore
+from ingestor.decode import Limits
+from ingestor.pipeline import Pipeline
+from ingestor.writer import WriterLimits
+from schema.database import READER_LIMITS, open_pool
+from schema.health import Health
+from schema.migrate import until_migrated
+from schema.settings import Settings
+
+READERS_MAX = 8
+WAITING_POSTS_MAX = 2000  # Beyond it posts answer 503 at once.
+
+
+async def run(settings: Settings, stop: asyncio.Event, health: Health) -> None:
+    """Answer over HTTP until `stop` is set. Raises StartError if it cannot start here."""
+    listener = listen(settings.http_host, settings.http_port, "HTTP_PORT")
+    dsn = settings.dsn
+    limits = Limits(
+        max_age=timedelta(days=settings.max_event_age_days),
+        max_future=timedelta(seconds=settings.max_future_seconds),
+        payload_bytes_max=settings.max_payload_bytes,
+    )
+    name = f"{settings.instance} api"
+    async with await open_pool(dsn, name, READER_LIMITS, size_max=READERS_MAX) as pool:
+        pipeline = Pipeline(
+            dsn,
+            WriterLimits(limits),
+            name=f"{name} writer",
+            default_profile=settings.default_profile,
+            offline_after_s=settings.offline_after_seconds,
+            health=health,
+            waiting_max=WAITING_POSTS_MAX,
+        )
+        limiter = RateLimiter(settings.rate_limit_requests, settings.rate_limit_window_seconds)
+        feed = FeedReader(dsn, pool, f"{name} feed")
+        services = Services(
+            store=QueryStore(pool, settings.default_profile),
+            door=HttpDoor(pipeline, limiter, limits),
+            feed=feed,
+            checks=health,
+        )
+        drained = asyncio.Event()
+        async with asyncio.TaskGroup() as group:
+            group.create_task(until_migrated(dsn, health))
+            writing = group.create_task(pipeline.run(drained))
+            reading = group.create_task(feed.run())
+            serving = group.create_task(serve(create_app(settings, services), listener, stop))
+            await stop.wait()
+            await feed.stop()
+            await serving
+            drained.set()
+            await writing
+            reading.cancel()
+
+
+async def run_status(settings: Settings, stop: asyncio.Event, health: Health) -> None:
+    """`/health` and `/live` of a role without an API, where STATUS_PORT asks for it."""
+    if settings.status_port is None:
+        return
+    listener = listen(settings.status_host, settings.status_port, "STATUS_PORT")
+    await serve(create_status_app(health), listener, stop)

@@ -1,0 +1,164 @@
+"""The reading side: the only module of the API that runs SQL."""
+
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from typing import Any, NamedTuple
+
+from api.params import EARLIEST, LATEST
+from schema.alert import RuleBody
+from schema.errors import InvalidRequest, NotFound
+from schema.queries import load_queries
+
+METRICS_POINTS_MAX = 50_000
+AGGREGATE_ROWS_MAX = 50_000
+# Newest first without a lower bound: most answers are found in few partitions.
+WIDENING = (timedelta(days=7), timedelta(days=90), None)
+AFTER_ALL = "\U0010ffff"
+
+queries = load_queries("api")
+
+
+class KnownDevice(NamedTuple):
+    device_no: int
+    device_id: str
+    profile: str
+
+
+class QueryStore:
+    def __init__(self, pool: Any, default_profile: str) -> None:
+        self._pool, self._default_profile = pool, default_profile
+
+    async def device(self, device_id: str) -> KnownDevice:
+        """Raises NotFound: a device exists from its first stored event, heartbeat or status."""
+        row = await self._pool.fetchrow(queries.find_device, device_id)
+        if row is None:
+            raise NotFound(f"There is no device {device_id!r}.")
+        profile = row["profile"] or self._default_profile
+        return KnownDevice(row["device_no"], row["device_id"], profile)
+
+    async def events(
+        self,
+        device: KnownDevice,
+        start: datetime | None,
+        end: datetime | None,
+        *,
+        after: tuple[datetime, str] | None,
+        limit: int,
+    ) -> list[Any]:
+        """Newest first; one row more than `limit` if there is another page."""
+        key = after or (LATEST, AFTER_ALL)
+        upper = end or LATEST
+        for lower in _lower_bounds(start, min(upper, key[0])):
+            rows = await self._pool.fetch(
+                queries.device_events, *device[:2], lower, upper, *key, limit + 1
+            )
+            if len(rows) > limit or lower == (start or EARLIEST):
+                break
+        return list(rows)
+
+    async def search(
+        self,
+        tags: Sequence[str],
+        start: datetime | None,
+        end: datetime | None,
+        *,
+        after: tuple[datetime, str, str] | None,
+        limit: int,
+    ) -> list[Any]:
+        key = after or (LATEST, AFTER_ALL, "")
+        upper = end or LATEST
+        for lower in _lower_bounds(start, min(upper, key[0])):
+            rows = await self._pool.fetch(
+                queries.search_events, list(tags), lower, upper, *key, limit + 1
+            )
+            if len(rows) > limit or lower == (start or EARLIEST):
+                break
+        return list(rows)
+
+    async def metrics(self, device: KnownDevice, start: datetime, end: datetime) -> str:
+        return str(
+            await self._pool.fetchval(
+                queries.device_metrics, *device[:2], start, end, METRICS_POINTS_MAX
+            )
+        )
+
+    async def summary(self, device: KnownDevice, start: datetime, end: datetime) -> str | None:
+        """The metrics of a day as JSON text; None if it holds no event."""
+        found = await self._pool.fetchval(queries.device_summary, device.device_no, start, end)
+        return None if found is None else str(found)
+
+    async def profile_metrics(self, profile: str) -> list[str]:
+        rows = await self._pool.fetch(queries.profile_metrics, profile)
+        return [row["metric"] for row in rows]
+
+    async def aggregate(
+        self,
+        metric: str,
+        device_ids: Sequence[str],
+        start: datetime,
+        end: datetime,
+        interval: timedelta,
+    ) -> str:
+        """Buckets as JSON text. Raises InvalidRequest beyond the most rows of an answer."""
+        numbers = None
+        if device_ids:
+            found = await self._pool.fetch(queries.device_numbers, list(device_ids))
+            numbers = [row["device_no"] for row in found]
+        row = await self._pool.fetchrow(
+            queries.aggregate_fixed, metric, numbers, start, end, interval, AGGREGATE_ROWS_MAX
+        )
+        if row["rows"] > AGGREGATE_ROWS_MAX:
+            raise InvalidRequest(
+                f"The answer has more than {AGGREGATE_ROWS_MAX} rows: ask for a longer interval"
+                " or a shorter range."
+            )
+        return row["body"] or "[]"
+
+    async def devices(
+        self, after: str, state: str | None, tag: str | None, text: str | None, limit: int
+    ) -> list[Any]:
+        return list(
+            await self._pool.fetch(
+                queries.list_devices, self._default_profile, after, state, tag, text, limit + 1
+            )
+        )
+
+    async def one_device(self, device_id: str) -> str:
+        return await self._body(queries.one_device, self._default_profile, device_id)
+
+    async def presence(self, device_id: str) -> str:
+        return await self._body(queries.one_presence, device_id)
+
+    async def add_rule(self, rule: RuleBody) -> Any:
+        """In force for every event received after this returns."""
+        async with self._pool.acquire() as connection, connection.transaction():
+            row = await connection.fetchrow(
+                queries.add_rule,
+                rule.device_id, rule.tag, rule.metric, rule.op, rule.threshold, rule.name,
+                rule.severity, rule.for_s, rule.clear_threshold, rule.cooldown_s, rule.notify,
+                rule.enabled,
+            )  # fmt: skip
+            await connection.execute(queries.rules_changed)
+            return row
+
+    async def rules(self) -> list[Any]:
+        return list(await self._pool.fetch(queries.list_rules))
+
+    async def rule(self, rule_id: str) -> Any:
+        row = await self._pool.fetchrow(queries.one_rule, rule_id)
+        if row is None:
+            raise NotFound(f"There is no rule {rule_id!r}.")
+        return row
+
+    async def _body(self, query: str, *arguments: Any) -> str:
+        body = await self._pool.fetchval(query, *arguments)
+        if body is None:
+            raise NotFound(f"There is no device {arguments[-1]!r}.")
+        return str(body)
+
+
+def _lower_bounds(start: datetime | None, upper: datetime) -> list[datetime]:
+    """The lower bounds to try in turn; with a given start only that."""
+    if start is not None:
+        return [start]
+    return [EARLIEST if span is None else max(EARLIEST, upper - span) for span in WIDENING]
