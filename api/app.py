@@ -12,7 +12,7 @@ from api.feed import FeedReader
 from api.hosts import loopback_hosts_only
 from api.params import refuse_unknown_parameters
 from api.problems import EXCEPTION_HANDLERS
-from api.reference import openapi_config, reference_assets
+from api.reference import openapi_config, openapi_document, reference_assets
 from api.store import QueryStore
 from schema.health import Health
 from schema.settings import Settings
@@ -50,6 +50,7 @@ def create_app(settings: Settings, services: Services) -> Litestar:
             streams.presence_stream,
             health.health,
             health.live,
+            openapi_document,
             reference_assets(),
         ],
         dependencies=_dependencies(services),
@@ -58,6 +59,7 @@ def create_app(settings: Settings, services: Services) -> Litestar:
         middleware=[] if _open_to_any_host(settings) else [loopback_hosts_only],
         openapi_config=openapi_config(),
         request_max_body_size=OTHER_BYTES_MAX,
+        logging_config=None,
     )
 
 
@@ -68,6 +70,7 @@ def create_status_app(checks: Health) -> Litestar:
         dependencies={"checks": Provide(lambda: checks, sync_to_thread=False)},
         exception_handlers=EXCEPTION_HANDLERS,
         openapi_config=None,
+        logging_config=None,
     )
 
 

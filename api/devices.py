@@ -18,7 +18,9 @@ from schema.presence import PresenceState
 async def list_devices(
     request: Request[Any, Any, Any],
     store: NamedDependency[QueryStore],
-    state: Annotated[PresenceState | None, QueryParameter(description="Only in this state")] = None,
+    presence: Annotated[
+        PresenceState | None, QueryParameter(name="state", description="Only in this state")
+    ] = None,
     tag: Annotated[
         str | None, QueryParameter(description="Only with this tag of the registry")
     ] = None,
@@ -30,9 +32,9 @@ async def list_devices(
 ) -> Response[bytes]:
     if any("\0" in text for text in (tag, q) if text is not None):
         raise InvalidRequest("tag and q: without NUL.")
-    asked = question("devices", state, tag, q)
+    asked = question("devices", presence, tag, q)
     key = read_cursor(cursor, asked, 1)
-    rows = await store.devices("" if key is None else str(key[0]), state, tag, q, limit)
+    rows = await store.devices("" if key is None else str(key[0]), presence, tag, q, limit)
     return page(request, rows, limit, asked, lambda row: [row["device_id"]])
 
 

@@ -1,6 +1,5 @@
 """Questions about events: of one device, by tag, as points, as a day's summary."""
 
-import json
 from datetime import datetime, timedelta
 from typing import Annotated, Any
 
@@ -108,16 +107,14 @@ async def device_summary(
     device_id: DeviceIdPath,
     date: Annotated[str, QueryParameter(description="A calendar day such as 2026-02-01")],
     tz: TimeZone = "UTC",
-) -> Response[bytes]:
+) -> dict[str, Any]:
     day, start, end = day_in(time_zone(tz), date)
     device = await store.device(device_id)
     metrics = await store.summary(device, start, end)
-    if metrics is None:
-        nothing = {"count": 0, "min": 0, "max": 0, "avg": 0}
+    if not metrics:
         names = await store.profile_metrics(device.profile)
-        metrics = json.dumps(dict.fromkeys(names, nothing))
-    head = json.dumps({"device_id": device.device_id, "date": day.isoformat(), "tz": tz})
-    return json_text(f'{head[:-1]}, "metrics": {metrics}}}')
+        metrics = {name: {"count": 0, "min": 0, "max": 0, "avg": 0} for name in names}
+    return {"device_id": device.device_id, "date": day.isoformat(), "tz": tz, "metrics": metrics}
 
 
 def _instant_of(text: Any) -> datetime:

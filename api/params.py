@@ -35,7 +35,7 @@ def refuse_unknown_parameters(request: Request[Any, Any, Any]) -> None:
     if not asked:
         return
     known = {
-        name
+        parameter.kwarg_definition.name or name
         for name, parameter in request.route_handler.parsed_fn_signature.parameters.items()
         if isinstance(parameter.kwarg_definition, QueryParameter)
     }

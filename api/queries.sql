@@ -5,9 +5,9 @@ select device_no, device_id, profile from device where device_id = $1
 
 -- device_events --
 -- Newest first, from a key on.
-select ts, event_id, json_build_object(
-    'event_id', event_id, 'device_id', $2::text, 'timestamp', rfc3339(ts), 'metrics', metrics,
-    'tags', tags, 'seq', seq, 'received_at', rfc3339(received_at))::text as body
+select ts, event_id, (select row_to_json(shown) from (
+    select event_id, $2::text as device_id, rfc3339(ts) as timestamp, metrics, tags, seq,
+           rfc3339(received_at) as received_at) shown)::text as body
 from event
 where device_no = $1 and ts >= $3 and ts < $4
   and ts <= $5 and (ts < $5 or event_id < $6)
@@ -16,9 +16,9 @@ limit $7
 
 -- search_events --
 -- Newest first, from a key on, of all devices; the event holds every tag of $1.
-select ts, event_id, device_id, json_build_object(
-    'event_id', event_id, 'device_id', device_id, 'timestamp', rfc3339(ts), 'metrics', metrics,
-    'tags', event.tags, 'seq', seq, 'received_at', rfc3339(received_at))::text as body
+select ts, event_id, device_id, (select row_to_json(shown) from (
+    select event_id, device_id, rfc3339(ts) as timestamp, metrics, event.tags, seq,
+           rfc3339(received_at) as received_at) shown)::text as body
 from event join device using (device_no)
 where event.tags @> $1::text[] and ts >= $2 and ts < $3
   and ts <= $4 and (ts < $4 or (event_id, device_id) < ($5, $6))
@@ -27,75 +27,83 @@ limit $7
 
 -- device_metrics --
 -- Oldest first, the first $5 of the range.
-select json_build_object(
-    'device_id', $2::text,
-    'truncated', count(*) > $5,
-    'points', coalesce(json_agg(json_build_object('timestamp', rfc3339(ts), 'metrics', metrics)
-                                order by ts, event_id) filter (where n <= $5), '[]'))::text
-from (
-    select ts, event_id, metrics, row_number() over (order by ts, event_id) as n
-    from event
-    where device_no = $1 and ts >= $3 and ts < $4
-    order by ts, event_id
-    limit $5 + 1
-) page
+select row_to_json(answer)::text from (
+    select $2::text as device_id, count(*) > $5 as truncated,
+           coalesce(json_agg(point order by ts, event_id) filter (where n <= $5), '[]') as points
+    from (
+        select ts, event_id, row_number() over (order by ts, event_id) as n,
+               (select row_to_json(shown) from (select rfc3339(ts) as timestamp, metrics) shown) as point
+        from event
+        where device_no = $1 and ts >= $3 and ts < $4
+        order by ts, event_id
+        limit $5 + 1
+    ) page
+) answer
 
 -- device_summary --
 -- Sums are exact (numeric): two huge values make no overflow on the way to their average.
-select json_object_agg(metric, json_build_object(
-    'count', n, 'min', plain(low), 'max', plain(high), 'avg', plain(total / n)) order by metric)::text
-from (
-    select metric, count(*) as n, min(value) as low, max(value) as high, sum(value) as total
-    from event, lateral (select key as metric, value::numeric as value from jsonb_each(metrics)) v
-    where device_no = $1 and ts >= $2 and ts < $3
-    group by metric
-) day
+select metric, count(*) as count, plain(min(value)) as min, plain(max(value)) as max,
+       plain(sum(value) / count(*)) as avg
+from event, lateral (select key as metric, value::numeric as value from jsonb_each(metrics)) v
+where device_no = $1 and ts >= $2 and ts < $3
+group by metric
+order by metric
 
 -- profile_metrics --
 select jsonb_object_keys(metrics) as metric from profile where name = $1 order by 1
 
 -- aggregate_fixed --
 -- Buckets of a fixed length from the Unix epoch. $2: device numbers, null for the fleet.
-select json_agg(json_build_object(
-    'bucket', rfc3339(bucket), 'count', n, 'sum', plain(total), 'avg', plain(total / n),
-    'min', plain(low), 'max', plain(high)) order by bucket)::text as body, count(*) as rows
+select json_agg(shown order by at)::text as body, count(*) as rows
 from (
-    select date_bin($5, ts, 'epoch') as bucket, count(*) as n, sum(value) as total,
-           min(value) as low, max(value) as high
-    from (select ts, (metrics -> $1)::numeric as value from event
-          where ts >= $3 and ts < $4 and metrics ? $1
-            and ($2::int[] is null or device_no = any($2))) sample
-    group by bucket
-    limit $6 + 1
+    select at, (select row_to_json(b) from (
+        select rfc3339(at) as bucket, count, plain(sum) as sum, plain(sum / count) as avg,
+               plain(min) as min, plain(max) as max) b) as shown
+    from (
+        select date_bin($5, ts, 'epoch') as at, count(*) as count, sum(value) as sum,
+               min(value) as min, max(value) as max
+        from (select ts, (metrics -> $1)::numeric as value from event
+              where ts >= $3 and ts < $4 and metrics ? $1
+                and ($2::int[] is null or device_no = any($2))) sample
+        group by at
+        limit $6 + 1
+    ) bucket
 ) buckets
 
 -- list_devices --
-select device_id, json_build_object(
-    'device_id', device_id, 'name', name, 'profile', coalesce(profile, $1), 'tags', tags,
-    'registered', registered, 'created_at', rfc3339(created_at),
-    'state', state, 'since', rfc3339(since), 'reason', reason, 'last_seen', rfc3339(last_seen))::text as body
-from device join presence using (device_no)
-where device_id > $2
-  and ($3::text is null or state = $3)
-  and ($4::text is null or tags @> array[$4])
-  and ($5::text is null or strpos(lower(device_id), lower($5)) > 0 or strpos(lower(name), lower($5)) > 0)
+select device_id, row_to_json(shown)::text as body
+from (
+    select device_id, name, coalesce(profile, $1) as profile, tags, registered,
+           rfc3339(created_at) as created_at, state, rfc3339(since) as since, reason,
+           rfc3339(last_seen) as last_seen
+    from device join presence using (device_no)
+    where device_id > $2
+      and ($3::text is null or state = $3)
+      and ($4::text is null or tags @> array[$4])
+      and ($5::text is null or strpos(lower(device_id), lower($5)) > 0
+           or strpos(lower(name), lower($5)) > 0)
+    order by device_id
+    limit $6
+) shown
 order by device_id
-limit $6
 
 -- one_device --
-select json_build_object(
-    'device_id', device_id, 'name', name, 'profile', coalesce(profile, $1), 'tags', tags,
-    'registered', registered, 'created_at', rfc3339(created_at),
-    'state', state, 'since', rfc3339(since), 'reason', reason, 'last_seen', rfc3339(last_seen))::text as body
-from device join presence using (device_no)
-where device_id = $2
+select row_to_json(shown)::text
+from (
+    select device_id, name, coalesce(profile, $1) as profile, tags, registered,
+           rfc3339(created_at) as created_at, state, rfc3339(since) as since, reason,
+           rfc3339(last_seen) as last_seen
+    from device join presence using (device_no)
+    where device_id = $2
+) shown
 
 -- one_presence --
-select json_build_object(
-    'device_id', device_id, 'state', state, 'since', rfc3339(since), 'reason', reason,
-    'last_seen', rfc3339(last_seen))::text as body
-from device join presence using (device_no)
-where device_id = $1
+select row_to_json(shown)::text
+from (
+    select device_id, state, rfc3339(since) as since, reason, rfc3339(last_seen) as last_seen
+    from device join presence using (device_no)
+    where device_id = $1
+) shown
 
 -- device_numbers --
 select device_no from device where device_id = any($1::text[])

@@ -2,7 +2,9 @@
 
 from importlib.resources import files
 from pathlib import Path
+from typing import Any
 
+from litestar import Request, get
 from litestar.handlers import HTTPRouteHandler
 from litestar.openapi import OpenAPIConfig
 from litestar.openapi.plugins import SwaggerRenderPlugin
@@ -19,11 +21,11 @@ def openapi_config() -> OpenAPIConfig:
         title="Voltwire",
         version=VERSION,
         description="Telemetry of battery devices: events, questions, alerts, presence.",
-        path="/",
+        path="/docs",
         use_handler_docstrings=False,
         render_plugins=[
             SwaggerRenderPlugin(
-                path="/docs",
+                path="/",
                 js_url=f"{ASSETS}/swagger-ui-bundle.js",
                 css_url=f"{ASSETS}/swagger-ui.css",
                 standalone_preset_js_url=f"{ASSETS}/swagger-ui-standalone-preset.js",
@@ -31,6 +33,11 @@ def openapi_config() -> OpenAPIConfig:
             )
         ],
     )
+
+
+@get("/openapi.json", include_in_schema=False)
+async def openapi_document(request: Request[Any, Any, Any]) -> dict[str, Any]:
+    return request.app.openapi_schema.to_schema()
 
 
 def reference_assets() -> Router | HTTPRouteHandler:

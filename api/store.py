@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 from api.params import EARLIEST, LATEST
 from schema.alert import RuleBody
 from schema.errors import InvalidRequest, NotFound
+from schema.event import plain_number
 from schema.queries import load_queries
 
 METRICS_POINTS_MAX = 50_000
@@ -82,10 +83,18 @@ class QueryStore:
             )
         )
 
-    async def summary(self, device: KnownDevice, start: datetime, end: datetime) -> str | None:
-        """The metrics of a day as JSON text; None if it holds no event."""
-        found = await self._pool.fetchval(queries.device_summary, device.device_no, start, end)
-        return None if found is None else str(found)
+    async def summary(
+        self, device: KnownDevice, start: datetime, end: datetime
+    ) -> dict[str, dict[str, float | None]]:
+        """Per metric of the range: count, min, max and avg."""
+        rows = await self._pool.fetch(queries.device_summary, device.device_no, start, end)
+        return {
+            row["metric"]: {
+                "count": row["count"],
+                **{name: _plain(row[name]) for name in ("min", "max", "avg")},
+            }
+            for row in rows
+        }
 
     async def profile_metrics(self, profile: str) -> list[str]:
         rows = await self._pool.fetch(queries.profile_metrics, profile)
@@ -155,6 +164,10 @@ class QueryStore:
         if body is None:
             raise NotFound(f"There is no device {arguments[-1]!r}.")
         return str(body)
+
+
+def _plain(value: float | None) -> float | None:
+    return None if value is None else plain_number(value)
 
 
 def _lower_bounds(start: datetime | None, upper: datetime) -> list[datetime]:

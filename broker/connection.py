@@ -108,10 +108,11 @@ class Connection:
 
         With MQTT 5 retained messages come only when the subscription is new to the broker.
         """
-        options = None
+        wanted: dict[str, Any] = {"qos": 1}
         if self.version is ProtocolVersion.V5:
-            options = SubscribeOptions(1, retainHandling=SubscribeOptions.RETAIN_SEND_IF_NEW_SUB)
-        granted = await self.client.subscribe(topic_filter, 1, options)
+            if_new = SubscribeOptions.RETAIN_SEND_IF_NEW_SUB
+            wanted = {"options": SubscribeOptions(qos=1, retainHandling=if_new)}
+        granted = await self.client.subscribe(topic_filter, **wanted)
         if [code.value if isinstance(code, ReasonCode) else code for code in granted] != [1]:
             raise BrokerUnavailable(
                 f"The broker does not grant QoS 1 for {topic_filter}: allow this client to read it."
@@ -149,7 +150,8 @@ class Connection:
             self._paho.disconnect()
 
     async def _puback(self, mid: int) -> ReasonCode:
-        puback = self._publishing[mid] = asyncio.get_running_loop().create_future()
+        puback: asyncio.Future[ReasonCode] = asyncio.get_running_loop().create_future()
+        self._publishing[mid] = puback
         try:
             async with asyncio.timeout(PUBACK_S_MAX):
                 return await puback

@@ -195,7 +195,7 @@ class VersionChoice:
 
 def _pause_s(failures: int) -> float:
     """1 s doubling to 15 s, up to half of it taken off at random: many clients do not return at once."""
-    longest = min(RETRY_S_MAX, RETRY_S_MIN * 2 ** min(failures, SLOWEST))
+    longest = min(RETRY_S_MAX, RETRY_S_MIN * (1 << min(failures, SLOWEST)))
     return max(RETRY_S_MIN, longest * random.uniform(0.5, 1.0))  # noqa: S311  # No secret.
 
 

@@ -23,6 +23,7 @@ class Message:
     origin: Origin
     done: Callable[["Message"], None]
     sign: Sign | None = None
+    ticket: object = None  # what the door needs to acknowledge it
     items: list[Item] | None = None  # None: not decoded yet
     verdicts: list[Verdict] = field(default_factory=list)
     open_parts: int = 0

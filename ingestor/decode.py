@@ -9,7 +9,7 @@ Ranges of the device's profile are checked later, where the profile is known (in
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from hashlib import blake2b
-from typing import Any
+from typing import Any, NamedTuple
 from uuid import uuid4
 
 import msgspec
@@ -62,8 +62,7 @@ class Limits:
     payload_bytes_max: int
 
 
-@dataclass(frozen=True, slots=True)
-class Origin:
+class Origin(NamedTuple):
     """What the door knows. `device_id` is the topic's; over HTTP the body must name the device."""
 
     received_at: datetime

@@ -18,10 +18,12 @@ from ingestor.signs import TELEMETRY
 from ingestor.store import Store
 from ingestor.writer import Writer, WriterLimits
 from schema.errors import Overloaded
-from schema.event import DeviceNo, Door, Event, Rejection, Verdict
+from schema.event import EPOCH, DeviceNo, Door, Event, Rejection, Verdict
 from schema.health import Health
 
 WRITERS = 2
+
+_NOWHERE = Origin(EPOCH)
 
 
 class Pipeline:
@@ -99,6 +101,17 @@ class Pipeline:
         message.decoded(items)
         self.accept(message)
         return await answer
+
+    async def flushed(self) -> None:
+        """Return when everything that was dispatched before is settled."""
+        done = asyncio.Event()
+        message = Message(Door.MQTT, b"", _NOWHERE, lambda _: done.set(), items=[])
+        message.open_parts = WRITERS
+        self._waiting += 1
+        self._idle.clear()
+        for writer in self._writers:
+            writer.add(Part(message, {}))
+        await done.wait()
 
     def _known(self, device_id: str) -> bool:
         return device_id in self._registry.devices and device_id not in self._unresolved

@@ -70,7 +70,7 @@ def number_and_commit(block: int, rows: int) -> str:
 
 async def read_feed(connection: Any, after: int, limit: int = READ_ROWS_MAX) -> list[FeedItem]:
     """What was told after a number, in order."""
-    return [_item(row) for row in await connection.fetch(queries.read_feed, after, limit)]
+    return [feed_item(row) for row in await connection.fetch(queries.read_feed, after, limit)]
 
 
 async def newest_id(connection: Any) -> int:
@@ -109,7 +109,7 @@ async def follow_feed(
         await asyncio.sleep(POLL_S)
 
 
-def _item(row: Any) -> FeedItem:
+def feed_item(row: Any) -> FeedItem:
     body = msgspec.json.decode(row["body"])
     body["id"] = row["id"]
     return FeedItem(

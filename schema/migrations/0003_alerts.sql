@@ -65,6 +65,7 @@ create table outbox (
     body json not null,  -- json, not jsonb: the order of the fields is part of the contract
     primary key (block, n)
 );
+create index outbox_latest on outbox (device_id, kind, rule_id, block, n);
 create table feed (
     last_id bigint primary key,
     first_id bigint not null,

@@ -1,0 +1,5 @@
+"""`python -m cli` is `voltwire`."""
+
+from cli.main import main
+
+main()

@@ -1,0 +1,165 @@
+"""The `voltwire` command: reads the settings once, runs one role, turns errors into exit codes.
+
+0 success · 1 failure · 2 misuse (arguments or settings that mean nothing).
+"""
+
+import asyncio
+import sys
+from collections.abc import Awaitable, Callable
+from typing import Annotated, Any
+
+import typer
+
+from schema.errors import ConfigurationError, VoltwireError
+from schema.health import Health
+from schema.process import configure_logging, finish_in_time, stop_on_signals
+from schema.settings import Settings, load_settings
+from schema.version import VERSION
+
+Role = Callable[[Settings, asyncio.Event, Health], Awaitable[None]]
+
+app = typer.Typer(
+    help="Telemetry of battery devices over MQTT, kept in PostgreSQL. Settings come from the"
+    " environment and .env; docs/configuration.md explains each.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+
+
+def main() -> None:
+    """The entry point. Every error of ours is one sentence on standard error."""
+    try:
+        app(standalone_mode=True)
+    except ConfigurationError as error:
+        _end(str(error), 2)
+    except VoltwireError as error:
+        _end(str(error), 1)
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", help="Show the version and exit.", is_eager=True)
+    ] = False,
+) -> None:
+    if version:
+        typer.echo(f"voltwire {VERSION}")
+        raise typer.Exit
+
+
+@app.command()
+def up(
+    demo: Annotated[bool, typer.Option("--demo", help="Add 20 simulated devices.")] = False,
+) -> None:
+    """Run everything: PostgreSQL and broker (embedded unless named), ingestor, API, scheduler."""
+    from cli.up import up as run_up  # noqa: PLC0415  # The other commands start faster without.
+
+    run_up(_settings(), demo=demo)
+
+
+@app.command()
+def broker() -> None:
+    """Run the embedded broker alone. It speaks MQTT 3.1.1 and keeps everything in memory."""
+    from broker import embedded  # noqa: PLC0415
+
+    settings = _settings()
+
+    async def run(settings: Settings, stop: asyncio.Event, _: Health) -> None:
+        await embedded.run(settings.mqtt_host, settings.mqtt_port, stop)
+
+    _run(settings, Health(()), run)
+
+
+@app.command()
+def ingest() -> None:
+    """Receive from the broker, store, acknowledge."""
+    from api.run import run_status  # noqa: PLC0415
+    from ingestor.run import run  # noqa: PLC0415
+
+    _run(_settings(), Health(("broker", "database", "schema")), run, run_status)
+
+
+@app.command()
+def api() -> None:
+    """Answer over HTTP."""
+    from api.run import run  # noqa: PLC0415
+
+    _run(_settings(), Health(("database", "schema")), run)
+
+
+@app.command()
+def schedule() -> None:
+    """Watch for silence, keep the partitions, deliver alerts and presence over MQTT."""
+    from api.run import run_status  # noqa: PLC0415
+    from scheduler.run import run  # noqa: PLC0415
+
+    _run(_settings(), Health(("database", "schema")), run, run_status)
+
+
+@app.command()
+def migrate() -> None:
+    """Bring the database up to this version; harmless when repeated or started several times."""
+    from schema.database import DATABASE_ERRORS  # noqa: PLC0415
+    from schema.migrate import migrate as run_migrations  # noqa: PLC0415
+
+    settings = _settings()
+    try:
+        applied = asyncio.run(
+            run_migrations(settings.dsn, max_age_days=settings.max_event_age_days)
+        )
+    except DATABASE_ERRORS as error:
+        _end(f"The database cannot be migrated: {error}. Check DATABASE_URL.", 1)
+    typer.echo(f"Applied {', '.join(applied)}." if applied else "The database is up to date.")
+
+
+def run_roles(settings: Settings, health: Health, *roles: Role) -> None:
+    """Run roles in one loop until they end or a signal stops them. Raises the first fault."""
+    try:
+        _loop_runner()(_work(settings, health, roles))
+    except* VoltwireError as group:
+        raise group.exceptions[0] from None
+
+
+async def _work(settings: Settings, health: Health, roles: tuple[Role, ...]) -> None:
+    stop = asyncio.Event()
+    stop_on_signals(stop)
+
+    async def all_roles() -> None:
+        async with asyncio.TaskGroup() as group:
+            for role in roles:
+                group.create_task(_as_coroutine(role(settings, stop, health)))
+
+    await finish_in_time(asyncio.create_task(all_roles()), stop)
+
+
+async def _as_coroutine(work: Awaitable[None]) -> None:
+    await work
+
+
+def _run(settings: Settings, health: Health, *roles: Role) -> None:
+    run_roles(settings, health, *roles)
+
+
+def _settings() -> Settings:
+    settings = load_settings()
+    configure_logging(settings)
+    return settings
+
+
+def _loop_runner() -> Callable[[Any], None]:
+    if sys.platform == "win32":
+        return asyncio.run
+    import uvloop  # noqa: PLC0415
+
+    return uvloop.run
+
+
+def _end(sentence: str, code: int) -> None:
+    typer.echo(sentence, err=True)
+    raise SystemExit(code)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,142 @@
+"""Everything in one command: the embedded parts as children, the roles in one loop."""
+
+import asyncio
+import errno
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
+
+import psutil
+import structlog
+import typer
+from pydantic import SecretStr
+
+from api.run import run as run_api
+from cli.main import run_roles
+from ingestor.run import run as run_ingest
+from scheduler.run import run as run_schedule
+from schema.embedded_postgres import embedded_postgres
+from schema.errors import StartError
+from schema.health import Health
+from schema.migrate import migrate
+from schema.postgres_user import ends_with_us
+from schema.settings import Settings
+
+BROKER_READY_S_MAX = 15
+BROKER_STOP_S_MAX = 3
+
+log = structlog.get_logger()
+
+
+def up(settings: Settings, *, demo: bool) -> None:
+    """Run until stopped. Raises StartError if a port or the data folder is in use."""
+    require_free(settings.http_host, settings.http_port, "HTTP_PORT")
+    if settings.mqtt_url is None:
+        require_free(settings.mqtt_host, settings.mqtt_port, "MQTT_PORT")
+    with ExitStack() as parts:
+        if settings.database_url is None:
+            dsn = parts.enter_context(embedded_postgres(settings.data_dir))
+            settings = settings.model_copy(update={"database_url": SecretStr(dsn)})
+        if settings.mqtt_url is None:
+            parts.enter_context(_broker(settings))
+        asyncio.run(migrate(settings.dsn, max_age_days=settings.max_event_age_days))
+        roles = [run_ingest, run_api, run_schedule, _announce]
+        if demo:
+            from cli.demo import run as run_demo  # noqa: PLC0415
+
+            roles.append(run_demo)
+        run_roles(settings, Health(("broker", "database", "schema")), *roles)
+
+
+def require_free(host: str, port: int, setting: str) -> None:
+    """Raises StartError naming the process that listens there already."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.socket(family, socket.SOCK_STREAM) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OSError as error:
+            if error.errno != errno.EADDRINUSE:
+                raise StartError(
+                    f"{setting}: {host}:{port} cannot be used ({error.strerror})."
+                ) from error
+            raise StartError(
+                f"{host}:{port} is in use by {_listener(port)}: stop it, or change {setting}."
+            ) from error
+
+
+def _listener(port: int) -> str:
+    with suppress(psutil.Error):
+        for connection in psutil.net_connections("tcp"):
+            here = connection.laddr
+            if connection.status == psutil.CONN_LISTEN and here and here.port == port:
+                return f"process {connection.pid}" if connection.pid else "another process"
+    return "another process"
+
+
+@contextmanager
+def _broker(settings: Settings) -> Iterator[None]:
+    """The embedded broker in a process of its own: its work does not delay ours."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "cli", "broker"],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+        stdin=subprocess.DEVNULL,
+        start_new_session=True,
+        preexec_fn=ends_with_us(signal.SIGKILL),  # noqa: PLW1509  # No thread was started yet.
+    )
+    try:
+        _wait_for_broker(process, settings)
+        yield
+    finally:
+        process.terminate()
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(BROKER_STOP_S_MAX)
+        process.kill()
+        process.wait()
+
+
+def _wait_for_broker(process: "subprocess.Popen[bytes]", settings: Settings) -> None:
+    deadline = time.monotonic() + BROKER_READY_S_MAX
+    address = settings.mqtt
+    while time.monotonic() < deadline:
+        if process.poll() is not None:
+            raise StartError("The embedded broker did not start; the lines above say why.")
+        with suppress(OSError), socket.create_connection((address.host, address.port), timeout=1):
+            return
+        time.sleep(0.02)
+    raise StartError(f"The embedded broker does not listen after {BROKER_READY_S_MAX} s.")
+
+
+async def _announce(settings: Settings, stop: asyncio.Event, health: Health) -> None:
+    """Say where everything is, once it works."""
+    while not health.ok and not stop.is_set():
+        await asyncio.sleep(0.02)  # noqa: ASYNC110  # Once, at start.
+    if stop.is_set():
+        return
+    typer.echo(_addresses(settings))
+
+
+def _addresses(settings: Settings) -> str:
+    base = f"http://{_shown(settings.http_host)}:{settings.http_port}"
+    lines = [
+        "Voltwire is ready.",
+        f"  API       {base}/health",
+        f"  Reference {base}/docs",
+        f"  MQTT      {settings.mqtt}   publish to devices/<device_id>/telemetry",
+    ]
+    if settings.mqtt_url is None:
+        lines.append(
+            "  The embedded broker speaks MQTT 3.1.1 and keeps sessions and retained messages in"
+            " memory only;\n  for production set MQTT_URL to a broker with persistence."
+        )
+    return "\n".join(lines)
+
+
+def _shown(host: str) -> str:
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104  # Not listened on.
+    return f"[{host}]" if ":" in host else host

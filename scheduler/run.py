@@ -1,0 +1,97 @@
+"""The scheduler as a role: a table of jobs, and the delivery over MQTT."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+import structlog
+from apscheduler.schedulers.asyncio import AsyncIOScheduler
+
+from scheduler.delivery import Publisher
+from scheduler.silence import sweep
+from schema.database import DATABASE_ERRORS, WRITER_LIMITS, open_pool
+from schema.health import Health
+from schema.migrate import make_partitions, until_migrated
+from schema.process import before
+from schema.queries import load_queries
+from schema.settings import Settings
+
+SWEEP_S = 1
+HOUR_S = 3600
+CONNECTIONS_MAX = 3
+
+queries = load_queries("scheduler")
+log = structlog.get_logger()
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """Any number of schedulers may run it at once: the database makes it happen once."""
+
+    name: str
+    every_s: int
+    work: Callable[[Any], Awaitable[Any]]
+
+
+def jobs(settings: Settings) -> list[Job]:
+    return [
+        Job("silence", SWEEP_S, lambda db: sweep(db, settings.offline_after_seconds)),
+        Job(
+            "partitions",
+            HOUR_S,
+            lambda db: make_partitions(
+                db, datetime.now(UTC), max_age_days=settings.max_event_age_days
+            ),
+        ),
+        Job(
+            "dead letters",
+            HOUR_S,
+            lambda db: db.execute(queries.drop_rejected, settings.rejected_days),
+        ),
+        Job("told alerts", HOUR_S, _prune_feed),
+    ]
+
+
+async def run(settings: Settings, stop: asyncio.Event, health: Health) -> None:
+    """Run the jobs and deliver until `stop` is set."""
+    if not await before(stop, until_migrated(settings.dsn, health)):
+        return
+    name = f"{settings.instance} scheduler"
+    async with await open_pool(settings.dsn, name, WRITER_LIMITS, size_max=CONNECTIONS_MAX) as pool:
+        timer = AsyncIOScheduler(timezone="UTC")
+        for job in jobs(settings):
+            timer.add_job(
+                _run_job,
+                "interval",
+                (job, pool, health),
+                seconds=job.every_s,
+                next_run_time=datetime.now(UTC),
+                id=job.name,
+                coalesce=True,  # Jobs read their state from the database: one run catches up.
+                max_instances=1,
+                misfire_grace_time=None,
+            )
+        async with asyncio.TaskGroup() as group:
+            delivering = group.create_task(Publisher(settings).run())
+            timer.start()
+            await stop.wait()
+            timer.shutdown(wait=False)
+            delivering.cancel()
+
+
+async def _run_job(job: Job, pool: Any, health: Health) -> None:
+    try:
+        async with pool.acquire(timeout=5) as connection:
+            await job.work(connection)
+    except DATABASE_ERRORS as error:
+        if health.report("database", ok=False, detail="unavailable, trying again"):
+            log.warning("A job failed and runs again.", job=job.name, error=repr(error))
+    else:
+        health.report("database", ok=True, detail="reachable")
+
+
+async def _prune_feed(connection: Any) -> None:
+    await connection.execute(queries.prune_outbox)
+    await connection.execute(queries.prune_feed)
