@@ -14,6 +14,7 @@ from schema.event import DeviceNo, Event
 class _Opened:
     pair: Candidate
     event: Event
+    resolved_by: Event | None = None
     incident_id: int | None = None
 
 
@@ -31,7 +32,7 @@ class _Decided:
 class Effects:
     decided: list[_Decided] = field(default_factory=list)
     opened: list[_Opened] = field(default_factory=list)
-    resolved: list[tuple[DeviceNo, "_Opened | int", Event]] = field(default_factory=list)
+    resolved: list[tuple[DeviceNo, int, Event]] = field(default_factory=list)
     states: list[tuple[DeviceNo, str, RuleState, "_Opened | int | None"]] = field(
         default_factory=list
     )
@@ -53,14 +54,16 @@ class Effects:
                 opened.event.ts,
                 opened.event.event_id,
                 float(opened.event.metrics[opened.pair.rule.metric]),
+                None if opened.resolved_by is None else opened.resolved_by.ts,
+                None if opened.resolved_by is None else opened.resolved_by.event_id,
             )
             for opened in self.opened
         )
 
     def resolved_columns(self) -> list[list[Any]]:
         return _columns(
-            (device_no, _number(incident), event.ts, event.event_id)
-            for device_no, incident, event in self.resolved
+            (device_no, incident_id, event.ts, event.event_id)
+            for device_no, incident_id, event in self.resolved
         )
 
     def state_columns(self) -> list[list[Any]]:
@@ -92,8 +95,8 @@ def decide(pairs: Sequence[Candidate], newest: Sequence[datetime | None]) -> Eff
                 open_incident = _Opened(pair, finding.event)
                 effects.opened.append(open_incident)
             decided.incidents.append(open_incident)
-            if finding.step is Step.RESOLVED and open_incident is not None:
-                effects.resolved.append((pair.device_no, open_incident, finding.event))
+            if finding.step is Step.RESOLVED:
+                _resolve(effects, pair, open_incident, finding.event)
                 open_incident = None
         if findings:
             effects.decided.append(decided)
@@ -102,6 +105,15 @@ def decide(pairs: Sequence[Candidate], newest: Sequence[datetime | None]) -> Eff
         ):
             effects.states.append((pair.device_no, pair.rule.rule_id, state, open_incident))
     return effects
+
+
+def _resolve(
+    effects: Effects, pair: Candidate, incident: _Opened | int | None, event: Event
+) -> None:
+    if isinstance(incident, _Opened):
+        incident.resolved_by = event
+    elif incident is not None:
+        effects.resolved.append((pair.device_no, incident, event))
 
 
 def _alert(rule: Rule, finding: Finding, incident_id: int | None) -> Told:

@@ -70,15 +70,18 @@ returning device_no, incident_id, resolved_at
 -- incident_numbers --
 select nextval('incident_no') from generate_series(1, $1)
 
--- open_incidents --
-insert into incident (incident_id, device_no, rule_id, severity, opened_at, opened_by, opened_value)
-select * from unnest($1::bigint[], $2::int[], $3::text[], $4::text[], $5::timestamptz[], $6::text[],
-                     $7::float8[])
-
 -- resolve_incidents --
+-- Before new ones open: one may resolve and the next one open within a batch.
 update incident i set resolved_at = r.at, resolved_by = r.event_id
 from unnest($1::int[], $2::bigint[], $3::timestamptz[], $4::text[]) as r (device_no, incident_id, at, event_id)
 where i.device_no = r.device_no and i.incident_id = r.incident_id
+
+-- open_incidents --
+-- One that resolves within the same batch is written as resolved.
+insert into incident (incident_id, device_no, rule_id, severity, opened_at, opened_by, opened_value,
+                      resolved_at, resolved_by)
+select * from unnest($1::bigint[], $2::int[], $3::text[], $4::text[], $5::timestamptz[], $6::text[],
+                     $7::float8[], $8::timestamptz[], $9::text[])
 
 -- save_alert_states --
 insert into alert_state (device_no, rule_id, pending_since, incident_id, notified_at, decided_at)

@@ -32,7 +32,7 @@ from schema.queries import load_queries
 
 queries = load_queries("ingestor")
 
-_POISON_CLASSES = ("22", "23", "54")
+_POISON_CLASSES = {"22", "54"}
 _COPY_LINE = re.compile(r"COPY event, line (\d+)")
 EVENT_COLUMNS = ("device_no", "ts", "event_id", "metrics", "tags", "seq", "received_at")
 REJECTED_COLUMNS = ("received_at", "door", "device_id", "reason", "detail", "item", "payload")
@@ -190,12 +190,12 @@ class Store:
     async def _apply(self, connection: Any, effects: Effects) -> list[Told]:
         if not effects:
             return []
+        if effects.resolved:
+            await connection.execute(queries.resolve_incidents, *effects.resolved_columns())
         if effects.opened:
             numbers = await connection.fetch(queries.incident_numbers, len(effects.opened))
             effects.number([row[0] for row in numbers])
             await connection.execute(queries.open_incidents, *effects.opened_columns())
-        if effects.resolved:
-            await connection.execute(queries.resolve_incidents, *effects.resolved_columns())
         if effects.states:
             await connection.execute(queries.save_alert_states, *effects.state_columns())
         return effects.told()
@@ -268,10 +268,14 @@ async def _newest_evaluated(connection: Any, pairs: Sequence[Candidate]) -> list
 
 
 def _is_poison(error: Exception) -> bool:
-    """The whitelist of what may become a dead letter; a missing partition (23514) is not on it."""
+    """The whitelist of what may become a dead letter: data that the tables of events refuse.
+
+    A missing partition (23514 without a constraint) is not on it, nor what any other table refuses.
+    """
     if isinstance(error, asyncpg.PostgresError):
-        missing_partition = error.sqlstate == "23514" and not error.constraint_name
-        return error.sqlstate[:2] in _POISON_CLASSES and not missing_partition
+        if error.sqlstate[:2] == "23":
+            return bool(error.constraint_name) and (error.table_name or "").startswith("event")
+        return error.sqlstate[:2] in _POISON_CLASSES
     # The driver could not even encode a value.
     return isinstance(error, ValueError | OverflowError)
 

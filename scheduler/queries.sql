@@ -17,7 +17,8 @@ with ear as (
         case when p.state <> 'asleep' then greatest(p.will_at, ear.since) + interval '10 s' end as will_due,
         case when p.state <> 'never_seen' then silence.start + make_interval(secs => 1.5 * span.s) end as late_at,
         case when p.state <> 'never_seen' then silence.start
-            + make_interval(secs => coalesce(greatest(2 * span.s, 10), $1)) end as offline_at
+            + make_interval(secs => case when span.s is null then $1 else greatest(2 * span.s, 10) end)
+            end as offline_at
     from due
     join presence p using (device_no)
     cross join ear

@@ -1,0 +1,83 @@
+"""One PostgreSQL for the whole run, one fresh database per test from a migrated template."""
+
+import asyncio
+import os
+from collections.abc import AsyncIterator, Iterator
+from typing import Any
+from uuid import uuid4
+
+import asyncpg
+import pytest
+
+from schema.embedded_postgres import embedded_postgres
+from schema.migrate import migrate
+from schema.settings import Settings
+from tests.services import temporary_folder
+
+MAX_EVENT_AGE_DAYS = 800  # Fewer partitions than the default: databases are copied faster.
+# What the tests need of durability is the server's, not the disk's.
+FAST = {"fsync": "off", "full_page_writes": "off", "shared_buffers": "128MB", "max_wal_size": "1GB"}
+
+
+@pytest.fixture(autouse=True)
+def _no_settings_of_the_developer(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in Settings.model_fields:
+        monkeypatch.delenv(name.upper(), raising=False)
+    monkeypatch.setitem(Settings.model_config, "env_file", None)
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[str]:
+    """The DSN of a server of the test run; TEST_DATABASE_URL names another one."""
+    if named := os.environ.get("TEST_DATABASE_URL"):
+        yield named
+        return
+    with temporary_folder() as folder, embedded_postgres(folder / "data", options=FAST) as dsn:
+        yield dsn
+
+
+@pytest.fixture(scope="session")
+def template(postgres: str) -> str:
+    """The name of a migrated database that every test's own is copied from."""
+    name = f"template_{uuid4().hex}"
+    asyncio.run(_run(postgres, f'create database "{name}"'))
+    asyncio.run(migrate(with_database(postgres, name), max_age_days=MAX_EVENT_AGE_DAYS))
+    return name
+
+
+@pytest.fixture
+async def dsn(postgres: str, template: str) -> AsyncIterator[str]:
+    """A migrated database of the test's own."""
+    name = f"test_{uuid4().hex}"
+    await _run(postgres, f'create database "{name}" template "{template}" strategy file_copy')
+    yield with_database(postgres, name)
+    await _run(postgres, f'drop database "{name}" with (force)')
+
+
+@pytest.fixture
+async def empty_dsn(postgres: str) -> AsyncIterator[str]:
+    """A database of the test's own in which nothing was migrated."""
+    name = f"empty_{uuid4().hex}"
+    await _run(postgres, f'create database "{name}"')
+    yield with_database(postgres, name)
+    await _run(postgres, f'drop database "{name}" with (force)')
+
+
+@pytest.fixture
+async def db(dsn: str) -> AsyncIterator[Any]:
+    connection = await asyncpg.connect(dsn)
+    yield connection
+    connection.terminate()
+
+
+def with_database(dsn: str, name: str) -> str:
+    head, _, options = dsn.partition("?")
+    return f"{head.rpartition('/')[0]}/{name}?{options}"
+
+
+async def _run(dsn: str, statement: str) -> None:
+    connection = await asyncpg.connect(dsn)
+    try:
+        await connection.execute(statement)
+    finally:
+        await connection.close()

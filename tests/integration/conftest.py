@@ -1,0 +1,80 @@
+"""The pipeline as both doors use it, on a database of the test's own."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from ingestor.batch import Message
+from ingestor.decode import Limits, Origin, decode
+from ingestor.pipeline import Pipeline
+from ingestor.signs import TELEMETRY, Sign
+from ingestor.writer import WriterLimits
+from schema.event import Door, Verdict
+from schema.health import Health
+
+LIMITS = Limits(timedelta(days=730), timedelta(seconds=300), 262_144)
+
+
+class Doors:
+    """Events into one pipeline, over HTTP and as MQTT would bring them."""
+
+    def __init__(self, pipeline: Pipeline, health: Health) -> None:
+        self.pipeline, self.health = pipeline, health
+
+    async def post(self, document: Any) -> list[Verdict]:
+        payload = json.dumps(document).encode()
+        origin = Origin(datetime.now(UTC))
+        return await self.pipeline.submit(payload, origin, decode(payload, origin, LIMITS))
+
+    async def publish(
+        self, device_id: str, payload: bytes | Any, *, retained: bool = False
+    ) -> list[Verdict]:
+        raw = payload if isinstance(payload, bytes) else json.dumps(payload).encode()
+        sign = None if retained else TELEMETRY
+        return await self._accept(device_id, raw, sign, retained=retained)
+
+    async def sign(self, device_id: str, sign: Sign) -> None:
+        await self._accept(device_id, b"", sign, items=[])
+
+    async def _accept(
+        self,
+        device_id: str,
+        payload: bytes,
+        sign: Sign | None,
+        *,
+        retained: bool = False,
+        **more: Any,
+    ) -> list[Verdict]:
+        settled: asyncio.Future[list[Verdict]] = asyncio.get_running_loop().create_future()
+        origin = Origin(datetime.now(UTC), device_id, retained)
+        self.pipeline.accept(
+            Message(
+                Door.MQTT,
+                payload,
+                origin,
+                lambda message: settled.set_result(message.verdicts),
+                sign,
+                **more,
+            )
+        )
+        return await settled
+
+
+def make_pipeline(dsn: str, name: str = "test", **changes: Any) -> tuple[Pipeline, Health]:
+    health = Health(("database",))
+    options: dict[str, Any] = {"default_profile": "battery", "offline_after_s": 300} | changes
+    return Pipeline(dsn, WriterLimits(LIMITS), name=name, health=health, **options), health
+
+
+@pytest.fixture
+async def doors(dsn: str) -> AsyncIterator[Doors]:
+    pipeline, health = make_pipeline(dsn)
+    stop = asyncio.Event()
+    async with asyncio.TaskGroup() as group:
+        group.create_task(pipeline.run(stop))
+        yield Doors(pipeline, health)
+        stop.set()

@@ -1,0 +1,227 @@
+"""What goes in through the doors, and what is in the tables after the verdict."""
+
+import asyncio
+from collections import Counter
+from typing import Any
+
+from ingestor.batch import LANES
+from ingestor.signs import HEARTBEAT
+from schema.event import Reason, Status
+from tests.integration.conftest import Doors, make_pipeline
+
+
+def event(event_id: str = "e1", device_id: str = "a", **more: Any) -> dict[str, Any]:
+    return {"event_id": event_id, "device_id": device_id, "metrics": {"temp": 20}} | more
+
+
+async def test_an_event_is_stored_once_and_every_repeat_is_a_duplicate(
+    doors: Doors, db: Any
+) -> None:
+    (first,) = await doors.post(event())
+    (again,) = await doors.post(event(timestamp="2026-01-01T00:00:00Z"))
+    (over_mqtt,) = await doors.publish("a", event(metrics={"temp": 99}))
+    assert [v.status for v in (first, again, over_mqtt)] == ["stored", "duplicate", "duplicate"]
+    row = await db.fetchrow("select * from event")
+    assert row["metrics"] == '{"temp": 20}'
+
+
+async def test_two_devices_may_use_the_same_event_id(doors: Doors, db: Any) -> None:
+    await doors.post([event(device_id="a"), event(device_id="b")])
+    assert await db.fetchval("select count(*) from event") == 2
+
+
+async def test_the_same_event_fifty_times_over_both_doors_at_once_is_stored_once(
+    doors: Doors, db: Any
+) -> None:
+    posts = [doors.post(event()) for _ in range(25)]
+    published = [doors.publish("a", event()) for _ in range(25)]
+    verdicts = await asyncio.gather(*posts, *published)
+    assert Counter(v.status for (v,) in verdicts) == {Status.STORED: 1, Status.DUPLICATE: 49}
+    assert await db.fetchval("select count(*) from event") == 1
+
+
+async def test_two_processes_share_the_keys(dsn: str, doors: Doors, db: Any) -> None:
+    other, _ = make_pipeline(dsn, "other")
+    stop = asyncio.Event()
+    async with asyncio.TaskGroup() as group:
+        group.create_task(other.run(stop))
+        second = Doors(other, doors.health)
+        ids = [f"e{n}" for n in range(40)]
+        verdicts = await asyncio.gather(
+            *(
+                door.post(event(name, f"d{n % 5}"))
+                for n, name in enumerate(ids)
+                for door in (doors, second)
+            )
+        )
+        stop.set()
+    counted = Counter(v.status for (v,) in verdicts)
+    assert counted == {Status.STORED: 40, Status.DUPLICATE: 40}
+    assert await db.fetchval("select count(*) from event") == 40
+
+
+async def test_a_bad_item_never_touches_its_neighbours(doors: Doors, db: Any) -> None:
+    verdicts = await doors.publish(
+        "a", [event("e1"), {"metrics": {}}, event("e2", metrics={"soc_percent": 101}), event("e3")]
+    )
+    assert [(v.status, v.reason) for v in verdicts] == [
+        ("stored", None),
+        ("rejected", Reason.BAD_METRICS),
+        ("rejected", Reason.OUT_OF_RANGE),
+        ("stored", None),
+    ]
+    letters = await db.fetch("select * from rejected order by item")
+    assert [(row["item"], row["door"], row["device_id"]) for row in letters] == [
+        (1, "mqtt", "a"),
+        (2, "mqtt", "a"),
+    ]
+    assert b'"soc_percent":101' in letters[1]["payload"]
+    assert "profile battery" in letters[1]["detail"]
+    assert "0 to 100" in letters[1]["detail"]
+
+
+async def test_a_rejected_event_creates_no_device_but_a_known_device_lives(
+    doors: Doors, db: Any
+) -> None:
+    await doors.publish("stranger", b"not json")
+    await doors.publish("stranger", {"metrics": {"soc_percent": -1}})
+    await doors.post({"device_id": "stranger", "metrics": {}})
+    assert await db.fetchval("select count(*) from device") == 0
+    assert await db.fetchval("select count(*) from rejected") == 3
+
+
+async def test_both_doors_give_the_same_verdict_on_the_same_event(doors: Doors) -> None:
+    events = [
+        event("x", metrics={"voltage_v": 199}),
+        event("y", timestamp="2026-02-30T00:00:00Z"),
+        event("z", tags=[1]),
+        event("ok"),
+    ]
+    for document in events:
+        (posted,) = await doors.post(document | {"device_id": "p"})
+        (published,) = await doors.publish("q", document | {"device_id": "q"})
+        assert (posted.status, posted.reason) == (published.status, published.reason)
+
+
+async def test_an_event_without_identity_is_stored_and_a_retained_one_is_rejected(
+    doors: Doors,
+) -> None:
+    (first,) = await doors.publish("a", {"metrics": {"x": 1}})
+    (second,) = await doors.publish("a", {"metrics": {"x": 1}})
+    (kept,) = await doors.publish("a", {"metrics": {"x": 1}}, retained=True)
+    assert (first.status, second.status) == ("stored", "stored")
+    assert first.event_id != second.event_id
+    assert kept.reason is Reason.NO_IDENTITY
+
+
+async def test_an_event_without_id_but_with_a_time_is_recognised_over_both_doors(
+    doors: Doors,
+) -> None:
+    body = {"ts": 1_780_000_000_000, "metrics": {"x": 30.0}, "tags": ["t"]}
+    (first,) = await doors.publish("a", body)
+    (second,) = await doors.post(body | {"device_id": "a", "metrics": {"x": 30}})
+    assert (first.status, second.status) == ("stored", "duplicate")
+    assert first.event_id == second.event_id
+
+
+async def test_what_postgresql_refuses_is_isolated_and_the_rest_is_stored(
+    doors: Doors, db: Any
+) -> None:
+    await db.execute("alter table event add constraint poison check (event_id not like 'bad%')")
+    ids = [f"bad{n}" if n in {0, 17, 18, 49} else f"good{n}" for n in range(50)]
+    verdicts = await doors.post([event(name, f"d{n % 3}") for n, name in enumerate(ids)])
+    assert [v.event_id for v in verdicts] == ids
+    assert {v.event_id for v in verdicts if v.reason is Reason.REFUSED_BY_DATABASE} == {
+        "bad0", "bad17", "bad18", "bad49",
+    }  # fmt: skip
+    assert await db.fetchval("select count(*) from event") == 46
+    assert await db.fetchval("select count(*) from event_key") == 46
+    assert await db.fetchval("select count(*) from rejected") == 4
+
+
+async def test_a_missing_grant_holds_the_stream_and_rejects_nothing(doors: Doors, db: Any) -> None:
+    await doors.post(event("before"))
+    await db.execute("alter table event rename to hidden")
+    waiting = asyncio.create_task(doors.post(event("during")))
+    await asyncio.sleep(0.5)
+    assert not waiting.done()
+    assert not doors.health.ok
+    await db.execute("alter table hidden rename to event")
+    (verdict,) = await waiting
+    assert verdict.status is Status.STORED
+    assert await db.fetchval("select count(*) from rejected") == 0
+
+
+async def test_a_killed_connection_costs_nothing(doors: Doors, db: Any) -> None:
+    async def killer() -> None:
+        for _ in range(20):
+            await asyncio.sleep(0.03)
+            await db.execute(
+                "select pg_terminate_backend(pid) from pg_stat_activity where application_name like 'test%'"
+            )
+
+    async def load() -> Counter[str]:
+        counted: Counter[str] = Counter()
+        for n in range(60):
+            (verdict,) = await doors.post(event(f"e{n}", f"d{n % 7}"))
+            counted[verdict.status] += 1
+        return counted
+
+    counted, _ = await asyncio.gather(load(), killer())
+    assert counted == {Status.STORED: 60}, "a commit in doubt was settled wrongly"
+    assert await db.fetchval("select count(*) from event") == 60
+
+
+async def test_a_changed_profile_holds_for_the_next_event_without_a_restart(
+    doors: Doors, db: Any
+) -> None:
+    await doors.post(event("e1", metrics={"soc_percent": 50}))
+    await db.execute(
+        """begin;
+        update profile set metrics = '{"soc_percent": {"min": 0, "max": 10}}' where name = 'battery';
+        update config set registry_version = registry_version + 1; commit"""
+    )
+    (verdict,) = await doors.post(event("e2", metrics={"soc_percent": 50}))
+    assert verdict.reason is Reason.OUT_OF_RANGE
+
+
+async def test_a_forgotten_device_is_registered_anew_by_its_next_event(
+    doors: Doors, db: Any
+) -> None:
+    await doors.post(event("e1"))
+    await db.execute(
+        "begin; delete from presence; delete from device;"
+        " update config set registry_version = registry_version + 1; commit"
+    )
+    (verdict,) = await doors.post(event("e2"))
+    assert verdict.status is Status.STORED
+    assert await db.fetchval("select count(*) from device where device_id = 'a'") == 1
+
+
+async def test_every_transaction_takes_the_lanes_of_its_devices(doors: Doors, db: Any) -> None:
+    await doors.post(event("e0"))
+    number = await db.fetchval("select device_no from device where device_id = 'a'")
+    async with db.transaction():
+        await db.execute("select pg_advisory_xact_lock(77, $1)", number % LANES)
+        waiting = asyncio.create_task(doors.post(event("e1")))
+        await asyncio.sleep(0.3)
+        assert not waiting.done()
+    (verdict,) = await waiting
+    assert verdict.status is Status.STORED
+
+
+async def test_a_heartbeat_makes_a_device(doors: Doors, db: Any) -> None:
+    await doors.sign("beating", HEARTBEAT)
+    row = await db.fetchrow("select state, reason from presence join device using (device_no)")
+    assert tuple(row) == ("online", "heartbeat")
+
+
+async def test_months_of_events_find_their_partitions(doors: Doors, db: Any) -> None:
+    verdicts = await doors.post(
+        [
+            event(f"e{month}", timestamp=f"2025-{month:02}-28T23:59:59.999999Z")
+            for month in range(1, 13)
+        ]
+    )
+    assert {v.status for v in verdicts} == {Status.STORED}
+    assert await db.fetchval("select count(distinct tableoid) from event") == 12

@@ -1,0 +1,167 @@
+"""Signs of life in, silence out: time is made to pass by moving what the database remembers."""
+
+import asyncio
+from typing import Any
+
+import asyncpg
+import pytest
+
+from ingestor.signs import HEARTBEAT, WILL, Sign, read_status
+from scheduler.silence import sweep
+from schema.feed import read_feed
+from tests.integration.conftest import Doors
+
+OFFLINE_AFTER_S = 300
+
+
+async def hear(db: Any) -> None:
+    """We have been hearing for a long time."""
+    await db.execute(
+        "insert into hearing values ('test', now() - interval '1 day', now())"
+        " on conflict (listener) do update set heard_at = clock_timestamp()"
+    )
+
+
+async def seen_ago(db: Any, seconds: float, **columns: Any) -> None:
+    """Everybody was heard that long ago; the sweep finds them all due."""
+    sets = "".join(f", {name} = {value}" for name, value in columns.items())
+    await db.execute(
+        f"update presence set last_seen = clock_timestamp() - make_interval(secs => {seconds}),"
+        f" will_at = will_at - make_interval(secs => {seconds}), check_at = '-infinity'{sets}"
+    )
+
+
+async def state(db: Any) -> tuple[str, str]:
+    row = await db.fetchrow("select state, reason from presence")
+    return row["state"], row["reason"]
+
+
+async def presence_feed(db: Any) -> list[str]:
+    return [item.state for item in await read_feed(db, 0) if item.kind == "presence"]
+
+
+def status(payload: bytes) -> Sign:
+    sign = read_status(payload)
+    assert sign is not None
+    return sign
+
+
+async def test_an_unknown_interval_makes_offline_after_the_setting_and_never_late(
+    doors: Doors, db: Any
+) -> None:
+    await hear(db)
+    await doors.sign("a", HEARTBEAT)
+    await seen_ago(db, OFFLINE_AFTER_S - 1)
+    assert await sweep(db, OFFLINE_AFTER_S) == 0
+    await seen_ago(db, OFFLINE_AFTER_S + 3)
+    assert await sweep(db, OFFLINE_AFTER_S) == 1
+    assert await state(db) == ("offline", "silent")
+    assert await presence_feed(db) == ["online", "offline"]
+
+
+async def test_late_at_one_and_a_half_intervals_and_offline_at_two(doors: Doors, db: Any) -> None:
+    await hear(db)
+    await doors.sign("a", HEARTBEAT)
+    for seconds, expected in ((149, "online"), (153, "late"), (199, "late"), (203, "offline")):
+        await seen_ago(db, seconds, interval_s=100)
+        await sweep(db, OFFLINE_AFTER_S)
+        assert (await state(db))[0] == expected, seconds
+    assert await presence_feed(db) == ["online", "late", "offline"]
+
+
+async def test_offline_comes_never_sooner_than_ten_seconds(doors: Doors, db: Any) -> None:
+    await hear(db)
+    await doors.sign("a", HEARTBEAT)
+    await seen_ago(db, 9, interval_s=1)
+    await sweep(db, OFFLINE_AFTER_S)
+    assert (await state(db))[0] == "late"
+    await seen_ago(db, 11, interval_s=1)
+    await sweep(db, OFFLINE_AFTER_S)
+    assert (await state(db))[0] == "offline"
+
+
+async def test_an_announced_sleep_rules_that_one_silence(doors: Doors, db: Any) -> None:
+    await hear(db)
+    await doors.sign("a", status(b'{"state":"asleep","wake_in_s":3600}'))
+    await doors.sign("a", WILL)
+    await seen_ago(db, 5300, interval_s=10)
+    await sweep(db, OFFLINE_AFTER_S)
+    assert await state(db) == ("asleep", "asleep")
+    await seen_ago(db, 5403, interval_s=10)
+    await sweep(db, OFFLINE_AFTER_S)
+    assert (await state(db))[0] == "late"
+    await doors.publish("a", {"metrics": {"x": 1}})
+    assert await state(db) == ("online", "telemetry")
+    await seen_ago(db, 25, interval_s=10)
+    await sweep(db, OFFLINE_AFTER_S)
+    assert (await state(db))[0] == "offline", "the sleep ruled one silence only"
+
+
+async def test_a_will_alone_makes_offline_after_ten_seconds_and_life_takes_it_back(
+    doors: Doors, db: Any
+) -> None:
+    await hear(db)
+    await doors.sign("a", HEARTBEAT)
+    await doors.sign("a", WILL)
+    await sweep(db, OFFLINE_AFTER_S)
+    assert (await state(db))[0] == "online"
+    await doors.sign("a", HEARTBEAT)
+    await seen_ago(db, 11)
+    await sweep(db, OFFLINE_AFTER_S)
+    assert (await state(db))[0] == "online"
+    await doors.sign("a", WILL)
+    await seen_ago(db, 11)
+    await sweep(db, OFFLINE_AFTER_S)
+    assert await state(db) == ("offline", "will")
+
+
+async def test_offline_opens_an_incident_that_life_resolves(doors: Doors, db: Any) -> None:
+    await hear(db)
+    await doors.sign("a", HEARTBEAT)
+    await seen_ago(db, 400)
+    await sweep(db, OFFLINE_AFTER_S)
+    await sweep(db, OFFLINE_AFTER_S)
+    await doors.publish("a", b"rejected, but alive")
+    alerts = [item for item in await read_feed(db, 0) if item.kind == "alert"]
+    assert [(item.rule_id, item.state) for item in alerts] == [
+        ("silent", "firing"),
+        ("silent", "resolved"),
+    ]
+    assert await db.fetchval("select count(*) from incident where resolved_at is null") == 0
+
+
+async def test_nobody_is_judged_while_we_do_not_hear(doors: Doors, db: Any) -> None:
+    await doors.sign("a", HEARTBEAT)
+    await seen_ago(db, 4000)
+    assert await sweep(db, OFFLINE_AFTER_S) == 0, "no ingestor ever listened"
+    await hear(db)
+    await db.execute("update hearing set heard_at = now() - interval '11 s'")
+    assert await sweep(db, OFFLINE_AFTER_S) == 0, "the canary is gone"
+
+
+async def test_our_own_downtime_is_not_the_devices_silence(doors: Doors, db: Any) -> None:
+    await doors.sign("a", HEARTBEAT)
+    await seen_ago(db, 4000)
+    await db.execute("insert into hearing values ('test', now() - interval '60 s', now())")
+    assert await sweep(db, OFFLINE_AFTER_S) == 0, "we hear for a minute only"
+    await db.execute("update hearing set since = now() - interval '303 s'")
+    await seen_ago(db, 4000)
+    assert await sweep(db, OFFLINE_AFTER_S) == 1
+
+
+async def test_two_sweeps_at_once_make_one_change(doors: Doors, db: Any, dsn: str) -> None:
+    await hear(db)
+    for n in range(20):
+        await doors.sign(f"d{n}", HEARTBEAT)
+    await seen_ago(db, 400)
+    others = [await asyncpg.connect(dsn) for _ in range(3)]
+    changed = await asyncio.gather(*(sweep(other, OFFLINE_AFTER_S) for other in others))
+    for other in others:
+        await other.close()
+    assert sum(changed) == 20
+    assert (await presence_feed(db)).count("offline") == 20
+
+
+@pytest.mark.parametrize("payload", [b"", b"unknown", b"{", b'{"state":"asleep","wake_in_s":-1}'])
+def test_a_status_that_means_nothing_is_no_sign(payload: bytes) -> None:
+    assert read_status(payload) is None

@@ -1,0 +1,105 @@
+"""What the tests start: temporary folders that every user can reach, free ports, a process of ours."""
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Self
+
+import httpx
+
+ROOT = Path(__file__).parent.parent
+START_S_MAX = 30
+STOP_S_MAX = 12
+
+
+@contextmanager
+def temporary_folder() -> Iterator[Path]:
+    """Readable by all: as root the embedded PostgreSQL runs as another user."""
+    folder = Path(tempfile.mkdtemp(prefix="voltwire-test-"))
+    folder.chmod(0o755)
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def clean_environment(settings: Mapping[str, str]) -> dict[str, str]:
+    """The environment without settings of the developer, and with these."""
+    ours = {"PATH", "HOME", "LANG", "TMPDIR"}
+    kept = {name: value for name, value in os.environ.items() if name in ours}
+    return {**kept, "PYTHONPATH": str(ROOT), "LOG_FORMAT": "json", **settings}
+
+
+class Process:
+    """One `voltwire` command in a folder of its own, with its log."""
+
+    def __init__(self, folder: Path, *arguments: str, settings: Mapping[str, str]) -> None:
+        self.folder, self.arguments = folder, arguments
+        self.settings = dict(settings)
+        self.log = folder / f"{arguments[0]}.log"
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self.process.poll() is None:
+            self.process.terminate()
+            try:
+                self.process.wait(STOP_S_MAX)
+            except subprocess.TimeoutExpired:
+                self.process.kill()
+                self.process.wait()
+
+    @property
+    def process(self) -> "subprocess.Popen[bytes]":
+        assert self._process is not None
+        return self._process
+
+    def start(self) -> None:
+        with self.log.open("ab") as log:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "cli", *self.arguments],
+                cwd=self.folder,
+                env=clean_environment(self.settings),
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+            )
+
+    def kill(self) -> None:
+        self.process.send_signal(signal.SIGKILL)
+        self.process.wait()
+
+    def stop(self) -> int:
+        """SIGTERM; the exit code, which must come within 12 s."""
+        self.process.terminate()
+        return self.process.wait(STOP_S_MAX)
+
+    def wait_until_ok(self, url: str) -> None:
+        deadline = time.monotonic() + START_S_MAX
+        while time.monotonic() < deadline:
+            if self.process.poll() is not None:
+                break
+            try:
+                if httpx.get(url, timeout=2).status_code == httpx.codes.OK:
+                    return
+            except httpx.TransportError:
+                pass
+            time.sleep(0.05)
+        raise AssertionError(f"{self.arguments} is not ready:\n{self.log.read_text()[-4000:]}")
