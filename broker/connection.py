@@ -2,8 +2,9 @@
 
 aiomqtt 2.5 acknowledges a message before our code has seen it, keeps CONNACK's session_present and
 PUBACK's reason code to itself, and lets a publish wait when the connection is gone. The paho client
-inside it can do better: `client._client`, the one private name, is touched in this file alone. The
-release is pinned; tests/integration/test_session.py fails when another one acknowledges early.
+inside it can do better. Three private names are touched, in this file alone: `_client`, to reach it;
+its `_create_socket`, to put an Intake before the socket; its `_packet_queue`, to send PUBACKs in bulk.
+The releases are pinned; tests/integration/test_session.py fails when others behave differently.
 """
 
 import asyncio
@@ -11,18 +12,20 @@ import ssl
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 from typing import Any, cast
 
 import aiomqtt
 import structlog
 from aiomqtt import ProtocolVersion
-from paho.mqtt.client import MQTT_ERR_SUCCESS, Client, ConnectFlags, DisconnectFlags
+from paho.mqtt.client import MQTT_ERR_SUCCESS, PUBACK, Client, ConnectFlags, DisconnectFlags
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 from paho.mqtt.subscribeoptions import SubscribeOptions
 
+from broker import wire
+from broker.delivery import Delivery
+from broker.intake import Intake
 from schema.errors import BrokerUnavailable
 from schema.settings import MqttAddress
 
@@ -33,24 +36,6 @@ PUBLISH_WINDOW = 100  # Unacknowledged messages that we send; the others wait in
 HUNG_UP = ReasonCode(PacketTypes.CONNACK, "Server unavailable")
 
 log = structlog.get_logger()
-
-
-@dataclass(slots=True, eq=False)
-class Delivery:
-    """A received message. With QoS 1 it is owed an acknowledgement, on its own connection only.
-
-    `generation` numbers the connection. Response topic and correlation data come with MQTT 5.
-    """
-
-    topic: str
-    payload: bytes
-    qos: int
-    retain: bool
-    mid: int
-    generation: int
-    response_topic: str | None = None
-    correlation_data: bytes | None = None
-    done: bool = False
 
 
 @dataclass(frozen=True)
@@ -78,13 +63,13 @@ class Connection:
         self.connack: ReasonCode | None = None
         self.session_present = False
         self._generation, self._on_delivery = generation, on_delivery
-        self._hung_up = False
+        self._hung_up = self._acknowledging = False
         self._unacknowledged: deque[Delivery] = deque()
         self._publishing: dict[int, asyncio.Future[ReasonCode]] = {}
-        inbox = cast("type[asyncio.Queue[aiomqtt.Message]]", partial(_Inbox, self._receive))
-        self.client = _client(identity, version, inbox)
+        self.client = _client(identity, version)
         self._paho = paho = self.client._client  # noqa: SLF001  # See the top of this file.
-        paho.manual_ack_set(True)
+        create_socket = paho._create_socket  # noqa: SLF001
+        paho._create_socket = lambda: Intake(create_socket(), self._take)  # type: ignore[method-assign]  # noqa: SLF001
         paho.disable_logger()  # It calls every lost link an error; the session logs that once.
         self._aiomqtt_connack = cast("Callable[..., None]", paho.on_connect)
         self._aiomqtt_loss = cast("Callable[..., None]", paho.on_disconnect)
@@ -119,11 +104,10 @@ class Connection:
             )
 
     def acknowledge(self) -> None:
-        """Send the PUBACKs that are due, in the order of arrival [MQTT-4.6.0-2]."""
-        waiting = self._unacknowledged
-        while waiting and waiting[0].done:
-            delivery = waiting.popleft()
-            self._paho.ack(delivery.mid, delivery.qos)
+        """Send the PUBACKs that are due, soon: what is settled one by one leaves in one piece."""
+        if not self._acknowledging and self._unacknowledged and self._unacknowledged[0].done:
+            self._acknowledging = True
+            asyncio.get_running_loop().call_soon(self._send_pubacks)
 
     async def publish(
         self, topic: str, payload: bytes, *, qos: int, retain: bool, correlation_data: bytes | None
@@ -160,18 +144,18 @@ class Connection:
         finally:
             del self._publishing[mid]
 
-    def _receive(self, message: aiomqtt.Message) -> None:
-        properties = message.properties
-        delivery = Delivery(
-            message.topic.value,
-            message.payload,
-            message.qos,
-            message.retain,
-            message.mid,
-            self._generation,
-            getattr(properties, "ResponseTopic", None),
-            getattr(properties, "CorrelationData", None),
-        )
+    def _send_pubacks(self) -> None:
+        """In the order of arrival [MQTT-4.6.0-2]: up to the first message that is not settled."""
+        self._acknowledging = False
+        waiting, due = self._unacknowledged, []
+        while waiting and waiting[0].done:
+            due.append(waiting.popleft().mid)
+        if due:
+            self._paho._packet_queue(PUBACK, wire.pubacks(due), 0, 1)  # noqa: SLF001
+
+    def _take(self, first: int, body: bytes) -> None:
+        mqtt5 = self.version is ProtocolVersion.V5
+        delivery = Delivery.parse(first, body, self._generation, mqtt5=mqtt5)
         if delivery.qos:
             self._unacknowledged.append(delivery)
         try:
@@ -215,20 +199,7 @@ class Connection:
             puback.set_result(reason)
 
 
-class _Inbox(asyncio.Queue[aiomqtt.Message]):
-    """aiomqtt's queue, which never holds anything: a message goes on as it is put in."""
-
-    def __init__(self, receive: Callable[[aiomqtt.Message], None], maxsize: int) -> None:
-        super().__init__(maxsize)
-        self._receive = receive
-
-    def put_nowait(self, item: aiomqtt.Message) -> None:
-        self._receive(item)
-
-
-def _client(
-    identity: Identity, version: ProtocolVersion, inbox: type[asyncio.Queue[aiomqtt.Message]]
-) -> aiomqtt.Client:
+def _client(identity: Identity, version: ProtocolVersion) -> aiomqtt.Client:
     """A client whose session the broker keeps while we are away; the versions say that differently."""
     kept: dict[str, Any] = {"clean_session": False}
     if version is ProtocolVersion.V5:
@@ -245,7 +216,6 @@ def _client(
         username=identity.address.username,
         password=identity.address.password,
         protocol=version,
-        queue_type=inbox,
         tls_context=identity.tls,
         keepalive=identity.keepalive_s,
         timeout=ANSWER_S_MAX,

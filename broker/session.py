@@ -9,7 +9,8 @@ import aiomqtt
 import structlog
 from aiomqtt import ProtocolVersion
 
-from broker.connection import Connection, Delivery, Identity
+from broker.connection import Connection, Identity
+from broker.delivery import Delivery
 from schema.errors import BrokerUnavailable, StartError, VoltwireError
 from schema.settings import MqttAddress
 
@@ -150,7 +151,11 @@ class Session:
         pause_s = _pause_s(SLOWEST if refused else self._failures)
         self._failures += 1
         tell = self._log.error if refused else self._log.warning
-        tell("No connection to the broker.", reason=str(fault), retry_in_s=round(pause_s, 1))
+        tell(
+            "No connection to the broker.",
+            reason=str(fault.__cause__ or fault),
+            retry_in_s=round(pause_s, 1),
+        )
         await asyncio.sleep(pause_s)
 
 

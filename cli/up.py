@@ -114,8 +114,8 @@ def _wait_for_broker(process: "subprocess.Popen[bytes]", settings: Settings) -> 
 
 async def _announce(settings: Settings, stop: asyncio.Event, health: Health) -> None:
     """Say where everything is, once it works."""
-    while not health.ok and not stop.is_set():
-        await asyncio.sleep(0.02)  # noqa: ASYNC110  # Once, at start.
+    while not health.ok and not stop.is_set():  # noqa: ASYNC110  # Once, at start.
+        await asyncio.sleep(0.02)
     if stop.is_set():
         return
     typer.echo(_addresses(settings))

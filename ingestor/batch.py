@@ -82,6 +82,7 @@ class Batch:
     rows: list[Row] = field(default_factory=list)
     dead_letters: list[DeadLetter] = field(default_factory=list)
     signs: dict[DeviceNo, Fold] = field(default_factory=dict)
+    receipts: dict[DeviceNo, bool] = field(default_factory=dict)
     # Set while a commit's answer is missing: its transaction id, and what it would have stored.
     in_doubt: tuple[str, set[tuple[int, str]]] | None = None
 
@@ -92,6 +93,8 @@ class Batch:
 
     def sign(self, device_no: DeviceNo, sign: Sign) -> None:
         self.signs[device_no] = fold(self.signs.get(device_no), sign)
+        if sign.receipts is not None:
+            self.receipts[device_no] = sign.receipts
 
     def first_rows(self) -> dict[tuple[DeviceNo, str], Row]:
         """The rows by key, the first of equal ones, sorted: the order of keys and of events."""
@@ -105,11 +108,11 @@ class Batch:
         middle = len(self.rows) // 2
         cuts = [middle] if suspect is None else [suspect, suspect + 1]
         edges = [0, *cuts, len(self.rows)]
-        letters, signs = self.dead_letters, self.signs
+        letters, signs, receipts = self.dead_letters, self.signs, self.receipts
         for start, stop in pairwise(edges):
             if start < stop:
-                yield Batch(self.rows[start:stop], letters, signs)
-                letters, signs = [], {}
+                yield Batch(self.rows[start:stop], letters, signs, receipts)
+                letters, signs, receipts = [], {}, {}
 
     def bury(self, detail: str) -> None:
         """Turn the only row into a dead letter."""

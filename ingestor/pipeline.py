@@ -102,6 +102,11 @@ class Pipeline:
         self.accept(message)
         return await answer
 
+    def wants_receipts(self, device_id: str) -> bool:
+        """Whether the device, or its profile, has receipts on."""
+        device = self._registry.devices.get(device_id)
+        return device is not None and device.receipts
+
     async def flushed(self) -> None:
         """Return when everything that was dispatched before is settled."""
         done = asyncio.Event()

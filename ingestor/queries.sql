@@ -62,6 +62,12 @@ where p.device_no = s.device_no
                         - make_interval(secs => least(2, 0.1 * coalesce(p.interval_s, 20))))
 returning p.device_no, old.state as was, new.state, new.since, new.reason, new.last_seen
 
+-- set_receipts --
+update device set receipts = wanted.receipts
+from unnest($1::int[], $2::bool[]) as wanted (device_no, receipts)
+where device.device_no = wanted.device_no and device.receipts <> wanted.receipts
+returning device_id, device.receipts
+
 -- resolve_silence --
 update incident set resolved_at = statement_timestamp()
 where device_no = any($1::int[]) and rule_id = 'silent' and resolved_at is null
@@ -96,7 +102,9 @@ on conflict (device_no, rule_id) do update set
 select pg_xact_status($1::text::xid8)
 
 -- find_devices --
-select device_id, device_no, profile from device where device_id = any($1::text[])
+select device_id, device_no, profile, device.receipts or coalesce(profile.receipts, false) as receipts
+from device left join profile on profile.name = coalesce(device.profile, $2)
+where device_id = any($1::text[])
 
 -- add_devices --
 -- A device exists from its first event, heartbeat or status. Its presence row stands from the start.

@@ -8,7 +8,7 @@ each event received after the answer that confirmed it, without a message betwee
 import asyncio
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import msgspec
@@ -49,6 +49,7 @@ class Profile:
 class Device:
     device_no: DeviceNo
     profile: Profile
+    receipts: bool
 
 
 class Registry:
@@ -83,6 +84,11 @@ class Registry:
         self.rules_of_metric = found
         self.rules_version = version
 
+    def set_receipts(self, device_id: str, *, wanted: bool) -> None:
+        device = self.devices.get(device_id)
+        if device is not None:
+            self.devices[device_id] = replace(device, receipts=wanted)
+
     def fault(self, event: Event) -> str | None:
         """What the profile of the event's device says against it."""
         device = self.devices.get(event.device_id)
@@ -106,12 +112,14 @@ class Registry:
 
     async def _find(self, names: Sequence[str]) -> None:
         await self._refresh()
-        rows = await self._connection.fetch(queries.find_devices, names)
+        rows = await self._connection.fetch(queries.find_devices, names, self._default_profile)
         if len(self.devices) + len(rows) > CACHED_DEVICES_MAX:
             self.devices.clear()
         for row in rows:
             profile = self._profile(row["profile"])
-            self.devices[row["device_id"]] = Device(DeviceNo(row["device_no"]), profile)
+            self.devices[row["device_id"]] = Device(
+                DeviceNo(row["device_no"]), profile, row["receipts"]
+            )
 
     async def _add(self, names: Sequence[str]) -> None:
         await self._connection.execute(queries.add_devices, names, self._default_profile)

@@ -11,6 +11,7 @@ from ingestor.batch import Message
 from ingestor.decode import Limits, Origin
 from ingestor.hearing import Hearing
 from ingestor.pipeline import Pipeline
+from ingestor.receipts import Receipts
 from ingestor.signs import HEARTBEAT, TELEMETRY, read_status
 from ingestor.writer import WriterLimits
 from schema.event import Door
@@ -26,9 +27,14 @@ class MqttDoor:
     """Deliveries become messages of the pipeline; a settled message is acknowledged."""
 
     def __init__(
-        self, pipeline: Pipeline, settle: Callable[[Delivery], None], hearing: Hearing
+        self,
+        pipeline: Pipeline,
+        settle: Callable[[Delivery], None],
+        hearing: Hearing,
+        receipts: Receipts,
     ) -> None:
         self._pipeline, self._settle, self._hearing = pipeline, settle, hearing
+        self._receipts = receipts
         self._open = True
 
     def close(self) -> None:
@@ -67,8 +73,13 @@ class MqttDoor:
         return Message(Door.MQTT, b"", origin, self._done, sign, delivery, items=[])
 
     def _done(self, message: Message) -> None:
-        assert isinstance(message.ticket, Delivery)  # noqa: S101  # Set by _message alone.
-        self._settle(message.ticket)
+        delivery, device_id = message.ticket, message.origin.device_id
+        assert isinstance(delivery, Delivery)  # noqa: S101  # Both set by _message alone.
+        assert device_id is not None  # noqa: S101
+        self._settle(delivery)
+        if message.verdicts:
+            wanted = self._pipeline.wants_receipts(device_id)
+            self._receipts.add(delivery, device_id, message.verdicts, wanted=wanted)
 
 
 async def run(settings: Settings, stop: asyncio.Event, health: Health) -> None:
@@ -89,7 +100,8 @@ async def run(settings: Settings, stop: asyncio.Event, health: Health) -> None:
         health=health,
     )
     hearing = Hearing(settings.dsn, settings.instance, pipeline, health)
-    door = MqttDoor(pipeline, lambda delivery: session.settle((delivery,)), hearing)
+    receipts = Receipts()
+    door = MqttDoor(pipeline, lambda delivery: session.settle((delivery,)), hearing, receipts)
     session = Session(
         settings.mqtt,
         f"{settings.instance}-ingest",
@@ -102,7 +114,10 @@ async def run(settings: Settings, stop: asyncio.Event, health: Health) -> None:
             return
         writing = group.create_task(pipeline.run(drained))
         receiving = group.create_task(session.run(left))
-        helpers = [group.create_task(hearing.sing(session)), group.create_task(hearing.note())]
+        helpers = [
+            group.create_task(work)
+            for work in (hearing.sing(session), hearing.note(), receipts.send(session))
+        ]
         await stop.wait()
         door.close()
         drained.set()

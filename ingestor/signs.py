@@ -26,6 +26,7 @@ class Sign:
     kind: SignKind
     reason: str
     sleep_s: float | None = None
+    receipts: bool | None = None  # whether the device asks for receipts from now on
 
 
 TELEMETRY = Sign(SignKind.LIFE, "telemetry")
@@ -73,7 +74,11 @@ def fold(before: Fold | None, sign: Sign) -> Fold:
 
 def _from_document(document: Any) -> Sign | None:
     if isinstance(document, dict):
-        return _from_word(document.get("state"), document.get("wake_in_s"))
+        sign = _from_word(document.get("state"), document.get("wake_in_s"))
+        receipts = document.get("receipts")
+        if sign is None or not isinstance(receipts, bool):
+            return sign
+        return replace(sign, receipts=receipts)
     return _from_word(document, None)
 
 

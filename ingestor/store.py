@@ -89,6 +89,7 @@ class Store:
         await self._insert_events(connection, survivors)
         await self._insert_dead_letters(connection, batch)
         told = await self._mark_signs(connection, batch)
+        await self._set_receipts(connection, batch)
         told += await self._apply(connection, decide(pairs, newest))
         end = await fill_outbox(connection, told) if told else "commit"
         batch.in_doubt = (facts["xid"], new)
@@ -182,6 +183,17 @@ class Store:
                 name, at = names[row["device_no"]], row["resolved_at"]
                 told.append(silence_alert(name, row["incident_id"], at, AlertState.RESOLVED))
         return told
+
+    async def _set_receipts(self, connection: Any, batch: Batch) -> None:
+        """Noted at once, also if this does not commit: a receipt too many harms nobody."""
+        if not batch.receipts:
+            return
+        wanted = sorted(batch.receipts.items())
+        changed = await connection.fetch(
+            queries.set_receipts, [number for number, _ in wanted], [value for _, value in wanted]
+        )
+        for row in changed:
+            self._registry.set_receipts(row["device_id"], wanted=row["receipts"])
 
     async def _names(self, connection: Any, devices: Sequence[int]) -> dict[int, str]:
         rows = await connection.fetch(queries.device_names, devices)

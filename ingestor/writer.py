@@ -127,7 +127,7 @@ class Writer:
         await self._registry.learn(names)
         if forgotten := names - self._registry.devices.keys():
             await self._registry.add(forgotten)
-        fresh = Batch(dead_letters=batch.dead_letters, signs=batch.signs)
+        fresh = Batch([], batch.dead_letters, batch.signs, batch.receipts)
         for row in batch.rows:
             number = self._registry.devices[row.event.device_id].device_no
             part = Part(row.message, {row.event.device_id: number})

@@ -31,6 +31,7 @@ create table device (
     name text,
     tags text[] not null default '{}',
     interval_s double precision check (interval_s > 0),
+    receipts bool not null default false,  -- announced in its birth
     registered bool not null default false,
     created_at timestamptz not null default clock_timestamp()
 );

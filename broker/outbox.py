@@ -1,0 +1,70 @@
+"""What the embedded broker still owes one client: the QoS 1 messages of its session, in order."""
+
+from collections import deque
+from collections.abc import Iterator
+from typing import NamedTuple
+
+IN_FLIGHT_MAX = 5000  # As in mosquitto.conf.
+MESSAGES_MAX = 100_000
+BYTES_MAX = 256 * 1024 * 1024  # Of payload and topic; Python adds about 300 bytes for each message.
+PACKET_ID_MAX = 65_535
+
+
+class Message(NamedTuple):
+    topic: str
+    payload: bytes
+    retain: bool
+
+    @property
+    def size(self) -> int:
+        return len(self.topic) + len(self.payload)
+
+
+class Outbox:
+    """Messages in flight (sent, without PUBACK) and behind them the waiting ones.
+
+    Full, it refuses what is newest, as Mosquitto does: one client that stays away must not stop the
+    others. `refused` counts since the client last owed nothing.
+    """
+
+    def __init__(self) -> None:
+        self._in_flight: dict[int, Message] = {}
+        self._waiting: deque[Message] = deque()
+        self._bytes = 0
+        self._last_id = 0
+        self.refused = 0
+
+    def __len__(self) -> int:
+        return len(self._in_flight) + len(self._waiting)
+
+    def add(self, message: Message) -> bool:
+        if len(self) >= MESSAGES_MAX or self._bytes + message.size > BYTES_MAX:
+            self.refused += 1
+            return False
+        self._waiting.append(message)
+        self._bytes += message.size
+        return True
+
+    def due(self) -> Iterator[tuple[int, Message]]:
+        """What may be sent now, each with its packet id: until the window is full."""
+        while self._waiting and len(self._in_flight) < IN_FLIGHT_MAX:
+            mid = self._free_id()
+            self._in_flight[mid] = message = self._waiting.popleft()
+            yield mid, message
+
+    def unacknowledged(self) -> list[tuple[int, Message]]:
+        """What a returning client is sent again, in the first order [MQTT-4.4.0-1], [MQTT-4.6.0-1]."""
+        return list(self._in_flight.items())
+
+    def acknowledge(self, mid: int) -> None:
+        message = self._in_flight.pop(mid, None)
+        if message is not None:
+            self._bytes -= message.size
+        if not self:
+            self.refused = 0
+
+    def _free_id(self) -> int:
+        while True:
+            self._last_id = self._last_id % PACKET_ID_MAX + 1
+            if self._last_id not in self._in_flight:
+                return self._last_id

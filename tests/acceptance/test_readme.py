@@ -1,0 +1,73 @@
+"""Every curl command of the README gives the answer that stands below it, the stream included.
+
+They are the commands of the two older services' documents, as written there.
+"""
+
+import json
+import re
+import subprocess
+import time
+from typing import Any
+
+from tests.acceptance.conftest import base_url
+from tests.services import ROOT, Process
+
+EXAMPLE = re.compile(r"```bash\n(curl .*?)```\n```json\n(.*?)```", re.DOTALL)
+STREAM = re.compile(r"The stream shows:\n\n```\n(.*?)```", re.DOTALL)
+DIFFERS = {"received_at", "created_at", "detail", "id", "rule_id", "incident_id"}
+
+
+def examples() -> list[tuple[str, Any]]:
+    found = EXAMPLE.findall((ROOT / "README.md").read_text())
+    return [(command, json.loads(answer)) for command, answer in found]
+
+
+def without_what_differs(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {k: without_what_differs(v) for k, v in value.items() if k not in DIFFERS}
+    return [without_what_differs(item) for item in value] if isinstance(value, list) else value
+
+
+def pasted(command: str, up: Process) -> subprocess.CompletedProcess[str]:
+    at_free_port = command.replace(":8000", f":{up.settings['HTTP_PORT']}")
+    return subprocess.run(
+        ["bash", "-c", at_free_port], capture_output=True, text=True, timeout=20, check=True
+    )
+
+
+def test_every_example_gives_the_answer_shown_and_the_stream_shows_the_alert(up: Process) -> None:
+    assert len(examples()) == 11
+    time.sleep(3)  # The canary has been heard.
+    with subprocess.Popen(
+        ["curl", "-sN", f"{base_url(up)}/v1/alerts/stream?device_id=deviceA"],
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as stream:
+        time.sleep(0.5)
+        try:
+            for command, answer in examples():
+                shown = pasted(command, up).stdout
+                assert without_what_differs(json.loads(shown)) == without_what_differs(answer), (
+                    command
+                )
+            assert stream.stdout is not None
+            lines = [stream.stdout.readline().strip() for _ in range(2)]
+        finally:
+            stream.kill()
+    expected = STREAM.search((ROOT / "README.md").read_text())
+    assert expected is not None
+    _, data = expected[1].strip().splitlines()
+    assert lines[0].startswith("id: ")
+    told = json.loads(lines[1].removeprefix("data: "))
+    assert without_what_differs(told) == without_what_differs(
+        json.loads(data.removeprefix("data: "))
+    )
+    assert lines[1].startswith(
+        'data: {"device_id":"deviceA","metrics":{"temp":40},"time":"2025-01-15 11:01:00"'
+    )
+
+
+def test_an_example_sent_again_is_a_duplicate(up: Process) -> None:
+    command, _ = examples()[0]
+    pasted(command, up)
+    assert json.loads(pasted(command, up).stdout) == {"status": "duplicate"}

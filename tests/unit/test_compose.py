@@ -1,0 +1,209 @@
+"""What can be said of the containers without starting one: the files that describe them."""
+
+import json
+import re
+import subprocess
+import sysconfig
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from schema.settings import Settings, load_settings
+
+ROOT = Path(__file__).parents[2]
+SCRIPTS = Path(sysconfig.get_path("scripts"))
+COMPOSE_FILE, DOCKERFILE = ROOT / "docker-compose.yml", ROOT / "Dockerfile"
+COMPOSE: dict[str, Any] = yaml.safe_load(COMPOSE_FILE.read_text())
+SERVICES: dict[str, dict[str, Any]] = COMPOSE["services"]
+ROLES = ("migrate", "ingest", "api", "schedule")
+LONG_RUNNING = sorted(SERVICES.keys() - {"migrate"})
+VARIABLE = re.compile(r"\$\{(\w+):([-?])([^}]*)\}")
+EXAMPLE = re.compile(r"^# (?P<meaning>.+)\n#(?P<name>[A-Z_]+)=(?P<value>.*)$", re.MULTILINE)
+FIXED_BY_COMPOSE = {
+    "DATABASE_URL", "MQTT_URL", "MQTT_CA_FILE", "MQTT_CERT_FILE", "MQTT_KEY_FILE", "DATA_DIR",
+    "HTTP_HOST", "MQTT_HOST", "STATUS_HOST", "STATUS_PORT",
+}  # fmt: skip
+OTHER_DEFAULT_IN_COMPOSE = {"AUTH": "off", "TRUSTED_NETWORK": "true"}
+
+
+def run(*command: str | Path) -> None:
+    result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stdout + result.stderr
+
+
+def example_file() -> dict[str, str]:
+    found = EXAMPLE.finditer((ROOT / ".env.example").read_text())
+    return {match["name"]: match["value"] for match in found}
+
+
+def compose_variables() -> dict[str, tuple[str, str]]:
+    """Each variable that may stand in .env: (- or ?, its default or the refusal)."""
+    found = sorted(VARIABLE.findall(COMPOSE_FILE.read_text()))  # A refusal comes after a default.
+    return {name: (kind, text) for name, kind, text in found}
+
+
+def setting_names() -> list[str]:
+    return [name.upper() for name in Settings.model_fields]
+
+
+def dockerfile(instruction: str) -> list[str]:
+    text = DOCKERFILE.read_text().replace("\\\n", " ")
+    return re.findall(rf"^{instruction} +(.+)$", text, re.MULTILINE)
+
+
+def test_the_compose_file_follows_the_compose_specification() -> None:
+    run(SCRIPTS / "check-jsonschema", "--builtin-schema", "vendor.compose-spec", COMPOSE_FILE)
+
+
+def test_hadolint_finds_nothing_in_the_dockerfile() -> None:
+    run(SCRIPTS / "hadolint", DOCKERFILE)
+
+
+def test_images_are_of_the_named_major_versions() -> None:
+    images = {service["image"] for service in SERVICES.values()}
+    assert images == {"postgres:18", "eclipse-mosquitto:2", "voltwire:local"}
+    assert {source.split()[0] for source in dockerfile("FROM")} == {"python:3.13-slim-trixie"}
+
+
+def test_one_service_builds_our_image_because_several_at_once_collide() -> None:
+    assert [name for name, service in SERVICES.items() if "build" in service] == ["migrate"]
+    assert {SERVICES[role]["pull_policy"] for role in ROLES} == {"never"}
+
+
+def test_a_role_is_one_word_after_the_entry_point_of_the_image() -> None:
+    assert [json.loads(entry) for entry in dockerfile("ENTRYPOINT")] == [["voltwire"]]
+    assert [SERVICES[role]["command"] for role in ROLES] == [[role] for role in ROLES]
+    assert not any("entrypoint" in service for service in SERVICES.values())
+
+
+@pytest.mark.parametrize("name", SERVICES)
+def test_no_service_is_root_or_can_become_it_or_change_its_image(name: str) -> None:
+    service = SERVICES[name]
+    user = service.get("user", dockerfile("USER")[-1])
+    assert str(user).partition(":")[0] not in {"", "0", "root"}
+    assert service["cap_drop"] == ["ALL"]
+    assert "cap_add" not in service
+    assert service["security_opt"] == ["no-new-privileges:true"]
+    assert service["read_only"] is True
+
+
+@pytest.mark.parametrize("name", SERVICES)
+def test_ports_are_published_on_this_machine_only(name: str) -> None:
+    assert all(port.startswith("127.0.0.1:") for port in SERVICES[name].get("ports", ()))
+    assert "network_mode" not in SERVICES[name]
+
+
+def test_what_users_connect_to_is_published_under_its_usual_port() -> None:
+    defaults = VARIABLE.sub(
+        r"\3", "\n".join(p for s in SERVICES.values() for p in s.get("ports", ()))
+    )
+    assert sorted(defaults.split()) == [
+        "127.0.0.1:1883:1883",
+        "127.0.0.1:5432:5432",
+        "127.0.0.1:8000:8000",
+    ]
+
+
+@pytest.mark.parametrize("name", LONG_RUNNING)
+def test_a_service_is_watched_started_again_and_given_time_to_stop(name: str) -> None:
+    service = SERVICES[name]
+    assert {"test", "interval", "timeout", "retries", "start_period"} <= service[
+        "healthcheck"
+    ].keys()
+    assert service["restart"] == "unless-stopped"
+    assert int(service["stop_grace_period"].removesuffix("s")) > 10
+
+
+@pytest.mark.parametrize("name", SERVICES)
+def test_logs_have_a_limit(name: str) -> None:
+    assert {"max-size", "max-file"} == SERVICES[name]["logging"]["options"].keys()
+
+
+def test_roles_start_after_the_migration_and_that_after_the_database() -> None:
+    def needs(name: str) -> dict[str, str]:
+        return {other: how["condition"] for other, how in SERVICES[name]["depends_on"].items()}
+
+    migrated = {"migrate": "service_completed_successfully"}
+    assert needs("migrate") == {"postgres": "service_healthy"}
+    assert needs("api") == migrated
+    assert needs("ingest") == needs("schedule") == {**migrated, "mosquitto": "service_healthy"}
+
+
+def test_data_outlives_the_containers_where_the_images_keep_it() -> None:
+    assert SERVICES["postgres"]["volumes"] == ["postgres:/var/lib/postgresql"]
+    assert "mosquitto:/mosquitto/data" in SERVICES["mosquitto"]["volumes"]
+    assert (
+        "./mosquitto.conf:/mosquitto/config/mosquitto.conf:ro" in SERVICES["mosquitto"]["volumes"]
+    )
+    assert COMPOSE["volumes"].keys() == {"postgres", "mosquitto"}
+
+
+def test_without_a_password_the_refusal_names_the_line_to_add() -> None:
+    refusals = {name: text for name, (kind, text) in compose_variables().items() if kind == "?"}
+    assert refusals.keys() == {"POSTGRES_PASSWORD"}
+    assert "add the line POSTGRES_PASSWORD=" in refusals["POSTGRES_PASSWORD"]
+    assert " .env " in refusals["POSTGRES_PASSWORD"]
+
+
+def test_urls_come_from_the_compose_file_and_hold_no_password() -> None:
+    assert not {"DATABASE_URL", "MQTT_URL"} & compose_variables().keys()
+    assert not any("env_file" in service for service in SERVICES.values())
+    for role in ROLES:
+        environment = SERVICES[role]["environment"]
+        assert environment["DATABASE_URL"] == "postgresql://postgres:5432"
+        assert environment["MQTT_URL"] == "mqtt://mosquitto:1883"
+
+
+def test_the_settings_of_the_roles_are_accepted(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in SERVICES["api"]["environment"].items():
+        monkeypatch.setenv(name, VARIABLE.sub(r"\3", value))
+    settings = load_settings()
+    assert settings.http_host == "0.0.0.0"
+    assert not settings.authenticated
+
+
+def test_every_setting_reaches_the_roles_with_its_own_default() -> None:
+    environment = SERVICES["api"]["environment"]
+    for name, value in example_file().items():
+        if name in set(setting_names()) - FIXED_BY_COMPOSE - {"HTTP_PORT", "MQTT_PORT"}:
+            default = OTHER_DEFAULT_IN_COMPOSE.get(name, value)
+            assert environment[name] == f"${{{name}:-{default}}}"
+
+
+def test_the_example_file_lists_exactly_the_settings_in_their_order() -> None:
+    assert [name for name in example_file() if name in setting_names()] == setting_names()
+    assert example_file().keys() == {*setting_names(), *compose_variables()}
+
+
+def test_every_line_of_the_example_file_is_a_comment_a_setting_or_empty() -> None:
+    lines = (ROOT / ".env.example").read_text().splitlines()
+    settings = [line for line in lines if re.match(r"#[A-Z_]+=", line)]
+    assert len(settings) == len(example_file())
+    assert all(line in settings or line == "" or line.startswith("# ") for line in lines)
+
+
+def test_the_example_file_shows_the_defaults(tmp_path: Path) -> None:
+    lines = [f"{name}={value}" for name, value in example_file().items()]
+    (tmp_path / ".env").write_text("\n".join(lines))
+    assert Settings(_env_file=tmp_path / ".env") == Settings()
+    for name, (kind, text) in compose_variables().items():
+        if kind == "-" and name not in {*OTHER_DEFAULT_IN_COMPOSE, "POSTGRES_PASSWORD"}:
+            assert example_file()[name] == text
+
+
+def test_the_image_is_built_from_what_the_dockerfile_copies_and_nothing_else() -> None:
+    copied = {source.split()[0] for source in dockerfile("COPY") if "--from" not in source}
+    copied |= {"README.md"}  # Beside pyproject.toml, which names it.
+    first, *rest = [
+        line for line in (ROOT / ".dockerignore").read_text().splitlines() if line[:1] != "#"
+    ]
+    assert first == "*"
+    assert {line.removeprefix("!") for line in rest if line.startswith("!")} == copied
+    assert all((ROOT / name).exists() for name in copied)
+
+
+def test_the_image_holds_no_settings() -> None:
+    names = {pair.partition("=")[0] for line in dockerfile("ENV") for pair in line.split()}
+    assert names == {"PATH", "PYTHONDONTWRITEBYTECODE", "PYTHONUNBUFFERED"}

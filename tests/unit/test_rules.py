@@ -1,0 +1,694 @@
+"""Contract section 6: rules against events, beside a second reading of the same text."""
+
+import operator
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
+from itertools import pairwise, takewhile
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from pydantic import ValidationError
+
+from ingestor.batch import Message, Row, in_order_of_evaluation
+from ingestor.decode import Origin
+from ingestor.effects import decide
+from ingestor.rules import Finding, RuleState, Step, applies, candidates, evaluate
+from schema.alert import Notify, Op, Rule, RuleBody, Severity
+from schema.event import DeviceNo, Door, Event
+
+properties = settings(max_examples=100, deadline=None, database=None)
+
+START = datetime(2026, 2, 1, tzinfo=UTC)
+DEVICE = DeviceNo(7)
+HOT = Rule(
+    rule_id="r1",
+    device_id=None,
+    tag=None,
+    metric="temp",
+    op=Op.GT,
+    threshold=50,
+    severity=Severity.WARNING,
+    for_s=0,
+    clear_threshold=None,
+    cooldown_s=0,
+    notify=Notify.EVERY,
+    in_force_from=START - timedelta(days=1),
+)
+NAMES = {Step.FIRED: "fired", Step.VIOLATED: "violated", Step.RESOLVED: "resolved"}
+
+# (what happened, event_id, incident, told, late)
+Said = tuple[str, str, int | None, bool, bool]
+
+
+def second(number: float) -> datetime:
+    return START + timedelta(seconds=number)
+
+
+def reading(
+    at: float, value: float | None, event_id: str | None = None, tags: Sequence[str] = ()
+) -> Event:
+    """An event of second `at`; without a value it lacks the metric of the rule."""
+    metrics = {"other": 1.0} if value is None else {"temp": value}
+    return Event("deviceA", event_id or f"e{at:g}", second(at), metrics, list(tags), None, START)
+
+
+def readings(*pairs: tuple[float, float | None]) -> list[Event]:
+    return [reading(at, value) for at, value in pairs]
+
+
+def said(findings: Iterable[Finding]) -> list[str]:
+    """The findings as words: `fired e1`, in brackets where nobody is told."""
+    return [
+        f"{finding.step} {finding.event.event_id}"
+        if finding.told
+        else f"({finding.step} {finding.event.event_id})"
+        for finding in findings
+    ]
+
+
+def story(rule: Rule, *pairs: tuple[float, float | None]) -> list[str]:
+    """What a rule finds in events that arrive one by one."""
+    return [
+        (f"{what} {event_id}" if told else f"({what} {event_id})") + (" late" if late else "")
+        for what, event_id, _, told, late in live(rule, readings(*pairs))
+    ]
+
+
+@dataclass
+class Stream:
+    """One rule and one device over many batches, with what the store keeps between them."""
+
+    rule: Rule
+    state: RuleState = field(default_factory=RuleState)
+    evaluated: list[datetime] = field(default_factory=list)
+    incidents: int = 0
+    open_now: set[int] = field(default_factory=set)
+    log: list[Said] = field(default_factory=list)
+
+    def batch(self, messages: Iterable[Sequence[Event]]) -> None:
+        rows = in_order_of_evaluation(
+            Row(DEVICE, event, MESSAGE, place, order)
+            for order, events in enumerate(messages)
+            for place, event in enumerate(events)
+        )
+        pairs = candidates(
+            [(row.device_no, row.event) for row in rows],
+            {self.rule.metric: [self.rule]},
+            {(DEVICE, self.rule.rule_id): self.state},
+        )
+        effects = decide(pairs, [self._newest(pair.events) for pair in pairs])
+        numbers = range(self.incidents + 1, self.incidents + 1 + len(effects.opened))
+        effects.number(numbers)
+        self.incidents += len(effects.opened)
+        for decided in effects.decided:
+            for finding, incident in zip(decided.findings, decided.incidents, strict=True):
+                number: Any = incident  # A number, or an incident that has just got one.
+                self._note(finding, getattr(number, "incident_id", number))
+        self.open_now -= {row[1] for row in zip(*effects.resolved_columns(), strict=True)}
+        for row in zip(*effects.opened_columns(), strict=True):
+            if row[7] is None:  # Not resolved within the batch.
+                self.open_now.add(row[0])
+        assert len(self.open_now) <= 1, "two open incidents of one rule and device"
+        if effects.states:
+            (_,), (_,), (since,), (incident,), (notified,), (decided_at,) = effects.state_columns()
+            self.state = RuleState(since, incident, notified, decided_at)
+        assert self.open_now == {self.state.incident_id} - {None}
+        self.evaluated += [row.event.ts for row in rows if relevant(self.rule, row.event)]
+
+    def _newest(self, events: Sequence[Event]) -> datetime | None:
+        """As the store asks: stored events newer than the oldest candidate, and the last decision."""
+        oldest = min(event.ts for event in events)
+        known = [ts for ts in self.evaluated if ts > oldest]
+        if self.state.decided_at is not None:
+            known.append(self.state.decided_at)
+        return max(known, default=None)
+
+    def _note(self, finding: Finding, incident: int | None) -> None:
+        what = NAMES[finding.step]
+        self.log.append((what, finding.event.event_id, incident, finding.told, finding.late))
+
+
+MESSAGE = Message(Door.MQTT, b"", Origin(START, "deviceA"), lambda _: None)
+
+
+def live(rule: Rule, events: Iterable[Event]) -> list[Said]:
+    """Every event in a message and a batch of its own."""
+    stream = Stream(rule)
+    for event in events:
+        stream.batch([[event]])
+    return stream.log
+
+
+def relevant(rule: Rule, event: Event) -> bool:
+    return rule.metric in event.metrics and (rule.tag is None or rule.tag in event.tags)
+
+
+def by_the_letter(rule: Rule, events: Iterable[Event]) -> list[Said]:
+    """Section 6 told anew: each event looks back over everything that came before it."""
+    letter = Letter(rule)
+    for event in events:
+        if relevant(rule, event):
+            letter.read(event)
+    return letter.log
+
+
+COMPARE: dict[str, Callable[[float, float], bool]] = {
+    ">": operator.gt,
+    ">=": operator.ge,
+    "<": operator.lt,
+    "<=": operator.le,
+    "==": operator.eq,
+    "!=": operator.ne,
+}
+
+
+@dataclass
+class Letter:
+    rule: Rule
+    past: list[Event] = field(default_factory=list)
+    on_time: list[Event] = field(default_factory=list)
+    sent: list[datetime] = field(default_factory=list)
+    log: list[Said] = field(default_factory=list)
+
+    def read(self, event: Event) -> None:
+        late = any(before.ts > event.ts for before in self.past)
+        self.past.append(event)
+        if not late:
+            self.on_time.append(event)
+        firing = self.firing()
+        what = self.what_of_late(event) if late else self.what_of(event)
+        if what is None:
+            return
+        told = what == "resolved" or not self.cooling(event)
+        opened = sum(said[0] == "fired" for said in self.log) + (what == "fired")
+        incident = opened if firing or what == "fired" else None
+        self.log.append((what, event.event_id, incident, told, late))
+        if told and what != "resolved":
+            self.sent.append(event.ts)
+
+    def what_of(self, event: Event) -> str | None:
+        if self.firing():
+            clear = self.rule.clear_threshold
+            limit = self.rule.threshold if clear is None else clear
+            if not COMPARE[self.rule.op.value](event.metrics["temp"], limit):
+                return "resolved"
+            every = self.rule.notify is Notify.EVERY
+            return "violated" if every and self.violates(event) else None
+        run = list(takewhile(self.violates, reversed(self.on_time)))
+        if run and event.ts - run[-1].ts >= timedelta(seconds=self.rule.for_s):
+            return "fired"
+        return None
+
+    def what_of_late(self, event: Event) -> str | None:
+        """Without `for_s` each violation speaks for itself, so a late one is told without incident."""
+        of_an_incident = self.firing() or self.rule.for_s == 0
+        every = self.rule.notify is Notify.EVERY
+        return "violated" if every and of_an_incident and self.violates(event) else None
+
+    def firing(self) -> bool:
+        transitions = [said[0] for said in self.log if said[0] != "violated"]
+        return transitions[-1:] == ["fired"]
+
+    def violates(self, event: Event) -> bool:
+        return COMPARE[self.rule.op.value](event.metrics["temp"], self.rule.threshold)
+
+    def cooling(self, event: Event) -> bool:
+        span = timedelta(seconds=self.rule.cooldown_s)
+        return bool(span) and any(event.ts < at + span for at in self.sent)
+
+
+@st.composite
+def rules(draw: st.DrawFn) -> Rule:
+    op = draw(st.sampled_from(Op))
+    clear = None
+    if op in {Op.GT, Op.GE}:
+        clear = draw(st.sampled_from([None, 3.0, 2.0]))
+    elif op in {Op.LT, Op.LE}:
+        clear = draw(st.sampled_from([None, 3.0, 4.0]))
+    return replace(
+        HOT,
+        op=op,
+        threshold=3.0,
+        clear_threshold=clear,
+        for_s=draw(st.sampled_from([0.0, 0.0, 1.0, 2.5, 6.0])),
+        cooldown_s=draw(st.sampled_from([0.0, 0.0, 2.0, 5.0])),
+        notify=draw(st.sampled_from(Notify)),
+        tag=draw(st.sampled_from([None, None, "t"])),
+    )
+
+
+VALUES = st.sampled_from([1.0, 2.0, 2.0, 3.0, 4.0, 4.0, 5.0, 5.0, None])
+MOMENTS = st.lists(
+    st.tuples(st.integers(0, 20), VALUES, st.sampled_from([("t",), ("t",), ()])), max_size=24
+)
+
+
+def as_events(moments: Sequence[tuple[int, float | None, tuple[str, ...]]]) -> list[Event]:
+    return [
+        reading(at, value, f"e{number:02d}", tags)
+        for number, (at, value, tags) in enumerate(moments)
+    ]
+
+
+ARRIVALS = MOMENTS.map(as_events)
+IN_ORDER = MOMENTS.map(lambda moments: as_events(sorted(moments, key=lambda moment: moment[0])))
+
+
+# -- The semantics as a whole. --
+
+
+@properties
+@given(rules(), ARRIVALS)
+def test_live_delivery_in_any_order_does_what_the_contract_says(
+    rule: Rule, events: list[Event]
+) -> None:
+    assert live(rule, events) == by_the_letter(rule, events)
+
+
+@properties
+@given(rules(), IN_ORDER)
+def test_one_evaluation_of_all_events_does_what_the_contract_says(
+    rule: Rule, events: list[Event]
+) -> None:
+    _, findings = evaluate(rule, RuleState(), [e for e in events if relevant(rule, e)], None)
+    found = [(str(f.step), f.event.event_id, f.told, f.late) for f in findings]
+    expected = by_the_letter(rule, events)
+    assert found == [(what, event_id, told, late) for what, event_id, _, told, late in expected]
+
+
+@properties
+@given(rules(), ARRIVALS, st.lists(st.integers(1, 6), max_size=24))
+def test_how_the_stream_is_cut_into_batches_is_not_seen(
+    rule: Rule, events: list[Event], sizes: list[int]
+) -> None:
+    stream, rest = Stream(rule), events
+    for size in [*sizes, len(events)]:
+        stream.batch([[event] for event in rest[:size]])
+        rest = rest[size:]
+    assert not rest
+    assert stream.log == live(rule, events)
+
+
+@properties
+@given(rules(), IN_ORDER, st.lists(st.integers(1, 8), max_size=24), st.randoms())
+def test_a_shuffled_array_gives_the_incidents_of_live_delivery(
+    rule: Rule, events: list[Event], sizes: list[int], random: Any
+) -> None:
+    stream, rest = Stream(rule), events
+    for size in [*sizes, len(events)]:
+        array = rest[:size]
+        random.shuffle(array)
+        stream.batch([array])
+        rest = rest[size:]
+    assert stream.log == live(rule, events)
+
+
+@properties
+@given(rules(), ARRIVALS)
+def test_fired_and_resolved_alternate_and_each_pair_shares_its_incident(
+    rule: Rule, events: list[Event]
+) -> None:
+    transitions = [(said[0], said[2]) for said in live(rule, events) if said[0] != "violated"]
+    expected = [
+        (what, number // 2 + 1) for number, what in enumerate(["fired", "resolved"] * len(events))
+    ]
+    assert transitions == expected[: len(transitions)]
+
+
+@properties
+@given(rules(), IN_ORDER, st.integers(-60, 19), st.sampled_from([1.0, 3.0, 5.0]))
+def test_a_late_event_never_changes_an_incident(
+    rule: Rule, events: list[Event], at: int, value: float
+) -> None:
+    newest = max((event.ts for event in events if relevant(rule, event)), default=START)
+    straggler = replace(reading(at, value, "late", ["t"]), ts=min(second(at), newest))
+    straggler.ts -= timedelta(microseconds=1)
+    stream = Stream(rule)
+    for event in events:
+        stream.batch([[event]])
+    before, open_before = stream.state, set(stream.open_now)
+    if any(relevant(rule, event) for event in events):
+        stream.batch([[straggler]])
+        assert stream.open_now == open_before
+        assert replace(stream.state, notified_at=None) == replace(before, notified_at=None)
+        assert all(said[0] == "violated" and said[4] for said in stream.log if said[1] == "late")
+
+
+@properties
+@given(rules(), ARRIVALS)
+def test_under_change_only_transitions_are_found(rule: Rule, events: list[Event]) -> None:
+    every = live(replace(rule, notify=Notify.EVERY, cooldown_s=0), events)
+    change = live(replace(rule, notify=Notify.CHANGE, cooldown_s=0), events)
+    assert change == [said for said in every if said[0] != "violated"]
+
+
+@properties
+@given(rules(), ARRIVALS)
+def test_a_cooldown_silences_violations_but_moves_no_incident(
+    rule: Rule, events: list[Event]
+) -> None:
+    with_cooldown, without = live(rule, events), live(replace(rule, cooldown_s=0), events)
+    assert [said[:3] for said in with_cooldown] == [said[:3] for said in without]
+    assert all(said[3] for said in without)
+    assert all(said[3] for said in with_cooldown if said[0] == "resolved")
+    times = [
+        next(event.ts for event in events if event.event_id == event_id)
+        for what, event_id, _, told, _ in with_cooldown
+        if told and what != "resolved"
+    ]
+    for before, after in pairwise(times):
+        assert rule.cooldown_s == 0 or after - before >= timedelta(seconds=rule.cooldown_s)
+
+
+# -- The sentences one by one. --
+
+
+def test_an_incident_fires_is_told_again_and_resolves_at_the_first_value_that_clears() -> None:
+    assert story(HOT, (1, 40), (2, 60), (3, 70), (4, 50), (5, 40), (6, 51)) == [
+        "fired e2",
+        "violated e3",
+        "resolved e4",
+        "fired e6",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("op", "violating", "harmless"),
+    [
+        (Op.GT, [50.1, 51], [50, 49]),
+        (Op.GE, [50, 51], [49.9]),
+        (Op.LT, [49.9, -51], [50, 51]),
+        (Op.LE, [50, 49], [50.1]),
+        (Op.EQ, [50], [49.9, 50.1]),
+        (Op.NE, [49.9, 50.1], [50]),
+    ],
+)
+def test_each_comparison_fires_and_resolves_at_its_own_edge(
+    op: Op, violating: list[float], harmless: list[float]
+) -> None:
+    rule = replace(HOT, op=op)
+    for bad in violating:
+        for good in harmless:
+            assert story(rule, (1, bad), (2, good)) == ["fired e1", "resolved e2"]
+            assert story(rule, (1, good)) == []
+
+
+def test_between_clear_threshold_and_threshold_an_incident_stays_as_it_is() -> None:
+    rule = replace(HOT, clear_threshold=40)
+    assert story(rule, (1, 45), (2, 60), (3, 45), (4, 41), (5, 51), (6, 40), (7, 45)) == [
+        "fired e2",
+        "violated e5",
+        "resolved e6",
+    ]
+
+
+def test_for_s_fires_at_the_first_violation_that_long_after_the_run_began() -> None:
+    rule = replace(HOT, for_s=10)
+    assert story(rule, (0, 60), (9.999, 60)) == []
+    assert story(rule, (0, 60), (4, 60), (10, 60), (11, 60)) == ["fired e10", "violated e11"]
+    assert story(rule, (0, 60), (300, 60)) == ["fired e300"]
+
+
+def test_for_s_begins_anew_when_the_run_is_broken() -> None:
+    rule = replace(HOT, for_s=10)
+    assert story(rule, (0, 60), (9, 50), (10, 60), (19, 60)) == []
+    assert story(rule, (0, 60), (9, 50), (10, 60), (20, 60)) == ["fired e20"]
+    assert story(rule, (0, 60), (10, 60), (11, 50), (12, 60), (21, 60), (22, 60)) == [
+        "fired e10",
+        "resolved e11",
+        "fired e22",
+    ]
+
+
+def test_for_s_counts_event_time_not_the_time_of_arrival() -> None:
+    rule = replace(HOT, for_s=10)
+    batch = [replace(event, received_at=START) for event in readings((0, 60), (10, 60))]
+    stream = Stream(rule)
+    stream.batch([batch])
+    assert [what for what, *_ in stream.log] == ["fired"]
+
+
+def test_an_event_without_the_metric_changes_nothing() -> None:
+    rule = replace(HOT, for_s=10)
+    assert story(rule, (0, 60), (5, None), (10, 60), (11, None), (12, 60)) == [
+        "fired e10",
+        "violated e12",
+    ]
+    # Nor does it make an older event late.
+    assert story(HOT, (9, None), (2, 60), (1, 40)) == ["fired e2"]
+
+
+def test_change_tells_transitions_only() -> None:
+    rule = replace(HOT, notify=Notify.CHANGE)
+    assert story(rule, (1, 60), (2, 70), (3, 40), (4, 60), (3.5, 60)) == [
+        "fired e1",
+        "resolved e3",
+        "fired e4",
+    ]
+
+
+def test_a_late_violation_is_told_under_every_and_changes_nothing() -> None:
+    assert story(HOT, (1, 60), (10, 60), (5, 70), (4, 40), (11, 60)) == [
+        "fired e1",
+        "violated e10",
+        "violated e5 late",
+        "violated e11",
+    ]
+
+
+def test_a_late_clear_does_not_resolve() -> None:
+    assert story(HOT, (10, 60), (5, 40)) == ["fired e10"]
+
+
+def test_a_late_violation_does_not_fire() -> None:
+    assert story(HOT, (10, 40), (5, 60), (11, 40), (12, 60)) == ["violated e5 late", "fired e12"]
+
+
+def test_a_late_event_neither_begins_nor_breaks_a_run() -> None:
+    rule = replace(HOT, for_s=10)
+    assert story(rule, (5, 40), (6, 60), (3, 60), (13, 60)) == []
+    assert story(rule, (5, 60), (10, 60), (7, 40), (15, 60)) == ["fired e15"]
+
+
+def test_an_event_as_old_as_the_newest_is_not_late() -> None:
+    events = [reading(1, 60, "a"), reading(1, 40, "b"), reading(1, 70, "c")]
+    assert [(what, event_id, late) for what, event_id, _, _, late in live(HOT, events)] == [
+        ("fired", "a", False),
+        ("resolved", "b", False),
+        ("fired", "c", False),
+    ]
+
+
+def test_events_of_a_message_are_taken_by_time_and_event_id() -> None:
+    stream = Stream(HOT)
+    stream.batch([[reading(2, 60, "d"), reading(1, 40, "b"), reading(1, 60, "a")]])
+    assert [said[:2] for said in stream.log] == [
+        ("fired", "a"),
+        ("resolved", "b"),
+        ("fired", "d"),
+    ]
+
+
+def test_messages_of_a_batch_are_taken_as_they_arrived() -> None:
+    stream = Stream(HOT)
+    stream.batch([[reading(2, 60)], [reading(1, 40)]])
+    assert [said[:2] for said in stream.log] == [("fired", "e2")]
+
+
+def test_a_cooldown_begins_with_what_was_told_and_ends_after_its_span() -> None:
+    rule = replace(HOT, cooldown_s=10)
+    assert story(rule, (0, 60), (5, 60), (9.999, 60), (10, 60), (15, 60), (20, 60)) == [
+        "fired e0",
+        "(violated e5)",
+        "(violated e9.999)",
+        "violated e10",
+        "(violated e15)",
+        "violated e20",
+    ]
+
+
+def test_an_incident_under_a_cooldown_is_recorded_though_nobody_hears_it_begin() -> None:
+    rule = replace(HOT, cooldown_s=60)
+    log = live(rule, readings((0, 60), (1, 40), (2, 60), (3, 40)))
+    assert log == [
+        ("fired", "e0", 1, True, False),
+        ("resolved", "e1", 1, True, False),
+        ("fired", "e2", 2, False, False),
+        ("resolved", "e3", 2, True, False),
+    ]
+
+
+def test_the_cooldown_of_change_spans_incidents() -> None:
+    rule = replace(HOT, cooldown_s=10, notify=Notify.CHANGE)
+    assert story(rule, (0, 60), (1, 40), (5, 60), (6, 40), (10, 60)) == [
+        "fired e0",
+        "resolved e1",
+        "(fired e5)",
+        "resolved e6",
+        "fired e10",
+    ]
+
+
+def test_evaluation_knows_what_earlier_batches_have_seen() -> None:
+    _, findings = evaluate(HOT, RuleState(), readings((5, 60)), second(6))
+    assert said(findings) == ["violated e5"]
+    assert [finding.late for finding in findings] == [True]
+    state, findings = evaluate(HOT, RuleState(incident_id=3), readings((5, 60), (7, 40)), second(6))
+    assert said(findings) == ["violated e5", "resolved e7"]
+    assert state.decided_at == second(7)
+
+
+# -- Which pairs are looked at. --
+
+
+def pairs_of(rule: Rule, events: Sequence[Event], state: RuleState | None = None) -> list[Any]:
+    states = {} if state is None else {(DEVICE, rule.rule_id): state}
+    return candidates([(DEVICE, event) for event in events], {rule.metric: [rule]}, states)
+
+
+def test_a_quiet_pair_without_violation_is_not_looked_at() -> None:
+    assert pairs_of(HOT, readings((1, 40), (2, None))) == []
+    assert pairs_of(HOT, readings((1, 40)), RuleState(notified_at=START, decided_at=START)) == []
+
+
+@pytest.mark.parametrize("state", [RuleState(incident_id=1), RuleState(pending_since=START)])
+def test_a_pair_that_is_not_quiet_hears_of_every_event(state: RuleState) -> None:
+    (pair,) = pairs_of(HOT, readings((1, 40), (2, None), (3, 30)), state)
+    assert [event.event_id for event in pair.events] == ["e1", "e3"]
+    assert pair.state == state
+
+
+def test_a_pair_with_one_violation_hears_of_its_neighbours_too() -> None:
+    (pair,) = pairs_of(HOT, readings((1, 40), (2, 60), (3, 40)))
+    assert [event.event_id for event in pair.events] == ["e1", "e2", "e3"]
+
+
+@pytest.mark.parametrize(
+    ("device_id", "tag", "holds"),
+    [
+        (None, None, True),
+        ("deviceA", None, True),
+        ("deviceB", None, False),
+        (None, "room:1", True),
+        (None, "room", False),
+        ("deviceA", "room:1", True),
+        ("deviceA", "room:2", False),
+        ("deviceB", "room:1", False),
+    ],
+)
+def test_a_rule_holds_for_its_device_and_tag_or_for_all(
+    device_id: str | None, tag: str | None, *, holds: bool
+) -> None:
+    rule = replace(HOT, device_id=device_id, tag=tag)
+    event = reading(1, 60, tags=["room:1", "x"])
+    assert applies(rule, event) is holds
+    assert bool(pairs_of(rule, [event])) is holds
+
+
+def test_rules_and_devices_keep_to_themselves() -> None:
+    cold = replace(HOT, rule_id="r2", op=Op.LT, threshold=0)
+    volts = replace(HOT, rule_id="r3", metric="voltage", threshold=400)
+    other = DeviceNo(8)
+    events = [
+        (DEVICE, replace(reading(1, 60), metrics={"temp": 60.0, "voltage": 390.0})),
+        (other, replace(reading(2, -5), device_id="deviceB")),
+        (DEVICE, replace(reading(3, -5), metrics={"voltage": 410.0})),
+    ]
+    found = candidates(events, {"temp": [HOT, cold], "voltage": [volts]}, {})
+    assert {(pair.rule.rule_id, pair.device_no): len(pair.events) for pair in found} == {
+        ("r1", DEVICE): 1,
+        ("r2", other): 1,
+        ("r3", DEVICE): 2,
+    }
+
+
+# -- The rule as a caller writes it. --
+
+MINIMAL: dict[str, Any] = {"metric": "temp", "op": ">", "threshold": 50}
+
+
+def test_a_rule_needs_no_more_than_metric_op_and_threshold() -> None:
+    assert RuleBody.model_validate(MINIMAL).model_dump(mode="json") == {
+        "device_id": None,
+        "tag": None,
+        "metric": "temp",
+        "op": ">",
+        "threshold": 50.0,
+        "name": None,
+        "severity": "warning",
+        "for_s": 0,
+        "clear_threshold": None,
+        "cooldown_s": 0,
+        "notify": "every",
+        "enabled": True,
+    }
+
+
+@pytest.mark.parametrize(
+    ("op", "on_the_right_side", "on_the_wrong_side"),
+    [
+        (">", [50, 49.9, -1e300], [50.1, 51]),
+        (">=", [50, 49.9], [50.1]),
+        ("<", [50, 50.1, 1e300], [49.9]),
+        ("<=", [50, 50.1], [49.9, -50]),
+        ("==", [], [49, 50, 51]),
+        ("!=", [], [49, 50, 51]),
+    ],
+)
+def test_clear_threshold_lies_on_the_harmless_side_and_has_no_place_with_equality(
+    op: str, on_the_right_side: list[float], on_the_wrong_side: list[float]
+) -> None:
+    body = MINIMAL | {"op": op}
+    for value in on_the_right_side:
+        assert RuleBody.model_validate(body | {"clear_threshold": value}).clear_threshold == value
+    for value in on_the_wrong_side:
+        with pytest.raises(ValidationError, match="clear_threshold"):
+            RuleBody.model_validate(body | {"clear_threshold": value})
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"metric": None},
+        {"metric": "a b"},
+        {"metric": ""},
+        {"op": "=>"},
+        {"op": None},
+        {"threshold": "50"},
+        {"threshold": True},
+        {"threshold": None},
+        {"threshold": float("nan")},
+        {"threshold": float("inf")},
+        {"clear_threshold": "40"},
+        {"device_id": "a/b"},
+        {"device_id": ""},
+        {"tag": ""},
+        {"tag": "a\0"},
+        {"tag": "t" * 129},
+        {"name": ""},
+        {"severity": "fatal"},
+        {"for_s": -1},
+        {"for_s": float("inf")},
+        {"for_s": "10"},
+        {"cooldown_s": -0.1},
+        {"cooldown_s": 1e9},
+        {"notify": "never"},
+        {"enabled": "yes"},
+        {"enabled": 1},
+        {"treshold": 50},
+    ],
+    ids=str,
+)
+def test_a_rule_with_a_wrong_value_is_refused(wrong: dict[str, Any]) -> None:
+    with pytest.raises(ValidationError):
+        RuleBody.model_validate(MINIMAL | wrong)
+    RuleBody.model_validate(MINIMAL)
+
+
+@pytest.mark.parametrize("missing", ["metric", "op", "threshold"])
+def test_a_rule_without_metric_op_or_threshold_is_refused(missing: str) -> None:
+    with pytest.raises(ValidationError, match=missing):
+        RuleBody.model_validate({name: MINIMAL[name] for name in MINIMAL if name != missing})
