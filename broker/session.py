@@ -145,14 +145,15 @@ class Session:
 
     async def _pause_after(self, fault: Exception, connection: Connection) -> None:
         code = None if connection.connack is None else connection.connack.value
-        refused = code in CREDENTIALS_REFUSED
-        if code == UNSUPPORTED_VERSION:
+        if code == UNSUPPORTED_VERSION and connection.version is ProtocolVersion.V5:
             self._version.refused()
+            return
+        refused = code in CREDENTIALS_REFUSED
         pause_s = _pause_s(SLOWEST if refused else self._failures)
         self._failures += 1
         tell = self._log.error if refused else self._log.warning
         tell(
-            "No connection to the broker.",
+            "The broker refuses us." if refused else "No connection to the broker.",
             reason=str(fault.__cause__ or fault),
             retry_in_s=round(pause_s, 1),
         )
@@ -190,11 +191,13 @@ class VersionChoice:
         return True
 
     def silent(self) -> None:
+        """No CONNACK came."""
         if self._settled is None and self._answered_on_311:
             self._settled = ProtocolVersion.V311
         self._silent_on_5 = not self._silent_on_5
 
     def refused(self) -> None:
+        """CONNACK said that it does not know 5."""
         self._settled = ProtocolVersion.V311
 
 

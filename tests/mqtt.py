@@ -280,5 +280,5 @@ async def running(session: Session) -> AsyncIterator[Session]:
 
 async def until(condition: Callable[[], object], timeout_s: float = 10) -> None:
     async with asyncio.timeout(timeout_s):
-        while not condition():
-            await asyncio.sleep(0.01)  # noqa: ASYNC110  # Conditions of any kind.
+        while not condition():  # noqa: ASYNC110  # Conditions of any kind.
+            await asyncio.sleep(0.01)

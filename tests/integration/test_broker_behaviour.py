@@ -142,8 +142,8 @@ async def test_a_silent_client_is_cut_off_after_its_keepalive_and_its_will_publi
     await asyncio.sleep(1)
     await client.ping()
     last_life = monotonic()
-    assert (await watcher.message(timeout_s=8)).payload == b"offline"
-    assert 2 < monotonic() - last_life < 6
+    assert (await watcher.message(timeout_s=10)).payload == b"offline"
+    assert 2 < monotonic() - last_life < 10  # Mosquitto looks every 5 s.
     assert await client.closed()
     watcher.disconnect()
 
@@ -263,7 +263,7 @@ async def taken(port: int, *, expected: int, settled: int = 0) -> list[bytes]:
         on_delivery=got.append,
     )
     async with running(session):
-        await until(lambda: len(got) >= expected)
+        await until(lambda: session.connected and len(got) >= expected)
         await asyncio.sleep(0.3)
         session.settle(got[:settled])
     return [delivery.payload for delivery in got]

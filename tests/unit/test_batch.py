@@ -3,6 +3,7 @@
 import json
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -19,7 +20,7 @@ from ingestor.batch import (
     in_order_of_evaluation,
 )
 from ingestor.decode import Limits, Origin, decode
-from ingestor.signs import HEARTBEAT, LIVE, TELEMETRY, WILL, Fold
+from ingestor.signs import BIRTH, HEARTBEAT, LIVE, TELEMETRY, WILL, Fold
 from schema.event import DeviceNo, Door, Event, Reason, Rejection, Status, Verdict
 
 properties = settings(max_examples=100, deadline=None, database=None)
@@ -27,6 +28,8 @@ properties = settings(max_examples=100, deadline=None, database=None)
 ARRIVAL = datetime(2026, 2, 1, 14, 30, tzinfo=UTC)
 LIMITS = Limits(timedelta(days=3650), timedelta(seconds=300), payload_bytes_max=262_144)
 DEVICES = {name: DeviceNo(number) for number, name in enumerate(["a", "b", "c"], start=15)}
+
+BORN = replace(BIRTH, receipts=True)
 
 # (device, event_id) of a row, or the reason of a dead letter.
 Spec = tuple[str, str] | Reason
@@ -64,7 +67,7 @@ def filled(messages: Sequence[Sequence[Spec]]) -> tuple[Batch, list[Message]]:
             else:
                 number = DEVICES[item.device_id]
                 batch.rows.append(Row(number, item, message, place, order))
-                batch.sign(number, TELEMETRY)
+                batch.sign(number, TELEMETRY if order % 2 else BORN)
     return batch, found
 
 
@@ -154,6 +157,17 @@ def test_signs_of_a_device_are_folded() -> None:
     assert batch.signs == {DeviceNo(1): LIVE, DeviceNo(2): Fold(will=True)}
 
 
+def test_what_a_birth_says_last_of_receipts_is_kept_until_another_birth_says_so() -> None:
+    batch = Batch()
+    batch.sign(DeviceNo(1), BORN)
+    batch.sign(DeviceNo(2), BORN)
+    batch.sign(DeviceNo(3), BIRTH)
+    batch.sign(DeviceNo(1), replace(BIRTH, receipts=False))
+    batch.sign(DeviceNo(2), TELEMETRY)
+    batch.sign(DeviceNo(2), WILL)
+    assert batch.receipts == {DeviceNo(1): False, DeviceNo(2): True}
+
+
 # -- Halves. --
 
 
@@ -164,6 +178,7 @@ def test_halves_keep_every_row_dead_letter_and_sign_exactly_once(
 ) -> None:
     batch, _ = filled(specs)
     rows, letters, signs = list(batch.rows), list(batch.dead_letters), dict(batch.signs)
+    receipts = dict(batch.receipts)
     suspect = data.draw(st.none() | st.integers(0, len(rows) - 1))
     halves = list(batch.halves(suspect))
     assert [row for half in halves for row in half.rows] == rows
@@ -172,6 +187,7 @@ def test_halves_keep_every_row_dead_letter_and_sign_exactly_once(
         dict.fromkeys(signs, 1)
     )
     assert {number: sign for half in halves for number, sign in half.signs.items()} == signs
+    assert [half.receipts for half in halves if half.receipts] == [receipts] * bool(receipts)
     assert all(0 < len(half.rows) < len(rows) for half in halves), "halving must come to an end"
     if suspect is not None:
         assert [rows[suspect]] in [half.rows for half in halves]

@@ -1,6 +1,7 @@
 """Contract sections 3 and 7: what a status message says, and how the signs of a batch fold."""
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -52,7 +53,10 @@ def folded(*signs: Sign) -> Fold | None:
         (b'{"state":"offline"}', WILL),
         (b'{"state":"asleep"}', ASLEEP),
         (b' {"state" : "online"} \n', BIRTH),
-        (b'{"state":"online","receipts":true}', BIRTH),
+        (b'{"state":"online","receipts":true}', replace(BIRTH, receipts=True)),
+        (b'{"state":"online","receipts":false}', replace(BIRTH, receipts=False)),
+        (b'{"state":"online","receipts":1}', BIRTH),
+        (b'{"state":"online","receipts":"true"}', BIRTH),
         (b'{"state":"offline","reason":"battery"}', WILL),
         (b'{"state":"asleep","wake_in_s":3600}', NAPPING),
         (b'{"wake_in_s":3600.0,"state":"asleep","x":null}', NAPPING),
@@ -151,6 +155,7 @@ def test_a_status_in_json_says_only_what_its_state_says(document: dict[str, Any]
         ([TELEMETRY], LIVE),
         ([HEARTBEAT], Fold(life="heartbeat")),
         ([BIRTH], Fold(life="birth")),
+        ([replace(BIRTH, receipts=True)], Fold(life="birth")),
         ([WILL], Fold(will=True)),
         ([NAPPING], Fold(life="asleep", asleep=True, sleep_s=3600)),
         ([HEARTBEAT, TELEMETRY], LIVE),

@@ -1,0 +1,269 @@
+"""The HTTP side from outside: limits, refusals as problem details, pages, streams."""
+
+import json
+import time
+from collections.abc import Iterator
+from typing import Any
+from uuid import uuid4
+
+import httpx
+import pytest
+
+from tests.acceptance.conftest import base_url
+from tests.services import Process
+
+
+@pytest.fixture
+def http(up: Process) -> Iterator[httpx.Client]:
+    with httpx.Client(base_url=base_url(up), timeout=10) as client:
+        yield client
+
+
+def event(**changes: Any) -> dict[str, Any]:
+    return {"event_id": uuid4().hex, "device_id": "a", "metrics": {"temp": 20}} | changes
+
+
+def assert_problem(answer: httpx.Response, status: int) -> dict[str, Any]:
+    assert answer.status_code == status, answer.text
+    assert answer.headers["content-type"].startswith("application/problem+json")
+    problem: dict[str, Any] = answer.json()
+    assert problem["status"] == status
+    assert problem["detail"]
+    return problem
+
+
+def test_a_rejected_event_is_422_with_its_reason(http: httpx.Client) -> None:
+    problem = assert_problem(http.post("/v1/events", json=event(metrics={"soc_percent": 101})), 422)
+    assert problem["reason"] == "out_of_range"
+    assert "battery" in problem["detail"]
+    assert assert_problem(http.post("/telemetry", json=[event()]), 422)["reason"] == "not_an_object"
+    assert (
+        assert_problem(http.post("/v1/events/batch", json=event()), 422)["reason"] == "not_an_array"
+    )
+    assert assert_problem(http.post("/v1/events/batch", json=[]), 422)["reason"] == "no_items"
+    text = http.post("/v1/events", content=b"{", headers={"Content-Type": "application/json"})
+    assert assert_problem(text, 422)["reason"] == "malformed_json"
+
+
+def test_only_json_is_taken_and_only_so_much_of_it(http: httpx.Client) -> None:
+    assert_problem(http.post("/v1/events", content=json.dumps(event())), 415)
+    assert_problem(http.post("/v1/events", data={"device_id": "a"}), 415)
+    assert_problem(http.post("/v1/alerts", content=b"{}"), 415)
+    large = event(tags=["x" * 100], padding="y" * 300_000)
+    assert_problem(http.post("/v1/events", json=large), 413)
+    assert http.post("/v1/events/batch", json=[large]).json()[0]["status"] == "stored"
+    assert_problem(http.post("/v1/events/batch", json=["x" * 9_000_000]), 413)
+
+
+def test_the_eleventh_post_of_a_device_within_a_second_is_429(http: httpx.Client) -> None:
+    answers = [http.post("/v1/events", json=event(device_id="fast")) for _ in range(11)]
+    if answers[-1].elapsed.total_seconds() * 11 < 0.9:
+        assert [answer.status_code for answer in answers[:10]] == [200] * 10
+        limited = answers[-1]
+        assert_problem(limited, 429)
+        assert int(limited.headers["Retry-After"]) >= 1
+    assert http.post("/v1/events", json=event(device_id="other")).status_code == 200
+    batch = [event(device_id="fast") for _ in range(50)]
+    assert {item["status"] for item in http.post("/v1/events/batch", json=batch).json()} == {
+        "stored"
+    }
+    time.sleep(1.1)
+    assert http.post("/telemetry", json=event(device_id="fast")).status_code == 200
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/v1/devices/nobody/events",
+        "/v1/devices/nobody",
+        "/v1/devices/nobody/presence",
+        "/devices/nobody/summary?date=2026-01-01",
+        "/devices/nobody/metrics?start_time=2026-01-01T00:00:00Z&end_time=2026-01-02T00:00:00Z",
+        "/v1/alerts/nothing",
+        "/nowhere",
+    ],
+)
+def test_what_is_not_there_is_404(http: httpx.Client, path: str) -> None:
+    assert_problem(http.get(path), 404)
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/v1/devices/a/events?limit=0",
+        "/v1/devices/a/events?limit=1001",
+        "/v1/devices/a/events?limit=x",
+        "/v1/devices/a/events?from_time=yesterday",
+        "/v1/devices/a/events?from_time=2026-01-02T00:00:00Z&to_time=2026-01-01T00:00:00Z",
+        "/v1/devices/a/events?from=2026-01-02T00:00:00Z",
+        "/v1/devices/a/events?cursor=abc",
+        "/devices/a/metrics?start_time=2026-01-01T00:00:00Z",
+        "/devices/a/metrics?start_time=2026-01-01T00:00:00Z&end_time=2026-01-09T00:00:01Z",
+        "/devices/a/summary",
+        "/devices/a/summary?date=2026-02-30",
+        "/devices/a/summary?date=2026-02-01&tz=Mars/Olympus",
+        "/v1/metrics/aggregate?metric=temp",
+        "/v1/metrics/aggregate?metric=temp&from_time=2026-01-01T00:00:00&to_time=2026-01-02T00:00:00&interval=0m",
+        "/v1/metrics/aggregate?metric=temp&from_time=2026-01-01T00:00:00&to_time=2026-01-02T00:00:00&interval=fast",
+        "/v1/search",
+        "/v1/search?tag=",
+        "/v1/devices?state=gone",
+        "/health?verbose=1",
+    ],
+)
+def test_a_question_that_means_nothing_is_422(http: httpx.Client, path: str) -> None:
+    http.post("/v1/events", json=event())
+    assert_problem(http.get(path), 422)
+
+
+def test_pages_show_everything_once_while_new_events_arrive(http: httpx.Client) -> None:
+    ids = [f"p{n:03}" for n in range(60)]
+    instant = "2026-03-01T10:00:00Z"
+    batch = [
+        event(event_id=name, device_id="pages", timestamp=instant, tags=["paged"]) for name in ids
+    ]
+    http.post("/v1/events/batch", json=batch)
+    for path in ("/v1/devices/pages/events?limit=7", "/v1/search?tag=paged&limit=7"):
+        seen: list[str] = []
+        page: str | None = path
+        while page:
+            answer = http.get(page)
+            seen += [item["event_id"] for item in answer.json() if item["event_id"] in ids]
+            page = answer.links.get("next", {}).get("url")
+            http.post("/v1/events/batch", json=[event(device_id="pages", tags=["paged"])])
+        assert seen == sorted(ids, reverse=True)
+
+
+def test_a_cursor_belongs_to_its_question(http: httpx.Client) -> None:
+    http.post("/v1/events/batch", json=[event(device_id=name) for name in "cd" for _ in range(3)])
+    link = http.get("/v1/devices/c/events?limit=1").links["next"]["url"]
+    assert http.get(link).status_code == 200
+    assert_problem(http.get(link.replace("/c/", "/d/")), 422)
+
+
+def test_a_plus_that_became_a_space_is_understood(http: httpx.Client) -> None:
+    http.post("/v1/events", json=event(device_id="plus", timestamp="2026-04-01T10:30:00Z"))
+    path = "/v1/devices/plus/events?from_time=2026-04-01T12:00:00+02:00&to_time=2026-04-01T13:00:00+02:00"
+    assert len(http.get(path).json()) == 1
+
+
+def test_a_summary_of_an_empty_day_shows_the_metrics_of_the_profile_with_zeros(
+    http: httpx.Client,
+) -> None:
+    http.post("/v1/events", json=event(device_id="s", timestamp="2026-04-01T10:30:00Z"))
+    day = http.get("/devices/s/summary?date=2026-04-02").json()
+    assert list(day["metrics"]) == ["current_a", "soc_percent", "temp_c", "voltage_v"]
+    assert day["metrics"]["temp_c"] == {"count": 0, "min": 0, "max": 0, "avg": 0}
+
+
+def test_a_day_is_a_day_of_its_time_zone_also_when_clocks_change(http: httpx.Client) -> None:
+    hours = [f"2026-03-{28 + h // 24:02}T{h % 24:02}:30:00Z" for h in range(48)]
+    http.post("/v1/events/batch", json=[event(device_id="dst", timestamp=at) for at in hours])
+    day = http.get("/devices/dst/summary?date=2026-03-29&tz=Europe/Berlin").json()
+    assert day["metrics"]["temp"]["count"] == 23
+    assert http.get("/devices/dst/summary?date=2026-03-29").json()["metrics"]["temp"]["count"] == 24
+
+
+def test_numbers_are_written_as_they_are(http: httpx.Client) -> None:
+    values = {"one": 1.0, "half": 0.5, "big": 9_007_199_254_740_991, "tiny": 1e-300, "neg": -0.0}
+    http.post("/v1/events", json=event(device_id="numbers", metrics=values))
+    text = http.get("/v1/devices/numbers/events").text
+    shown = json.loads(text)[0]["metrics"]
+    assert shown == values
+    assert '"one": 1,' in text or '"one": 1}' in text or '"one":1' in text
+
+
+def test_huge_values_do_not_break_sums(http: httpx.Client) -> None:
+    times = ["2026-05-01T00:00:01Z", "2026-05-01T00:00:02Z"]
+    http.post(
+        "/v1/events/batch",
+        json=[event(device_id="huge", timestamp=at, metrics={"x": 1.7e308}) for at in times],
+    )
+    query = "metric=x&device_id=huge&from_time=2026-05-01T00:00:00Z&to_time=2026-05-02T00:00:00Z&interval=1h"
+    (row,) = http.get(f"/v1/metrics/aggregate?{query}").json()
+    assert (row["count"], row["sum"], row["avg"]) == (2, None, 1.7e308)
+    assert (
+        http.get("/devices/huge/summary?date=2026-05-01").json()["metrics"]["x"]["avg"] == 1.7e308
+    )
+
+
+def test_an_aggregate_of_too_many_rows_is_refused(http: httpx.Client) -> None:
+    answer = http.get(
+        "/v1/metrics/aggregate?metric=none&from_time=2026-01-01T00:00:00Z&to_time=2026-01-02T00:00:00Z"
+    )
+    assert answer.json() == []
+
+
+def test_a_stream_resumes_after_last_event_id_without_gap_or_repeat(
+    http: httpx.Client, up: Process
+) -> None:
+    rule = {"device_id": "sse", "metric": "temp", "op": ">", "threshold": 30}
+    assert http.post("/v1/alerts", json=rule).status_code == 201
+    with httpx.stream(
+        "GET", f"{base_url(up)}/v1/alerts/stream?device_id=sse", timeout=10
+    ) as stream:
+        http.post(
+            "/v1/events/batch",
+            json=[event(device_id="sse", metrics={"temp": 40 + n}) for n in range(3)],
+        )
+        first = take_events(stream, 3)
+    http.post("/v1/events/batch", json=[event(device_id="sse", metrics={"temp": 50})])
+    http.post("/v1/events/batch", json=[event(device_id="sse", metrics={"temp": 10})])
+    headers = {"Last-Event-ID": str(first[1]["id"])}
+    url = f"{base_url(up)}/v1/alerts/stream?device_id=sse"
+    with httpx.stream("GET", url, headers=headers, timeout=10) as stream:
+        rest = take_events(stream, 3)
+    numbers = [item["id"] for item in first + rest]
+    assert numbers[2] == numbers[3], "what came after the last id that was seen"
+    assert rest[1]["data"]["value"] == 50
+    assert (rest[2]["event"], rest[2]["data"]["state"]) == ("resolved", "resolved")
+    assert_problem(httpx.get(url, headers={"Last-Event-ID": "x"}), 422)
+
+
+def take_events(stream: httpx.Response, count: int) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = []
+    current: dict[str, Any] = {}
+    for line in stream.iter_lines():
+        name, _, value = line.partition(": ")
+        if name in {"id", "event", "data"}:
+            current[name] = json.loads(value) if name in {"id", "data"} else value
+        elif not line and current:
+            found.append(current)
+            current = {}
+            if len(found) == count:
+                return found
+    raise AssertionError(f"the stream ended after {found}")
+
+
+def test_a_foreign_host_name_is_refused_without_authentication(http: httpx.Client) -> None:
+    assert_problem(http.get("/health", headers={"Host": "evil.example"}), 421)
+    assert http.get("/health", headers={"Host": "localhost:8000"}).status_code == 200
+    assert http.get("/health", headers={"Host": "[::1]:8000"}).status_code == 200
+
+
+def test_a_bad_rule_is_422_and_names_the_field(http: httpx.Client) -> None:
+    for change in (
+        {"op": "~"},
+        {"threshold": None},
+        {"clear_threshold": 33},
+        {"extra": 1},
+        {"metric": "a b"},
+    ):
+        rule = {"metric": "temp", "op": ">", "threshold": 32} | change
+        problem = assert_problem(http.post("/v1/alerts", json=rule), 422)
+        assert problem["errors"]
+
+
+def test_the_reference_needs_no_internet(http: httpx.Client) -> None:
+    page = http.get("/docs").text
+    assert "https://" not in page.replace("https://spec.openapis.org", "")
+    for asset in ("swagger-ui-bundle.js", "swagger-ui.css", "swagger-ui-standalone-preset.js"):
+        assert f"/docs-assets/{asset}" in page
+        assert http.get(f"/docs-assets/{asset}").status_code == 200
+    document = http.get("/openapi.json").json()
+    assert document["openapi"].startswith("3.1")
+    assert "/v1/events/batch" in document["paths"]
+
+
+def test_live_answers_while_the_process_works(http: httpx.Client) -> None:
+    assert http.get("/live").json() == {"status": "ok"}
