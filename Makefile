@@ -6,25 +6,27 @@ BIN := .venv/bin
 PYTHON ?= $(firstword $(foreach p,python3 python3.13 python3.12 python3.11,$(shell $(p) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' 2>/dev/null && echo $(p))))
 LOCK_IN := printf 'hatchling\neditables\nuv\n'
 COMPILE := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate --custom-compile-command "make lock"
-INSTALL := VIRTUAL_ENV=.venv $(BIN)/uv pip install --quiet --require-hashes
+# uv installs in seconds what takes pip most of a minute; where uv has no way out, pip does the same.
+UV := VIRTUAL_ENV=.venv $(BIN)/uv pip install --quiet --system-certs
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
 
 setup: .venv/.runtime  ## create .venv with exactly what requirements.lock names
 
-# uv installs in seconds what takes pip most of a minute; its own block of the lock file brings it in, by hash.
+# uv's own block of the lock file brings it in, by hash.
 .venv/.runtime: requirements.lock pyproject.toml
 	@test -n "$(PYTHON)" || { echo "Voltwire needs Python 3.11, 3.12 or 3.13: install one, or name it with make PYTHON=/path/to/python." >&2; exit 1; }
 	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	@sed -n '/^uv==/,/[^\\]$$/p' requirements.lock > .venv/uv.txt
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r .venv/uv.txt
-	@$(INSTALL) -r requirements.lock
-	@VIRTUAL_ENV=.venv $(BIN)/uv pip install --quiet --no-deps --no-build-isolation --editable .
+	@$(PIP) --require-hashes -r .venv/uv.txt
+	@$(UV) --require-hashes -r requirements.lock || $(PIP) --require-hashes -r requirements.lock
+	@$(PIP) --no-deps --no-build-isolation --editable .
 	@touch $@
 
 .venv/.dev: .venv/.runtime requirements-dev.lock
-	@$(INSTALL) -r requirements-dev.lock
+	@$(UV) --require-hashes -r requirements-dev.lock || $(PIP) --require-hashes -r requirements-dev.lock
 	@touch $@
 
 up: setup  ## run everything: PostgreSQL, broker, ingestor, API, scheduler

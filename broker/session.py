@@ -54,7 +54,7 @@ class Session:
         self._log = log.bind(broker=str(address), client_id=client_id)
         self._connection: Connection | None = None
         self._generation = self._failures = 0
-        self._subscribed = False
+        self._subscribed = self._known = False
 
     @property
     def connected(self) -> bool:
@@ -129,13 +129,15 @@ class Session:
         for topic_filter in self._subscriptions:
             await connection.subscribe(topic_filter)
         self._subscribed, self._failures = True, 0
+        present = connection.session_present
         self._log.info(
-            "Connected to the broker.",
-            version=connection.version.name,
-            session_present=connection.session_present,
+            "Connected to the broker.", version=connection.version.name, session_present=present
         )
+        if self._known and self._subscriptions and not present:
+            self._log.error("The broker forgot our session: messages since then may be lost.")
+        self._known = True
         if self._on_connected is not None:
-            await self._on_connected(connection.session_present)
+            await self._on_connected(present)
 
     def _let_go(self, connection: Connection) -> None:
         self._subscribed, self._connection = False, None
