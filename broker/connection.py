@@ -47,6 +47,7 @@ class Identity:
     tls: ssl.SSLContext | None
     keepalive_s: int
     receive_maximum: int
+    will: tuple[str, bytes] | None = None  # Topic and payload; QoS 1, retained.
 
 
 class Connection:
@@ -63,13 +64,21 @@ class Connection:
         self.connack: ReasonCode | None = None
         self.session_present = False
         self._generation, self._on_delivery = generation, on_delivery
-        self._hung_up = self._acknowledging = False
+        self._hung_up = self._acknowledging = self._closed = False
         self._unacknowledged: deque[Delivery] = deque()
         self._publishing: dict[int, asyncio.Future[ReasonCode]] = {}
         self.client = _client(identity, version)
         self._paho = paho = self.client._client  # noqa: SLF001  # See the top of this file.
-        create_socket = paho._create_socket  # noqa: SLF001
-        paho._create_socket = lambda: Intake(create_socket(), self._take)  # type: ignore[method-assign]  # noqa: SLF001
+        connect = paho._create_socket  # noqa: SLF001
+
+        def connect_with_intake() -> Intake:  # In a thread: meanwhile we may have been closed.
+            sock = _secured(connect(), identity)
+            if self._closed:
+                sock.close()
+                raise ConnectionAbortedError
+            return Intake(sock, self._take)
+
+        paho._create_socket = connect_with_intake  # type: ignore[method-assign]  # noqa: SLF001
         paho.disable_logger()  # It calls every lost link an error; the session logs that once.
         self._aiomqtt_connack = cast("Callable[..., None]", paho.on_connect)
         self._aiomqtt_loss = cast("Callable[..., None]", paho.on_disconnect)
@@ -124,6 +133,7 @@ class Connection:
 
     def close(self) -> None:
         """Fail what still waits, and end a connection that aiomqtt gave up without closing it."""
+        self._closed = True
         for puback in self._publishing.values():
             if not puback.done():
                 puback.set_exception(
@@ -199,6 +209,13 @@ class Connection:
             puback.set_result(reason)
 
 
+def _secured(sock: Any, identity: Identity) -> Any:
+    """Not by paho, which leaves the socket open when it does not like the certificate."""
+    if identity.tls is None:
+        return sock
+    return identity.tls.wrap_socket(sock, server_hostname=identity.address.host)
+
+
 def _client(identity: Identity, version: ProtocolVersion) -> aiomqtt.Client:
     """A client whose session the broker keeps while we are away; the versions say that differently."""
     kept: dict[str, Any] = {"clean_session": False}
@@ -216,10 +233,10 @@ def _client(identity: Identity, version: ProtocolVersion) -> aiomqtt.Client:
         username=identity.address.username,
         password=identity.address.password,
         protocol=version,
-        tls_context=identity.tls,
         keepalive=identity.keepalive_s,
         timeout=ANSWER_S_MAX,
         max_inflight_messages=PUBLISH_WINDOW,
+        will=identity.will and aiomqtt.Will(*identity.will, qos=1, retain=True),
         **kept,
     )
 

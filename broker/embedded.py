@@ -142,7 +142,11 @@ class EmbeddedBroker(Broker):  # type: ignore[misc]  # amqtt has no type informa
             link.begin()
             orderly = await self._serve(session, link)
         finally:
-            await self._end(session, link, orderly=orderly)
+            link.close()
+            try:
+                await self._end(session, orderly=orderly)
+            finally:
+                link.ended.set()
 
     async def _serve(self, session: Session, link: Link) -> bool:
         """Until the client goes: True after its DISCONNECT, which cancels the will [MQTT-3.14.4-3]."""
@@ -247,16 +251,14 @@ class EmbeddedBroker(Broker):  # type: ignore[misc]  # amqtt has no type informa
                 del self._subscriptions[topic_filter]
         link.stream.write(UnsubackPacket.build(packet.variable_header.packet_id).to_bytes())
 
-    async def _end(self, session: Session, link: Link, *, orderly: bool) -> None:
-        link.close()
+    async def _end(self, session: Session, *, orderly: bool) -> None:
         if session.will_flag and not orderly and _may_be_published(session.will_topic):
-            payload = bytes(session.will_message or b"")
-            will = Message(session.will_topic, payload, bool(session.will_retain))
+            payload, retain = bytes(session.will_message or b""), bool(session.will_retain)
+            will = Message(session.will_topic, payload, retain)
             await self._distribute(session, will, session.will_qos)
         session.transitions.disconnect()
         if session.clean_session:
             await self._delete_session(session.client_id)
-        link.ended.set()
 
     def _link(self, client_id: str) -> Link | None:
         link: Link | None = self._sessions.get(client_id, (None, None))[1]

@@ -32,6 +32,7 @@ class Session:
     `on_delivery` is called for each message as it comes in, in the event loop, with no task or queue
     in between. `on_connected` is awaited after each subscribing and told whether the broker still
     knew the session; if not, what was sent while we were away is gone. It may publish.
+    The broker publishes `will`, a topic and a payload, when the connection ends without DISCONNECT.
     """
 
     def __init__(
@@ -44,9 +45,10 @@ class Session:
         on_connected: Callable[[bool], Awaitable[None]] | None = None,
         receive_maximum: int = RECEIVE_MAXIMUM,
         keepalive_s: int = KEEPALIVE_S,
+        will: tuple[str, bytes] | None = None,
     ) -> None:
         self._identity = Identity(
-            address, client_id, _tls_context(address), keepalive_s, receive_maximum
+            address, client_id, _tls_context(address), keepalive_s, receive_maximum, will
         )
         self._subscriptions, self._on_delivery = subscriptions, on_delivery
         self._on_connected = on_connected

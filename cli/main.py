@@ -119,7 +119,10 @@ def migrate() -> None:
             run_migrations(settings.dsn, max_age_days=settings.max_event_age_days)
         )
     except DATABASE_ERRORS as error:
-        _end(f"The database cannot be migrated: {error}. Check DATABASE_URL.", 1)
+        _end(
+            f"The database cannot be migrated: {error}. Check DATABASE_URL and PGPASSWORD.",
+            1,
+        )
     typer.echo(f"Applied {', '.join(applied)}." if applied else "The database is up to date.")
 
 

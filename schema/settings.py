@@ -131,14 +131,24 @@ class Settings(BaseSettings):
 
     @property
     def listen_hosts(self) -> list[str]:
+        """The addresses of every listener that a role of ours may open with these settings."""
         hosts = [self.http_host]
         if self.mqtt_url is None:
             hosts.append(self.mqtt_host)
+        if self.status_port is not None:
+            hosts.append(self.status_host)
         return hosts
 
     def contradictions(self) -> list[str]:
         """Every impossible combination, as sentences that say what to change."""
         found = []
+        if self.authenticated:
+            # Fail closed: an API that asks for keys nobody can have yet must not be open to all.
+            found.append(
+                "Authentication is on (AUTH=on, or a listener that is not loopback), and this version"
+                " has no keys yet: listen on 127.0.0.1, or set AUTH=off and TRUSTED_NETWORK=true"
+                " behind something that authenticates."
+            )
         exposed = sorted({host for host in self.listen_hosts if not is_loopback(host)})
         if exposed and not self.authenticated and not self.trusted_network:
             found.append(

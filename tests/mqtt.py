@@ -1,17 +1,20 @@
-"""MQTT 3.1.1 by hand: a client that does nothing by itself, and a broker that follows a script."""
+"""MQTT 3.1.1 by hand: a client that does nothing by itself; and sessions of ours with what they got."""
 
 import asyncio
 from collections import deque
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from typing import NamedTuple, Self
+from typing import Any, NamedTuple, Self
 
 from broker import embedded, wire
-from broker.session import Session
+from broker.session import Delivery, Session
 from broker.wire import PacketType
+from schema.settings import MqttAddress
 
 ANSWER_S_MAX = 5
 CONNACK, SUBACK, UNSUBACK = 2, 9, 11
+TOPIC = "devices/a/telemetry"
+FILTERS = ("devices/+/telemetry", "devices/+/status")
 
 
 class Received(NamedTuple):
@@ -177,81 +180,6 @@ def _text(text: str) -> bytes:
     return len(text.encode()).to_bytes(2) + text.encode()
 
 
-class ScriptedBroker:
-    """Answers as the test says and keeps what it got.
-
-    `on_connect` gets the protocol level and returns the CONNACK, nothing (to keep silent) or None (to
-    hang up); `puback` ends with the reason code of every PUBACK, where MQTT 5 has one.
-    """
-
-    def __init__(self, on_connect: Callable[[int], bytes | None]) -> None:
-        self.port = 0
-        self.levels: list[int] = []
-        self.got: list[tuple[int, bytes]] = []
-        self.peers: list[Peer] = []
-        self.puback = b""
-        self._on_connect = on_connect
-
-    def types(self, *wanted: int) -> list[int]:
-        return [first >> 4 for first, _ in self.got if not wanted or first >> 4 in wanted]
-
-    def bodies(self, packet_type: int) -> list[bytes]:
-        return [body for first, body in self.got if first >> 4 == packet_type]
-
-    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        peer = Peer(reader, writer)
-        self.peers.append(peer)
-        while (packet := await peer.packet(60)) is not None:
-            self.got.append(packet)
-            if not self._answer(peer, *packet):
-                break
-        peer.drop()
-
-    def _answer(self, peer: Peer, first: int, body: bytes) -> bool:
-        """False: hang up."""
-        match first >> 4:
-            case PacketType.CONNECT:
-                self.levels.append(body[6])
-                connack = self._on_connect(body[6])
-                peer.send(connack or b"")
-                return connack is not None
-            case PacketType.SUBSCRIBE:
-                properties = b"\0" if self.levels[-1] > 4 else b""
-                peer.send(wire.packet(SUBACK << 4, body[:2] + properties + b"\x01"))
-            case PacketType.PUBLISH:
-                mid = wire.parse_publish(first, body)[-1].to_bytes(2)
-                peer.send(wire.packet(PacketType.PUBACK << 4, mid + self.puback))
-            case PacketType.PINGREQ:
-                peer.send(wire.packet(PacketType.PINGRESP << 4, b""))
-        return True
-
-
-def accept(level: int) -> bytes:
-    """CONNACK: welcome, no session present."""
-    return b"\x20\x03\0\0\0" if level > 4 else b"\x20\x02\0\0"
-
-
-@asynccontextmanager
-async def scripted_broker(
-    on_connect: Callable[[int], bytes | None] = accept,
-) -> AsyncIterator[ScriptedBroker]:
-    broker = ScriptedBroker(on_connect)
-    serving: set[asyncio.Task[None]] = set()
-
-    def take(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        serving.add(asyncio.create_task(broker.serve(reader, writer)))
-
-    server = await asyncio.start_server(take, "127.0.0.1", 0)
-    broker.port = server.sockets[0].getsockname()[1]
-    try:
-        yield broker
-    finally:
-        server.close()
-        for peer in broker.peers:
-            peer.drop()
-        await asyncio.gather(*serving)
-
-
 @asynccontextmanager
 async def embedded_broker(port: int = 0) -> AsyncIterator[int]:
     """The embedded broker in the loop of the test; gives its port."""
@@ -282,3 +210,34 @@ async def until(condition: Callable[[], object], timeout_s: float = 10) -> None:
     async with asyncio.timeout(timeout_s):
         while not condition():  # noqa: ASYNC110  # Conditions of any kind.
             await asyncio.sleep(0.01)
+
+
+class Ingest:
+    """A session of ours and what happened to it."""
+
+    def __init__(self, port: int, **options: Any) -> None:
+        self.got: list[Delivery] = []
+        self.connections: list[bool] = []
+        self.session = Session(
+            MqttAddress("127.0.0.1", port),
+            "ingest",
+            subscriptions=FILTERS,
+            on_delivery=self.got.append,
+            on_connected=self._connected,
+            **options,
+        )
+
+    @property
+    def payloads(self) -> list[bytes]:
+        return [delivery.payload for delivery in self.got]
+
+    async def _connected(self, session_present: bool) -> None:  # noqa: FBT001
+        self.connections.append(session_present)
+
+
+async def send(port: int, *payloads: bytes, topic: str = TOPIC, retain: bool = False) -> None:
+    """Published, acknowledged by the broker, the client gone."""
+    client = await RawClient.connect(port, "sender")
+    for payload in payloads:
+        await client.publish(topic, payload, retain=retain)
+    client.disconnect()

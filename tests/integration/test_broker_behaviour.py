@@ -7,13 +7,18 @@ from time import monotonic
 import pytest
 
 from broker import embedded, wire
-from broker.session import Delivery, Session
 from schema.errors import StartError
-from schema.settings import MqttAddress
 from tests.mosquitto import mosquitto, require_mosquitto
-from tests.mqtt import Peer, RawClient, connect_packet, embedded_broker, running, until
-
-TOPIC = "devices/a/telemetry"
+from tests.mqtt import (
+    Ingest,
+    Peer,
+    RawClient,
+    connect_packet,
+    embedded_broker,
+    running,
+    send,
+    until,
+)
 
 
 @pytest.fixture(params=["embedded", "mosquitto"])
@@ -25,14 +30,6 @@ async def port(request: pytest.FixtureRequest) -> AsyncIterator[int]:
     require_mosquitto()
     with mosquitto() as broker:
         yield broker.port
-
-
-async def sent(port: int, *payloads: bytes, topic: str = TOPIC, retain: bool = False) -> None:
-    """Published, acknowledged by the broker, the client gone."""
-    client = await RawClient.connect(port, "sender")
-    for payload in payloads:
-        await client.publish(topic, payload, retain=retain)
-    client.disconnect()
 
 
 async def subscriber(port: int, topic_filter: str = "devices/+/telemetry") -> RawClient:
@@ -47,7 +44,7 @@ async def test_an_unacknowledged_message_comes_again_after_a_reconnect_and_says_
     port: int,
 ) -> None:
     client = await subscriber(port)
-    await sent(port, b"1", b"2")
+    await send(port, b"1", b"2")
     first, second = await client.message(), await client.message()
     assert not first.dup
     await client.acknowledge(second)
@@ -69,7 +66,7 @@ async def test_an_unacknowledged_message_is_held_for_long_and_not_repeated_meanw
     port: int,
 ) -> None:
     client = await subscriber(port)
-    await sent(port, b"1")
+    await send(port, b"1")
     await client.message()
     assert await client.silent(6)
     client.drop()
@@ -83,7 +80,7 @@ async def test_an_unacknowledged_message_is_held_for_long_and_not_repeated_meanw
 async def test_messages_wait_in_order_for_a_client_that_is_away(port: int) -> None:
     (await subscriber(port)).disconnect()
     payloads = [str(number).encode() for number in range(50)]
-    await sent(port, *payloads, retain=True)
+    await send(port, *payloads, retain=True)
 
     client = await subscriber(port)
     assert client.session_present
@@ -96,7 +93,7 @@ async def test_messages_wait_in_order_for_a_client_that_is_away(port: int) -> No
 
 async def test_a_clean_session_forgets_subscriptions_and_messages(port: int) -> None:
     (await subscriber(port)).disconnect()
-    await sent(port, b"1")
+    await send(port, b"1")
     client = await RawClient.connect(port, "subscriber", clean=True)
     assert not client.session_present
     assert await client.silent(0.3)
@@ -153,8 +150,8 @@ async def test_retained_messages_come_for_the_own_filters_only_and_only_with_a_s
 ) -> None:
     other = await RawClient.connect(port, "other")
     await other.subscribe("alerts/#")
-    await sent(port, b"alert", topic="alerts/a/1", retain=True)
-    await sent(port, b"presence", topic="presence/a", retain=True)
+    await send(port, b"alert", topic="alerts/a/1", retain=True)
+    await send(port, b"presence", topic="presence/a", retain=True)
 
     client = await subscriber(port, "presence/+")
     message = await client.message()
@@ -170,7 +167,7 @@ async def test_retained_messages_come_for_the_own_filters_only_and_only_with_a_s
 
 
 async def test_an_empty_retained_message_clears_the_topic(port: int) -> None:
-    await sent(port, b"firing", b"", topic="alerts/a/1", retain=True)
+    await send(port, b"firing", b"", topic="alerts/a/1", retain=True)
     client = await RawClient.connect(port, "client")
     await client.subscribe("alerts/#")
     assert await client.silent(0.3)
@@ -179,7 +176,7 @@ async def test_an_empty_retained_message_clears_the_topic(port: int) -> None:
 
 async def test_a_second_connection_of_a_client_ends_the_first_and_goes_on(port: int) -> None:
     first = await subscriber(port)
-    await sent(port, b"1")
+    await send(port, b"1")
     await first.message()
     second = await subscriber(port)
     assert await first.closed()
@@ -247,7 +244,7 @@ async def test_a_topic_with_a_wildcard_ends_the_connection(port: int) -> None:
 
 async def test_our_session_acknowledges_what_is_settled_and_nothing_else(port: int) -> None:
     assert await taken(port, expected=0) == []
-    await sent(port, b"1", b"2", b"3")
+    await send(port, b"1", b"2", b"3")
     assert await taken(port, expected=3, settled=2) == [b"1", b"2", b"3"]
     assert await taken(port, expected=1, settled=1) == [b"3"]
     assert await taken(port, expected=0) == []
@@ -255,18 +252,13 @@ async def test_our_session_acknowledges_what_is_settled_and_nothing_else(port: i
 
 async def taken(port: int, *, expected: int, settled: int = 0) -> list[bytes]:
     """What a session receives in one connection, in which it settles the first so many."""
-    got: list[Delivery] = []
-    session = Session(
-        MqttAddress("127.0.0.1", port),
-        "ingest",
-        subscriptions=["devices/+/telemetry"],
-        on_delivery=got.append,
-    )
+    ingest = Ingest(port)
+    session = ingest.session
     async with running(session):
-        await until(lambda: session.connected and len(got) >= expected)
+        await until(lambda: session.connected and len(ingest.got) >= expected)
         await asyncio.sleep(0.3)
-        session.settle(got[:settled])
-    return [delivery.payload for delivery in got]
+        session.settle(ingest.got[:settled])
+    return ingest.payloads
 
 
 async def test_the_embedded_broker_says_that_its_port_is_taken() -> None:

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from ingestor.decode import Limits, Origin, decode, reject
 from schema.event import Event, Reason, Rejection
 
-properties = settings(max_examples=100, deadline=None, database=None)
+properties = settings(max_examples=40, deadline=None, database=None)
 
 ARRIVAL = datetime(2026, 2, 1, 14, 30, tzinfo=UTC)
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)

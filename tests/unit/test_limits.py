@@ -10,7 +10,7 @@ from api import limits
 from api.limits import RateLimiter
 from schema.errors import TooManyRequests
 
-properties = settings(max_examples=100, deadline=None, database=None)
+properties = settings(max_examples=50, deadline=None, database=None)
 
 # Eighths of a second, so that sums and differences are exact.
 STEPS = st.lists(st.integers(0, 12).map(lambda eighths: eighths / 8), max_size=60)

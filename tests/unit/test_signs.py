@@ -22,7 +22,7 @@ from ingestor.signs import (
     read_status,
 )
 
-properties = settings(max_examples=100, deadline=None, database=None)
+properties = settings(max_examples=50, deadline=None, database=None)
 
 ASLEEP = Sign(SignKind.SLEEP, "asleep")
 NAPPING = Sign(SignKind.SLEEP, "asleep", 3600.0)

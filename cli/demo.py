@@ -1,0 +1,34 @@
+"""The fleet of `voltwire up --demo`: 20 devices, most of them well."""
+
+import asyncio
+from datetime import UTC, datetime
+
+import structlog
+
+from broker.fleet import Habits, build_fleet
+from broker.simulate import Fleet
+from schema.health import Health
+from schema.settings import Settings
+
+INTERVAL_S = 2.0
+STEADY = Habits(INTERVAL_S)
+SLEEPER = Habits(INTERVAL_S, sleep_s=30)
+FAULTY = Habits(INTERVAL_S, loss_percent=20, duplicate_percent=20)
+FLEET = (*[STEADY] * 16, *[SLEEPER] * 3, FAULTY)
+POLL_S = 0.1
+
+log = structlog.get_logger()
+
+
+async def run(settings: Settings, stop: asyncio.Event, health: Health) -> None:
+    """Once the product works, until `stop`. A fault here ends the demo, not the product."""
+    while not health.ok:
+        if stop.is_set():
+            return
+        await asyncio.sleep(POLL_S)
+    try:
+        devices = build_fleet("demo", FLEET, booted_at=datetime.now(UTC))
+        fleet = Fleet(settings.mqtt, devices, payload_bytes_max=settings.max_payload_bytes)
+        await fleet.run(stop, drain_s=0)  # Nobody is left to send receipts.
+    except Exception:
+        log.exception("The demo devices stopped. Everything else goes on.")

@@ -1,0 +1,147 @@
+"""`voltwire simulate`: pretend devices on any broker, a line of progress, a table at the end."""
+
+import asyncio
+import re
+import time
+from datetime import UTC, datetime
+from random import randrange
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import Console
+from rich.live import Live
+from rich.table import Table
+from rich.text import Text
+
+from schema.process import configure_logging, stop_on_signals
+from schema.settings import load_settings
+
+if TYPE_CHECKING:  # The other commands start faster without.
+    from broker.simulate import Fleet
+
+YEAR_S = 366 * 86_400
+DEVICES_MAX = 1000  # Each is a connection: within the 1,024 open files that most systems allow.
+DRAIN_S = 8.0  # With the farewells it stays below the 10 s in which every command ends.
+REFRESH_S, LINE_S = 0.25, 10.0  # On a terminal; elsewhere.
+SEEDS = 2**32
+
+
+def _checked(prefix: str) -> str:
+    if re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,119}", prefix) is None:
+        raise typer.BadParameter("a letter or digit, then up to 119 letters, digits or . _ : -")
+    return prefix
+
+
+def simulate(
+    *,
+    devices: Annotated[int, typer.Option(min=1, max=DEVICES_MAX, help="How many.")] = 20,
+    interval: Annotated[
+        float, typer.Option(min=0.01, max=YEAR_S, help="Seconds between two events of a device.")
+    ] = 5,
+    loss: Annotated[
+        float, typer.Option(min=0, max=100, help="Percent of messages that get lost on the way.")
+    ] = 0,
+    duplicate: Annotated[
+        float, typer.Option(min=0, max=100, help="Percent of messages that arrive twice.")
+    ] = 0,
+    skew: Annotated[
+        float, typer.Option(min=0, max=YEAR_S, help="Each clock is wrong by up to so many seconds.")
+    ] = 0,
+    sleep: Annotated[
+        float,
+        typer.Option(
+            min=0, max=YEAR_S, help="Seconds asleep between two reports; 0: always connected."
+        ),
+    ] = 0,
+    seed: Annotated[
+        int | None, typer.Option(help="Values and faults of an earlier run again.")
+    ] = None,
+    duration: Annotated[
+        float, typer.Option(min=0, max=YEAR_S, help="Seconds to run; 0: until stopped.")
+    ] = 0,
+    prefix: Annotated[
+        str,
+        typer.Option(callback=_checked, help="How the device ids begin: fleets at once differ."),
+    ] = "sim",
+) -> None:
+    """Pretend to be a fleet of battery devices that keep each event until a receipt.
+
+    Devices connect to the broker of MQTT_URL, else of MQTT_HOST and MQTT_PORT. The exit code is 1 if
+    events are left without a receipt.
+    """
+    from broker.fleet import Habits, build_fleet  # noqa: PLC0415
+    from broker.simulate import Fleet  # noqa: PLC0415
+
+    settings = load_settings()
+    configure_logging(settings)
+    seed = randrange(SEEDS) if seed is None else seed  # noqa: S311  # No secret.
+    habits = Habits(interval, loss, duplicate, skew, sleep)
+    fleet = Fleet(
+        settings.mqtt,
+        build_fleet(prefix, [habits] * devices, booted_at=datetime.now(UTC), seed=seed),
+        payload_bytes_max=settings.max_payload_bytes,
+    )
+    console = Console()
+    console.print(f"{devices} devices {prefix}-… on {settings.mqtt}, seed {seed}.", style="bold")
+    asyncio.run(_run(fleet, duration, console))
+    console.print(_table(fleet))
+    if fleet.waiting:
+        typer.echo(
+            f"{fleet.waiting} events are without a receipt: see that the broker is reachable and"
+            " that voltwire ingest runs.",
+            err=True,
+        )
+        raise typer.Exit(1)
+
+
+async def _run(fleet: "Fleet", duration_s: float, console: Console) -> None:
+    stop = asyncio.Event()
+    stop_on_signals(stop)
+    if duration_s:
+        asyncio.get_running_loop().call_later(duration_s, stop.set)
+    async with asyncio.TaskGroup() as group:
+        showing = group.create_task(_show(fleet, console))
+        await fleet.run(stop, drain_s=DRAIN_S)
+        showing.cancel()
+
+
+async def _show(fleet: "Fleet", console: Console) -> None:
+    """A line that is kept up to date on a terminal, one line every 10 s elsewhere."""
+    began = time.monotonic()
+    if not console.is_terminal:
+        while True:
+            await asyncio.sleep(LINE_S)
+            console.print(_progress(fleet, began))
+    with Live(console=console, auto_refresh=False, transient=True) as live:
+        while True:
+            live.update(_progress(fleet, began), refresh=True)
+            await asyncio.sleep(REFRESH_S)
+
+
+def _progress(fleet: "Fleet", began: float) -> Text:
+    tally = fleet.tally
+    return Text(
+        f"{time.monotonic() - began:.0f} s: {fleet.connected} connected, {tally.sent} sent,"
+        f" {tally.stored} stored, {tally.duplicate} duplicate, {tally.rejected} rejected,"
+        f" {fleet.waiting} waiting, {tally.resent} resent"
+    )
+
+
+def _table(fleet: "Fleet") -> Table:
+    tally = fleet.tally
+    reasons = ", ".join(f"{reason} {count}" for reason, count in tally.reasons.most_common())
+    table = Table(box=None, show_header=False)
+    table.add_column(justify="left")
+    table.add_column(justify="right")
+    table.add_column(style="dim")
+    for name, count, meaning in (
+        ("sent", tally.sent, "events, each counted once"),
+        ("stored", tally.stored, "of these"),
+        ("duplicate", tally.duplicate, "copies that were recognised"),
+        ("rejected", tally.rejected, reasons or "of these"),
+        ("waiting", fleet.waiting, "events without a receipt"),
+        ("resent", tally.resent, "copies, because no receipt came"),
+        ("dropped", tally.dropped, "events, because an outbox was full"),
+    ):
+        table.add_row(name, str(count), meaning)
+    return table

@@ -1,0 +1,213 @@
+"""Our side of MQTT: acknowledge what is settled, come back, say what was not sent."""
+
+import asyncio
+from collections.abc import Iterator
+
+import aiomqtt
+import pytest
+import structlog
+from aiomqtt import ProtocolVersion
+from paho.mqtt.packettypes import PacketTypes
+from paho.mqtt.properties import Properties
+
+from broker.session import Delivery, Session
+from broker.wire import PacketType
+from schema.errors import BrokerUnavailable
+from schema.settings import MqttAddress
+from tests.mosquitto import Mosquitto, mosquitto, require_mosquitto
+from tests.mqtt import FILTERS, TOPIC, Ingest, running, send, until
+from tests.scripted_broker import numbered, scripted_broker
+
+
+@pytest.fixture
+def broker() -> Iterator[Mosquitto]:
+    require_mosquitto()
+    with mosquitto() as broker:
+        yield broker
+
+
+async def test_nothing_is_acknowledged_before_it_is_settled_and_then_in_order() -> None:
+    """The contract with aiomqtt and paho: an upgrade that acknowledges early fails here."""
+    async with scripted_broker() as broker:
+        ingest = Ingest(broker.port)
+        async with running(ingest.session):
+            await until(lambda: ingest.session.connected)
+            broker.peers[0].send(numbered(7, 3, 5, 9))
+            await until(lambda: len(ingest.got) == 4)
+            seven, three, five, nine = ingest.got
+            await asyncio.sleep(0.3)
+            assert broker.bodies(PacketType.PUBACK) == []
+
+            ingest.session.settle([five, three])
+            await asyncio.sleep(0.1)
+            assert broker.bodies(PacketType.PUBACK) == []
+
+            ingest.session.settle([seven])
+            await until(lambda: len(broker.bodies(PacketType.PUBACK)) == 3)
+            assert broker.bodies(PacketType.PUBACK) == [b"\0\x07", b"\0\x03", b"\0\x05"]
+            ingest.session.settle([nine])
+        assert broker.types(PacketType.PUBACK, PacketType.DISCONNECT)[-2:] == [4, 14]
+
+
+async def test_unsettled_messages_come_again_from_a_real_broker(broker: Mosquitto) -> None:
+    first = Ingest(broker.port)
+    async with running(first.session):
+        await until(lambda: first.session.connected)
+        await send(broker.port, b"1", b"2", b"3")
+        await until(lambda: len(first.got) == 3)
+    second = Ingest(broker.port)
+    async with running(second.session):
+        await until(lambda: len(second.got) == 3)
+    assert second.payloads == [b"1", b"2", b"3"]
+    assert second.connections == [True]
+
+
+async def test_a_settled_message_of_an_earlier_connection_acknowledges_nothing(
+    broker: Mosquitto,
+) -> None:
+    """After a broker lost its memory packet id 1 is another message (F14)."""
+    ingest = Ingest(broker.port)
+    with structlog.testing.capture_logs() as logs:
+        async with running(ingest.session):
+            await until(lambda: ingest.session.connected)
+            await send(broker.port, b"old")
+            await until(lambda: len(ingest.got) == 1)
+            broker.kill()
+            broker.forget()
+            broker.start()
+            await until(lambda: len(ingest.connections) == 2)
+            await send(broker.port, b"new")
+            await until(lambda: len(ingest.got) == 2)
+            old, new = ingest.got
+            assert old.mid == new.mid
+            assert old.generation != new.generation
+            ingest.session.settle([old])
+            await asyncio.sleep(0.2)
+    assert ingest.connections == [False, False]
+    assert [log["event"] for log in logs if log["log_level"] == "error"] == [
+        "The broker forgot our session: messages since then may be lost."
+    ]
+    again = Ingest(broker.port)
+    async with running(again.session):
+        await until(lambda: again.got)
+    assert again.payloads == [b"new"]
+
+
+async def test_it_comes_back_after_a_restart_with_the_session_and_what_waited(
+    broker: Mosquitto,
+) -> None:
+    ingest = Ingest(broker.port)
+    async with running(ingest.session):
+        await until(lambda: ingest.session.connected)
+        await send(broker.port, b"1")
+        await until(lambda: len(ingest.got) == 1)
+        broker.stop()
+        await until(lambda: not ingest.session.connected)
+        broker.start()
+        await send(broker.port, b"2")
+        await until(lambda: len(ingest.got) == 3)
+        ingest.session.settle(ingest.got)
+        assert ingest.connections == [False, True]
+    assert ingest.payloads == [b"1", b"1", b"2"]
+
+
+async def test_publishing_while_away_fails_and_works_again_later(broker: Mosquitto) -> None:
+    ingest = Ingest(broker.port)
+    with pytest.raises(BrokerUnavailable):
+        await ingest.session.publish(TOPIC, b"0")
+    async with running(ingest.session):
+        await until(lambda: ingest.session.connected)
+        await ingest.session.publish(TOPIC, b"1")
+        broker.stop()
+        await until(lambda: not ingest.session.connected)
+        with pytest.raises(BrokerUnavailable):
+            await ingest.session.publish(TOPIC, b"2")
+        broker.start()
+        await until(lambda: ingest.session.connected)
+        await ingest.session.publish(TOPIC, b"3", qos=0)
+        await ingest.session.publish("devices/a/status", b"online", retain=True)
+        await until(lambda: b"online" in ingest.payloads)
+    assert b"2" not in ingest.payloads
+    assert b"3" in ingest.payloads
+
+
+async def test_many_messages_published_at_once_all_arrive(broker: Mosquitto) -> None:
+    ingest = Ingest(broker.port)
+    async with running(ingest.session):
+        await until(lambda: ingest.session.connected)
+        async with asyncio.TaskGroup() as tasks:
+            for number in range(2000):
+                tasks.create_task(ingest.session.publish(TOPIC, str(number).encode()))
+        await until(lambda: len(ingest.got) == 2000)
+    assert ingest.payloads == [str(number).encode() for number in range(2000)]
+
+
+async def test_a_publish_fails_at_once_when_the_connection_is_lost_before_the_puback() -> None:
+    async with scripted_broker() as broker:
+        ingest = Ingest(broker.port)
+        async with running(ingest.session):
+            await until(lambda: ingest.session.connected)
+            broker.silent.add(PacketType.PUBLISH)
+            publishing = asyncio.create_task(ingest.session.publish(TOPIC, b"1"))
+            await until(lambda: PacketType.PUBLISH in broker.types())
+            broker.peers[0].drop()
+            with pytest.raises(BrokerUnavailable, match="lost before the PUBACK"):
+                await asyncio.wait_for(publishing, 1)
+
+
+async def test_a_message_that_the_broker_refuses_is_reported_with_its_reason() -> None:
+    async with scripted_broker() as broker:
+        broker.puback = b"\x87\0"
+        ingest = Ingest(broker.port)
+        async with running(ingest.session):
+            await until(lambda: ingest.session.connected)
+            with pytest.raises(BrokerUnavailable, match="Not authorized"):
+                await ingest.session.publish("devices/b/receipts", b"[]")
+
+
+async def test_an_error_while_taking_a_message_in_is_logged_and_stops_nothing() -> None:
+    got: list[bytes] = []
+
+    def take(delivery: Delivery) -> None:
+        if delivery.payload == b"2":
+            raise ValueError
+        got.append(delivery.payload)
+        session.settle([delivery])
+
+    async with scripted_broker() as broker:
+        session = Session(
+            MqttAddress("127.0.0.1", broker.port), "x", subscriptions=FILTERS, on_delivery=take
+        )
+        with structlog.testing.capture_logs() as logs:
+            async with running(session):
+                await until(lambda: session.connected)
+                broker.peers[0].send(numbered(1, 2, 3))
+                await until(lambda: len(broker.bodies(PacketType.PUBACK)) == 2)
+        assert got == [b"1", b"3"]
+        assert broker.bodies(PacketType.PUBACK) == [b"\0\x01", b"\0\x03"]
+        assert len(broker.levels) == 1
+        assert [log["topic"] for log in logs if log["log_level"] == "error"] == [TOPIC]
+
+
+async def test_response_topic_and_correlation_data_come_and_go(broker: Mosquitto) -> None:
+    properties = Properties(PacketTypes.PUBLISH)  # type: ignore[no-untyped-call]
+    properties.ResponseTopic = "devices/a/receipts/1"
+    properties.CorrelationData = b"\x01\x02"
+    properties.UserProperty = ("unit", "V" * 300)
+    ingest = Ingest(broker.port)
+    device = aiomqtt.Client("127.0.0.1", broker.port, protocol=ProtocolVersion.V5)
+    async with running(ingest.session), device:
+        await until(lambda: ingest.session.connected)
+        await device.subscribe("devices/a/receipts/#", qos=1)
+        await device.publish(TOPIC, b"1", qos=1, properties=properties)
+        await until(lambda: ingest.got)
+        (delivery,) = ingest.got
+        assert delivery.payload == b"1"
+        assert delivery.response_topic is not None
+        await ingest.session.publish(
+            delivery.response_topic, b"[]", correlation_data=delivery.correlation_data
+        )
+        answer = await anext(aiter(device.messages))
+    assert str(answer.topic) == "devices/a/receipts/1"
+    assert answer.properties is not None
+    assert answer.properties.CorrelationData == b"\x01\x02"  # type: ignore[attr-defined]
