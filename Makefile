@@ -44,7 +44,7 @@ check: .venv/.dev  ## formatting, lint, types, layers
 # Debian's Mosquitto is the broker of production: as root it is installed, elsewhere its tests skip when it is missing.
 mosquitto:
 	@command -v mosquitto >/dev/null || test -x /usr/sbin/mosquitto || { test "$$(id -u)" = 0 && command -v apt-get >/dev/null \
-	  && apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends mosquitto >/dev/null; } || true
+	  && apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends mosquitto mosquitto-clients >/dev/null; } || true
 
 test: .venv/.dev mosquitto  ## every test, with a real PostgreSQL and real brokers
 	$(BIN)/python -m pytest

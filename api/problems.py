@@ -77,10 +77,14 @@ def http_problem(_: Request[Any, Any, Any], error: HTTPException) -> Response[di
 
 
 def database_problem(request: Request[Any, Any, Any], error: Exception) -> Response[dict[str, Any]]:
-    """A question that PostgreSQL did not answer: too costly, or not reachable."""
+    """A question that PostgreSQL did not answer: too costly, without meaning, or not reachable."""
     if isinstance(error, asyncpg.QueryCanceledError):
         return voltwire_problem(
             request, InvalidRequest("The question takes longer than 10 s: ask for a shorter range.")
+        )
+    if isinstance(error, asyncpg.DataError | ValueError):
+        return voltwire_problem(
+            request, InvalidRequest("The request holds a value that no column can hold.")
         )
     log.warning("A question could not be asked.", path=request.url.path, error=repr(error))
     return voltwire_problem(request, StoreUnavailable(str(error)))

@@ -155,12 +155,13 @@ class Session:
         refused = code in CREDENTIALS_REFUSED
         pause_s = _pause_s(SLOWEST if refused else self._failures)
         self._failures += 1
-        tell = self._log.error if refused else self._log.warning
-        tell(
-            "The broker refuses us." if refused else "No connection to the broker.",
-            reason=str(fault.__cause__ or fault),
-            retry_in_s=round(pause_s, 1),
-        )
+        facts = {"reason": str(fault.__cause__ or fault), "retry_in_s": round(pause_s, 1)}
+        if refused:
+            self._log.error("The broker refuses us.", **facts)
+        elif code == 0:
+            self._log.warning("The connection to the broker was lost.", **facts)
+        else:
+            self._log.warning("The broker cannot be reached.", **facts)
         await asyncio.sleep(pause_s)
 
 

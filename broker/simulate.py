@@ -3,7 +3,6 @@
 import asyncio
 import logging
 import math
-import sys
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime
@@ -172,13 +171,12 @@ class SimulatedDevice:
 
 
 class QuietSession(Session):
-    """Logs only what a human must mend: the fleet reports by itself how many are connected."""
+    """Without a log: the fleet reports how many are connected, and a device tells nobody its troubles."""
 
     def __init__(self, address: MqttAddress, client_id: str, **options: Any) -> None:
         super().__init__(address, client_id, **options)
-        errors = structlog.make_filtering_bound_logger(logging.ERROR)
-        quiet = structlog.wrap_logger(structlog.PrintLogger(sys.stderr), wrapper_class=errors)
-        self._log = quiet.bind(broker=str(address), client_id=client_id)
+        silent = structlog.make_filtering_bound_logger(logging.CRITICAL)
+        self._log = structlog.wrap_logger(structlog.PrintLogger(), wrapper_class=silent)
 
 
 async def _at_most(seconds: float, event: asyncio.Event) -> None:

@@ -131,10 +131,26 @@ def run_roles(settings: Settings, health: Health, *roles: Role) -> None:
     # Events live for one batch and hold no cycles: looking for some every 700 objects costs a third.
     gc.freeze()
     gc.set_threshold(100_000, 20, 20)
+    fault: VoltwireError | None = None
     try:
         _loop_runner()(_work(settings, health, roles))
-    except* VoltwireError as group:
-        raise group.exceptions[0] from None
+    except BaseExceptionGroup as group:
+        fault = _first_of_ours(group)
+        if fault is None:
+            raise
+    if fault is not None:  # Outside the handler: one sentence, not the tree it came in.
+        raise fault
+
+
+def _first_of_ours(group: BaseExceptionGroup[BaseException]) -> VoltwireError | None:
+    """Ours only if nothing unexpected is among them: that must be seen in full."""
+    ours, others = group.split(VoltwireError)
+    if ours is None or others is not None:
+        return None
+    first: BaseException = ours
+    while isinstance(first, BaseExceptionGroup):
+        first = first.exceptions[0]
+    return first if isinstance(first, VoltwireError) else None
 
 
 async def _work(settings: Settings, health: Health, roles: tuple[Role, ...]) -> None:

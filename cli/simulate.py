@@ -34,7 +34,7 @@ def _checked(prefix: str) -> str:
 
 def simulate(
     *,
-    devices: Annotated[int, typer.Option(min=1, max=DEVICES_MAX, help="How many.")] = 20,
+    devices: Annotated[int, typer.Option(min=1, max=DEVICES_MAX, help="How many devices.")] = 20,
     interval: Annotated[
         float, typer.Option(min=0.01, max=YEAR_S, help="Seconds between two events of a device.")
     ] = 5,
@@ -54,14 +54,17 @@ def simulate(
         ),
     ] = 0,
     seed: Annotated[
-        int | None, typer.Option(help="Values and faults of an earlier run again.")
+        int | None, typer.Option(help="Repeat the values and faults of an earlier run.")
     ] = None,
     duration: Annotated[
         float, typer.Option(min=0, max=YEAR_S, help="Seconds to run; 0: until stopped.")
     ] = 0,
     prefix: Annotated[
         str,
-        typer.Option(callback=_checked, help="How the device ids begin: fleets at once differ."),
+        typer.Option(
+            callback=_checked,
+            help="How the device ids begin; fleets that run at once differ in it.",
+        ),
     ] = "sim",
 ) -> None:
     """Pretend to be a fleet of battery devices that keep each event until a receipt.
@@ -87,7 +90,7 @@ def simulate(
     console.print(_table(fleet))
     if fleet.waiting:
         typer.echo(
-            f"{fleet.waiting} events are without a receipt: see that the broker is reachable and"
+            f"{fleet.waiting} events are without a receipt: see that the broker lets devices in, and"
             " that voltwire ingest runs.",
             err=True,
         )
@@ -111,7 +114,7 @@ async def _show(fleet: "Fleet", console: Console) -> None:
     if not console.is_terminal:
         while True:
             await asyncio.sleep(LINE_S)
-            console.print(_progress(fleet, began))
+            console.print(_progress(fleet, began), soft_wrap=True)
     with Live(console=console, auto_refresh=False, transient=True) as live:
         while True:
             live.update(_progress(fleet, began), refresh=True)
@@ -120,10 +123,12 @@ async def _show(fleet: "Fleet", console: Console) -> None:
 
 def _progress(fleet: "Fleet", began: float) -> Text:
     tally = fleet.tally
+    counts = {"sent": tally.sent, "stored": tally.stored, "duplicate": tally.duplicate}
+    counts |= {"rejected": tally.rejected, "waiting": fleet.waiting, "resent": tally.resent}
+    shown = ", ".join(f"{name} {count}" for name, count in counts.items())
+    seconds = time.monotonic() - began
     return Text(
-        f"{time.monotonic() - began:.0f} s: {fleet.connected} connected, {tally.sent} sent,"
-        f" {tally.stored} stored, {tally.duplicate} duplicate, {tally.rejected} rejected,"
-        f" {fleet.waiting} waiting, {tally.resent} resent"
+        f"{seconds:.0f} s, {fleet.connected} connected: {shown}", no_wrap=True, overflow="ellipsis"
     )
 
 

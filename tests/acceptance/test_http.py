@@ -116,6 +116,16 @@ def test_a_question_that_means_nothing_is_422(http: httpx.Client, path: str) -> 
     assert_problem(http.get(path), 422)
 
 
+def test_nul_anywhere_is_the_callers_mistake(http: httpx.Client) -> None:
+    for path in (
+        "/v1/devices/%00/events",
+        "/v1/devices?q=%00",
+        "/v1/search?tag=%00",
+        "/v1/alerts/%00",
+    ):
+        assert http.get(path).status_code in {404, 422}, path
+
+
 def test_pages_show_everything_once_while_new_events_arrive(http: httpx.Client) -> None:
     ids = [f"p{n:03}" for n in range(60)]
     instant = "2026-03-01T10:00:00Z"

@@ -91,6 +91,14 @@ def test_a_second_one_on_the_same_folder_or_port_is_refused_and_names_the_first(
     assert (same_port.returncode, pid in same_port.stderr) == (1, True), same_port.stderr
 
 
+def test_a_role_whose_port_is_taken_says_so_in_one_sentence(up: Process) -> None:
+    settings = {"HTTP_PORT": up.settings["HTTP_PORT"], "DATABASE_URL": "postgresql://127.0.0.1:1/x"}
+    refused = voltwire("api", **settings)
+    assert refused.returncode == 1
+    assert "change HTTP_PORT" in refused.stderr
+    assert "Traceback" not in refused.stderr
+
+
 def test_sigterm_ends_with_exit_code_0_and_leaves_no_process(own_up: Process) -> None:
     children = family(own_up)
     assert len(children) >= 2, "PostgreSQL and the broker"

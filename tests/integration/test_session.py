@@ -105,7 +105,7 @@ async def test_it_comes_back_after_a_restart_with_the_session_and_what_waited(
         await until(lambda: not ingest.session.connected)
         broker.start()
         await send(broker.port, b"2")
-        await until(lambda: len(ingest.got) == 3)
+        await until(lambda: len(ingest.got) == 3 and len(ingest.connections) == 2)
         ingest.session.settle(ingest.got)
         assert ingest.connections == [False, True]
     assert ingest.payloads == [b"1", b"1", b"2"]
