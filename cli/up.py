@@ -8,8 +8,10 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
+from typing import Any, Generic, Self, TypeVar
+from urllib.parse import parse_qs, urlsplit
 
 import psutil
 import structlog
@@ -17,7 +19,7 @@ import typer
 from pydantic import SecretStr
 
 from api.run import run as run_api
-from cli.main import run_roles
+from cli.main import Role, run_roles
 from ingestor.run import run as run_ingest
 from scheduler.run import run as run_schedule
 from schema.embedded_postgres import embedded_postgres
@@ -25,12 +27,43 @@ from schema.errors import StartError
 from schema.health import Health
 from schema.migrate import migrate
 from schema.postgres_user import ends_with_us
-from schema.settings import Settings
+from schema.process import before
+from schema.settings import MqttAddress, Settings
 
 BROKER_READY_S_MAX = 15
 BROKER_STOP_S_MAX = 3
+KEEP_EVERY_S = 0.5
+
+T = TypeVar("T")
 
 log = structlog.get_logger()
+
+
+class Child(Generic[T]):
+    """An embedded part in a process of its own, started again when it has ended by itself."""
+
+    def __init__(
+        self,
+        name: str,
+        start: Callable[[], AbstractContextManager[T]],
+        runs: Callable[[T], bool],
+    ) -> None:
+        self._name, self._start, self._runs = name, start, runs
+
+    def __enter__(self) -> Self:
+        self._stack = ExitStack()
+        self.value = self._stack.enter_context(self._start())
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stack.close()
+
+    def keep(self) -> None:
+        """In the main thread and without mercy for the loop: nothing works without this part."""
+        if not self._runs(self.value):
+            log.error("An embedded part has ended by itself and is started again.", part=self._name)
+            self.__exit__()
+            self.__enter__()
 
 
 def up(settings: Settings, *, demo: bool) -> None:
@@ -38,19 +71,41 @@ def up(settings: Settings, *, demo: bool) -> None:
     require_free(settings.http_host, settings.http_port, "HTTP_PORT")
     if settings.mqtt_url is None:
         require_free(settings.mqtt_host, settings.mqtt_port, "MQTT_PORT")
+    children: list[Child[Any]] = []
     with ExitStack() as parts:
         if settings.database_url is None:
-            dsn = parts.enter_context(embedded_postgres(settings.data_dir))
-            settings = settings.model_copy(update={"database_url": SecretStr(dsn)})
+            data_dir = settings.data_dir
+            database = Child("PostgreSQL", lambda: embedded_postgres(data_dir), _listens)
+            children.append(parts.enter_context(database))
+            settings = settings.model_copy(update={"database_url": SecretStr(database.value)})
         if settings.mqtt_url is None:
-            parts.enter_context(_broker(settings))
+            address = settings.mqtt
+            broker = Child("broker", lambda: _broker(address), lambda child: child.poll() is None)
+            children.append(parts.enter_context(broker))
         asyncio.run(migrate(settings.dsn, max_age_days=settings.max_event_age_days))
-        roles = [run_ingest, run_api, run_schedule, _announce]
+        roles = [run_ingest, run_api, run_schedule, _announce, _keeper(children)]
         if demo:
             from cli.demo import run as run_demo  # noqa: PLC0415
 
             roles.append(run_demo)
         run_roles(settings, Health(("broker", "database", "schema")), *roles)
+
+
+def _keeper(children: Sequence[Child[Any]]) -> Role:
+    async def keep(_: Settings, stop: asyncio.Event, __: Health) -> None:
+        while await before(stop, asyncio.sleep(KEEP_EVERY_S)):
+            for child in children:
+                child.keep()
+
+    return keep
+
+
+def _listens(dsn: str) -> bool:
+    """Whether a server holds the socket; a connection that is refused or queued says so."""
+    folder = parse_qs(urlsplit(dsn).query)["host"][0]
+    with socket.socket(socket.AF_UNIX) as probe:
+        probe.settimeout(0)
+        return probe.connect_ex(f"{folder}/.s.PGSQL.5432") not in {errno.ECONNREFUSED, errno.ENOENT}
 
 
 def require_free(host: str, port: int, setting: str) -> None:
@@ -80,7 +135,7 @@ def _listener(port: int) -> str:
 
 
 @contextmanager
-def _broker(settings: Settings) -> Iterator[None]:
+def _broker(address: MqttAddress) -> Iterator["subprocess.Popen[bytes]"]:
     """The embedded broker in a process of its own: its work does not delay ours."""
     process = subprocess.Popen(
         [sys.executable, "-m", "cli", "broker"],
@@ -90,8 +145,8 @@ def _broker(settings: Settings) -> Iterator[None]:
         preexec_fn=ends_with_us(signal.SIGKILL),  # noqa: PLW1509  # No thread was started yet.
     )
     try:
-        _wait_for_broker(process, settings)
-        yield
+        _wait_for_broker(process, address)
+        yield process
     finally:
         process.terminate()
         with suppress(subprocess.TimeoutExpired):
@@ -100,9 +155,8 @@ def _broker(settings: Settings) -> Iterator[None]:
         process.wait()
 
 
-def _wait_for_broker(process: "subprocess.Popen[bytes]", settings: Settings) -> None:
+def _wait_for_broker(process: "subprocess.Popen[bytes]", address: MqttAddress) -> None:
     deadline = time.monotonic() + BROKER_READY_S_MAX
-    address = settings.mqtt
     while time.monotonic() < deadline:
         if process.poll() is not None:
             raise StartError("The embedded broker did not start; the lines above say why.")

@@ -156,6 +156,25 @@ def test_kill_9_in_mid_stream_loses_nothing_that_was_answered_ok(own_up: Process
     assert not found.keys() - attempted, "unexpected"
 
 
+def test_an_embedded_part_that_dies_is_started_again(own_up: Process) -> None:
+    url = base_url(own_up)
+    body = {"event_id": "before", "device_id": "r", "metrics": {"x": 1}}
+    assert httpx.post(f"{url}/v1/events", json=body).json() == {"status": "ok"}
+    for child in psutil.Process(own_up.process.pid).children():
+        child.kill()  # the postmaster and the broker
+    deadline = time.monotonic() + 30
+    answer = None
+    while time.monotonic() < deadline and answer != {"status": "ok"}:
+        time.sleep(0.2)
+        answer = httpx.post(
+            f"{url}/v1/events", json=body | {"event_id": "after"}, timeout=10
+        ).json()
+        if answer == {"status": "duplicate"}:
+            break
+    assert stored(url, "r") == {"before": 1, "after": 1}
+    own_up.wait_until_ok(f"{url}/health")
+
+
 def test_the_second_start_is_quick(own_up: Process) -> None:
     own_up.stop()
     began = time.monotonic()
