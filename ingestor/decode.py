@@ -16,7 +16,7 @@ import msgspec
 from pydantic import TypeAdapter, ValidationError
 from pydantic_core import from_json, to_json
 
-from schema.event import EPOCH, MAX_ITEMS, Event, EventBody, Reason, Rejection, plain_number
+from schema.event import EPOCH, MAX_EXACT_INTEGER, MAX_ITEMS, Event, EventBody, Reason, Rejection
 from schema.instants import parse_instant
 
 OVERSIZE_KEPT_BYTES = 1024
@@ -123,7 +123,11 @@ def _event(item: Any, origin: Origin, limits: Limits) -> Event:
         raise _first_fault(error) from None
     device_id = _device(body.get("device_id"), origin)
     ts, own_time = _time(body, origin, limits)
-    metrics = {name: plain_number(value) for name, value in body["metrics"].items()}
+    metrics = {
+        # plain_number, written out: this is the hottest line of all.
+        name: int(value) if value.is_integer() and abs(value) < MAX_EXACT_INTEGER else value
+        for name, value in body["metrics"].items()
+    }
     tags, seq = body.get("tags") or [], body.get("seq")
     event_id = body.get("event_id")
     if event_id is None:

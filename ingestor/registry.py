@@ -50,6 +50,7 @@ class Device:
     device_no: DeviceNo
     profile: Profile
     receipts: bool
+    numbers: Mapping[str, DeviceNo]  # of this device alone: shared by all its messages
 
 
 class Registry:
@@ -117,9 +118,8 @@ class Registry:
             self.devices.clear()
         for row in rows:
             profile = self._profile(row["profile"])
-            self.devices[row["device_id"]] = Device(
-                DeviceNo(row["device_no"]), profile, row["receipts"]
-            )
+            name, number = row["device_id"], DeviceNo(row["device_no"])
+            self.devices[name] = Device(number, profile, row["receipts"], {name: number})
 
     async def _add(self, names: Sequence[str]) -> None:
         await self._connection.execute(queries.add_devices, names, self._default_profile)

@@ -87,7 +87,7 @@ class Writer:
         await self._relearn(name for part in parts for name in part.numbers)
         batch = Batch()
         for order, part in enumerate(parts):
-            message, items = part.message, self.decode(part.message)
+            message, items = part.message, part.message.items or []
             for index in part.indexes if part.indexes is not None else range(len(items)):
                 self._place(batch, items[index], part, index, order)
             if message.sign is not None:
