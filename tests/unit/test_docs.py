@@ -1,0 +1,130 @@
+"""The documents say what the code does: settings, reasons, routes, files, versions."""
+
+import re
+from enum import Enum
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from api.app import Services, create_app
+from schema.event import Reason
+from schema.settings import Settings
+from schema.version import VERSION
+
+ROOT = Path(__file__).parents[2]
+DOCS = ROOT / "docs"
+DOCUMENTS = sorted([*ROOT.glob("*.md"), *ROOT.glob("[!.]*/**/*.md")])
+DECISIONS = sorted((DOCS / "decisions").glob("*.md"))
+ONE_PAGE_LINES_MAX = 70
+
+SETTING = re.compile(r"^\| `([A-Z_]+)` \| (\S+) \|", re.MULTILINE)
+EXAMPLE = re.compile(r"^#([A-Z_]+)=(.*)$", re.MULTILINE)
+ROUTE = re.compile(r"^\| `([A-Z]+ /\S*)` \|", re.MULTILINE)
+REASON = re.compile(r"^\| `(\w+)` \| (?:payload|event) \|", re.MULTILINE)
+LINK = re.compile(r"\]\(([^)\s]+)\)")
+NAMED_FILE = re.compile(r"`((?:schema|broker|ingestor|api|scheduler|cli|tests|docs)/[\w./-]*)`")
+FENCED = re.compile(r"^```.*?^```", re.MULTILINE | re.DOTALL)
+
+
+def read(name: str) -> str:
+    return (ROOT / name).read_text(encoding="utf-8")
+
+
+def name_of(document: Path) -> str:
+    return document.relative_to(ROOT).as_posix()
+
+
+def shown(default: object, *, unset: str) -> str:
+    """A default as somebody would write it into .env."""
+    match default:
+        case None:
+            return unset
+        case bool():
+            return str(default).lower()
+        case float():
+            return f"{default:g}"
+        case Enum():
+            return str(default.value)
+        case _:
+            return str(default)
+
+
+def defaults(*, unset: str) -> dict[str, str]:
+    fields = Settings.model_fields.items()
+    return {name.upper(): shown(field.default, unset=unset) for name, field in fields}
+
+
+def routes() -> set[str]:
+    """Every route of the OpenAPI document; its handlers are never called."""
+    nothing: Any = None
+    services = Services(**dict.fromkeys(Services.__slots__, nothing))
+    paths = create_app(Settings(), services).openapi_schema.to_schema()["paths"]
+    return {f"{method.upper()} {path}" for path, methods in paths.items() for method in methods}
+
+
+def anchors(document: Path) -> set[str]:
+    """The anchors that headings get on the forge."""
+    text = FENCED.sub("", document.read_text(encoding="utf-8"))
+    headings = re.findall(r"^#+ (.+)$", text, re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+def test_the_documentation_explains_every_setting_with_its_default() -> None:
+    found = {name: cell.strip("`") for name, cell in SETTING.findall(read("docs/configuration.md"))}
+    assert found == defaults(unset="unset")
+
+
+def test_the_example_file_shows_every_setting_with_its_default() -> None:
+    found = dict(EXAMPLE.findall(read(".env.example")))
+    assert {name: found.get(name) for name in defaults(unset="")} == defaults(unset="")
+
+
+def test_every_reason_of_a_rejection_is_explained() -> None:
+    assert REASON.findall(read("docs/http-api.md")) == [str(reason) for reason in Reason]
+
+
+def test_every_route_is_explained_and_no_other_is() -> None:
+    assert set(ROUTE.findall(read("docs/http-api.md"))) == routes()
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=name_of)
+def test_every_relative_link_leads_to_a_file_and_a_heading(document: Path) -> None:
+    dead = []
+    for link in LINK.findall(FENCED.sub("", document.read_text(encoding="utf-8"))):
+        path, _, anchor = link.partition("#")
+        target = document.parent / path if path else document
+        if "://" in link:
+            continue
+        if not target.exists() or (anchor and anchor not in anchors(target)):
+            dead.append(link)
+    assert not dead
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=name_of)
+def test_every_file_of_ours_that_is_named_exists(document: Path) -> None:
+    named = NAMED_FILE.findall(document.read_text(encoding="utf-8"))
+    assert [name for name in named if not (ROOT / name).exists()] == []
+
+
+@pytest.mark.parametrize("decision", DECISIONS, ids=name_of)
+def test_a_decision_has_its_four_parts_on_one_page(decision: Path) -> None:
+    text = decision.read_text(encoding="utf-8")
+    parts = re.findall(r"^## (.+)$", text, re.MULTILINE)
+    assert parts == ["Objective", "Decision", "Alternatives tried", "Consequences"]
+    assert text.count("\n") <= ONE_PAGE_LINES_MAX
+
+
+def test_decisions_are_numbered_without_a_gap() -> None:
+    assert [int(decision.name[:4]) for decision in DECISIONS] == list(range(1, len(DECISIONS) + 1))
+
+
+def test_the_changelog_begins_with_the_version_of_the_code() -> None:
+    versions = re.findall(r"^## \[([^\]]+)\]", read("CHANGELOG.md"), re.MULTILINE)
+    assert versions[0] == VERSION
+
+
+def test_the_contributors_commands_are_targets_of_the_makefile() -> None:
+    named = set(re.findall(r"`make ([a-z-]+)`", read("CONTRIBUTING.md")))
+    assert named
+    assert named <= set(re.findall(r"^([a-z-]+):", read("Makefile"), re.MULTILINE))
