@@ -68,6 +68,7 @@ def create_status_app(checks: Health) -> Litestar:
     return Litestar(
         route_handlers=[health.health, health.live],
         dependencies={"checks": Provide(lambda: checks, sync_to_thread=False)},
+        before_request=refuse_unknown_parameters,
         exception_handlers=EXCEPTION_HANDLERS,
         openapi_config=None,
         logging_config=None,

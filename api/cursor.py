@@ -27,7 +27,7 @@ def read_cursor(cursor: str | None, asked: str, length: int) -> list[Any] | None
     try:
         found = msgspec.json.decode(urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)))
         belongs = isinstance(found, list) and found[0] == asked and len(found) == length + 1
-    except (ValueError, IndexError) as error:
+    except (ValueError, IndexError, RecursionError) as error:
         raise InvalidRequest("cursor: this is no cursor of ours.") from error
     if not belongs:
         raise InvalidRequest("cursor: it belongs to another question; start without one.")

@@ -18,8 +18,9 @@ from schema.presence import PresenceState
 async def list_devices(
     request: Request[Any, Any, Any],
     store: NamedDependency[QueryStore],
-    presence: Annotated[
-        PresenceState | None, QueryParameter(name="state", description="Only in this state")
+    in_state: Annotated[
+        str | None,
+        QueryParameter(name="state", enum=list(PresenceState), description="Only in this state"),
     ] = None,
     tag: Annotated[
         str | None, QueryParameter(description="Only with this tag of the registry")
@@ -30,11 +31,13 @@ async def list_devices(
     limit: Limit = 100,
     cursor: Cursor = None,
 ) -> Response[bytes]:
+    if in_state is not None and in_state not in set(PresenceState):
+        raise InvalidRequest(f"state: one of {', '.join(PresenceState)}.")
     if any("\0" in text for text in (tag, q) if text is not None):
         raise InvalidRequest("tag and q: without NUL.")
-    asked = question("devices", presence, tag, q)
+    asked = question("devices", in_state, tag, q)
     key = read_cursor(cursor, asked, 1)
-    rows = await store.devices("" if key is None else str(key[0]), presence, tag, q, limit)
+    rows = await store.devices("" if key is None else str(key[0]), in_state, tag, q, limit)
     return page(request, rows, limit, asked, lambda row: [row["device_id"]])
 
 

@@ -34,15 +34,16 @@ class HttpDoor:
         """Store one event. Raises InvalidRequest if it is rejected, TooManyRequests over the limit."""
         origin = Origin(datetime.now(UTC))
         item = _one_object(decode(payload, origin, self._limits), payload)
+        now = monotonic()
         if item.device_id is not None:
-            self._limiter.take(item.device_id, monotonic())
+            self._limiter.take(item.device_id, now)
         accepted = False
         try:
             (verdict,) = await self._submit(payload, origin, [item])
             accepted = verdict.status is not Status.REJECTED
         finally:
             if not accepted and item.device_id is not None:
-                self._limiter.give_back(item.device_id)
+                self._limiter.give_back(item.device_id, now)
         if not accepted:
             raise InvalidRequest(verdict.detail or "Rejected.", reason=verdict.reason)
         return verdict

@@ -10,6 +10,7 @@ from collections import deque
 from collections.abc import AsyncIterator, Callable
 from contextlib import suppress
 from itertools import dropwhile
+from time import monotonic
 from typing import Any
 
 from schema.feed import FeedItem, follow_feed, newest_id, read_feed
@@ -46,14 +47,17 @@ class FeedReader:
         self, after: int, wanted: Callable[[FeedItem], bool], heartbeat_s: float
     ) -> AsyncIterator[FeedItem | None]:
         """Every wanted item after a number, in order; None when nothing was told for a while."""
+        quiet_since = monotonic()
         while not self._stopped:
-            items = await self._after(after)
-            for item in items:
+            for item in await self._after(after):
                 after = item.id
                 if wanted(item):
                     yield item
-            if not items and not await self._told_after(after, heartbeat_s):
+                    quiet_since = monotonic()
+            rest_s = quiet_since + heartbeat_s - monotonic()
+            if rest_s <= 0 or not await self._told_after(after, rest_s):
                 yield None
+                quiet_since = monotonic()
 
     async def _after(self, after: int) -> list[FeedItem]:
         if after >= self._place:

@@ -4,6 +4,7 @@ A page of a foreign site can point its own name at 127.0.0.1 (DNS rebinding); th
 carries that name.
 """
 
+import re
 from http import HTTPStatus
 
 from litestar.enums import ScopeType
@@ -11,6 +12,8 @@ from litestar.types import ASGIApp, Receive, Scope, Send
 
 from api.problems import PROBLEM
 from schema.settings import is_loopback
+
+_HOST = re.compile(r"(?:\[([0-9A-Fa-f:.]+)\]|([^:\[\]]+))(?::[0-9]*)?")
 
 
 def loopback_hosts_only(app: ASGIApp) -> ASGIApp:
@@ -26,10 +29,8 @@ def loopback_hosts_only(app: ASGIApp) -> ASGIApp:
 def _host(scope: Scope) -> str:
     """The Host header without its port; IPv6 without brackets."""
     values = [value for name, value in scope["headers"] if name == b"host"]
-    host = values[0].decode("latin-1") if len(values) == 1 else ""
-    if host.startswith("["):
-        return host[1:].partition("]")[0]
-    return host.rpartition(":")[0] or host
+    found = _HOST.fullmatch(values[0].decode("latin-1")) if len(values) == 1 else None
+    return "" if found is None else found[1] or found[2]
 
 
 async def _refuse(send: Send) -> None:

@@ -2,6 +2,7 @@
 
 import math
 from collections import OrderedDict, deque
+from contextlib import suppress
 
 from schema.errors import TooManyRequests
 
@@ -31,8 +32,7 @@ class RateLimiter:
         if len(self._accepted) > DEVICES_MAX:
             self._accepted.popitem(last=False)
 
-    def give_back(self, device_id: str) -> None:
-        """The post was not accepted after all."""
-        times = self._accepted.get(device_id)
-        if times:
-            times.pop()
+    def give_back(self, device_id: str, taken_at: float) -> None:
+        """The post that was counted then was not accepted after all."""
+        with suppress(KeyError, ValueError):
+            self._accepted[device_id].remove(taken_at)

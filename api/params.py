@@ -1,5 +1,6 @@
 """Query parameters: each one named, described and checked; what is not named is refused."""
 
+import re
 from datetime import UTC, date, datetime, timedelta
 from typing import Annotated, Any
 from zoneinfo import ZoneInfo, available_timezones
@@ -14,6 +15,7 @@ EARLIEST = datetime(1900, 1, 1, tzinfo=UTC)
 LATEST = datetime(2200, 1, 1, tzinfo=UTC)
 PAGE_ROWS_MAX = 1000
 
+_DAY = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
 _TIME = "RFC 3339; without offset it is UTC"
 Limit = Annotated[
     int,
@@ -71,9 +73,9 @@ def time_zone(name: str) -> ZoneInfo:
 def day_in(zone: ZoneInfo, text: str) -> tuple[date, datetime, datetime]:
     """A calendar day of a zone and its half-open range: 23 or 25 hours when clocks change."""
     try:
-        day = date.fromisoformat(text)
-        if len(text) != len("2026-02-01"):
+        if _DAY.fullmatch(text) is None:
             raise ValueError("not a calendar date")  # noqa: TRY301  # As fromisoformat does.
+        day = date.fromisoformat(text)
         start, end = (
             datetime(at.year, at.month, at.day, tzinfo=zone).astimezone(UTC)
             for at in (day, day + timedelta(days=1))

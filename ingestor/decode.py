@@ -6,9 +6,11 @@
 Ranges of the device's profile are checked later, where the profile is known (ingestor/registry.py).
 """
 
+import json
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from hashlib import blake2b
+from math import isinf
 from typing import Any, NamedTuple
 from uuid import uuid4
 
@@ -20,6 +22,8 @@ from schema.event import EPOCH, MAX_EXACT_INTEGER, MAX_ITEMS, Event, EventBody, 
 from schema.instants import parse_instant
 
 OVERSIZE_KEPT_BYTES = 1024
+DIGITS_MAX = 4300  # Python converts no longer ones.
+BEYOND_A_DOUBLE = 10**400
 MICROSECOND = timedelta(microseconds=1)
 
 _validate = TypeAdapter(EventBody).validator.validate_python
@@ -76,8 +80,8 @@ def decode(payload: bytes, origin: Origin, limits: Limits) -> list[Event | Rejec
         detail = f"{len(payload)} bytes, at most {limits.payload_bytes_max} are taken"
         return [_refuse(payload[:OVERSIZE_KEPT_BYTES], origin, Reason.TOO_LARGE, detail)]
     try:
-        document = from_json(payload, allow_inf_nan=False)
-    except ValueError as error:
+        document = _parse(payload)
+    except (ValueError, RecursionError) as error:
         return [_refuse(payload, origin, Reason.MALFORMED_JSON, str(error))]
     if not isinstance(document, list):
         return [_item(document, None, payload, origin, limits)]
@@ -88,13 +92,48 @@ def decode(payload: bytes, origin: Origin, limits: Limits) -> list[Event | Rejec
     return [_item(item, index, None, origin, limits) for index, item in enumerate(document)]
 
 
+def _parse(payload: bytes) -> Any:
+    """RFC 8259, strictly. A number of more than 4,300 digits is the fault of its event, not of the text."""
+    try:
+        return from_json(payload, allow_inf_nan=False)
+    except ValueError as error:
+        if "number out of range" not in str(error):
+            raise
+    document = json.loads(payload.decode(), parse_int=_integer, parse_constant=_no_constant)
+    json.dumps(document, ensure_ascii=False).encode()  # Refuses lone surrogates, as above.
+    return document
+
+
+def _integer(digits: str) -> float:
+    return int(digits) if len(digits) < DIGITS_MAX else float(digits)
+
+
+def _no_constant(name: str) -> Any:
+    raise ValueError(f"{name} is no JSON")
+
+
+def _item_payload(item: Any) -> bytes:
+    """The item as JSON. What was no double stays none: a replay finds the same fault."""
+    return to_json(_without_infinity(item))
+
+
+def _without_infinity(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: _without_infinity(inner) for name, inner in value.items()}
+    if isinstance(value, list):
+        return [_without_infinity(inner) for inner in value]
+    if isinstance(value, float) and isinf(value):
+        return BEYOND_A_DOUBLE if value > 0 else -BEYOND_A_DOUBLE
+    return value
+
+
 def _item(
     item: Any, index: int | None, payload: bytes | None, origin: Origin, limits: Limits
 ) -> Event | Rejection:
     try:
         event = _event(item, origin, limits)
     except RefusedError as refused:
-        raw = payload if payload is not None else to_json(item, inf_nan_mode="constants")
+        raw = payload if payload is not None else _item_payload(item)
         rejection = _refuse(raw, origin, refused.reason, refused.detail)
         rejection.item = index
         if isinstance(item, dict):
@@ -108,7 +147,7 @@ def _item(
 def reject(event: Event, payload: bytes, reason: Reason, detail: str) -> Rejection:
     """The dead letter of an event that was refused after decoding, with what it was read from."""
     if event.item is not None:
-        payload = to_json(from_json(payload)[event.item], inf_nan_mode="constants")
+        payload = _item_payload(_parse(payload)[event.item])
     return Rejection(
         reason, detail, payload, event.received_at, event.device_id, event.event_id, event.item
     )

@@ -8,7 +8,7 @@ each event received after the answer that confirmed it, without a message betwee
 import asyncio
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import msgspec
@@ -85,10 +85,9 @@ class Registry:
         self.rules_of_metric = found
         self.rules_version = version
 
-    def set_receipts(self, device_id: str, *, wanted: bool) -> None:
-        device = self.devices.get(device_id)
-        if device is not None:
-            self.devices[device_id] = replace(device, receipts=wanted)
+    def forget(self, device_id: str) -> None:
+        """What is known of it changed: it is asked for again with its next message."""
+        self.devices.pop(device_id, None)
 
     def fault(self, event: Event) -> str | None:
         """What the profile of the event's device says against it."""

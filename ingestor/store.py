@@ -185,7 +185,6 @@ class Store:
         return told
 
     async def _set_receipts(self, connection: Any, batch: Batch) -> None:
-        """Noted at once, also if this does not commit: a receipt too many harms nobody."""
         if not batch.receipts:
             return
         wanted = sorted(batch.receipts.items())
@@ -193,7 +192,7 @@ class Store:
             queries.set_receipts, [number for number, _ in wanted], [value for _, value in wanted]
         )
         for row in changed:
-            self._registry.set_receipts(row["device_id"], wanted=row["receipts"])
+            self._registry.forget(row["device_id"])
 
     async def _names(self, connection: Any, devices: Sequence[int]) -> dict[int, str]:
         rows = await connection.fetch(queries.device_names, devices)
@@ -289,7 +288,7 @@ def _is_poison(error: Exception) -> bool:
             return bool(error.constraint_name) and (error.table_name or "").startswith("event")
         return error.sqlstate[:2] in _POISON_CLASSES
     # The driver could not even encode a value.
-    return isinstance(error, ValueError | OverflowError)
+    return isinstance(error, asyncpg.InterfaceError) and isinstance(error, ValueError)
 
 
 def _without_data(error: Exception) -> str:

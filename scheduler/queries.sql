@@ -73,6 +73,7 @@ cross join lateral (
     select o.block, o.n, o.kind, o.device_id, o.rule_id, o.state, o.late, o.body from outbox o
     where o.kind = 'alert' and o.device_id = device.device_id and o.rule_id = incident.rule_id
       and not o.late and o.state <> 'resolved'
+      and (o.body ->> 'incident_id')::bigint = incident.incident_id
     order by o.block desc, o.n desc limit 1
 ) told
 join feed using (block)

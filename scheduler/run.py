@@ -48,7 +48,7 @@ def jobs(settings: Settings) -> list[Job]:
         Job(
             "dead letters",
             HOUR_S,
-            lambda db: db.execute(queries.drop_rejected, settings.rejected_days),
+            lambda db: _drop_rejected(db, settings.rejected_days),
         ),
         Job("told alerts", HOUR_S, _prune_feed),
     ]
@@ -90,6 +90,12 @@ async def _run_job(job: Job, pool: Any, health: Health) -> None:
             log.warning("A job failed and runs again.", job=job.name, error=repr(error))
     else:
         health.report("database", ok=True, detail="reachable")
+
+
+async def _drop_rejected(connection: Any, days: int) -> None:
+    """In pieces, so that no transaction gets long."""
+    while await connection.execute(queries.drop_rejected, days) != "DELETE 0":
+        pass
 
 
 async def _prune_feed(connection: Any) -> None:

@@ -121,4 +121,5 @@ def plain_number(value: float) -> float:
 
 def rfc3339(instant: datetime) -> str:
     """UTC, with a fraction only where there is one: the form of every answer."""
-    return instant.astimezone(UTC).isoformat().replace("+00:00", "Z")
+    text = instant.astimezone(UTC).replace(tzinfo=None).isoformat()
+    return f"{text.rstrip('0') if instant.microsecond else text}Z"

@@ -12,7 +12,7 @@ import structlog
 
 from schema.settings import LogFormat, Settings
 
-STOP_WITHIN_S = 9.0
+STOP_WITHIN_S = 7.0  # Of the ten that a role has; the embedded parts stop after it.
 
 
 def configure_logging(settings: Settings) -> None:
@@ -69,7 +69,7 @@ async def before(stop: asyncio.Event, work: Coroutine[Any, Any, Any]) -> bool:
 
 
 async def finish_in_time(work: asyncio.Task[None], stop: asyncio.Event) -> None:
-    """Let a role work until it ends; after `stop` it has nine seconds, then it is cancelled."""
+    """Let a role work until it ends; after `stop` it has seven seconds, then it is cancelled."""
     stopping = asyncio.create_task(stop.wait())
     await asyncio.wait((work, stopping), return_when=asyncio.FIRST_COMPLETED)
     stopping.cancel()

@@ -96,9 +96,14 @@ class Settings(BaseSettings):
     def _mqtt_scheme(cls, url: SecretStr | None) -> SecretStr | None:
         if url is None:
             return None
-        parts = urlsplit(url.get_secret_value())
-        if parts.scheme not in {"mqtt", "mqtts"} or not parts.hostname:
-            raise ValueError("must look like mqtt://user:password@host:1883 or mqtts://host:8883")
+        expected = "must look like mqtt://user:password@host:1883 or mqtts://host:8883"
+        try:
+            parts = urlsplit(url.get_secret_value())
+            usable = parts.scheme in {"mqtt", "mqtts"} and parts.hostname and parts.port != 0
+        except ValueError:  # A port that is none; its text may be a part of the password.
+            raise ValueError(expected) from None
+        if not usable:
+            raise ValueError(expected)
         return url
 
     @property
@@ -155,6 +160,8 @@ class Settings(BaseSettings):
                 f"AUTH=off with a listener on {', '.join(exposed)}: listen on 127.0.0.1, or set"
                 " TRUSTED_NETWORK=true if everybody who can reach it may write."
             )
+        if self.retention_days:
+            found.append("RETENTION_DAYS: this version keeps events for ever; leave it at 0.")
         tls = self.mqtt_url is not None and self.mqtt.tls
         if not tls and (self.mqtt_ca_file or self.mqtt_cert_file or self.mqtt_key_file):
             found.append(

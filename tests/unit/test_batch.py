@@ -12,7 +12,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ingestor.batch import (
-    LANES,
     Batch,
     DeadLetter,
     Message,
@@ -146,7 +145,7 @@ def test_lanes_are_those_of_rows_and_signs_ascending_and_each_once(
         batch.rows.append(Row(DeviceNo(number), event_of("a", "1"), message_of(), 0, 0))
     for number in of_signs:
         batch.sign(DeviceNo(number), HEARTBEAT)
-    assert batch.lanes == sorted({number % LANES for number in of_rows + of_signs})
+    assert batch.lanes == sorted({number % 16 for number in of_rows + of_signs})
 
 
 def test_signs_of_a_device_are_folded() -> None:

@@ -214,7 +214,7 @@ def test_the_alert_object_begins_byte_for_byte_as_the_older_service_wrote_it() -
         (
             START.replace(microsecond=250_000),
             "2025-01-15 11:01:00.250000",
-            "2025-01-15T11:01:00.250000Z",
+            "2025-01-15T11:01:00.25Z",
         ),
         (
             START.astimezone(timezone(timedelta(hours=-5))),

@@ -176,7 +176,7 @@ def test_only_a_query_forgives_the_lost_plus() -> None:
     ("instant", "text"),
     [
         (AT, "2026-02-01T14:23:45Z"),
-        (AT.replace(microsecond=500_000), "2026-02-01T14:23:45.500000Z"),
+        (AT.replace(microsecond=500_000), "2026-02-01T14:23:45.5Z"),
         (AT.astimezone(timezone(timedelta(hours=2))), "2026-02-01T14:23:45Z"),
     ],
 )

@@ -108,7 +108,7 @@ def test_a_post_that_was_not_accepted_after_all_does_not_count() -> None:
     limiter.take("a", 0.0)
     for _ in range(10):
         limiter.take("a", 0.5)
-        limiter.give_back("a")
+        limiter.give_back("a", 0.5)
     limiter.take("a", 0.5)
     assert not accepted(limiter, "a", 0.5)
     assert accepted(limiter, "a", 1.0)
@@ -118,17 +118,17 @@ def test_of_two_posts_on_their_way_the_older_may_be_given_back() -> None:
     limiter = RateLimiter(2, 1.0)
     limiter.take("a", 0.0)
     limiter.take("a", 0.875)
-    limiter.give_back("a")  # The post of 0.0 was rejected; that of 0.875 was stored.
+    limiter.give_back("a", 0.0)  # The post of 0.0 was rejected; that of 0.875 was stored.
     limiter.take("a", 1.0)
     assert not accepted(limiter, "a", 1.5), "0.875, 1.0 and 1.5 lie within one second"
 
 
 def test_giving_back_what_nobody_took_is_harmless() -> None:
     limiter = RateLimiter(1, 1.0)
-    limiter.give_back("a")
+    limiter.give_back("a", 0.0)
     limiter.take("a", 0.0)
-    limiter.give_back("a")
-    limiter.give_back("a")
+    limiter.give_back("a", 0.0)
+    limiter.give_back("a", 0.0)
     limiter.take("a", 0.0)
     assert not accepted(limiter, "a", 0.0)
 

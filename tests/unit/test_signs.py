@@ -12,7 +12,6 @@ from ingestor.signs import (
     BIRTH,
     HEARTBEAT,
     LIVE,
-    MAX_SLEEP_S,
     TELEMETRY,
     WILL,
     Fold,
@@ -24,6 +23,7 @@ from ingestor.signs import (
 
 properties = settings(max_examples=50, deadline=None, database=None)
 
+MAX_SLEEP_S = 366 * 24 * 3600
 ASLEEP = Sign(SignKind.SLEEP, "asleep")
 NAPPING = Sign(SignKind.SLEEP, "asleep", 3600.0)
 SIGNS = [TELEMETRY, HEARTBEAT, BIRTH, WILL, ASLEEP, NAPPING]
