@@ -85,18 +85,24 @@ class EmbeddedBroker(Broker):  # type: ignore[misc]  # amqtt has no type informa
             )
         )
         self._streams: set[Stream] = set()
+        self._stopping = False
         self._wildcards: list[str] | None = None
 
     def accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self.connections.create_task(self._attend(Stream(reader, writer), writer))
+        stream = Stream(reader, writer)
+        if self._stopping:
+            stream.abort()
+            return
+        self._streams.add(stream)
+        self.connections.create_task(self._attend(stream, writer))
 
     def hang_up(self) -> None:
+        self._stopping = True
         for stream in self._streams:
             stream.abort()
 
     async def _attend(self, stream: Stream, writer: asyncio.StreamWriter) -> None:
         """One connection, whatever comes through it: it cannot end the broker."""
-        self._streams.add(stream)
         try:
             await self.external_connected(stream, StreamWriterAdapter(writer), "default")
         except OSError as error:

@@ -88,20 +88,21 @@ class Device:
         self.device_id, self.habits = device_id, habits
         self.outbox = EventOutbox()
         self.phase = random.random()  # Of its interval: a fleet does not speak in chorus.
-        self._boot, self._random = boot, random
+        self._boot = boot
         self._skew = timedelta(seconds=random.uniform(-1, 1) * habits.skew_s_max)
         self._tags = [f"room:{101 + random.randrange(ROOMS)}"]
+        self._faults = Random(random.random())  # noqa: S311  # Repeats do not change the values.
         self._battery = Battery(random)
         self._seq = 0
 
-    def measure(self, now: datetime, elapsed_s: float) -> None:
+    def measure(self, now: datetime) -> None:
         """Put an event into the outbox, with the time of the device's own clock."""
         self._seq += 1
         event_id = f"{self._boot}-{self._seq:08}"
         event = {
             "event_id": event_id,
             "timestamp": rfc3339(now + self._skew),
-            "metrics": self._battery.step(elapsed_s),
+            "metrics": self._battery.step(self.habits.interval_s),
             "tags": self._tags,
             "seq": self._seq,
         }
@@ -120,13 +121,13 @@ class Device:
         return 2 if self._chance(self.habits.duplicate_percent) else 1
 
     def _chance(self, percent: float) -> bool:
-        return self._random.random() * 100 < percent
+        return self._faults.random() * 100 < percent
 
 
 def build_fleet(
     prefix: str, habits: Sequence[Habits], *, booted_at: datetime, seed: int | None = None
 ) -> list[Device]:
-    """A device for each of `habits`. The seed decides values and faults; ids differ with each boot."""
+    """A device for each of `habits`. The seed decides values and faults; ids grow with each boot."""
     boot = f"{int(booted_at.timestamp() * 1000):012x}"
     digits = max(3, len(str(len(habits))))
     return [

@@ -1,5 +1,6 @@
-"""The way of a received message around the client library."""
+"""The way of messages and their acknowledgements around the client library."""
 
+import os
 import socket
 import ssl
 from collections.abc import Callable
@@ -13,7 +14,7 @@ QUICKACK = getattr(socket, "TCP_QUICKACK", None)
 
 
 class Intake:
-    """A socket as paho sees it: without the PUBLISH packets, which go straight to `take`.
+    """A socket as paho sees it: without PUBLISH and PUBACK, which go straight to `take`.
 
     paho reads each packet in three system calls and hands it on through nine locks and two message
     objects: 51 µs, and 100 µs with MQTT 5, where this path takes 7 (measured side by side on 2 cores).
@@ -34,10 +35,9 @@ class Intake:
         Raises BlockingIOError when there are none now, ConnectionError when the stream makes no sense.
         """
         if not self._others:
-            piece = self._sock.recv(READ_BYTES_MAX)
+            piece = self._read()
             if not piece:
                 return b""
-            self._ask_for_more()
             self._sort(piece)
         if not self._others:
             raise BlockingIOError
@@ -50,17 +50,23 @@ class Intake:
         in_tls = self._sock.pending() if isinstance(self._sock, ssl.SSLSocket) else 0
         return len(self._others) + in_tls
 
-    def _ask_for_more(self) -> None:
-        """A broker that fills its segments holds a small message back until the last was acknowledged.
+    def _read(self) -> bytes:
+        """One piece, with two requests to the kernel.
 
-        At once, then: 0.1 ms instead of 8 at low rates, and its segments stay full at high ones.
+        Acknowledge at once: a broker that fills its segments holds a small message back until then
+        (0.1 ms instead of 8 at low rates). And tell a reset now, not behind what is still unread:
+        after an error uvloop calls us once more and then never again.
         """
+        piece: bytes = self._sock.recv(READ_BYTES_MAX)
         if QUICKACK is not None:
             self._sock.setsockopt(socket.IPPROTO_TCP, QUICKACK, 1)
+        if error := self._sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR):
+            raise OSError(error, os.strerror(error))
+        return piece
 
     def _sort(self, piece: bytes) -> None:
         for first, body in self._cutter.cut(piece):
-            if first >> 4 == PacketType.PUBLISH:
+            if first >> 4 in (PacketType.PUBLISH, PacketType.PUBACK):
                 self._take(first, body)
             else:
                 self._others += packet(first, body)

@@ -26,7 +26,7 @@ class Stream:
 
     @property
     def backlog_bytes(self) -> int:
-        return self._writer.transport.get_write_buffer_size()
+        return 0 if self._writer.is_closing() else self._writer.transport.get_write_buffer_size()
 
     async def packet(self, silence_s_max: float | None) -> tuple[int, bytes] | None:
         """The next packet, None at the end. Raises TimeoutError and ConnectionError.
@@ -43,7 +43,9 @@ class Stream:
         return self._packets.popleft()
 
     def write(self, data: bytes) -> None:
-        self._writer.write(data)
+        """A connection that just broke swallows it: uvloop would raise, in the task of the sender."""
+        if not self._writer.is_closing():
+            self._writer.write(data)
 
     def abort(self) -> None:
         self._writer.transport.abort()

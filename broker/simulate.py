@@ -87,24 +87,22 @@ class SimulatedDevice:
     async def run(self, stop: asyncio.Event, *, drain_s: float) -> None:
         """1. One that sleeps: nap and wake. Others: stay. 2. After `stop`: drain, leave."""
         async with asyncio.TaskGroup() as group:
-            group.create_task(self._measure(stop))
+            measuring = group.create_task(self._measure(stop))
             while self._device.habits.sleep_s and not stop.is_set():
                 await self._wake_and_nap(stop, self._device.habits.sleep_s)
             async with self._online(farewell=OFFLINE):
-                await stop.wait()
+                await measuring  # It may have measured once more when `stop` was set.
                 self._patience_s = HASTE_S
                 await self._until_empty(drain_s)
 
     async def _measure(self, stop: asyncio.Event) -> None:
         """Asleep or awake, connected or not."""
         interval_s = self._device.habits.interval_s
-        measured_at = monotonic()
         pause_s = self._device.phase * interval_s
         while await before(stop, asyncio.sleep(pause_s)):
-            now = monotonic()
-            self._device.measure(datetime.now(UTC), now - measured_at)
+            self._device.measure(datetime.now(UTC))
             self._measured.set()
-            measured_at, pause_s = now, interval_s
+            pause_s = interval_s
 
     async def _wake_and_nap(self, stop: asyncio.Event, sleep_s: float) -> None:
         asleep = to_json({"state": "asleep", "wake_in_s": sleep_s})

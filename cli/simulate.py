@@ -54,7 +54,7 @@ def simulate(
         ),
     ] = 0,
     seed: Annotated[
-        int | None, typer.Option(help="Repeat the values and faults of an earlier run.")
+        int | None, typer.Option(help="Repeat the values and the faults of an earlier run.")
     ] = None,
     duration: Annotated[
         float, typer.Option(min=0, max=YEAR_S, help="Seconds to run; 0: until stopped.")

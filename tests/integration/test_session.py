@@ -10,6 +10,7 @@ from aiomqtt import ProtocolVersion
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 
+from broker import wire
 from broker.session import Delivery, Session
 from broker.wire import PacketType
 from schema.errors import BrokerUnavailable
@@ -57,7 +58,7 @@ async def test_unsettled_messages_come_again_from_a_real_broker(broker: Mosquitt
         await until(lambda: len(first.got) == 3)
     second = Ingest(broker.port)
     async with running(second.session):
-        await until(lambda: len(second.got) == 3)
+        await until(lambda: len(second.got) == 3 and second.session.connected)
     assert second.payloads == [b"1", b"2", b"3"]
     assert second.connections == [True]
 
@@ -140,6 +141,25 @@ async def test_many_messages_published_at_once_all_arrive(broker: Mosquitto) -> 
                 tasks.create_task(ingest.session.publish(TOPIC, str(number).encode()))
         await until(lambda: len(ingest.got) == 2000)
     assert ingest.payloads == [str(number).encode() for number in range(2000)]
+
+
+async def test_no_more_messages_are_under_way_than_the_broker_allows() -> None:
+    receive_maximum_2 = b"\x20\x06\0\0\x03\x21\0\x02"  # In CONNACK.
+    async with scripted_broker(lambda _: receive_maximum_2) as broker:
+        broker.silent.add(PacketType.PUBLISH)
+        ingest = Ingest(broker.port)
+        async with running(ingest.session):
+            await until(lambda: ingest.session.connected)
+            publishing = [
+                asyncio.create_task(ingest.session.publish(TOPIC, b"1")) for _ in range(3)
+            ]
+            await asyncio.sleep(0.2)
+            assert broker.types(PacketType.PUBLISH) == [PacketType.PUBLISH] * 2
+            broker.peers[0].send(wire.pubacks([1]))
+            await publishing[0]
+            await until(lambda: len(broker.types(PacketType.PUBLISH)) == 3)
+        results = await asyncio.gather(*publishing, return_exceptions=True)
+        assert [type(result) for result in results] == [type(None), *[BrokerUnavailable] * 2]
 
 
 async def test_a_publish_fails_at_once_when_the_connection_is_lost_before_the_puback() -> None:

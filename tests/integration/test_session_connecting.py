@@ -2,8 +2,12 @@
 
 import asyncio
 import shutil
+import socket
+import struct
 import subprocess
+import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from time import monotonic
@@ -158,6 +162,36 @@ def test_it_runs_on_uvloop(broker: Mosquitto) -> None:
         return ingest.payloads
 
     assert uvloop.run(story()) == [str(number).encode() for number in range(100)]
+
+
+def test_a_reset_behind_unread_messages_is_noticed_at_once_on_uvloop() -> None:
+    """After an error uvloop calls back once: what that call does not see would never be seen."""
+    listener = socket.create_server(("127.0.0.1", 0))
+    flooding, flooded = threading.Event(), threading.Event()
+
+    def serve() -> None:
+        peer, _ = listener.accept()
+        peer.recv(1000)
+        peer.sendall(accept(5))
+        flooding.wait()
+        peer.sendall(numbered(1) * 10_000)
+        peer.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        peer.close()
+        flooded.set()
+
+    async def story() -> float:
+        session = Session(MqttAddress("127.0.0.1", listener.getsockname()[1]), "x")
+        async with running(session):
+            await until(lambda: session.connected)
+            flooding.set()
+            flooded.wait()  # The loop stands still meanwhile.
+            started_at = monotonic()
+            await until(lambda: not session.connected)
+            return monotonic() - started_at
+
+    with listener, ThreadPoolExecutor() as threads:
+        threads.submit(serve)
+        assert uvloop.run(story()) < 1
 
 
 @pytest.fixture

@@ -1,0 +1,248 @@
+"""`voltwire simulate` against the product: what the fleet believes and what HTTP shows must agree."""
+
+import asyncio
+import json
+import re
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Any, Self
+
+import httpx
+import paho.mqtt.client as mqtt
+import pytest
+from paho.mqtt.enums import CallbackAPIVersion
+
+from broker.fleet import Habits, build_fleet
+from broker.simulate import Fleet
+from schema.settings import MqttAddress
+from tests.acceptance.conftest import base_url, up_settings
+from tests.mqtt import RawClient, embedded_broker
+from tests.services import ROOT, Process, clean_environment, free_port, temporary_folder
+
+ROW = re.compile(r"^ (sent|stored|duplicate|rejected|waiting|resent|dropped) +(\d+) ", re.MULTILINE)
+END_S_MAX = 12  # After a signal, or after the duration.
+RUN_S_MAX = 40
+UNTIL_S_MAX = 20  # Devices look for a lost broker every 15 s at the latest.
+
+
+class Run:
+    """A `voltwire simulate`, from its start to its table."""
+
+    def __init__(self, mqtt_port: str, *arguments: str) -> None:
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "cli", "simulate", *arguments],
+            env=clean_environment({"MQTT_PORT": mqtt_port}), cwd=ROOT / "tests",
+            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        )  # fmt: skip
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.process.kill()
+        self.process.communicate()
+
+    def end(self, timeout_s: float = END_S_MAX) -> tuple[int, dict[str, int], str]:
+        """The exit code, the table, and everything that it said."""
+        said, errors = self.process.communicate(timeout=timeout_s)
+        counts = {name: int(count) for name, count in ROW.findall(said)}
+        return self.process.returncode, counts, said + errors
+
+
+def simulate(up: Process, *arguments: str) -> dict[str, int]:
+    """The table of a run that must end well, by itself."""
+    with Run(up.settings["MQTT_PORT"], *arguments) as run:
+        code, counts, said = run.end(RUN_S_MAX)
+    assert code == 0, said
+    return counts
+
+
+def stored(up: Process, device_id: str) -> list[dict[str, Any]]:
+    """Every stored event of a device, through all pages, oldest first; none if nobody knows it."""
+    url, events = base_url(up), []
+    page: str | None = f"{url}/v1/devices/{device_id}/events?limit=1000"
+    while page:
+        answer = httpx.get(page, timeout=10)
+        if answer.status_code == httpx.codes.NOT_FOUND:
+            return []
+        events += answer.raise_for_status().json()
+        page = answer.links.get("next", {}).get("url")
+        page = page and f"{url}{page}"
+    return events[::-1]
+
+
+def stored_by(up: Process, prefix: str, devices: int) -> dict[str, list[dict[str, Any]]]:
+    names = [f"{prefix}-{n:03}" for n in range(1, devices + 1)]
+    return {name: stored(up, name) for name in names}
+
+
+def presence(up: Process, device_id: str) -> Any:
+    answer = httpx.get(f"{base_url(up)}/v1/devices/{device_id}/presence", timeout=5)
+    return answer.json().get("state")
+
+
+def states(up: Process) -> Counter[str]:
+    devices = httpx.get(f"{base_url(up)}/v1/devices?limit=100", timeout=5).json()
+    return Counter(device["state"] for device in devices)
+
+
+def until(condition: Callable[[], Any]) -> None:
+    deadline = time.monotonic() + UNTIL_S_MAX
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+
+
+def retained(up: Process, topic: str) -> str:
+    """What a subscriber who comes now is told."""
+    heard: list[bytes] = []
+    client = mqtt.Client(CallbackAPIVersion.VERSION2)
+    client.on_message = lambda _client, _userdata, message: heard.append(bytes(message.payload))
+    client.connect("127.0.0.1", int(up.settings["MQTT_PORT"]))
+    client.loop_start()
+    client.subscribe(topic, qos=1)
+    until(lambda: heard)
+    client.disconnect()
+    client.loop_stop()
+    return heard[0].decode()
+
+
+def assert_exactly_once(events: dict[str, list[dict[str, Any]]], sent: int) -> None:
+    """Each device's events are 1, 2, 3 … without a gap, each once, and together they are all."""
+    for name, found in events.items():
+        ids = Counter(event["event_id"] for event in found)
+        assert max(ids.values()) == 1, name
+        assert [event["seq"] for event in found] == list(range(1, len(found) + 1)), name
+    assert sum(len(found) for found in events.values()) == sent
+
+
+def test_with_losses_and_duplicates_every_event_is_stored_exactly_once(up: Process) -> None:
+    faults = ("--loss", "20", "--duplicate", "20", "--seed", "1")
+    counts = simulate(up, *faults, "--duration", "5", "--interval", "0.5")
+    assert counts["sent"] > 100
+    assert counts["stored"] == counts["sent"]
+    assert (counts["rejected"], counts["waiting"], counts["dropped"]) == (0, 0, 0)
+    assert counts["duplicate"] > 0
+    assert counts["resent"] > 0
+    assert_exactly_once(stored_by(up, "sim", 20), counts["sent"])
+
+
+def test_events_of_a_clock_that_is_ahead_are_rejected_and_leave_the_outbox(up: Process) -> None:
+    options = ("--devices", "8", "--skew", "3000", "--seed", "1", "--prefix", "skewed")
+    counts = simulate(up, *options, "--duration", "2", "--interval", "0.5")
+    assert counts["rejected"] > 0
+    assert counts["sent"] == counts["stored"] + counts["rejected"]
+    events = stored_by(up, "skewed", 8)
+    assert sum(len(found) for found in events.values()) == counts["stored"]
+    assert [name for name, found in events.items() if not found], "no clock was ahead"
+
+
+def test_a_sleeper_says_so_and_sends_what_it_buffered_as_one_array(up: Process) -> None:
+    options = ("--devices", "3", "--interval", "0.2", "--sleep", "2", "--prefix", "sleeper")
+    with Run(up.settings["MQTT_PORT"], *options, "--duration", "7") as run:
+        until(lambda: presence(up, "sleeper-001") == "asleep")
+        asleep = '{"state":"asleep","wake_in_s":2.0}'
+        until(lambda: retained(up, "devices/sleeper-001/status") == asleep)
+        code, counts, said = run.end(RUN_S_MAX)
+    assert code == 0, said
+    events = stored_by(up, "sleeper", 3)
+    assert_exactly_once(events, counts["sent"])
+    arrivals = Counter(event["received_at"] for event in events["sleeper-001"])
+    assert max(arrivals.values()) >= 5
+    assert retained(up, "devices/sleeper-001/status") == "offline"
+
+
+def test_sigterm_ends_with_the_table_and_exit_code_0(up: Process) -> None:
+    options = ("--devices", "3", "--interval", "0.2", "--prefix", "term")
+    with Run(up.settings["MQTT_PORT"], *options) as run:
+        until(lambda: len(stored(up, "term-001")) > 2)
+        run.process.terminate()
+        code, counts, said = run.end()
+    assert (code, counts["waiting"]) == (0, 0), said
+    assert_exactly_once(stored_by(up, "term", 3), counts["sent"])
+    assert retained(up, "devices/term-001/status") == "offline"
+
+
+def test_a_fleet_that_is_killed_leaves_its_wills(up: Process) -> None:
+    options = ("--devices", "2", "--interval", "0.2", "--prefix", "killed")
+    with Run(up.settings["MQTT_PORT"], *options) as run:
+        until(lambda: stored(up, "killed-002"))
+        birth = json.loads(retained(up, "devices/killed-002/status"))
+        assert birth == {"state": "online", "receipts": True}
+        run.process.kill()
+        until(lambda: retained(up, "devices/killed-002/status") == "offline")
+
+
+def test_without_an_ingestor_the_events_wait_and_the_exit_code_is_1() -> None:
+    port = str(free_port())
+    options = ("--devices", "2", "--interval", "0.5", "--duration", "2")
+    with (
+        temporary_folder() as folder,
+        Process(folder, "broker", settings={"MQTT_PORT": port}),
+        Run(port, *options) as run,
+    ):
+        code, counts, said = run.end(RUN_S_MAX)
+    assert (code, counts["sent"]) == (1, counts["waiting"]), said
+    assert counts["resent"] > 0
+    assert "voltwire ingest" in said.splitlines()[-1]
+
+
+def test_nothing_is_lost_when_broker_and_ingestor_are_killed_meanwhile(up: Process) -> None:
+    options = ("--devices", "10", "--interval", "0.2", "--prefix", "outage")
+    with Run(up.settings["MQTT_PORT"], *options) as run:
+        until(lambda: len(stored(up, "outage-001")) > 5)
+        up.kill()
+        up.start()
+        up.wait_until_ok(f"{base_url(up)}/health")
+        back = len(stored(up, "outage-001"))
+        until(lambda: len(stored(up, "outage-001")) > back + 10)
+        run.process.terminate()
+        code, counts, said = run.end()
+    assert (code, counts["waiting"], counts["dropped"]) == (0, 0, 0), said
+    assert_exactly_once(stored_by(up, "outage", 10), counts["sent"])
+
+
+async def test_a_device_with_nothing_to_report_sends_heartbeats(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("broker.simulate.HEARTBEAT_S", 0.2)
+    stop = asyncio.Event()
+    devices = build_fleet("idle", [Habits(interval_s=86_400)], booted_at=datetime.now(UTC), seed=1)
+    async with embedded_broker() as port, asyncio.TaskGroup() as group:
+        listener = await RawClient.connect(port, "listener")
+        await listener.subscribe("devices/+/heartbeat")
+        fleet = Fleet(
+            MqttAddress("127.0.0.1", port, embedded=True), devices, payload_bytes_max=1000
+        )
+        group.create_task(fleet.run(stop, drain_s=0))
+        heard = [await listener.message() for _ in range(2)]
+        listener.disconnect()
+        stop.set()
+    assert {(message.topic, message.payload) for message in heard} == {
+        ("devices/idle-001/heartbeat", b"")
+    }
+
+
+@pytest.mark.parametrize(
+    "misuse", [("--devices", "0"), ("--loss", "101"), ("--interval", "0"), ("--prefix", "a/b")]
+)
+def test_options_that_mean_nothing_are_misuse(misuse: tuple[str, str]) -> None:
+    with Run("1", *misuse) as run:
+        code, _, said = run.end()
+    assert (code, misuse[0] in said) == (2, True), said
+
+
+def test_the_demo_brings_20_devices_of_which_some_sleep() -> None:
+    with (
+        temporary_folder() as folder,
+        Process(folder, "up", "--demo", settings=up_settings()) as demo,
+    ):
+        demo.wait_until_ok(f"{base_url(demo)}/health")
+        until(lambda: states(demo) == {"online": 17, "asleep": 3})
+        until(lambda: stored(demo, "demo-020"))
+        assert demo.stop() == 0, demo.log.read_text()[-2000:]
+        assert "Traceback" not in demo.log.read_text()
