@@ -20,7 +20,8 @@ def main() -> None:
     about = machine(options.scale)
     print("\n".join(f"{name}: {value}" for name, value in about.items()), end="\n\n")
     print(
-        f"{'ingest, QoS 1, Mosquitto':46} {'events/s':>10} {'messages/s':>11} {'broker alone':>13} {'ratio':>6}"
+        f"{'ingest, QoS 1, Mosquitto':46} {'events/s':>10} {'messages/s':>11}"
+        f" {'broker alone':>13} {'ratio':>6}"
     )
     results = []
     for case in ingest.cases(options.scale):

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 import httpx
 import paho.mqtt.client as mqtt
 import pytest
+from paho.mqtt.enums import CallbackAPIVersion
 
 from tests.acceptance.conftest import base_url, up_settings
 from tests.acceptance.test_up import assert_gone, family, stored
@@ -39,7 +40,7 @@ class Publisher:
         self._names: dict[int, str] = {}
         self._pubacks: set[int] = set()
         self._stop = threading.Event()
-        self._client = mqtt.Client(mqtt.CallbackAPIVersion.VERSION2)
+        self._client = mqtt.Client(CallbackAPIVersion.VERSION2)
         self._client.on_publish = lambda _c, _u, mid, _r, _p: self._pubacks.add(mid)
         self._client.connect("127.0.0.1", port)
         self._client.loop_start()
@@ -127,10 +128,10 @@ def test_a_broker_restart_with_an_empty_store_gets_its_retained_messages_back(
 def retained(port: int, wanted: set[str], within_s: float = 5) -> set[str]:
     """Which of the wanted topics hold a retained message."""
     found: set[str] = set()
-    client = mqtt.Client(mqtt.CallbackAPIVersion.VERSION2)
+    client = mqtt.Client(CallbackAPIVersion.VERSION2)
     client.on_message = lambda _c, _u, message: found.add(message.topic)
-    client.on_connect = lambda *_: client.subscribe([("alerts/#", 1), ("presence/#", 1)])
     client.connect("127.0.0.1", port)
+    client.subscribe([("alerts/#", 1), ("presence/#", 1)])
     client.loop_start()
     deadline = time.monotonic() + within_s
     while not wanted <= found and time.monotonic() < deadline:

@@ -13,6 +13,7 @@ import httpx
 import paho.mqtt.client as mqtt
 import psutil
 import pytest
+from paho.mqtt.enums import CallbackAPIVersion
 
 from schema.version import VERSION
 from tests.acceptance.conftest import base_url, up_settings
@@ -60,7 +61,7 @@ def test_a_published_event_is_visible_within_200_ms_and_its_repeat_is_a_duplicat
     up: Process,
 ) -> None:
     url = base_url(up)
-    client = mqtt.Client(mqtt.CallbackAPIVersion.VERSION2)
+    client = mqtt.Client(CallbackAPIVersion.VERSION2)
     client.connect("127.0.0.1", int(up.settings["MQTT_PORT"]))
     client.loop_start()
     try:
