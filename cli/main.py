@@ -11,6 +11,7 @@ from typing import Annotated, Any
 
 import typer
 
+from cli.simulate import simulate
 from schema.errors import ConfigurationError, VoltwireError
 from schema.health import Health
 from schema.process import configure_logging, finish_in_time, stop_on_signals
@@ -124,6 +125,9 @@ def migrate() -> None:
             1,
         )
     typer.echo(f"Applied {', '.join(applied)}." if applied else "The database is up to date.")
+
+
+app.command()(simulate)
 
 
 def run_roles(settings: Settings, health: Health, *roles: Role) -> None:

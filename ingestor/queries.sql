@@ -66,7 +66,8 @@ returning p.device_no, old.state as was, new.state, new.since, new.reason, new.l
 update device set receipts = wanted.receipts
 from unnest($1::int[], $2::bool[]) as wanted (device_no, receipts)
 where device.device_no = wanted.device_no and device.receipts <> wanted.receipts
-returning device_id
+returning device_id, device.receipts or coalesce(
+    (select profile.receipts from profile where name = coalesce(device.profile, $3)), false) as receipts
 
 -- resolve_silence --
 update incident set resolved_at = statement_timestamp()

@@ -8,7 +8,7 @@ each event received after the answer that confirmed it, without a message betwee
 import asyncio
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import msgspec
@@ -58,7 +58,7 @@ class Registry:
 
     def __init__(self, dsn: str, name: str, default_profile: str, health: Health) -> None:
         self._dsn, self._name, self._health = dsn, f"{name} registry", health
-        self._default_profile = default_profile
+        self.default_profile = default_profile
         self._connection: Any = None
         self._lock = asyncio.Lock()
         self._profiles: dict[str, Profile] = {}
@@ -85,9 +85,10 @@ class Registry:
         self.rules_of_metric = found
         self.rules_version = version
 
-    def forget(self, device_id: str) -> None:
-        """What is known of it changed: it is asked for again with its next message."""
-        self.devices.pop(device_id, None)
+    def set_receipts(self, device_id: str, *, wanted: bool) -> None:
+        device = self.devices.get(device_id)
+        if device is not None:
+            self.devices[device_id] = replace(device, receipts=wanted)
 
     def fault(self, event: Event) -> str | None:
         """What the profile of the event's device says against it."""
@@ -112,7 +113,7 @@ class Registry:
 
     async def _find(self, names: Sequence[str]) -> None:
         await self._refresh()
-        rows = await self._connection.fetch(queries.find_devices, names, self._default_profile)
+        rows = await self._connection.fetch(queries.find_devices, names, self.default_profile)
         if len(self.devices) + len(rows) > CACHED_DEVICES_MAX:
             self.devices.clear()
         for row in rows:
@@ -121,7 +122,7 @@ class Registry:
             self.devices[name] = Device(number, profile, row["receipts"], {name: number})
 
     async def _add(self, names: Sequence[str]) -> None:
-        await self._connection.execute(queries.add_devices, names, self._default_profile)
+        await self._connection.execute(queries.add_devices, names, self.default_profile)
         await self._find(names)
 
     async def _refresh(self) -> None:
@@ -133,7 +134,7 @@ class Registry:
             self.registry_version = version
 
     def _profile(self, name: str | None) -> Profile:
-        name = name or self._default_profile
+        name = name or self.default_profile
         return self._profiles.get(name) or Profile(name, {})
 
 

@@ -89,12 +89,14 @@ class Store:
         await self._insert_events(connection, survivors)
         await self._insert_dead_letters(connection, batch)
         told = await self._mark_signs(connection, batch)
-        await self._set_receipts(connection, batch)
+        receipts = await self._set_receipts(connection, batch)
         told += await self._apply(connection, decide(pairs, newest))
         end = await fill_outbox(connection, told) if told else "commit"
         batch.in_doubt = (facts["xid"], new)
         await connection.execute(end)
         batch.in_doubt = None
+        for row in receipts:
+            self._registry.set_receipts(row["device_id"], wanted=row["receipts"])
         return new
 
     async def _insert_keys(self, connection: Any, keys: Sequence[tuple[DeviceNo, str]]) -> NewKeys:
@@ -184,15 +186,18 @@ class Store:
                 told.append(silence_alert(name, row["incident_id"], at, AlertState.RESOLVED))
         return told
 
-    async def _set_receipts(self, connection: Any, batch: Batch) -> None:
+    async def _set_receipts(self, connection: Any, batch: Batch) -> list[Any]:
+        """Returns the devices for which it changed: the cache learns of them after the commit."""
         if not batch.receipts:
-            return
+            return []
         wanted = sorted(batch.receipts.items())
-        changed = await connection.fetch(
-            queries.set_receipts, [number for number, _ in wanted], [value for _, value in wanted]
+        changed: list[Any] = await connection.fetch(
+            queries.set_receipts,
+            [number for number, _ in wanted],
+            [value for _, value in wanted],
+            self._registry.default_profile,
         )
-        for row in changed:
-            self._registry.forget(row["device_id"])
+        return changed
 
     async def _names(self, connection: Any, devices: Sequence[int]) -> dict[int, str]:
         rows = await connection.fetch(queries.device_names, devices)

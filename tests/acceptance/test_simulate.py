@@ -131,6 +131,13 @@ def test_with_losses_and_duplicates_every_event_is_stored_exactly_once(up: Proce
     assert_exactly_once(stored_by(up, "sim", 20), counts["sent"])
 
 
+def test_new_devices_have_a_receipt_for_every_event_from_the_first_on(up: Process) -> None:
+    options = ("--devices", "50", "--interval", "0.1", "--prefix", "newborn")
+    counts = simulate(up, *options, "--duration", "2")
+    assert counts["sent"] == counts["stored"] > 200
+    assert_exactly_once(stored_by(up, "newborn", 50), counts["sent"])
+
+
 def test_events_of_a_clock_that_is_ahead_are_rejected_and_leave_the_outbox(up: Process) -> None:
     options = ("--devices", "8", "--skew", "3000", "--seed", "1", "--prefix", "skewed")
     counts = simulate(up, *options, "--duration", "2", "--interval", "0.5")
