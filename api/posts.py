@@ -81,7 +81,6 @@ def _result(verdict: Verdict) -> dict[str, str | None]:
     result: dict[str, str | None] = {"event_id": verdict.event_id, "status": str(verdict.status)}
     if verdict.reason is not None:
         result["reason"] = str(verdict.reason)
-        result["detail"] = verdict.detail
     return result
 
 

@@ -2,9 +2,6 @@
 
 import asyncio
 from datetime import timedelta
-from typing import Any
-
-import structlog
 
 from api.app import Services, create_app, create_status_app
 from api.door import HttpDoor
@@ -15,16 +12,13 @@ from api.store import QueryStore
 from ingestor.decode import Limits
 from ingestor.pipeline import Pipeline
 from ingestor.writer import WriterLimits
-from schema.database import DATABASE_ERRORS, READER_LIMITS, open_pool
+from schema.database import READER_LIMITS, open_pool
 from schema.health import Health
 from schema.migrate import until_migrated
 from schema.settings import Settings
 
 READERS_MAX = 8
-WATCH_EVERY_S, WATCH_S_MAX = 1.0, 3.0
 WAITING_POSTS_MAX = 2000  # Beyond it posts answer 503 at once.
-
-log = structlog.get_logger()
 
 
 async def run(settings: Settings, stop: asyncio.Event, health: Health) -> None:
@@ -60,7 +54,6 @@ async def run(settings: Settings, stop: asyncio.Event, health: Health) -> None:
             group.create_task(until_migrated(dsn, health))
             writing = group.create_task(pipeline.run(drained))
             reading = group.create_task(feed.run())
-            watching = group.create_task(_watch_database(pool, health))
             serving = group.create_task(serve(create_app(settings, services), listener, stop))
             await stop.wait()
             await feed.stop()
@@ -68,20 +61,6 @@ async def run(settings: Settings, stop: asyncio.Event, health: Health) -> None:
             drained.set()
             await writing
             reading.cancel()
-            watching.cancel()
-
-
-async def _watch_database(pool: Any, health: Health) -> None:
-    """Report whether questions can be asked, also while nobody asks."""
-    while True:
-        try:
-            await pool.fetchval("select 1", timeout=WATCH_S_MAX)
-        except DATABASE_ERRORS as error:
-            if health.report("database", ok=False, detail="unavailable, trying again"):
-                log.warning("The database is unavailable.", error=repr(error))
-        else:
-            health.report("database", ok=True, detail="reachable")
-        await asyncio.sleep(WATCH_EVERY_S)
 
 
 async def run_status(settings: Settings, stop: asyncio.Event, health: Health) -> None:

@@ -5,6 +5,7 @@
 
 import asyncio
 import gc
+import signal
 import sys
 from collections.abc import Awaitable, Callable
 from typing import Annotated, Any
@@ -12,6 +13,7 @@ from typing import Annotated, Any
 import typer
 
 from cli.simulate import simulate
+from schema.database import DATABASE_ERRORS, watch
 from schema.errors import ConfigurationError, VoltwireError
 from schema.health import Health
 from schema.process import configure_logging, finish_in_time, stop_on_signals
@@ -30,6 +32,8 @@ app = typer.Typer(
 
 def main() -> None:
     """The entry point. Every error of ours is one sentence on standard error."""
+    for number in (signal.SIGINT, signal.SIGTERM):  # Until the roles run: nothing to flush yet.
+        signal.signal(number, lambda *_: sys.exit(0))
     try:
         app(standalone_mode=True)
     except ConfigurationError as error:
@@ -111,7 +115,6 @@ def schedule() -> None:
 @app.command()
 def migrate() -> None:
     """Bring the database up to this version; harmless when repeated or started several times."""
-    from schema.database import DATABASE_ERRORS  # noqa: PLC0415
     from schema.migrate import migrate as run_migrations  # noqa: PLC0415
 
     settings = _settings()
@@ -130,20 +133,25 @@ def migrate() -> None:
 app.command()(simulate)
 
 
-def run_roles(settings: Settings, health: Health, *roles: Role) -> None:
-    """Run roles in one loop until they end or a signal stops them. Raises the first fault."""
+def run_roles(settings: Settings, health: Health, *roles: Role) -> float:
+    """Run roles in one loop until they end or a signal stops them. Raises the first fault.
+
+    Returns how many seconds the stopping took.
+    """
     # Events live for one batch and hold no cycles: looking for some every 700 objects costs a third.
     gc.freeze()
     gc.set_threshold(100_000, 20, 20)
     fault: VoltwireError | None = None
+    seconds = 0.0
     try:
-        _loop_runner()(_work(settings, health, roles))
+        seconds = _loop_runner()(_work(settings, health, roles))
     except BaseExceptionGroup as group:
         fault = _first_of_ours(group)
         if fault is None:
             raise
     if fault is not None:  # Outside the handler: one sentence, not the tree it came in.
         raise fault
+    return seconds
 
 
 def _first_of_ours(group: BaseExceptionGroup[BaseException]) -> VoltwireError | None:
@@ -157,16 +165,23 @@ def _first_of_ours(group: BaseExceptionGroup[BaseException]) -> VoltwireError | 
     return first if isinstance(first, VoltwireError) else None
 
 
-async def _work(settings: Settings, health: Health, roles: tuple[Role, ...]) -> None:
+async def _work(settings: Settings, health: Health, roles: tuple[Role, ...]) -> float:
     stop = asyncio.Event()
     stop_on_signals(stop)
 
     async def all_roles() -> None:
         async with asyncio.TaskGroup() as group:
-            for role in roles:
-                group.create_task(_as_coroutine(role(settings, stop, health)))
+            watching: asyncio.Task[None] | None = None
+            if settings.database_url is not None:
+                name = f"{settings.instance} watch"
+                watching = group.create_task(watch(settings.dsn, name, health))
+            async with asyncio.TaskGroup() as working:
+                for role in roles:
+                    working.create_task(_as_coroutine(role(settings, stop, health)))
+            if watching is not None:
+                watching.cancel()
 
-    await finish_in_time(asyncio.create_task(all_roles()), stop)
+    return await finish_in_time(asyncio.create_task(all_roles()), stop)
 
 
 async def _as_coroutine(work: Awaitable[None]) -> None:
@@ -183,7 +198,7 @@ def _settings() -> Settings:
     return settings
 
 
-def _loop_runner() -> Callable[[Any], None]:
+def _loop_runner() -> Callable[[Any], float]:
     if sys.platform == "win32":
         return asyncio.run
     import uvloop  # noqa: PLC0415

@@ -22,6 +22,7 @@ from api.run import run as run_api
 from cli.main import Role, run_roles
 from ingestor.run import run as run_ingest
 from scheduler.run import run as run_schedule
+from schema.database import DATABASE_ERRORS
 from schema.embedded_postgres import embedded_postgres
 from schema.errors import StartError
 from schema.health import Health
@@ -31,7 +32,9 @@ from schema.process import before
 from schema.settings import MqttAddress, Settings
 
 BROKER_READY_S_MAX = 15
-BROKER_STOP_S_MAX = 3
+BROKER_STOP_S_MAX = 1
+STOP_S_MAX = 8.0  # For the roles and PostgreSQL together; a command ends within ten seconds.
+LAST_STOP_S_MIN = 0.5
 KEEP_EVERY_S = 0.5
 
 T = TypeVar("T")
@@ -72,23 +75,34 @@ def up(settings: Settings, *, demo: bool) -> None:
     if settings.mqtt_url is None:
         require_free(settings.mqtt_host, settings.mqtt_port, "MQTT_PORT")
     children: list[Child[Any]] = []
+    rest_s = STOP_S_MAX
     with ExitStack() as parts:
         if settings.database_url is None:
             data_dir = settings.data_dir
-            database = Child("PostgreSQL", lambda: embedded_postgres(data_dir), _listens)
+            database = Child(
+                "PostgreSQL",
+                lambda: embedded_postgres(data_dir, stop_s_max=lambda: rest_s),
+                _listens,
+            )
             children.append(parts.enter_context(database))
             settings = settings.model_copy(update={"database_url": SecretStr(database.value)})
         if settings.mqtt_url is None:
             address = settings.mqtt
             broker = Child("broker", lambda: _broker(address), lambda child: child.poll() is None)
             children.append(parts.enter_context(broker))
-        asyncio.run(migrate(settings.dsn, max_age_days=settings.max_event_age_days))
+        try:
+            asyncio.run(migrate(settings.dsn, max_age_days=settings.max_event_age_days))
+        except DATABASE_ERRORS as error:
+            raise StartError(
+                f"The database cannot be used: {error}. Check DATABASE_URL and PGPASSWORD."
+            ) from error
         roles = [run_ingest, run_api, run_schedule, _announce, _keeper(children)]
         if demo:
             from cli.demo import run as run_demo  # noqa: PLC0415
 
             roles.append(run_demo)
-        run_roles(settings, Health(("broker", "database", "schema")), *roles)
+        spent_s = run_roles(settings, Health(("broker", "database", "schema")), *roles)
+        rest_s = max(LAST_STOP_S_MIN, STOP_S_MAX - spent_s)
 
 
 def _keeper(children: Sequence[Child[Any]]) -> Role:

@@ -1,13 +1,17 @@
 """Connections to PostgreSQL: one way to open them, with every time limit in one place."""
 
+import asyncio
 from typing import Any
 
 import asyncpg
+import structlog
 
 from schema.errors import StartError
+from schema.health import Health
 
 MIN_VERSION = 18  # RETURNING old.*, uuidv7(), transaction_timeout.
 CONNECT_TIMEOUT_S = 5
+WATCH_EVERY_S, WATCH_S_MAX = 1.0, 2.0
 # Everything that a database which is away, restarting or overloaded may raise.
 DATABASE_ERRORS = (
     asyncpg.PostgresError,
@@ -38,6 +42,8 @@ READER_LIMITS = {
     "default_transaction_read_only": "off",
 }
 
+log = structlog.get_logger()
+
 
 async def connect(
     dsn: str, name: str, limits: dict[str, str] | None = None, *, command_timeout_s: float = 30
@@ -63,6 +69,33 @@ async def open_pool(
         command_timeout=command_timeout_s,
         server_settings=_server_settings(name, limits),
     )
+
+
+async def watch(dsn: str, name: str, health: Health) -> None:
+    """Report whether the database answers, also while nobody asks, until cancelled.
+
+    A connection of its own: in a pool, a question that nobody answers would hold up the next one.
+    """
+    connection: Any = None
+    try:
+        while True:
+            try:
+                async with asyncio.timeout(WATCH_S_MAX):
+                    if connection is None:
+                        connection = await connect(dsn, name)
+                    await connection.fetchval("select 1")
+            except DATABASE_ERRORS as error:
+                if health.report("database", ok=False, detail="unavailable, trying again"):
+                    log.warning("The database is unavailable.", error=repr(error))
+                if connection is not None:
+                    connection.terminate()
+                    connection = None
+            else:
+                health.report("database", ok=True, detail="reachable")
+            await asyncio.sleep(WATCH_EVERY_S)
+    finally:
+        if connection is not None:
+            connection.terminate()
 
 
 async def require_version(connection: Any) -> None:

@@ -16,7 +16,7 @@ import signal
 import subprocess
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
@@ -38,7 +38,6 @@ from schema.postgres_home import (
 )
 from schema.postgres_leftovers import (
     FAST_STOP_S_MAX,
-    HARD_STOP_S_MAX,
     POLL_S,
     end_processes,
     pid_file_lines,
@@ -64,6 +63,7 @@ SETTINGS = {
 READY_S_MAX = 600  # Recovery after a crash reads up to max_wal_size.
 STILL_STARTING_S = 10  # Between two lines about a slow start.
 LOCK_WAIT_S_MAX = 5
+QUIT_S_MAX = 0.5  # A server that can still act on SIGQUIT does so at once.
 LOG_TAIL_BYTES = 1500
 STATUS_LINE = 7  # Of postmaster.pid, counted from 0 (LOCK_FILE_LINE_PM_STATUS in miscadmin.h).
 
@@ -71,12 +71,17 @@ log = structlog.get_logger()
 
 
 @contextmanager
-def embedded_postgres(data_dir: Path, *, options: Mapping[str, str] = {}) -> Iterator[str]:
+def embedded_postgres(
+    data_dir: Path,
+    *,
+    options: Mapping[str, str] = {},
+    stop_s_max: Callable[[], float] = lambda: FAST_STOP_S_MAX,
+) -> Iterator[str]:
     """The DSN of the database `voltwire` on a server that ends with the block or with this process.
 
     Synchronous, for the time before the event loop starts. `options` are settings of the server
-    that go before ours. As root, let this function create `data_dir`: it makes one that the
-    server's user can pass through.
+    that go before ours; `stop_s_max` says at the end how long a clean shutdown may take. As root,
+    let this function create `data_dir`: it makes one that the server's user can pass through.
 
     Raises:
         StartError: there is another owner, or the server cannot start; the message names its log.
@@ -86,13 +91,18 @@ def embedded_postgres(data_dir: Path, *, options: Mapping[str, str] = {}) -> Ite
         raise RuntimeError("embedded_postgres() must be called in the main thread.")
     with ExitStack() as stack:
         try:
-            dsn = _start(stack, data_dir.resolve(), options)
+            dsn = _start(stack, data_dir.resolve(), options, stop_s_max)
         except OSError as error:
             raise StartError(f"No embedded PostgreSQL in {data_dir}: {error}.") from error
         yield dsn
 
 
-def _start(stack: ExitStack, data_dir: Path, options: Mapping[str, str]) -> str:
+def _start(
+    stack: ExitStack,
+    data_dir: Path,
+    options: Mapping[str, str],
+    stop_s_max: Callable[[], float],
+) -> str:
     user = ServerUser.choose()
     make_folder(data_dir, user)
     stack.enter_context(_ownership(data_dir))
@@ -103,7 +113,7 @@ def _start(stack: ExitStack, data_dir: Path, options: Mapping[str, str]) -> str:
     make_cluster(home, programs)
     sockets = stack.enter_context(socket_folder(home))
     remove_stale_files(home.cluster, sockets)
-    stack.enter_context(_server(home, programs, sockets, options))
+    stack.enter_context(_server(home, programs, sockets, options, stop_s_max))
     return f"postgresql://postgres@/{DATABASE}?host={quote(str(sockets))}&port=5432"
 
 
@@ -137,7 +147,11 @@ def _lock(file: BinaryIO, data_dir: Path) -> None:
 
 @contextmanager
 def _server(
-    home: Home, programs: Path, sockets: Path, options: Mapping[str, str]
+    home: Home,
+    programs: Path,
+    sockets: Path,
+    options: Mapping[str, str],
+    stop_s_max: Callable[[], float],
 ) -> Iterator[None]:
     name = server_name(home.cluster)
     fixed = {
@@ -156,7 +170,8 @@ def _server(
             log.info("The embedded PostgreSQL is ready.", cluster=str(home.cluster))
             yield
     finally:
-        _stop(process, home)
+        if not _stop(process, home, stop_s_max()):
+            end_processes(name, wait_s_max=0)  # The parent is gone; these only have not noticed.
         end_processes(name)
 
 
@@ -183,18 +198,22 @@ def _log_tail(home: Home) -> str:
     return home.log_file.read_bytes()[-LOG_TAIL_BYTES:].decode(errors="replace").strip()
 
 
-def _stop(process: "subprocess.Popen[bytes]", home: Home) -> None:
-    """Fast shutdown; if that takes too long, without the last checkpoint; at worst by the kernel."""
+def _stop(process: "subprocess.Popen[bytes]", home: Home, seconds: float) -> bool:
+    """Fast shutdown; if that takes too long, without the last checkpoint; at worst by the kernel.
+
+    Returns whether the server ended by its own doing.
+    """
     if process.poll() is not None:
         log.warning("PostgreSQL had ended by itself.", log_file=str(home.log_file))
-        return
-    for number, seconds in (
-        (signal.SIGINT, FAST_STOP_S_MAX),
-        (signal.SIGQUIT, HARD_STOP_S_MAX),
+        return True
+    for number, wait_s in (
+        (signal.SIGINT, seconds),
+        (signal.SIGQUIT, QUIT_S_MAX),
         (signal.SIGKILL, None),
     ):
         process.send_signal(number)
         with suppress(subprocess.TimeoutExpired):
-            process.wait(seconds)
-            return
+            process.wait(wait_s)
+            return number is not signal.SIGKILL
         log.warning("PostgreSQL does not end.", after=number.name, log_file=str(home.log_file))
+    raise AssertionError("SIGKILL is waited for without a limit")

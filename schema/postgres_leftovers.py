@@ -31,15 +31,15 @@ def server_name(cluster: Path) -> str:
     return f"voltwire-{found.st_dev:x}-{found.st_ino:x}"
 
 
-def end_processes(name: str) -> None:
+def end_processes(name: str, *, wait_s_max: float = FAST_STOP_S_MAX) -> None:
     """Wait for the processes of the server called `name`, which may be stopping, then end them.
 
     Raises:
         StartError: the kernel cannot end them, for example because their disk does not answer.
     """
-    if _are_gone(name, FAST_STOP_S_MAX):
+    if _are_gone(name, wait_s_max):
         return
-    for number in (signal.SIGQUIT, signal.SIGKILL):
+    for number in (signal.SIGQUIT, signal.SIGKILL) if wait_s_max else (signal.SIGKILL,):
         log.warning("An earlier PostgreSQL does not end.", signal=number.name)
         for process in _processes(name):
             with suppress(psutil.NoSuchProcess):

@@ -5,6 +5,7 @@ import logging
 import signal
 import sys
 from collections.abc import Coroutine
+from time import monotonic
 from typing import Any
 
 import stamina
@@ -12,7 +13,7 @@ import structlog
 
 from schema.settings import LogFormat, Settings
 
-STOP_WITHIN_S = 7.0  # Of the ten that a role has; the embedded parts stop after it.
+STOP_WITHIN_S = 6.0  # Of the ten that a role has; the embedded parts stop after it.
 
 
 def configure_logging(settings: Settings) -> None:
@@ -26,10 +27,16 @@ def configure_logging(settings: Settings) -> None:
         structlog.stdlib.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
     ]
+    # Without local variables: they hold passwords and what callers sent.
+    plain = structlog.tracebacks.ExceptionDictTransformer(show_locals=False)
     last: list[structlog.typing.Processor] = (
-        [structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())]
+        [
+            structlog.dev.ConsoleRenderer(
+                colors=sys.stderr.isatty(), exception_formatter=structlog.dev.plain_traceback
+            )
+        ]
         if text
-        else [structlog.processors.dict_tracebacks, structlog.processors.JSONRenderer()]
+        else [structlog.processors.ExceptionRenderer(plain), structlog.processors.JSONRenderer()]
     )
     structlog.configure(
         processors=[*shared, *last],
@@ -68,11 +75,15 @@ async def before(stop: asyncio.Event, work: Coroutine[Any, Any, Any]) -> bool:
     return done
 
 
-async def finish_in_time(work: asyncio.Task[None], stop: asyncio.Event) -> None:
-    """Let a role work until it ends; after `stop` it has seven seconds, then it is cancelled."""
+async def finish_in_time(work: asyncio.Task[None], stop: asyncio.Event) -> float:
+    """Let a role work until it ends; after `stop` it has six seconds, then it is cancelled.
+
+    Returns how many seconds the stopping took.
+    """
     stopping = asyncio.create_task(stop.wait())
     await asyncio.wait((work, stopping), return_when=asyncio.FIRST_COMPLETED)
     stopping.cancel()
+    began = monotonic()
     if not work.done():
         _, late = await asyncio.wait((work,), timeout=STOP_WITHIN_S)
         if late:
@@ -81,8 +92,9 @@ async def finish_in_time(work: asyncio.Task[None], stop: asyncio.Event) -> None:
             )
             work.cancel()
             await asyncio.wait((work,), timeout=1)
-            return
+            return monotonic() - began
     await work
+    return monotonic() - began
 
 
 def _stop(stop: asyncio.Event, number: signal.Signals) -> None:

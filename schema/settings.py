@@ -7,7 +7,7 @@ import ipaddress
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Self
+from typing import Annotated, Any, Self
 from urllib.parse import unquote, urlsplit
 
 from pydantic import Field, SecretStr, StringConstraints, ValidationError, field_validator
@@ -217,18 +217,29 @@ class MqttAddress:
 
 def load_settings(**overrides: object) -> Settings:
     """The settings of this process. Raises ConfigurationError with every fault in one message."""
+    faults: list[str] = []
     try:
         settings = Settings(**overrides)  # type: ignore[arg-type]  # pydantic checks them.
     except ValidationError as error:
+        wrong = error.errors(include_url=False, include_input=False)
         faults = [
-            f"{'.'.join(str(part) for part in fault['loc']).upper()}: {fault['msg']}."
-            for fault in error.errors(include_url=False, include_input=False)
+            f"{_name(fault)}: {fault['msg'].removeprefix('Value error, ')}." for fault in wrong
         ]
-    else:
-        faults = settings.contradictions()
-        if not faults:
-            return settings
+        # The others, too, with a harmless value in the place of each wrong one.
+        harmless = {name: Settings.model_fields[name].default for name in map(_field, wrong)}
+        settings = Settings(**{**overrides, **harmless})
+    faults += settings.contradictions()
+    if not faults:
+        return settings
     raise ConfigurationError("The settings cannot be used. " + " ".join(faults))
+
+
+def _field(fault: Any) -> str:
+    return str(fault["loc"][0])
+
+
+def _name(fault: Any) -> str:
+    return ".".join(map(str, fault["loc"])).upper()
 
 
 def is_loopback(host: str) -> bool:

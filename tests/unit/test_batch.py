@@ -22,7 +22,7 @@ from ingestor.decode import Limits, Origin, decode
 from ingestor.signs import BIRTH, HEARTBEAT, LIVE, TELEMETRY, WILL, Fold
 from schema.event import DeviceNo, Door, Event, Reason, Rejection, Status, Verdict
 
-properties = settings(max_examples=50, deadline=None, database=None)
+properties = settings(max_examples=30, deadline=None, database=None)
 
 ARRIVAL = datetime(2026, 2, 1, 14, 30, tzinfo=UTC)
 LIMITS = Limits(timedelta(days=3650), timedelta(seconds=300), payload_bytes_max=262_144)

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from api.cursor import next_link, question, read_cursor, write_cursor
 from schema.errors import InvalidRequest
 
-properties = settings(max_examples=50, deadline=None, database=None)
+properties = settings(max_examples=30, deadline=None, database=None)
 
 ASKED = question("events", "deviceA", None, None)
 TEXTS = st.text(st.characters(codec="utf-8"))

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from ingestor.decode import Limits, Origin, decode, reject
 from schema.event import Event, Reason, Rejection
 
-properties = settings(max_examples=40, deadline=None, database=None)
+properties = settings(max_examples=30, deadline=None, database=None)
 
 ARRIVAL = datetime(2026, 2, 1, 14, 30, tzinfo=UTC)
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -368,6 +368,90 @@ def test_a_number_of_any_length_is_a_fault_of_its_event_not_of_the_text() -> Non
     assert isinstance(first, Rejection)
     assert first.reason is Reason.BAD_METRIC_VALUE
     assert isinstance(last, Event)
+
+
+LONG_NUMBERS = ["9" * 5000, f"-{'9' * 5000}", "9" * 100_000]
+NESTS = [("[", "", "]"), ('{"a":', "1", "}")]
+
+
+def nested(depth: int, nest: tuple[str, str, str]) -> str:
+    opening, middle, closing = nest
+    return opening * depth + middle + closing * depth
+
+
+@pytest.mark.parametrize("depth", [150, 190, 230, 260, 300, 500, 800, 960, 990, 2000])
+@pytest.mark.parametrize("nest", NESTS, ids=["arrays", "objects"])
+def test_a_long_number_changes_nothing_of_how_deep_a_payload_may_nest(
+    depth: int, nest: tuple[str, str, str]
+) -> None:
+    """Else one deep item stops the writer: it could be parsed, but not written as a dead letter."""
+    bad, good = f'{{"n":%s,"x":{nested(depth, nest)}}}', json.dumps(GOOD)
+    short, *long = (decoded(f"[{bad % number},{good}]") for number in ["1", *LONG_NUMBERS])
+    for results in long:
+        assert [(r.item, getattr(r, "reason", None)) for r in results] == [
+            (r.item, getattr(r, "reason", None)) for r in short
+        ]
+
+
+@pytest.mark.parametrize("nest", NESTS, ids=["arrays", "objects"])
+@pytest.mark.parametrize("number", ["1", LONG_NUMBERS[0]], ids=["short", "long"])
+def test_whatever_nests_as_deep_as_the_parser_allows_fits_into_a_dead_letter(
+    number: str, nest: tuple[str, str, str]
+) -> None:
+    for depth in range(180, 215):
+        extra = f'"n":{number},"x":{nested(depth, nest)}'
+        payload = f"[{json.dumps(GOOD)[:-1]},{extra}}},{{{extra}}}]".encode()
+        first, *rest = decoded(payload)
+        if isinstance(first, Event):
+            letter = reject(first, payload, Reason.OUT_OF_RANGE, "too full")
+            for rejection in (letter, *rest):
+                assert isinstance(rejection, Rejection)
+                assert json.loads(rejection.payload)["x"] == json.loads(nested(depth, nest))
+        else:
+            assert first.reason is Reason.MALFORMED_JSON
+
+
+@pytest.mark.parametrize(
+    "rest",
+    [
+        '"x":NaN',
+        '"x":-Infinity',
+        '"x":"\\ud800"',
+        '"\\ud800":1',
+        '"x":"\x01"',
+        '"x":01',
+        '"x":1,',
+        '"x":[1,]',
+        '"x":1} {',
+        '"x":1}\x0b{"y":1',
+    ],
+    ids=ascii,
+)
+@pytest.mark.parametrize("number", ["1", LONG_NUMBERS[0]], ids=["short", "long"])
+def test_a_long_number_hides_no_fault_of_the_text(number: str, rest: str) -> None:
+    payload = f'{{"metrics":{{"a":1}},"n":{number},{rest}}}'
+    assert text_refused(payload).reason is Reason.MALFORMED_JSON
+    assert text_refused(f"\ufeff{payload}").reason is Reason.MALFORMED_JSON
+    assert text_refused(payload.encode() + b"\xff").reason is Reason.MALFORMED_JSON
+
+
+def test_a_long_number_in_an_unknown_field_is_not_looked_into() -> None:
+    for number in LONG_NUMBERS:
+        (result,) = decoded(f'[{{"event_id":"e","metrics":{{"a":1}},"n":{number}}}]')
+        assert isinstance(result, Event)
+        assert result.metrics == {"a": 1}
+
+
+@pytest.mark.parametrize(
+    ("field", "reason"),
+    [("seq", Reason.BAD_SEQ), ("ts", Reason.BAD_TIME), ("age_ms", Reason.BAD_TIME)],
+)
+def test_a_long_number_is_no_integer_that_a_field_takes(field: str, reason: Reason) -> None:
+    for number in LONG_NUMBERS:
+        first, last = decoded(f'[{{"metrics":{{"a":1}},"{field}":{number}}},{json.dumps(GOOD)}]')
+        assert isinstance(first, Rejection)
+        assert first.reason is reason
+        assert isinstance(last, Event)
 
 
 def test_a_dead_letter_is_json_again_so_that_a_replay_finds_the_same_fault() -> None:

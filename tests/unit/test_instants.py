@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from schema.event import rfc3339
 from schema.instants import parse_instant, parse_query_instant
 
-properties = settings(max_examples=50, deadline=None, database=None)
+properties = settings(max_examples=30, deadline=None, database=None)
 
 AT = datetime(2026, 2, 1, 14, 23, 45, tzinfo=UTC)
 # A day off both ends of the calendar, so that no offset leads out of it.

@@ -10,7 +10,7 @@ from api import limits
 from api.limits import RateLimiter
 from schema.errors import TooManyRequests
 
-properties = settings(max_examples=50, deadline=None, database=None)
+properties = settings(max_examples=30, deadline=None, database=None)
 
 # Eighths of a second, so that sums and differences are exact.
 STEPS = st.lists(st.integers(0, 12).map(lambda eighths: eighths / 8), max_size=60)
@@ -144,14 +144,16 @@ def test_beyond_the_most_devices_the_one_that_posted_longest_ago_is_forgotten(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(limits, "DEVICES_MAX", 3)
-    limiter = RateLimiter(1, 1000.0)
-    for now, device_id in enumerate("abc"):
+    limiter = RateLimiter(2, 1000.0)
+    for now, device_id in enumerate("abcac"):
         limiter.take(device_id, float(now))
-    assert not accepted(limiter, "a", 3.0)
-    limiter.take("d", 4.0)  # Forgets a: being refused is not posting.
-    assert accepted(limiter, "a", 5.0)  # Forgets b.
-    assert not accepted(limiter, "c", 6.0)
-    assert not accepted(limiter, "d", 6.0)
+    assert not accepted(limiter, "a", 5.0)  # Being refused is not posting.
+    limiter.take("d", 6.0)
+    assert set(limiter._accepted) == {"a", "c", "d"}
+    limiter.take("e", 7.0)
+    assert set(limiter._accepted) == {"c", "d", "e"}
+    assert not accepted(limiter, "c", 8.0)
+    assert accepted(limiter, "a", 8.0)
     for stranger in range(100):
-        limiter.take(f"s{stranger}", 7.0)
+        limiter.take(f"s{stranger}", 9.0)
     assert len(limiter._accepted) == 3

@@ -27,7 +27,7 @@ from api.params import (
 from api.problems import EXCEPTION_HANDLERS
 from schema.errors import InvalidRequest
 
-properties = settings(max_examples=50, deadline=None, database=None)
+properties = settings(max_examples=30, deadline=None, database=None)
 
 NOON = "2026-02-01T12:00:00Z"
 ZONES = [

@@ -19,7 +19,7 @@ from ingestor.rules import Finding, RuleState, Step, applies, candidates, evalua
 from schema.alert import Notify, Op, Rule, RuleBody, Severity
 from schema.event import DeviceNo, Door, Event
 
-properties = settings(max_examples=50, deadline=None, database=None)
+properties = settings(max_examples=40, deadline=None, database=None)
 
 START = datetime(2026, 2, 1, tzinfo=UTC)
 DEVICE = DeviceNo(7)

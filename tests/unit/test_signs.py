@@ -21,7 +21,7 @@ from ingestor.signs import (
     read_status,
 )
 
-properties = settings(max_examples=50, deadline=None, database=None)
+properties = settings(max_examples=30, deadline=None, database=None)
 
 MAX_SLEEP_S = 366 * 24 * 3600
 ASLEEP = Sign(SignKind.SLEEP, "asleep")
