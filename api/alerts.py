@@ -10,6 +10,7 @@ from litestar.params import FromPath
 from pydantic import ValidationError
 
 from api.posts import require_json
+from api.reference import inlined
 from api.store import QueryStore
 from schema.alert import RuleBody
 from schema.errors import InvalidRequest
@@ -19,7 +20,7 @@ from schema.event import plain_number, rfc3339
 @dataclass
 class RuleOperation(Operation):
     def __post_init__(self) -> None:
-        schema: Any = RuleBody.model_json_schema()
+        schema: Any = inlined(RuleBody.model_json_schema())
         self.request_body = RequestBody(
             content={"application/json": OpenAPIMediaType(schema=schema)}, required=True
         )

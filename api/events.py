@@ -10,6 +10,8 @@ from litestar.params import QueryParameter
 from api.cursor import question, read_cursor
 from api.pages import json_text, page
 from api.params import (
+    EARLIEST,
+    LATEST,
     Cursor,
     DeviceIdPath,
     FromTime,
@@ -119,9 +121,12 @@ async def device_summary(
 
 def _instant_of(text: Any) -> datetime:
     try:
-        return datetime.fromisoformat(str(text))
+        at = datetime.fromisoformat(str(text))
     except ValueError as error:
         raise InvalidRequest("cursor: this is no cursor of ours.") from error
+    if at.tzinfo is None or not EARLIEST <= at <= LATEST:
+        raise InvalidRequest("cursor: this is no cursor of ours.")
+    return at
 
 
 def _tag(text: str) -> str:

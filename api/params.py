@@ -2,6 +2,7 @@
 
 import re
 from datetime import UTC, date, datetime, timedelta
+from functools import cache
 from typing import Annotated, Any
 from zoneinfo import ZoneInfo, available_timezones
 
@@ -65,9 +66,15 @@ def time_range(
 
 
 def time_zone(name: str) -> ZoneInfo:
-    if name not in available_timezones():
+    if name not in _time_zones():
         raise InvalidRequest(f"tz: there is no time zone {name[:64]!r}; use an IANA name.")
     return ZoneInfo(name)
+
+
+@cache
+def _time_zones() -> frozenset[str]:
+    """Read from the disk once; `localtime` and `Factory` mean something else on every server."""
+    return frozenset(available_timezones() - {"localtime", "Factory"})
 
 
 def day_in(zone: ZoneInfo, text: str) -> tuple[date, datetime, datetime]:

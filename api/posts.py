@@ -9,10 +9,11 @@ from litestar.openapi.spec import OpenAPIMediaType, Operation, RequestBody
 from pydantic import TypeAdapter
 
 from api.door import HttpDoor
+from api.reference import inlined
 from schema.errors import UnsupportedMediaType
 from schema.event import MAX_ITEMS, EventBody, Status, Verdict
 
-_SCHEMA_OF_EVENT = TypeAdapter(EventBody).json_schema()
+_SCHEMA_OF_EVENT = inlined(TypeAdapter(EventBody).json_schema())
 _DERIVED = ("auto-", "random-")
 
 

@@ -1,6 +1,8 @@
 """The reading side: the only module of the API that runs SQL."""
 
-from collections.abc import Sequence
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 
@@ -11,6 +13,9 @@ from schema.event import plain_number
 from schema.queries import load_queries
 
 METRICS_POINTS_MAX = 50_000
+ACQUIRE_S_MAX = 3.0
+CHANGE_S_MAX = 4.5  # A 503 to a post comes within 5 s.
+QUESTION_S_MAX = 12.0  # A little more than PostgreSQL gives a statement of a reader.
 AGGREGATE_ROWS_MAX = 50_000
 # Newest first without a lower bound: most answers are found in few partitions.
 WIDENING = (timedelta(days=7), timedelta(days=90), None)
@@ -31,7 +36,7 @@ class QueryStore:
 
     async def device(self, device_id: str) -> KnownDevice:
         """Raises NotFound: a device exists from its first stored event, heartbeat or status."""
-        row = await self._pool.fetchrow(queries.find_device, device_id)
+        row = await self._ask("fetchrow", queries.find_device, device_id)
         if row is None:
             raise NotFound(f"There is no device {device_id!r}.")
         profile = row["profile"] or self._default_profile
@@ -50,8 +55,8 @@ class QueryStore:
         key = after or (LATEST, AFTER_ALL)
         upper = end or LATEST
         for lower in _lower_bounds(start, min(upper, key[0])):
-            rows = await self._pool.fetch(
-                queries.device_events, *device[:2], lower, upper, *key, limit + 1
+            rows = await self._ask(
+                "fetch", queries.device_events, *device[:2], lower, upper, *key, limit + 1
             )
             if len(rows) > limit or lower == (start or EARLIEST):
                 break
@@ -69,8 +74,8 @@ class QueryStore:
         key = after or (LATEST, AFTER_ALL, "")
         upper = end or LATEST
         for lower in _lower_bounds(start, min(upper, key[0])):
-            rows = await self._pool.fetch(
-                queries.search_events, list(tags), lower, upper, *key, limit + 1
+            rows = await self._ask(
+                "fetch", queries.search_events, list(tags), lower, upper, *key, limit + 1
             )
             if len(rows) > limit or lower == (start or EARLIEST):
                 break
@@ -78,8 +83,8 @@ class QueryStore:
 
     async def metrics(self, device: KnownDevice, start: datetime, end: datetime) -> str:
         return str(
-            await self._pool.fetchval(
-                queries.device_metrics, *device[:2], start, end, METRICS_POINTS_MAX
+            await self._ask(
+                "fetchval", queries.device_metrics, *device[:2], start, end, METRICS_POINTS_MAX
             )
         )
 
@@ -87,7 +92,7 @@ class QueryStore:
         self, device: KnownDevice, start: datetime, end: datetime
     ) -> dict[str, dict[str, float | None]]:
         """Per metric of the range: count, min, max and avg."""
-        rows = await self._pool.fetch(queries.device_summary, device.device_no, start, end)
+        rows = await self._ask("fetch", queries.device_summary, device.device_no, start, end)
         return {
             row["metric"]: {
                 "count": row["count"],
@@ -97,7 +102,7 @@ class QueryStore:
         }
 
     async def profile_metrics(self, profile: str) -> list[str]:
-        rows = await self._pool.fetch(queries.profile_metrics, profile)
+        rows = await self._ask("fetch", queries.profile_metrics, profile)
         return [row["metric"] for row in rows]
 
     async def aggregate(
@@ -111,10 +116,17 @@ class QueryStore:
         """Buckets as JSON text. Raises InvalidRequest beyond the most rows of an answer."""
         numbers = None
         if device_ids:
-            found = await self._pool.fetch(queries.device_numbers, list(device_ids))
+            found = await self._ask("fetch", queries.device_numbers, list(device_ids))
             numbers = [row["device_no"] for row in found]
-        row = await self._pool.fetchrow(
-            queries.aggregate_fixed, metric, numbers, start, end, interval, AGGREGATE_ROWS_MAX
+        row = await self._ask(
+            "fetchrow",
+            queries.aggregate_fixed,
+            metric,
+            numbers,
+            start,
+            end,
+            interval,
+            AGGREGATE_ROWS_MAX,
         )
         if row["rows"] > AGGREGATE_ROWS_MAX:
             raise InvalidRequest(
@@ -127,8 +139,15 @@ class QueryStore:
         self, after: str, state: str | None, tag: str | None, text: str | None, limit: int
     ) -> list[Any]:
         return list(
-            await self._pool.fetch(
-                queries.list_devices, self._default_profile, after, state, tag, text, limit + 1
+            await self._ask(
+                "fetch",
+                queries.list_devices,
+                self._default_profile,
+                after,
+                state,
+                tag,
+                text,
+                limit + 1,
             )
         )
 
@@ -140,7 +159,7 @@ class QueryStore:
 
     async def add_rule(self, rule: RuleBody) -> Any:
         """In force for every event received after this returns."""
-        async with self._pool.acquire() as connection, connection.transaction():
+        async with self._connection(CHANGE_S_MAX) as connection, connection.transaction():
             row = await connection.fetchrow(
                 queries.add_rule,
                 rule.device_id, rule.tag, rule.metric, rule.op, rule.threshold, rule.name,
@@ -151,16 +170,36 @@ class QueryStore:
             return row
 
     async def rules(self) -> list[Any]:
-        return list(await self._pool.fetch(queries.list_rules))
+        return list(await self._ask("fetch", queries.list_rules))
 
     async def rule(self, rule_id: str) -> Any:
-        row = await self._pool.fetchrow(queries.one_rule, rule_id)
+        row = await self._ask("fetchrow", queries.one_rule, rule_id)
         if row is None:
             raise NotFound(f"There is no rule {rule_id!r}.")
         return row
 
+    async def _ask(self, method: str, query: str, *arguments: Any) -> Any:
+        async with self._connection(QUESTION_S_MAX) as connection:
+            return await getattr(connection, method)(query, *arguments)
+
+    @asynccontextmanager
+    async def _connection(self, within_s: float) -> AsyncIterator[Any]:
+        """A connection of the pool, for so long in all. Raises TimeoutError.
+
+        One that did not answer in time is thrown away: giving it back would wait for it once more.
+        """
+        async with asyncio.timeout(within_s):
+            connection = await self._pool.acquire(timeout=ACQUIRE_S_MAX)
+            try:
+                yield connection
+            except (asyncio.CancelledError, TimeoutError):
+                connection.terminate()
+                raise
+            finally:
+                await self._pool.release(connection)
+
     async def _body(self, query: str, *arguments: Any) -> str:
-        body = await self._pool.fetchval(query, *arguments)
+        body = await self._ask("fetchval", query, *arguments)
         if body is None:
             raise NotFound(f"There is no device {arguments[-1]!r}.")
         return str(body)

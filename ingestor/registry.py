@@ -17,7 +17,7 @@ from ingestor.patience import patiently
 from schema.alert import Notify, Op, Rule, Severity
 from schema.database import WRITER_LIMITS, connect
 from schema.errors import StoreUnavailable
-from schema.event import DeviceNo, Event
+from schema.event import DeviceNo, Event, plain_number
 from schema.health import Health
 from schema.queries import load_queries
 
@@ -39,7 +39,7 @@ class Profile:
             limits = self.ranges.get(metric)
             if limits is not None and not limits[0] <= value <= limits[1]:
                 return (
-                    f"metrics.{metric}: {value} is outside {limits[0]:g} to {limits[1]:g}"
+                    f"metrics.{metric}: {value} is outside {_shown(limits[0])} to {_shown(limits[1])}"
                     f" of profile {self.name}"
                 )
         return None
@@ -153,6 +153,10 @@ def rule_from_row(row: Any) -> Rule:
         notify=Notify(row["notify"]),
         in_force_from=row["in_force_from"],
     )
+
+
+def _shown(limit: float) -> str:
+    return str(plain_number(float(limit)))
 
 
 def _profile(row: Any) -> Profile:

@@ -52,6 +52,7 @@ class Store:
         self._registry = registry
         self._offline_after_s = offline_after_s
         self._connection: Any = None
+        self._copied: Sequence[Row] = ()  # in the order of the COPY, whose lines errors name
 
     async def write(self, batch: Batch) -> NewKeys:
         """Store the batch and return the keys that are new.
@@ -129,6 +130,7 @@ class Store:
         return candidates(events, rules, states)
 
     async def _insert_events(self, connection: Any, survivors: Sequence[Row]) -> None:
+        self._copied = survivors
         if not survivors:
             return
         encode = msgspec.json.Encoder().encode
@@ -246,9 +248,16 @@ class Store:
             return error
         if batch.rows and _is_poison(error):
             await self._rollback()
-            return BatchRefused(_without_data(error), _copy_row(error))
+            return BatchRefused(_without_data(error), self._place(batch, _copy_line(error)))
         self._drop()
         return StoreUnavailable(f"{type(error).__name__}: {error}")
+
+    def _place(self, batch: Batch, line: int | None) -> int | None:
+        """Where the row of a COPY line stands in the batch, which is in order of arrival."""
+        if line is None or not 1 <= line <= len(self._copied):
+            return None
+        suspect = self._copied[line - 1]
+        return next(place for place, row in enumerate(batch.rows) if row is suspect)
 
     def _drop(self) -> None:
         """After an error of unknown extent a new connection is cheaper than a wrong assumption."""
@@ -303,7 +312,7 @@ def _without_data(error: Exception) -> str:
     )
 
 
-def _copy_row(error: Exception) -> int | None:
-    """Where COPY says the refused row is; rows are counted from 0."""
+def _copy_line(error: Exception) -> int | None:
+    """The line of the COPY that PostgreSQL refused, where it names one."""
     found = _COPY_LINE.search(getattr(error, "context", None) or "")
-    return int(found.group(1)) - 1 if found else None
+    return int(found.group(1)) if found else None

@@ -1,6 +1,7 @@
 """The HTTP side from outside: limits, refusals as problem details, pages, streams."""
 
 import json
+import re
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -273,6 +274,13 @@ def test_the_reference_needs_no_internet(http: httpx.Client) -> None:
     document = http.get("/openapi.json").json()
     assert document["openapi"].startswith("3.1")
     assert "/v1/events/batch" in document["paths"]
+    text = json.dumps(document)
+    assert "$defs" not in text
+    assert "out_of_range" in text
+    for target in re.findall(r'"#/([^"]+)"', text):
+        found = document
+        for step in target.split("/"):
+            found = found[step]
 
 
 def test_live_answers_while_the_process_works(http: httpx.Client) -> None:

@@ -225,3 +225,16 @@ async def test_months_of_events_find_their_partitions(doors: Doors, db: Any) -> 
     )
     assert {v.status for v in verdicts} == {Status.STORED}
     assert await db.fetchval("select count(distinct tableoid) from event") == 12
+
+
+async def test_a_refused_row_is_found_by_the_line_of_the_copy_and_not_by_halving(
+    doors: Doors, db: Any
+) -> None:
+    await doors.post(event("known", "d0"))
+    await db.execute("alter table event add constraint poison check (event_id <> 'e0400')")
+    before = await db.fetchval("select pg_current_xact_id()::text::bigint")
+    # Keys fall while events arrive: the order of the COPY is another than that of arrival.
+    verdicts = await doors.post([event(f"e{n:04}", "d0") for n in range(999, -1, -1)])
+    spent = await db.fetchval("select pg_current_xact_id()::text::bigint") - before
+    assert [v.event_id for v in verdicts if v.status is Status.REJECTED] == ["e0400"]
+    assert spent < 10
