@@ -9,7 +9,6 @@
 7. end        COMMIT; with something to tell: feed lock, number, NOTIFY and COMMIT as one message
 """
 
-import re
 from collections.abc import Sequence
 from contextlib import suppress
 from datetime import datetime
@@ -20,6 +19,7 @@ import msgspec
 
 from ingestor.batch import Batch, Row, in_order_of_evaluation
 from ingestor.effects import Effects, decide
+from ingestor.refusals import copy_line, is_poison, without_data
 from ingestor.registry import Registry
 from ingestor.rules import Candidate, RuleState, candidates
 from schema.alert import AlertState, Told
@@ -32,8 +32,6 @@ from schema.queries import load_queries
 
 queries = load_queries("ingestor")
 
-_POISON_CLASSES = {"22", "54"}
-_COPY_LINE = re.compile(r"COPY event, line (\d+)")
 EVENT_COLUMNS = ("device_no", "ts", "event_id", "metrics", "tags", "seq", "received_at")
 REJECTED_COLUMNS = ("received_at", "door", "device_id", "reason", "detail", "item", "payload")
 
@@ -246,9 +244,9 @@ class Store:
         """BatchRefused for data that PostgreSQL will never take, else StoreUnavailable."""
         if isinstance(error, StoreUnavailable):
             return error
-        if batch.rows and _is_poison(error):
+        if batch.rows and is_poison(error):
             await self._rollback()
-            return BatchRefused(_without_data(error), self._place(batch, _copy_line(error)))
+            return BatchRefused(without_data(error), self._place(batch, copy_line(error)))
         self._drop()
         return StoreUnavailable(f"{type(error).__name__}: {error}")
 
@@ -290,29 +288,3 @@ async def _newest_evaluated(connection: Any, pairs: Sequence[Candidate]) -> list
         max(filter(None, (row["newest"], pair.state.decided_at)), default=None)
         for row, pair in zip(rows, pairs, strict=True)
     ]
-
-
-def _is_poison(error: Exception) -> bool:
-    """The whitelist of what may become a dead letter: data that the tables of events refuse.
-
-    A missing partition (23514 without a constraint) is not on it, nor what any other table refuses.
-    """
-    if isinstance(error, asyncpg.PostgresError):
-        if error.sqlstate[:2] == "23":
-            return bool(error.constraint_name) and (error.table_name or "").startswith("event")
-        return error.sqlstate[:2] in _POISON_CLASSES
-    # The driver could not even encode a value.
-    return isinstance(error, asyncpg.InterfaceError) and isinstance(error, ValueError)
-
-
-def _without_data(error: Exception) -> str:
-    """The server's sentence; its DETAIL would repeat the row."""
-    return (
-        f"{getattr(error, 'sqlstate', type(error).__name__)}: {error.args[0] if error.args else ''}"
-    )
-
-
-def _copy_line(error: Exception) -> int | None:
-    """The line of the COPY that PostgreSQL refused, where it names one."""
-    found = _COPY_LINE.search(getattr(error, "context", None) or "")
-    return int(found.group(1)) if found else None

@@ -157,6 +157,32 @@ def test_kill_9_in_mid_stream_loses_nothing_that_was_answered_ok(own_up: Process
     assert not found.keys() - attempted, "unexpected"
 
 
+def test_a_frozen_database_is_told_in_time_and_does_not_hold_up_the_end(own_up: Process) -> None:
+    url = base_url(own_up)
+    event = {"event_id": "1", "device_id": "f", "metrics": {"x": 1}}
+    rule = {"metric": "x", "op": ">", "threshold": 1}
+    httpx.post(f"{url}/v1/events", json=event).raise_for_status()
+    httpx.get(f"{url}/v1/devices").raise_for_status()
+    frozen = [child for child in family(own_up) if child.name() == "postgres"]
+    for child in frozen:
+        child.suspend()
+    for path, body in (("/v1/events", event), ("/v1/alerts", rule)):
+        began = time.monotonic()
+        answer = httpx.post(f"{url}{path}", json=body, timeout=10)
+        assert (answer.status_code, time.monotonic() - began < 5.5) == (503, True), path
+        assert int(answer.headers["Retry-After"]) >= 1
+    assert httpx.get(f"{url}/health", timeout=5).status_code == 503
+    assert httpx.get(f"{url}/live", timeout=5).status_code == 200
+    began = time.monotonic()
+    own_up.process.send_signal(signal.SIGTERM)
+    assert own_up.process.wait(15) == 0
+    assert time.monotonic() - began < 10.5
+    assert_gone(frozen)
+    own_up.start()
+    own_up.wait_until_ok(f"{url}/health")
+    assert stored(url, "f") == {"1": 1}
+
+
 def test_an_embedded_part_that_dies_is_started_again(own_up: Process) -> None:
     url = base_url(own_up)
     body = {"event_id": "before", "device_id": "r", "metrics": {"x": 1}}
