@@ -41,10 +41,11 @@ check: .venv/.dev  ## formatting, lint, types, layers
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-# Debian's Mosquitto is the broker of production: as root it is installed, elsewhere its tests skip when it is missing.
+# Debian's Mosquitto is the broker of production: as root it is installed (and not started), elsewhere its
+# tests skip when it is missing.
 mosquitto:
-	@command -v mosquitto >/dev/null || test -x /usr/sbin/mosquitto || { test "$$(id -u)" = 0 && command -v apt-get >/dev/null \
-	  && apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends mosquitto mosquitto-clients >/dev/null; } || true
+	@{ { command -v mosquitto || test -x /usr/sbin/mosquitto; } && command -v mosquitto_sub; } >/dev/null || { test "$$(id -u)" = 0 && command -v apt-get >/dev/null \
+	  && apt-get update -qq && RUNLEVEL=1 DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends mosquitto mosquitto-clients >/dev/null; } || true
 
 test: .venv/.dev mosquitto  ## every test, with a real PostgreSQL and real brokers
 	$(BIN)/python -m pytest
