@@ -192,9 +192,9 @@ class Pipeline:
 
 
 def _split(message: Message, numbers: dict[str, DeviceNo]) -> dict[int, list[int]]:
-    """The item indexes per writer; what has no device goes to the first."""
+    """The item indexes per writer: that of the device, known or not; without one, the first."""
     indexes: dict[int, list[int]] = defaultdict(list)
     for index, item in enumerate(message.items or ()):
-        number = numbers.get(item.device_id, 0) if isinstance(item, Event) else 0
+        number = 0 if item.device_id is None else numbers.get(item.device_id, 0)
         indexes[number % WRITERS].append(index)
     return indexes

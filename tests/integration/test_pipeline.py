@@ -238,3 +238,15 @@ async def test_a_refused_row_is_found_by_the_line_of_the_copy_and_not_by_halving
     spent = await db.fetchval("select pg_current_xact_id()::text::bigint") - before
     assert [v.event_id for v in verdicts if v.status is Status.REJECTED] == ["e0400"]
     assert spent < 10
+
+
+async def test_a_rejected_item_is_a_sign_of_life_whichever_writer_its_device_has(
+    doors: Doors, db: Any
+) -> None:
+    await doors.post([event("e0", "d1"), event("e0", "d2")])
+    numbers = await db.fetch("select device_no from device order by 1")
+    assert len({row["device_no"] % 2 for row in numbers}) == 2
+    for good, bad in (("d1", "d2"), ("d2", "d1")):
+        await db.execute("update presence set state = 'late'")
+        await doors.post([event(f"e-{good}", good), {"device_id": bad, "metrics": {}}])
+        assert [row[0] for row in await db.fetch("select state from presence")] == ["online"] * 2
