@@ -5,11 +5,11 @@ from typing import Any
 
 from litestar import Request, Response, get, post
 from litestar.di import NamedDependency
-from litestar.openapi.spec import OpenAPIMediaType, Operation, RequestBody
+from litestar.openapi.spec import Operation
 from litestar.params import FromPath
 from pydantic import ValidationError
 
-from api.posts import require_json
+from api.bodies import json_body, require_json
 from api.reference import inlined
 from api.store import QueryStore
 from schema.alert import RuleBody
@@ -20,10 +20,7 @@ from schema.event import plain_number, rfc3339
 @dataclass
 class RuleOperation(Operation):
     def __post_init__(self) -> None:
-        schema: Any = inlined(RuleBody.model_json_schema())
-        self.request_body = RequestBody(
-            content={"application/json": OpenAPIMediaType(schema=schema)}, required=True
-        )
+        self.request_body = json_body(inlined(RuleBody.model_json_schema()))
 
 
 @post(

@@ -5,12 +5,12 @@ from typing import Any
 
 from litestar import Request, Response, post
 from litestar.di import NamedDependency
-from litestar.openapi.spec import OpenAPIMediaType, Operation, RequestBody
+from litestar.openapi.spec import Operation
 from pydantic import TypeAdapter
 
+from api.bodies import json_body, require_json
 from api.door import HttpDoor
 from api.reference import inlined
-from schema.errors import UnsupportedMediaType
 from schema.event import MAX_ITEMS, EventBody, Status, Verdict
 
 _SCHEMA_OF_EVENT = inlined(TypeAdapter(EventBody).json_schema())
@@ -22,14 +22,14 @@ class PostEventOperation(Operation):
     """The body is read as bytes: its schema is written down here."""
 
     def __post_init__(self) -> None:
-        self.request_body = _json_body(_SCHEMA_OF_EVENT)
+        self.request_body = json_body(_SCHEMA_OF_EVENT)
 
 
 @dataclass
 class PostBatchOperation(Operation):
     def __post_init__(self) -> None:
         # Items are judged one by one, so that a bad item never touches its neighbours.
-        self.request_body = _json_body(
+        self.request_body = json_body(
             {"type": "array", "minItems": 1, "maxItems": MAX_ITEMS, "items": _SCHEMA_OF_EVENT}
         )
 
@@ -69,24 +69,8 @@ async def post_batch(
     return Response([_result(verdict) for verdict in verdicts])
 
 
-def require_json(request: Request[Any, Any, Any]) -> None:
-    """Only application/json: it also keeps plain forms of foreign pages out."""
-    media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    if media_type != "application/json":
-        raise UnsupportedMediaType("Send the body as Content-Type: application/json.")
-    if request.headers.get("content-encoding", "identity").lower() != "identity":
-        raise UnsupportedMediaType("Send the body without Content-Encoding.")
-
-
 def _result(verdict: Verdict) -> dict[str, str | None]:
     result: dict[str, str | None] = {"event_id": verdict.event_id, "status": str(verdict.status)}
     if verdict.reason is not None:
         result["reason"] = str(verdict.reason)
     return result
-
-
-def _json_body(schema: dict[str, Any]) -> RequestBody:
-    return RequestBody(
-        content={"application/json": OpenAPIMediaType(schema=schema)},  # type: ignore[arg-type]
-        required=True,
-    )

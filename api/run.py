@@ -1,7 +1,6 @@
 """The API as a role: start, serve, stop."""
 
 import asyncio
-from datetime import timedelta
 
 from api.app import Services, create_app, create_status_app
 from api.door import HttpDoor
@@ -25,11 +24,7 @@ async def run(settings: Settings, stop: asyncio.Event, health: Health) -> None:
     """Answer over HTTP until `stop` is set. Raises StartError if it cannot start here."""
     listener = listen(settings.http_host, settings.http_port, "HTTP_PORT")
     dsn = settings.dsn
-    limits = Limits(
-        max_age=timedelta(days=settings.max_event_age_days),
-        max_future=timedelta(seconds=settings.max_future_seconds),
-        payload_bytes_max=settings.max_payload_bytes,
-    )
+    limits = Limits.of(settings)
     name = f"{settings.instance} api"
     async with await open_pool(dsn, name, READER_LIMITS, size_max=READERS_MAX) as pool:
         pipeline = Pipeline(

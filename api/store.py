@@ -53,14 +53,7 @@ class QueryStore:
     ) -> list[Any]:
         """Newest first; one row more than `limit` if there is another page."""
         key = after or (LATEST, AFTER_ALL)
-        upper = end or LATEST
-        for lower in _lower_bounds(start, min(upper, key[0])):
-            rows = await self._ask(
-                "fetch", queries.device_events, *device[:2], lower, upper, *key, limit + 1
-            )
-            if len(rows) > limit or lower == (start or EARLIEST):
-                break
-        return list(rows)
+        return await self._newest_first(queries.device_events, device[:2], start, end, key, limit)
 
     async def search(
         self,
@@ -72,14 +65,9 @@ class QueryStore:
         limit: int,
     ) -> list[Any]:
         key = after or (LATEST, AFTER_ALL, "")
-        upper = end or LATEST
-        for lower in _lower_bounds(start, min(upper, key[0])):
-            rows = await self._ask(
-                "fetch", queries.search_events, list(tags), lower, upper, *key, limit + 1
-            )
-            if len(rows) > limit or lower == (start or EARLIEST):
-                break
-        return list(rows)
+        return await self._newest_first(
+            queries.search_events, (list(tags),), start, end, key, limit
+        )
 
     async def metrics(self, device: KnownDevice, start: datetime, end: datetime) -> str:
         return str(
@@ -177,6 +165,23 @@ class QueryStore:
         if row is None:
             raise NotFound(f"There is no rule {rule_id!r}.")
         return row
+
+    async def _newest_first(
+        self,
+        query: str,
+        subject: Sequence[Any],
+        start: datetime | None,
+        end: datetime | None,
+        key: Sequence[Any],
+        limit: int,
+    ) -> list[Any]:
+        """The rows from a key on, whose first part is a time; in widening windows without a start."""
+        upper, rows = end or LATEST, []
+        for lower in _lower_bounds(start, min(upper, key[0])):
+            rows = await self._ask("fetch", query, *subject, lower, upper, *key, limit + 1)
+            if len(rows) > limit or lower == (start or EARLIEST):
+                break
+        return list(rows)
 
     async def _ask(self, method: str, query: str, *arguments: Any) -> Any:
         async with self._connection(QUESTION_S_MAX) as connection:

@@ -64,10 +64,7 @@ async def alert_stream(
     device_id: FromQuery[str | None] = None,
     last_event_id: LastEventId = None,
 ) -> Stream:
-    def wanted(item: FeedItem) -> bool:
-        return item.kind == "alert" and device_id in {None, item.device_id}
-
-    return await _stream(feed, last_event_id, wanted)
+    return await _stream(feed, "alert", device_id, last_event_id)
 
 
 @get(
@@ -82,16 +79,17 @@ async def presence_stream(
     device_id: FromQuery[str | None] = None,
     last_event_id: LastEventId = None,
 ) -> Stream:
-    def wanted(item: FeedItem) -> bool:
-        return item.kind == "presence" and device_id in {None, item.device_id}
-
-    return await _stream(feed, last_event_id, wanted)
+    return await _stream(feed, "presence", device_id, last_event_id)
 
 
 async def _stream(
-    feed: FeedReader, last_event_id: str | None, wanted: Callable[[FeedItem], bool]
+    feed: FeedReader, kind: str, device_id: str | None, last_event_id: str | None
 ) -> Stream:
     """The place in the feed is taken before the headers go out: what is committed after is sent."""
+
+    def wanted(item: FeedItem) -> bool:
+        return item.kind == kind and device_id in {None, item.device_id}
+
     newest = await feed.newest()
     after = newest if last_event_id is None else min(_number(last_event_id), newest)
     return Stream(

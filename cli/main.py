@@ -7,7 +7,7 @@ import asyncio
 import gc
 import signal
 import sys
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Coroutine
 from typing import Annotated, Any
 
 import typer
@@ -20,7 +20,7 @@ from schema.process import configure_logging, finish_in_time, stop_on_signals
 from schema.settings import Settings, load_settings
 from schema.version import VERSION
 
-Role = Callable[[Settings, asyncio.Event, Health], Awaitable[None]]
+Role = Callable[[Settings, asyncio.Event, Health], Coroutine[Any, Any, None]]
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -83,7 +83,7 @@ def broker() -> None:
     async def run(settings: Settings, stop: asyncio.Event, _: Health) -> None:
         await embedded.run(settings.mqtt_host, settings.mqtt_port, stop)
 
-    _run(settings, Health(()), run)
+    run_roles(settings, Health(()), run)
 
 
 @app.command()
@@ -92,7 +92,7 @@ def ingest() -> None:
     from api.run import run_status  # noqa: PLC0415
     from ingestor.run import run  # noqa: PLC0415
 
-    _run(_settings(), Health(("broker", "database", "schema")), run, run_status)
+    run_roles(_settings(), Health(("broker", "database", "schema")), run, run_status)
 
 
 @app.command()
@@ -100,7 +100,7 @@ def api() -> None:
     """Answer over HTTP."""
     from api.run import run  # noqa: PLC0415
 
-    _run(_settings(), Health(("database", "schema")), run)
+    run_roles(_settings(), Health(("database", "schema")), run)
 
 
 @app.command()
@@ -109,7 +109,7 @@ def schedule() -> None:
     from api.run import run_status  # noqa: PLC0415
     from scheduler.run import run  # noqa: PLC0415
 
-    _run(_settings(), Health(("database", "schema")), run, run_status)
+    run_roles(_settings(), Health(("database", "schema")), run, run_status)
 
 
 @app.command()
@@ -177,19 +177,11 @@ async def _work(settings: Settings, health: Health, roles: tuple[Role, ...]) -> 
                 watching = group.create_task(watch(settings.dsn, name, health))
             async with asyncio.TaskGroup() as working:
                 for role in roles:
-                    working.create_task(_as_coroutine(role(settings, stop, health)))
+                    working.create_task(role(settings, stop, health))
             if watching is not None:
                 watching.cancel()
 
     return await finish_in_time(asyncio.create_task(all_roles()), stop)
-
-
-async def _as_coroutine(work: Awaitable[None]) -> None:
-    await work
-
-
-def _run(settings: Settings, health: Health, *roles: Role) -> None:
-    run_roles(settings, health, *roles)
 
 
 def _settings() -> Settings:

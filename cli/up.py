@@ -29,7 +29,7 @@ from schema.health import Health
 from schema.migrate import migrate
 from schema.postgres_user import ends_with_us
 from schema.process import before
-from schema.settings import MqttAddress, Settings
+from schema.settings import MqttAddress, Settings, reachable
 
 BROKER_READY_S_MAX = 15
 BROKER_STOP_S_MAX = 1
@@ -206,5 +206,5 @@ def _addresses(settings: Settings) -> str:
 
 
 def _shown(host: str) -> str:
-    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104  # Not listened on.
+    host = reachable(host)
     return f"[{host}]" if ":" in host else host

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from hashlib import blake2b
 from math import isinf
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 from uuid import uuid4
 
 import msgspec
@@ -20,6 +20,7 @@ from pydantic_core import from_json, to_json
 
 from schema.event import EPOCH, MAX_EXACT_INTEGER, MAX_ITEMS, Event, EventBody, Reason, Rejection
 from schema.instants import parse_instant
+from schema.settings import Settings
 
 OVERSIZE_KEPT_BYTES = 1024
 DIGITS_MAX = 4300  # The parser takes no longer ones.
@@ -65,6 +66,14 @@ class Limits:
     max_age: timedelta
     max_future: timedelta
     payload_bytes_max: int
+
+    @classmethod
+    def of(cls, settings: Settings) -> Self:
+        return cls(
+            max_age=timedelta(days=settings.max_event_age_days),
+            max_future=timedelta(seconds=settings.max_future_seconds),
+            payload_bytes_max=settings.max_payload_bytes,
+        )
 
 
 class Origin(NamedTuple):

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Callable
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 
 from broker import topics
 from broker.session import Delivery, Session
@@ -86,14 +86,7 @@ async def run(settings: Settings, stop: asyncio.Event, health: Health) -> None:
     """Receive, store and acknowledge until `stop` is set."""
     pipeline = Pipeline(
         settings.dsn,
-        WriterLimits(
-            Limits(
-                max_age=timedelta(days=settings.max_event_age_days),
-                max_future=timedelta(seconds=settings.max_future_seconds),
-                payload_bytes_max=settings.max_payload_bytes,
-            ),
-            linger_s=LINGER_S,
-        ),
+        WriterLimits(Limits.of(settings), linger_s=LINGER_S),
         name=f"{settings.instance} ingest writer",
         default_profile=settings.default_profile,
         offline_after_s=settings.offline_after_seconds,

@@ -119,7 +119,7 @@ class Settings(BaseSettings):
     def mqtt(self) -> "MqttAddress":
         """Where the clients of the broker connect to."""
         if self.mqtt_url is None:
-            return MqttAddress(host=_reachable(self.mqtt_host), port=self.mqtt_port, embedded=True)
+            return MqttAddress(host=reachable(self.mqtt_host), port=self.mqtt_port, embedded=True)
         return MqttAddress.parse(
             self.mqtt_url.get_secret_value(),
             ca_file=self.mqtt_ca_file,
@@ -251,6 +251,6 @@ def is_loopback(host: str) -> bool:
         return False
 
 
-def _reachable(listen_host: str) -> str:
+def reachable(listen_host: str) -> str:
     """The address under which our own clients reach a listener."""
     return {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(listen_host, listen_host)  # noqa: S104

@@ -1,0 +1,22 @@
+"""Bodies that handlers read as bytes: what they must be sent as, and how OpenAPI describes them."""
+
+from typing import Any
+
+from litestar import Request
+from litestar.openapi.spec import OpenAPIMediaType, RequestBody
+
+from schema.errors import UnsupportedMediaType
+
+
+def require_json(request: Request[Any, Any, Any]) -> None:
+    """Only application/json: it also keeps plain forms of foreign pages out."""
+    media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if media_type != "application/json":
+        raise UnsupportedMediaType("Send the body as Content-Type: application/json.")
+    if request.headers.get("content-encoding", "identity").lower() != "identity":
+        raise UnsupportedMediaType("Send the body without Content-Encoding.")
+
+
+def json_body(schema: Any) -> RequestBody:
+    """`schema` is a JSON schema as a dict."""
+    return RequestBody(content={"application/json": OpenAPIMediaType(schema=schema)}, required=True)
