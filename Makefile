@@ -41,16 +41,20 @@ check: .venv/.dev  ## formatting, lint, types, layers
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-# Debian's Mosquitto is the broker of production: as root it is installed (and not started), elsewhere its
-# tests skip when it is missing.
-mosquitto:
-	@{ { command -v mosquitto || test -x /usr/sbin/mosquitto; } && command -v mosquitto_sub; } >/dev/null || { test "$$(id -u)" = 0 && command -v apt-get >/dev/null \
-	  && apt-get update -qq && RUNLEVEL=1 DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends mosquitto mosquitto-clients >/dev/null; } || true
+# Debian's Mosquitto is the broker of production, and faketime steps clocks: as root they are installed (and
+# not started), elsewhere their tests skip when they are missing.
+APT := mosquitto mosquitto-clients faketime
+apt:
+	@{ { command -v mosquitto || test -x /usr/sbin/mosquitto; } && command -v mosquitto_sub && command -v faketime; } >/dev/null || { test "$$(id -u)" = 0 && command -v apt-get >/dev/null \
+	  && apt-get update -qq && RUNLEVEL=1 DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $(APT) >/dev/null; } || true
 
-test: .venv/.dev mosquitto  ## every test, with a real PostgreSQL and real brokers
+test: .venv/.dev apt  ## every test, with a real PostgreSQL and real brokers
 	$(BIN)/python -m pytest
 
-bench: .venv/.dev mosquitto  ## benchmarks with their table
+chaos: .venv/.dev apt  ## every process and every link killed, frozen and cut: the long fault suite
+	CHAOS_SEEDS="$${CHAOS_SEEDS:-1,2,3,4,5}" $(BIN)/python -m pytest -m "chaos or chaos_short" tests/acceptance/chaos
+
+bench: .venv/.dev apt  ## benchmarks with their table
 	$(BIN)/python -m benchmarks
 
 format: .venv/.dev  ## format and mend what ruff can mend
@@ -62,4 +66,4 @@ lock: .venv/.runtime  ## resolve the dependencies anew into requirements*.lock
 	$(COMPILE) pyproject.toml .venv/lock.in -o requirements.lock
 	$(COMPILE) -c requirements.lock --group dev -o requirements-dev.lock
 
-.PHONY: help setup up demo check mosquitto test bench format lock
+.PHONY: help setup up demo check apt test chaos bench format lock

@@ -9,11 +9,10 @@ from litestar.openapi.spec import Operation
 from litestar.params import FromPath
 from pydantic import ValidationError
 
-from api.bodies import json_body, require_json
+from api.bodies import invalid_body, json_body, require_json
 from api.reference import inlined
 from api.store import QueryStore
 from schema.alert import RuleBody
-from schema.errors import InvalidRequest
 from schema.event import plain_number, rfc3339
 
 
@@ -51,12 +50,7 @@ def _parse(body: bytes) -> RuleBody:
     try:
         return RuleBody.model_validate_json(body)
     except ValidationError as error:
-        errors = [
-            {"field": ".".join(map(str, fault["loc"])), "message": fault["msg"]}
-            for fault in error.errors(include_url=False, include_input=False, include_context=False)
-        ]
-        named = "; ".join(f"{fault['field'] or 'body'}: {fault['message']}" for fault in errors)
-        raise InvalidRequest(named, errors=errors) from error
+        raise invalid_body(error) from error
 
 
 def _rule(row: Any) -> dict[str, Any]:

@@ -5,14 +5,18 @@ from typing import Any
 
 from litestar import Litestar, Router
 from litestar.di import Provide
+from litestar.types import Middleware
+from prometheus_client import Histogram
 
-from api import aggregates, alerts, devices, events, health, posts, streams
+from api import aggregates, alerts, devices, events, health, posts, rejected, streams
+from api.counting import counted
 from api.door import BATCH_BYTES_MAX, HttpDoor
 from api.feed import FeedReader
 from api.hosts import loopback_hosts_only
 from api.params import refuse_unknown_parameters
 from api.problems import EXCEPTION_HANDLERS
 from api.reference import openapi_config, openapi_document, reference_assets
+from api.replay import Replays
 from api.store import QueryStore
 from schema.health import Health
 from schema.settings import Settings
@@ -27,7 +31,9 @@ class Services:
     store: QueryStore
     door: HttpDoor
     feed: FeedReader
+    replays: Replays
     checks: Health
+    request_seconds: Histogram
 
 
 def create_app(settings: Settings, services: Services) -> Litestar:
@@ -46,17 +52,21 @@ def create_app(settings: Settings, services: Services) -> Litestar:
             alerts.add_rule,
             alerts.list_rules,
             alerts.one_rule,
+            rejected.list_rejected,
+            rejected.one_rejected,
+            rejected.replay,
             streams.alert_stream,
             streams.presence_stream,
             health.health,
             health.live,
+            health.metrics,
             openapi_document,
             reference_assets(),
         ],
         dependencies=_dependencies(services),
         before_request=refuse_unknown_parameters,
         exception_handlers=EXCEPTION_HANDLERS,
-        middleware=[] if _open_to_any_host(settings) else [loopback_hosts_only],
+        middleware=_middleware(settings, services),
         openapi_config=openapi_config(),
         request_max_body_size=OTHER_BYTES_MAX,
         logging_config=None,
@@ -66,7 +76,7 @@ def create_app(settings: Settings, services: Services) -> Litestar:
 def create_status_app(checks: Health) -> Litestar:
     """The small application of roles without an API."""
     return Litestar(
-        route_handlers=[health.health, health.live],
+        route_handlers=[health.health, health.live, health.metrics],
         dependencies={"checks": Provide(lambda: checks, sync_to_thread=False)},
         before_request=refuse_unknown_parameters,
         exception_handlers=EXCEPTION_HANDLERS,
@@ -77,6 +87,12 @@ def create_status_app(checks: Health) -> Litestar:
 
 def _open_to_any_host(settings: Settings) -> bool:
     return settings.authenticated or settings.trusted_network
+
+
+def _middleware(settings: Settings, services: Services) -> list[Middleware]:
+    """The outermost first."""
+    guard = [] if _open_to_any_host(settings) else [loopback_hosts_only]
+    return [counted(services.request_seconds), *guard]
 
 
 def _limited(body_bytes_max: int, handler: Any) -> Router:

@@ -4,8 +4,9 @@ from typing import Any
 
 from litestar import Request
 from litestar.openapi.spec import OpenAPIMediaType, RequestBody
+from pydantic import ValidationError
 
-from schema.errors import UnsupportedMediaType
+from schema.errors import InvalidRequest, UnsupportedMediaType
 
 
 def require_json(request: Request[Any, Any, Any]) -> None:
@@ -20,3 +21,13 @@ def require_json(request: Request[Any, Any, Any]) -> None:
 def json_body(schema: Any) -> RequestBody:
     """`schema` is a JSON schema as a dict."""
     return RequestBody(content={"application/json": OpenAPIMediaType(schema=schema)}, required=True)
+
+
+def invalid_body(error: ValidationError) -> InvalidRequest:
+    """Names each field at fault."""
+    errors = [
+        {"field": ".".join(map(str, fault["loc"])), "message": fault["msg"]}
+        for fault in error.errors(include_url=False, include_input=False, include_context=False)
+    ]
+    named = "; ".join(f"{fault['field'] or 'body'}: {fault['message']}" for fault in errors)
+    return InvalidRequest(named, errors=errors)

@@ -13,13 +13,16 @@ from itertools import dropwhile
 from time import monotonic
 from typing import Any
 
+from prometheus_client import Gauge
+
 from schema.feed import FeedItem, follow_feed, newest_id, read_feed
 
 KEPT_ITEMS = 2000
 
 
 class FeedReader:
-    def __init__(self, dsn: str, pool: Any, name: str) -> None:
+    def __init__(self, dsn: str, pool: Any, name: str, streams: Gauge) -> None:
+        self._streams = streams
         self._dsn, self._pool, self._name = dsn, pool, name
         self._kept: deque[FeedItem] = deque(maxlen=KEPT_ITEMS)
         self._place = 0  # the number read last; 0: nothing is known yet
@@ -48,16 +51,17 @@ class FeedReader:
     ) -> AsyncIterator[FeedItem | None]:
         """Every wanted item after a number, in order; None when nothing was told for a while."""
         quiet_since = monotonic()
-        while not self._stopped:
-            for item in await self._after(after):
-                after = item.id
-                if wanted(item):
-                    yield item
+        with self._streams.track_inprogress():
+            while not self._stopped:
+                for item in await self._after(after):
+                    after = item.id
+                    if wanted(item):
+                        yield item
+                        quiet_since = monotonic()
+                rest_s = quiet_since + heartbeat_s - monotonic()
+                if rest_s <= 0 or not await self._told_after(after, rest_s):
+                    yield None
                     quiet_since = monotonic()
-            rest_s = quiet_since + heartbeat_s - monotonic()
-            if rest_s <= 0 or not await self._told_after(after, rest_s):
-                yield None
-                quiet_since = monotonic()
 
     async def _after(self, after: int) -> list[FeedItem]:
         if after >= self._place:

@@ -63,7 +63,7 @@ def voltwire_problem(_: Request[Any, Any, Any], error: VoltwireError) -> Respons
     return problem(status, detail, headers, reason=reason, errors=errors)
 
 
-def http_problem(_: Request[Any, Any, Any], error: HTTPException) -> Response[dict[str, Any]]:
+def http_problem(request: Request[Any, Any, Any], error: HTTPException) -> Response[dict[str, Any]]:
     """Litestar's own errors; a value that does not fit its parameter is 422."""
     if isinstance(error, ValidationException):
         faults = error.extra if isinstance(error.extra, list) else []
@@ -73,6 +73,8 @@ def http_problem(_: Request[Any, Any, Any], error: HTTPException) -> Response[di
         ]
         named = "; ".join(f"{fault['field']}: {fault['message']}" for fault in errors)
         return problem(HTTPStatus.UNPROCESSABLE_ENTITY, named or error.detail, errors=errors)
+    if error.status_code >= HTTPStatus.INTERNAL_SERVER_ERROR:
+        log.error("A request failed unexpectedly.", path=request.url.path, exc_info=error)
     return problem(error.status_code, error.detail, dict(error.headers or {}))
 
 

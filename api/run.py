@@ -6,13 +6,16 @@ from api.app import Services, create_app, create_status_app
 from api.door import HttpDoor
 from api.feed import FeedReader
 from api.limits import RateLimiter
+from api.replay import Replays
 from api.server import listen, serve
 from api.store import QueryStore
 from ingestor.decode import Limits
 from ingestor.pipeline import Pipeline
 from ingestor.writer import WriterLimits
 from schema.database import READER_LIMITS, open_pool
+from schema.event import Door
 from schema.health import Health
+from schema.metrics import Metrics
 from schema.migrate import until_migrated
 from schema.settings import Settings
 
@@ -20,7 +23,7 @@ READERS_MAX = 8
 WAITING_POSTS_MAX = 2000  # Beyond it posts answer 503 at once.
 
 
-async def run(settings: Settings, stop: asyncio.Event, health: Health) -> None:
+async def run(settings: Settings, stop: asyncio.Event, health: Health, metrics: Metrics) -> None:
     """Answer over HTTP until `stop` is set. Raises StartError if it cannot start here."""
     listener = listen(settings.http_host, settings.http_port, "HTTP_PORT")
     dsn = settings.dsn
@@ -33,16 +36,20 @@ async def run(settings: Settings, stop: asyncio.Event, health: Health) -> None:
             name=f"{name} writer",
             default_profile=settings.default_profile,
             offline_after_s=settings.offline_after_seconds,
+            door=Door.HTTP,
             health=health,
+            metrics=metrics,
             waiting_max=WAITING_POSTS_MAX,
         )
         limiter = RateLimiter(settings.rate_limit_requests, settings.rate_limit_window_seconds)
-        feed = FeedReader(dsn, pool, f"{name} feed")
+        feed = FeedReader(dsn, pool, f"{name} feed", metrics.streams)
         services = Services(
             store=QueryStore(pool, settings.default_profile),
             door=HttpDoor(pipeline, limiter, limits),
             feed=feed,
+            replays=Replays(dsn, f"{name} replay", pipeline, limits),
             checks=health,
+            request_seconds=metrics.request_seconds,
         )
         drained = asyncio.Event()
         async with asyncio.TaskGroup() as group:
@@ -58,8 +65,10 @@ async def run(settings: Settings, stop: asyncio.Event, health: Health) -> None:
             reading.cancel()
 
 
-async def run_status(settings: Settings, stop: asyncio.Event, health: Health) -> None:
-    """`/health` and `/live` of a role without an API, where STATUS_PORT asks for it."""
+async def run_status(
+    settings: Settings, stop: asyncio.Event, health: Health, _: Metrics
+) -> None:
+    """`/health`, `/live` and `/metrics` of a role without an API, where STATUS_PORT asks for it."""
     if settings.status_port is None:
         return
     listener = listen(settings.status_host, settings.status_port, "STATUS_PORT")

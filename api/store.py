@@ -166,6 +166,33 @@ class QueryStore:
             raise NotFound(f"There is no rule {rule_id!r}.")
         return row
 
+    async def rejected(
+        self,
+        before: int,
+        device_id: str | None,
+        reason: str | None,
+        door: str | None,
+        start: datetime | None,
+        end: datetime | None,
+        replayed: bool | None,  # noqa: FBT001  # As the question has it.
+        *,
+        limit: int,
+    ) -> list[Any]:
+        """Dead letters below a number, newest first; one row more than `limit` if there is a page more."""
+        return list(
+            await self._ask(
+                "fetch", queries.list_rejected, before, device_id, reason, door, start, end,
+                replayed, limit + 1,
+            )
+        )  # fmt: skip
+
+    async def rejected_payload(self, rejected_id: int) -> tuple[str, bytes]:
+        """What is known of a dead letter, as JSON text, and its payload."""
+        row = await self._ask("fetchrow", queries.one_rejected, rejected_id)
+        if row is None:
+            raise NotFound(f"There is no dead letter {rejected_id}.")
+        return row["body"], row["payload"]
+
     async def _newest_first(
         self,
         query: str,

@@ -9,9 +9,11 @@ releases are pinned; tests/integration/test_session.py fails when others behave 
 """
 
 import asyncio
+import socket
 import ssl
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -49,6 +51,7 @@ class Identity:
     keepalive_s: int
     receive_maximum: int
     will: tuple[str, bytes] | None = None  # Topic and payload; QoS 1, retained.
+    session_expiry_s: int = SESSION_EXPIRY_S  # 0: the broker forgets us when the connection ends.
 
 
 class Connection:
@@ -129,6 +132,13 @@ class Connection:
         if self.version is ProtocolVersion.V5:
             payload = _packed(correlation_data) + payload
         await self._publisher.publish(topic, payload, qos=qos, retain=retain)
+
+    def abort(self) -> None:
+        """End it without DISCONNECT, so that it is lost as any other."""
+        sock: Any = self._paho.socket()
+        if sock is not None:
+            with suppress(OSError):
+                sock.shutdown(socket.SHUT_RDWR)
 
     def close(self) -> None:
         """Fail what still waits, and end a connection that aiomqtt gave up without closing it."""
@@ -215,14 +225,15 @@ def _secured(sock: Any, identity: Identity) -> Any:
 
 def _client(identity: Identity, version: ProtocolVersion) -> aiomqtt.Client:
     """A client whose session the broker keeps while we are away; the versions say that differently."""
-    kept: dict[str, Any] = {"clean_session": False}
+    clean = not identity.session_expiry_s
+    kept: dict[str, Any] = {"clean_session": clean}
     if version is ProtocolVersion.V5:
         properties = _properties(
             PacketTypes.CONNECT,
-            SessionExpiryInterval=SESSION_EXPIRY_S,
+            SessionExpiryInterval=identity.session_expiry_s,
             ReceiveMaximum=identity.receive_maximum,
         )
-        kept = {"clean_start": False, "properties": properties}
+        kept = {"clean_start": clean, "properties": properties}
     return aiomqtt.Client(
         identity.address.host,
         identity.address.port,

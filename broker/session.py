@@ -9,7 +9,7 @@ import aiomqtt
 import structlog
 from aiomqtt import ProtocolVersion
 
-from broker.connection import Connection, Identity
+from broker.connection import SESSION_EXPIRY_S, Connection, Identity
 from broker.delivery import Delivery
 from schema.errors import BrokerUnavailable, StartError, VoltwireError
 from schema.settings import MqttAddress
@@ -32,7 +32,9 @@ class Session:
     `on_delivery` is called for each message as it comes in, in the event loop, with no task or queue
     in between. `on_connected` is awaited after each subscribing and told whether the broker still
     knew the session; if not, what was sent while we were away is gone. It may publish.
+    What it may refuse to deliver without harm are `wishes`.
     The broker publishes `will`, a topic and a payload, when the connection ends without DISCONNECT.
+    With `session_expiry_s` 0 it forgets the session whenever the connection ends.
     """
 
     def __init__(
@@ -41,16 +43,25 @@ class Session:
         client_id: str,
         *,
         subscriptions: Sequence[str] = (),
+        wishes: Sequence[str] = (),
         on_delivery: Callable[[Delivery], None] = lambda _: None,
         on_connected: Callable[[bool], Awaitable[None]] | None = None,
         receive_maximum: int = RECEIVE_MAXIMUM,
         keepalive_s: int = KEEPALIVE_S,
         will: tuple[str, bytes] | None = None,
+        session_expiry_s: int = SESSION_EXPIRY_S,
     ) -> None:
         self._identity = Identity(
-            address, client_id, _tls_context(address), keepalive_s, receive_maximum, will
+            address,
+            client_id,
+            _tls_context(address),
+            keepalive_s,
+            receive_maximum,
+            will,
+            session_expiry_s,
         )
-        self._subscriptions, self._on_delivery = subscriptions, on_delivery
+        self.trouble: str | None = None  # Why the newest connection failed or ended.
+        self._subscriptions, self._wishes, self._on_delivery = subscriptions, wishes, on_delivery
         self._on_connected = on_connected
         self._version = VersionChoice(only_v311=address.embedded)
         self._log = log.bind(broker=str(address), client_id=client_id)
@@ -80,6 +91,11 @@ class Session:
             delivery.done = True
         if self._connection is not None:
             self._connection.acknowledge()
+
+    def reconnect(self) -> None:
+        """Give the present connection up: the next one begins with a subscription that is new."""
+        if self._connection is not None:
+            self._connection.abort()
 
     async def publish(
         self,
@@ -130,6 +146,11 @@ class Session:
     async def _begin(self, connection: Connection) -> None:
         for topic_filter in self._subscriptions:
             await connection.subscribe(topic_filter)
+        for topic_filter in self._wishes:
+            try:
+                await connection.subscribe(topic_filter)
+            except BrokerUnavailable as error:
+                self._log.info("The broker refuses a wish of ours.", error=str(error))
         self._subscribed, self._failures = True, 0
         present = connection.session_present
         self._log.info(
@@ -155,7 +176,8 @@ class Session:
         refused = code in CREDENTIALS_REFUSED
         pause_s = _pause_s(SLOWEST if refused else self._failures)
         self._failures += 1
-        facts = {"reason": str(fault.__cause__ or fault), "retry_in_s": round(pause_s, 1)}
+        self.trouble = str(fault.__cause__ or fault)
+        facts = {"reason": self.trouble, "retry_in_s": round(pause_s, 1)}
         if refused:
             self._log.error("The broker refuses us.", **facts)
         elif code == 0:

@@ -17,6 +17,9 @@ class Kind(StrEnum):
 # One filter for each kind, none overlapping another: with MQTT 5 an overlap brings two copies.
 DEVICE_FILTERS = tuple(f"devices/+/{kind}" for kind in Kind)
 
+# Mosquitto counts here what it dropped because a queue was full, for any client.
+DROPPED = "$SYS/broker/publish/messages/dropped"
+
 _KINDS = {kind.value: kind for kind in Kind}
 _match_device_topic = re.compile(
     rf"devices/([A-Za-z0-9][A-Za-z0-9._:-]{{0,127}})/({'|'.join(Kind)})"

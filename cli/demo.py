@@ -8,6 +8,7 @@ import structlog
 from broker.fleet import Habits, build_fleet
 from broker.simulate import Fleet
 from schema.health import Health
+from schema.metrics import Metrics
 from schema.settings import Settings
 
 INTERVAL_S = 2.0
@@ -20,7 +21,7 @@ POLL_S = 0.1
 log = structlog.get_logger()
 
 
-async def run(settings: Settings, stop: asyncio.Event, health: Health) -> None:
+async def run(settings: Settings, stop: asyncio.Event, health: Health, _: Metrics) -> None:
     """Once the product works, until `stop`. A fault here ends the demo, not the product."""
     while not health.ok:
         if stop.is_set():

@@ -11,16 +11,20 @@ from collections.abc import Callable, Coroutine
 from typing import Annotated, Any
 
 import typer
+from prometheus_client import REGISTRY
 
+from cli.replay import replay
+from cli.selftest.command import selftest
 from cli.simulate import simulate
 from schema.database import DATABASE_ERRORS, watch
 from schema.errors import ConfigurationError, VoltwireError
 from schema.health import Health
+from schema.metrics import Metrics
 from schema.process import configure_logging, finish_in_time, stop_on_signals
 from schema.settings import Settings, load_settings
 from schema.version import VERSION
 
-Role = Callable[[Settings, asyncio.Event, Health], Coroutine[Any, Any, None]]
+Role = Callable[[Settings, asyncio.Event, Health, Metrics], Coroutine[Any, Any, None]]
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -80,7 +84,7 @@ def broker() -> None:
 
     settings = _settings()
 
-    async def run(settings: Settings, stop: asyncio.Event, _: Health) -> None:
+    async def run(settings: Settings, stop: asyncio.Event, _: Health, __: Metrics) -> None:
         await embedded.run(settings.mqtt_host, settings.mqtt_port, stop)
 
     run_roles(settings, Health(()), run)
@@ -131,6 +135,8 @@ def migrate() -> None:
 
 
 app.command()(simulate)
+app.command()(replay)
+app.command()(selftest)
 
 
 def run_roles(settings: Settings, health: Health, *roles: Role) -> float:
@@ -168,6 +174,8 @@ def _first_of_ours(group: BaseExceptionGroup[BaseException]) -> VoltwireError | 
 async def _work(settings: Settings, health: Health, roles: tuple[Role, ...]) -> float:
     stop = asyncio.Event()
     stop_on_signals(stop)
+    metrics = Metrics(REGISTRY)
+    metrics.watch(health)
 
     async def all_roles() -> None:
         async with asyncio.TaskGroup() as group:
@@ -177,7 +185,7 @@ async def _work(settings: Settings, health: Health, roles: tuple[Role, ...]) -> 
                 watching = group.create_task(watch(settings.dsn, name, health))
             async with asyncio.TaskGroup() as working:
                 for role in roles:
-                    working.create_task(role(settings, stop, health))
+                    working.create_task(role(settings, stop, health, metrics))
             if watching is not None:
                 watching.cancel()
 

@@ -26,6 +26,7 @@ from schema.database import DATABASE_ERRORS
 from schema.embedded_postgres import embedded_postgres
 from schema.errors import StartError
 from schema.health import Health
+from schema.metrics import Metrics
 from schema.migrate import migrate
 from schema.postgres_user import ends_with_us
 from schema.process import before
@@ -106,7 +107,7 @@ def up(settings: Settings, *, demo: bool) -> None:
 
 
 def _keeper(children: Sequence[Child[Any]]) -> Role:
-    async def keep(_: Settings, stop: asyncio.Event, __: Health) -> None:
+    async def keep(_: Settings, stop: asyncio.Event, __: Health, ___: Metrics) -> None:
         while await before(stop, asyncio.sleep(KEEP_EVERY_S)):
             for child in children:
                 child.keep()
@@ -180,7 +181,7 @@ def _wait_for_broker(process: "subprocess.Popen[bytes]", address: MqttAddress) -
     raise StartError(f"The embedded broker does not listen after {BROKER_READY_S_MAX} s.")
 
 
-async def _announce(settings: Settings, stop: asyncio.Event, health: Health) -> None:
+async def _announce(settings: Settings, stop: asyncio.Event, health: Health, _: Metrics) -> None:
     """Say where everything is, once it works."""
     while not health.ok and not stop.is_set():  # noqa: ASYNC110  # Once, at start.
         await asyncio.sleep(0.02)

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import NamedTuple
 
-from ingestor.decode import Origin, reject
+from ingestor.decode import Items, Origin, reject
 from ingestor.signs import Fold, Sign, fold
 from schema.event import DeviceNo, Door, Event, Reason, Rejection, Status, Verdict
 
@@ -34,6 +34,11 @@ class Message:
         if self.origin.device_id is not None:
             return {self.origin.device_id}
         return {item.device_id for item in self.items or () if item.device_id is not None}
+
+    @property
+    def events(self) -> int:
+        """How many it holds; 1 as long as nobody has looked."""
+        return 1 if self.items is None else len(self.items)
 
     def decoded(self, items: list[Item]) -> None:
         self.items = items
@@ -70,9 +75,13 @@ class Row(NamedTuple):
 
 
 class DeadLetter(NamedTuple):
+    """`event` is what its device's profile refused: with another profile it is judged again."""
+
     rejection: Rejection
     message: Message
     place: int
+    order: int = 0
+    event: Event | None = None
 
 
 @dataclass(slots=True)
@@ -117,7 +126,8 @@ class Batch:
     def bury(self, detail: str) -> None:
         """Turn the only row into a dead letter."""
         row = self.rows.pop()
-        rejection = reject(row.event, row.message.payload, Reason.REFUSED_BY_DATABASE, detail)
+        source = Items(row.message.payload)
+        rejection = reject(row.event, source, Reason.REFUSED_BY_DATABASE, detail)
         self.dead_letters.append(DeadLetter(rejection, row.message, row.place))
 
     def settle(self, new_keys: set[tuple[int, str]]) -> None:
@@ -128,7 +138,7 @@ class Batch:
             status = Status.STORED if key in unclaimed else Status.DUPLICATE
             unclaimed.discard(key)
             row.message.verdicts[row.place] = Verdict(row.event.event_id, status)
-        for rejection, message, place in self.dead_letters:
+        for rejection, message, place, *_ in self.dead_letters:
             message.verdicts[place] = Verdict(
                 rejection.event_id, Status.REJECTED, rejection.reason, rejection.detail
             )

@@ -15,6 +15,7 @@ from typing import Any, NamedTuple, Self
 from uuid import uuid4
 
 import msgspec
+import structlog
 from pydantic import TypeAdapter, ValidationError
 from pydantic_core import from_json, to_json
 
@@ -26,6 +27,8 @@ OVERSIZE_KEPT_BYTES = 1024
 DIGITS_MAX = 4300  # The parser takes no longer ones.
 BEYOND_A_DOUBLE = 10**400
 MICROSECOND = timedelta(microseconds=1)
+
+log = structlog.get_logger()
 
 _STRING_OR_LONG_NUMBER = re.compile(rb'"(?:[^"\\]|\\.)*"|[1-9][0-9]{%d,}' % (DIGITS_MAX - 1))
 _validate = TypeAdapter(EventBody).validator.validate_python
@@ -77,15 +80,30 @@ class Limits:
 
 
 class Origin(NamedTuple):
-    """What the door knows. `device_id` is the topic's; over HTTP the body must name the device."""
+    """What the door knows. `device_id` is the topic's; over HTTP the body must name the device.
+
+    `replay_of` is the number of the dead letter that comes again: a second one must not arise.
+    """
 
     received_at: datetime
     device_id: str | None = None
     retained: bool = False
+    replay_of: int | None = None
 
 
 def decode(payload: bytes, origin: Origin, limits: Limits) -> list[Event | Rejection]:
     """One result per item, in order; a fault of the text is one rejection without an index."""
+    try:
+        return _decode(payload, origin, limits)
+    except (KeyboardInterrupt, SystemExit):
+        raise
+    except BaseException as error:  # A panic of the parser is no Exception.
+        # A fault of ours must not stop the stream: mended, a replay takes it.
+        log.exception("A payload cannot be read: it becomes a dead letter.")
+        return [_refuse(payload, origin, Reason.UNREADABLE, type(error).__name__)]
+
+
+def _decode(payload: bytes, origin: Origin, limits: Limits) -> list[Event | Rejection]:
     if len(payload) > limits.payload_bytes_max:
         detail = f"{len(payload)} bytes, at most {limits.payload_bytes_max} are taken"
         return [_refuse(payload[:OVERSIZE_KEPT_BYTES], origin, Reason.TOO_LARGE, detail)]
@@ -100,6 +118,15 @@ def decode(payload: bytes, origin: Origin, limits: Limits) -> list[Event | Rejec
         detail = f"an array of {len(document)} items, 1 to {MAX_ITEMS} are taken"
         return [_refuse(payload, origin, reason, detail)]
     return [_item(item, index, None, origin, limits) for index, item in enumerate(document)]
+
+
+def decode_item(payload: bytes, origin: Origin, limits: Limits) -> Event | Rejection:
+    """What was one item of an array and comes alone. An array in it is a fault, as it was there."""
+    try:
+        document = _parse(payload)
+    except ValueError as error:
+        return _refuse(payload, origin, Reason.MALFORMED_JSON, str(error))
+    return _item(document, None, payload, origin, limits)
 
 
 def _parse(payload: bytes) -> Any:
@@ -136,7 +163,7 @@ def _item(
     item: Any, index: int | None, payload: bytes | None, origin: Origin, limits: Limits
 ) -> Event | Rejection:
     try:
-        event = _event(item, origin, limits)
+        event = _event(item, index or 0, origin, limits)
     except RefusedError as refused:
         raw = payload if payload is not None else _item_payload(item)
         rejection = _refuse(raw, origin, refused.reason, refused.detail)
@@ -149,16 +176,31 @@ def _item(
     return event
 
 
-def reject(event: Event, payload: bytes, reason: Reason, detail: str) -> Rejection:
+class Items:
+    """A payload as the source of dead letters: parsed once, when the first item is asked for."""
+
+    def __init__(self, payload: bytes) -> None:
+        self._payload = payload
+        self._document: Any = None
+
+    def text_of(self, event: Event) -> bytes:
+        """What an event was read from: its item of an array, or all."""
+        if event.item is None:
+            return self._payload
+        if self._document is None:
+            self._document = _parse(self._payload)
+        return _item_payload(self._document[event.item])
+
+
+def reject(event: Event, source: Items, reason: Reason, detail: str) -> Rejection:
     """The dead letter of an event that was refused after decoding, with what it was read from."""
-    if event.item is not None:
-        payload = _item_payload(_parse(payload)[event.item])
+    payload = source.text_of(event)
     return Rejection(
         reason, detail, payload, event.received_at, event.device_id, event.event_id, event.item
     )
 
 
-def _event(item: Any, origin: Origin, limits: Limits) -> Event:
+def _event(item: Any, index: int, origin: Origin, limits: Limits) -> Event:
     if not isinstance(item, dict):
         raise RefusedError(Reason.NOT_AN_OBJECT, "an event is a JSON object")
     try:
@@ -175,7 +217,8 @@ def _event(item: Any, origin: Origin, limits: Limits) -> Event:
     tags, seq = body.get("tags") or [], body.get("seq")
     event_id = body.get("event_id")
     if event_id is None:
-        event_id = _derived_id(device_id, ts if own_time else None, (metrics, tags, seq), origin)
+        content = (metrics, tags, seq)
+        event_id = _derived_id(device_id, ts if own_time else None, content, origin, index)
     return Event(device_id, event_id, ts, metrics, tags, seq, origin.received_at)
 
 
@@ -218,17 +261,30 @@ def _time(body: EventBody, origin: Origin, limits: Limits) -> tuple[datetime, bo
     return ts, name != "age_ms"
 
 
+def outside_window(ts: datetime, now: datetime, limits: Limits) -> tuple[Reason, str] | None:
+    """What is to be said against an accepted time when it is looked at again later."""
+    if ts < now - limits.max_age:
+        return Reason.TOO_OLD, f"more than {limits.max_age.days} days ago"
+    if ts > now + limits.max_future:
+        seconds = limits.max_future.total_seconds()
+        return Reason.IN_THE_FUTURE, f"more than {seconds:.0f} s ahead of our clock"
+    return None
+
+
 def _derived_id(
-    device_id: str, own_time: datetime | None, content: tuple[Any, ...], origin: Origin
+    device_id: str, own_time: datetime | None, content: tuple[Any, ...], origin: Origin, index: int
 ) -> str:
     """The id of an event that has none: time first, so that the keys of a device grow.
 
-    Without a time of its own there is nothing that makes a resend recognisable: the id is random.
+    Without a time of its own there is nothing that makes a resend recognisable: the id is random. Of
+    a dead letter it is that letter's, so that a second replay is recognised.
     """
     if own_time is None:
         if origin.retained:
             detail = "a retained message comes again and again: give event_id or a time"
             raise RefusedError(Reason.NO_IDENTITY, detail)
+        if origin.replay_of is not None:
+            return f"random-{origin.replay_of:x}-{index:x}"
         return f"random-{uuid4().hex}"
     metrics, tags, seq = content
     text = msgspec.json.encode([device_id, sorted(metrics.items()), tags, seq])

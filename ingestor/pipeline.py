@@ -16,10 +16,11 @@ from ingestor.decode import Origin
 from ingestor.registry import Registry
 from ingestor.signs import TELEMETRY
 from ingestor.store import Store
-from ingestor.writer import Writer, WriterLimits
+from ingestor.writer import BatchMetrics, Writer, WriterLimits
 from schema.errors import Overloaded
 from schema.event import EPOCH, DeviceNo, Door, Event, Rejection, Verdict
 from schema.health import Health
+from schema.metrics import Metrics
 
 WRITERS = 2
 
@@ -27,7 +28,10 @@ _NOWHERE = Origin(EPOCH)
 
 
 class Pipeline:
-    """`waiting_max` messages wait at most, then Overloaded (None: the door bounds itself)."""
+    """Everything that comes through one door of this process.
+
+    `waiting_max` messages wait at most, then Overloaded (None: the door bounds itself).
+    """
 
     def __init__(
         self,
@@ -37,13 +41,17 @@ class Pipeline:
         name: str,
         default_profile: str,
         offline_after_s: int,
+        door: Door,
         health: Health,
+        metrics: Metrics,
         waiting_max: int | None = None,
     ) -> None:
+        self._door, self.flow = door, metrics.flow(door)
         self._waiting, self._waiting_max = 0, waiting_max
         self._idle = asyncio.Event()
         self._idle.set()
         self._strangers: list[Message] = []
+        self._resolving: list[Message] = []
         self._unresolved: Counter[str] = Counter()
         self._stranger_came = asyncio.Event()
         self._registry = Registry(dsn, name, default_profile, health)
@@ -53,6 +61,7 @@ class Pipeline:
                 self._registry,
                 limits,
                 health,
+                BatchMetrics.of(metrics, door),
                 self._settle,
             )
             for n in range(WRITERS)
@@ -79,6 +88,7 @@ class Pipeline:
             raise Overloaded("Too many posts wait for the database: send again later.")
         self._waiting += 1
         self._idle.clear()
+        self.flow.enter(message.events)
         device_id = message.origin.device_id
         if (
             self._known(device_id)
@@ -101,10 +111,14 @@ class Pipeline:
             if not answer.done():  # The caller may have gone; the events stay.
                 answer.set_result(message.verdicts)
 
-        message = Message(Door.HTTP, payload, origin, done, sign=TELEMETRY)
+        message = Message(self._door, payload, origin, done, sign=TELEMETRY)
         message.decoded(items)
         self.accept(message)
         return await answer
+
+    async def refresh(self) -> None:
+        """Learn of devices and profiles that were changed, before what was refused is tried again."""
+        await self._registry.learn(())
 
     def wants_receipts(self, device_id: str) -> bool:
         """Whether the device, or its profile, has receipts on."""
@@ -114,13 +128,25 @@ class Pipeline:
     async def flushed(self) -> None:
         """Return when everything that was dispatched before is settled."""
         done = asyncio.Event()
-        message = Message(Door.MQTT, b"", _NOWHERE, lambda _: done.set(), items=[])
+        message = Message(self._door, b"", _NOWHERE, lambda _: done.set(), items=[])
         message.open_parts = WRITERS
         self._waiting += 1
         self._idle.clear()
         for writer in self._writers:
             writer.add(Part(message, {}))
         await done.wait()
+
+    @property
+    def idle(self) -> bool:
+        """Everything that was accepted is settled."""
+        return self._waiting == 0
+
+    def unsettled(self) -> Iterator[Message]:
+        """Everything that was accepted and has no verdict yet."""
+        yield from self._strangers
+        yield from self._resolving
+        for writer in self._writers:
+            yield from writer.unsettled()
 
     def _known(self, device_id: str) -> bool:
         return device_id in self._registry.devices and device_id not in self._unresolved
@@ -130,13 +156,15 @@ class Pipeline:
         while True:
             await self._stranger_came.wait()
             self._stranger_came.clear()
-            messages, self._strangers = self._strangers, []
+            self._resolving, self._strangers = self._strangers, []
+            messages = self._resolving
             await self._registry.learn({name for message in messages for name in message.devices})
             if newcomers := set(self._newcomers(messages)):
                 await self._registry.add(newcomers)
             for message in messages:
                 self._unresolved.subtract(message.devices)
             self._unresolved = +self._unresolved
+            self._resolving = []
             for message in messages:
                 self._dispatch(message)
 
@@ -186,6 +214,7 @@ class Pipeline:
     def _settle(self, parts: Sequence[Part]) -> None:
         for part in parts:
             if part.message.part_done():
+                self.flow.settle(part.message.verdicts)
                 self._waiting -= 1
         if self._waiting == 0:
             self._idle.set()

@@ -130,6 +130,17 @@ select rule_id, device_id, tag, metric, op, threshold, severity, for_s, clear_th
        notify, in_force_from
 from rule where enabled
 
+-- take_lease --
+-- Ours until this connection ends; false while another one holds it.
+select pg_try_advisory_lock($1, hashtext($2))
+
+-- end_former_lease --
+-- Whether the holder is our own former connection ($3), which this ends.
+select bool_or(pg_terminate_backend(pid)) from pg_locks
+where locktype = 'advisory' and granted and objsubid = 2 and pid = $3
+  and database = (select oid from pg_database where datname = current_database())
+  and classid = $1::int::oid and objid = (hashtext($2)::bigint & 4294967295)::oid
+
 -- hear_canary --
 -- A gap of more than 10 s starts the listening anew: for time before it nobody is called silent.
 insert into hearing (listener, since, heard_at)
@@ -141,3 +152,51 @@ on conflict (listener) do update set
 
 -- device_names --
 select device_no, device_id from device where device_no = any($1::int[])
+
+-- read_letters --
+-- Dead letters to replay, oldest first: at most $9 of them, and no more once they hold $10 bytes. What was
+-- cut off holds no event any more; it is taken only when it is named, as one that was replayed before.
+with letter as (
+    select *, row_number() over oldest as n,
+           sum(octet_length(payload)) over oldest - octet_length(payload) as bytes_before
+    from (
+        select rejected_id, received_at, door, device_id, reason, item, payload from rejected
+        where rejected_id > $1
+          and case when $2::bigint[] is null then replayed_at is null and reason <> 'too_large'
+                   else rejected_id = any($2) end
+          and ($3::text is null or device_id = $3)
+          and ($4::text is null or reason = $4)
+          and ($5::text is null or door = $5)
+          and ($6::timestamptz is null or received_at >= $6)
+          and ($7::timestamptz is null or received_at < $7)
+          and ($8::bigint is null or rejected_id <= $8)
+        order by rejected_id
+        limit $9 + 1
+    ) found
+    window oldest as (order by rejected_id)
+)
+select rejected_id, received_at, door, device_id, reason, item, payload,
+       (select max(n) from letter) as found
+from letter
+where n <= $9 and bytes_before < $10
+order by n
+
+-- count_letters --
+-- How many read_letters would come to per reason, and the newest of them.
+select reason, count(*) as letters, max(rejected_id) as newest from rejected
+where rejected_id > $1
+  and case when $2::bigint[] is null then replayed_at is null and reason <> 'too_large'
+           else rejected_id = any($2) end
+  and ($3::text is null or device_id = $3)
+  and ($4::text is null or reason = $4)
+  and ($5::text is null or door = $5)
+  and ($6::timestamptz is null or received_at >= $6)
+  and ($7::timestamptz is null or received_at < $7)
+  and ($8::bigint is null or rejected_id <= $8)
+group by reason
+order by letters desc, reason
+
+-- mark_replayed --
+-- The first time counts; who replays it once more changes nothing.
+update rejected set replayed_at = statement_timestamp()
+where rejected_id = any($1::bigint[]) and replayed_at is null

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 import structlog
+from prometheus_client import Counter
 
 from broker import topics
 from broker.session import Delivery, Session
@@ -30,7 +31,8 @@ class Receipt(NamedTuple):
 
 
 class Receipts:
-    def __init__(self) -> None:
+    def __init__(self, counted: Counter) -> None:
+        self._sent, self._dropped = counted.labels("sent"), counted.labels("dropped")
         self._waiting: deque[Receipt] = deque(maxlen=WAITING_MAX)
         self._came = asyncio.Event()
 
@@ -53,20 +55,24 @@ class Receipts:
                 some = [
                     self._waiting.popleft() for _ in range(min(SENT_AT_ONCE, len(self._waiting)))
                 ]
-                await asyncio.gather(*(_send(session, receipt) for receipt in some))
+                await asyncio.gather(*(self._send(session, receipt) for receipt in some))
 
     def _put(self, receipt: Receipt) -> None:
+        if len(self._waiting) == WAITING_MAX:
+            self._dropped.inc()
         self._waiting.append(receipt)
         self._came.set()
 
-
-async def _send(session: Session, receipt: Receipt) -> None:
-    try:
-        await session.publish(
-            receipt.topic, receipt.payload, qos=1, correlation_data=receipt.correlation_data
-        )
-    except BrokerUnavailable as error:
-        log.debug("A receipt was not sent.", topic=receipt.topic, error=str(error))
+    async def _send(self, session: Session, receipt: Receipt) -> None:
+        try:
+            await session.publish(
+                receipt.topic, receipt.payload, qos=1, correlation_data=receipt.correlation_data
+            )
+        except BrokerUnavailable as error:
+            self._dropped.inc()
+            log.debug("A receipt was not sent.", topic=receipt.topic, error=str(error))
+        else:
+            self._sent.inc()
 
 
 def _payload(verdicts: Sequence[Verdict]) -> bytes:

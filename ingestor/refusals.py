@@ -24,6 +24,11 @@ def is_poison(error: Exception) -> bool:
     return isinstance(error, asyncpg.InterfaceError) and isinstance(error, ValueError)
 
 
+def lacks_partition(error: Exception) -> bool:
+    """The CHECK that every partitioned table has without naming it."""
+    return isinstance(error, asyncpg.CheckViolationError) and not error.constraint_name
+
+
 def without_data(error: Exception) -> str:
     """The server's sentence; its DETAIL would repeat the row."""
     return (

@@ -19,12 +19,12 @@ import msgspec
 
 from ingestor.batch import Batch, Row, in_order_of_evaluation
 from ingestor.effects import Effects, decide
-from ingestor.refusals import copy_line, is_poison, without_data
+from ingestor.refusals import copy_line, is_poison, lacks_partition, without_data
 from ingestor.registry import Registry
 from ingestor.rules import Candidate, RuleState, candidates
 from schema.alert import AlertState, Told
 from schema.database import WRITER_LIMITS, connect
-from schema.errors import BatchRefused, StoreUnavailable
+from schema.errors import BatchRefused, NoPartition, StoreUnavailable
 from schema.event import DeviceNo
 from schema.feed import fill_outbox
 from schema.presence import presence_changed, silence_alert
@@ -142,15 +142,17 @@ class Store:
         await connection.copy_records_to_table("event", records=records, columns=EVENT_COLUMNS)
 
     async def _insert_dead_letters(self, connection: Any, batch: Batch) -> None:
-        if not batch.dead_letters:
-            return
+        """What is refused again when it is replayed has its dead letter already."""
         records = [
             (
                 letter.received_at, str(message.door), letter.device_id, str(letter.reason),
                 letter.detail, letter.item, letter.payload,
             )
-            for letter, message, _ in batch.dead_letters
+            for letter, message, *_ in batch.dead_letters
+            if message.origin.replay_of is None
         ]  # fmt: skip
+        if not records:
+            return
         await connection.copy_records_to_table(
             "rejected", records=records, columns=REJECTED_COLUMNS
         )
@@ -248,7 +250,8 @@ class Store:
             await self._rollback()
             return BatchRefused(without_data(error), self._place(batch, copy_line(error)))
         self._drop()
-        return StoreUnavailable(f"{type(error).__name__}: {error}")
+        kind = NoPartition if lacks_partition(error) else StoreUnavailable
+        return kind(f"{type(error).__name__}: {error}")
 
     def _place(self, batch: Batch, line: int | None) -> int | None:
         """Where the row of a COPY line stands in the batch, which is in order of arrival."""

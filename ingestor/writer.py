@@ -7,21 +7,32 @@ Stale (the registry changed meanwhile): ranges and numbers are checked again wit
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
+from itertools import chain
+from time import perf_counter
+from typing import Self
 
 import structlog
+from prometheus_client import Histogram
 
-from ingestor.batch import Batch, DeadLetter, Item, Message, Part, Row
-from ingestor.decode import Limits, decode, reject
+from ingestor.batch import Batch, Item, Message, Part
+from ingestor.decode import Limits, decode
+from ingestor.judge import Judge, inside_window
 from ingestor.patience import patiently
 from ingestor.registry import Registry
 from ingestor.store import StaleRegistryError, Store
-from schema.errors import BatchRefused
-from schema.event import Reason, Rejection
+from schema.errors import BatchRefused, NoPartition
+from schema.event import Door
 from schema.health import Health
+from schema.metrics import Flow, Metrics
 
 log = structlog.get_logger()
+
+
+class _MisplacedError(Exception):
+    """Inside this file: the batch holds times that are outside the window by now."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +48,23 @@ class WriterLimits:
     linger_s: float = 0.0
 
 
+@dataclass(frozen=True, slots=True)
+class BatchMetrics:
+    """What the writers of one door count; both count into the same."""
+
+    flow: Flow
+    seconds: Histogram
+    events: Histogram
+
+    @classmethod
+    def of(cls, metrics: Metrics, door: Door) -> Self:
+        return cls(
+            metrics.flow(door),
+            metrics.batch_seconds.labels(door),
+            metrics.batch_events.labels(door),
+        )
+
+
 class Writer:
     def __init__(
         self,
@@ -44,12 +72,14 @@ class Writer:
         registry: Registry,
         limits: WriterLimits,
         health: Health,
+        metrics: BatchMetrics,
         settle: Callable[[Sequence[Part]], None],
     ) -> None:
-        self._store, self._registry = store, registry
+        self._store, self._judge = store, Judge(registry)
         self._limits, self._health = limits, health
-        self._settle = settle
+        self._metrics, self._settle = metrics, settle
         self._waiting: deque[Part] = deque()
+        self._parts: list[Part] = []  # of the batch that is being written
         self._came = asyncio.Event()
 
     def add(self, part: Part) -> None:
@@ -61,20 +91,32 @@ class Writer:
             await self._came.wait()
             if self._limits.linger_s and len(self._waiting) < self._limits.batch_events_max:
                 await asyncio.sleep(self._limits.linger_s)
-            parts = self._take()
-            await self._write(await self._assemble(parts))
+            self._parts = self._take()
+            began = perf_counter()
+            batch = await self._judge.batch(self._parts)
+            self._metrics.events.observe(len(batch.rows) + len(batch.dead_letters))
+            await self._write(batch)
+            self._metrics.seconds.observe(perf_counter() - began)
+            parts, self._parts = self._parts, []
             self._settle(parts)
 
     async def close(self) -> None:
         await self._store.close()
 
+    def unsettled(self) -> Iterator[Message]:
+        """What waits here, and what is being written."""
+        for part in chain(self._parts, self._waiting):
+            yield part.message
+
     def decode(self, message: Message) -> list[Item]:
         if message.items is None:
             message.decoded(decode(message.payload, message.origin, self._limits.decode))
+            self._metrics.flow.enter(message.events - 1)
         return message.items or []
 
     def _take(self) -> list[Part]:
-        parts, events = [], 0
+        parts: list[Part] = []
+        events = 0
         while self._waiting and events < self._limits.batch_events_max:
             part = self._waiting.popleft()
             events += len(self.decode(part.message)) or 1
@@ -83,56 +125,26 @@ class Writer:
             self._came.clear()
         return parts
 
-    async def _assemble(self, parts: Sequence[Part]) -> Batch:
-        await self._relearn(name for part in parts for name in part.numbers)
-        batch = Batch()
-        for order, part in enumerate(parts):
-            message, items = part.message, part.message.items or []
-            for index in part.indexes if part.indexes is not None else range(len(items)):
-                self._place(batch, items[index], part, index, order)
-            if message.sign is not None:
-                for device_no in part.numbers.values():
-                    batch.sign(device_no, message.sign)
-        return batch
-
-    def _place(self, batch: Batch, item: Item, part: Part, index: int, order: int) -> None:
-        message = part.message
-        if isinstance(item, Rejection):
-            batch.dead_letters.append(DeadLetter(item, message, index))
-        elif (fault := self._registry.fault(item)) is not None:
-            rejection = reject(item, message.payload, Reason.OUT_OF_RANGE, fault)
-            batch.dead_letters.append(DeadLetter(rejection, message, index))
-        else:
-            batch.rows.append(Row(part.numbers[item.device_id], item, message, index, order))
-
-    async def _relearn(self, device_ids: Iterable[str]) -> None:
-        """The cache may have started anew since the message was dispatched."""
-        missing = {name for name in device_ids if name not in self._registry.devices}
-        if missing:
-            await self._registry.learn(missing)
-
     async def _write(self, batch: Batch) -> None:
         try:
-            new = await patiently(self._health, lambda: self._store.write(batch))
+            new = await patiently(self._health, lambda: self._attempt(batch))
         except StaleRegistryError:
-            await self._write(await self._rechecked(batch))
+            await self._write(await self._judge.again(batch))
+        except _MisplacedError:
+            await self._write(inside_window(batch, datetime.now(UTC), self._limits.decode))
         except BatchRefused as refused:
             await self._write_in_pieces(batch, refused)
         else:
             batch.settle(new)
 
-    async def _rechecked(self, batch: Batch) -> Batch:
-        """The same batch with the numbers and ranges of today."""
-        names = {row.event.device_id for row in batch.rows}
-        await self._registry.learn(names)
-        if forgotten := names - self._registry.devices.keys():
-            await self._registry.add(forgotten)
-        fresh = Batch([], batch.dead_letters, batch.signs, batch.receipts)
-        for row in batch.rows:
-            number = self._registry.devices[row.event.device_id].device_no
-            part = Part(row.message, {row.event.device_id: number})
-            self._place(fresh, row.event, part, row.place, row.order)
-        return fresh
+    async def _attempt(self, batch: Batch) -> set[tuple[int, str]]:
+        """A partition may be missing because the clock was wrong when the batch was decoded."""
+        try:
+            return await self._store.write(batch)
+        except NoPartition:
+            if inside_window(batch, datetime.now(UTC), self._limits.decode).rows != batch.rows:
+                raise _MisplacedError from None
+            raise
 
     async def _write_in_pieces(self, batch: Batch, refused: BatchRefused) -> None:
         if len(batch.rows) > 1:

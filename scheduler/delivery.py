@@ -17,6 +17,7 @@ from schema.alert import AlertState
 from schema.database import DATABASE_ERRORS, WRITER_LIMITS, connect
 from schema.errors import BrokerUnavailable
 from schema.feed import FeedItem, feed_item, follow_feed
+from schema.metrics import Metrics
 from schema.queries import load_queries
 from schema.settings import Settings
 
@@ -31,7 +32,8 @@ log = structlog.get_logger()
 
 
 class Publisher:
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, metrics: Metrics) -> None:
+        self._metrics = metrics
         self._dsn, self._name = settings.dsn, f"{settings.instance} delivery"
         self._address, self._client_id = settings.mqtt, f"{settings.instance}-delivery"
         self._reader = f"{READER} {settings.instance}"
@@ -68,7 +70,9 @@ class Publisher:
                 left.set()
 
     async def _connected(self, session_present: bool) -> None:  # noqa: FBT001  # The session's signature.
+        self._metrics.connections.labels(self._client_id).inc()
         if not session_present:
+            self._metrics.new_sessions.labels(self._client_id).inc()
             self._memory_lost.set()
 
     async def _pump(self, connection: Any, session: Session) -> None:
@@ -77,6 +81,7 @@ class Publisher:
         async for place, items in follow_feed(self._dsn, f"{self._name} feed", after):
             async with self._turn:
                 await self._publish(session, items)
+                self._metrics.published.inc(len(items))
                 await connection.execute(queries.save_feed_position, self._reader, place)
 
     async def _keep(self, connection: Any, session: Session) -> None:

@@ -13,6 +13,7 @@ from scheduler.delivery import Publisher
 from scheduler.silence import sweep
 from schema.database import DATABASE_ERRORS, WRITER_LIMITS, open_pool
 from schema.health import Health
+from schema.metrics import Metrics
 from schema.migrate import make_partitions, until_migrated
 from schema.process import before
 from schema.queries import load_queries
@@ -54,7 +55,7 @@ def jobs(settings: Settings) -> list[Job]:
     ]
 
 
-async def run(settings: Settings, stop: asyncio.Event, health: Health) -> None:
+async def run(settings: Settings, stop: asyncio.Event, health: Health, metrics: Metrics) -> None:
     """Run the jobs and deliver until `stop` is set."""
     if not await before(stop, until_migrated(settings.dsn, health)):
         return
@@ -65,7 +66,7 @@ async def run(settings: Settings, stop: asyncio.Event, health: Health) -> None:
             timer.add_job(
                 _run_job,
                 "interval",
-                (job, pool, health),
+                (job, pool, health, metrics),
                 seconds=job.every_s,
                 next_run_time=datetime.now(UTC),
                 id=job.name,
@@ -74,22 +75,24 @@ async def run(settings: Settings, stop: asyncio.Event, health: Health) -> None:
                 misfire_grace_time=None,
             )
         async with asyncio.TaskGroup() as group:
-            delivering = group.create_task(Publisher(settings).run())
+            delivering = group.create_task(Publisher(settings, metrics).run())
             timer.start()
             await stop.wait()
             timer.shutdown(wait=False)
             delivering.cancel()
 
 
-async def _run_job(job: Job, pool: Any, health: Health) -> None:
+async def _run_job(job: Job, pool: Any, health: Health, metrics: Metrics) -> None:
     try:
         async with pool.acquire(timeout=5) as connection:
             await job.work(connection)
     except DATABASE_ERRORS as error:
+        metrics.job_runs.labels(job.name, "failed").inc()
         if health.report("database", ok=False, detail="unavailable, trying again"):
             log.warning("A job failed and runs again.", job=job.name, error=repr(error))
     else:
-        health.report("database", ok=True, detail="reachable")
+        metrics.job_runs.labels(job.name, "ok").inc()
+        metrics.job_succeeded_at.labels(job.name).set_to_current_time()
 
 
 async def _drop_rejected(connection: Any, days: int) -> None:

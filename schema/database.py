@@ -98,6 +98,18 @@ async def watch(dsn: str, name: str, health: Health) -> None:
             connection.terminate()
 
 
+async def report_durability(connection: Any, health: Health) -> None:
+    """Say loudly when this server may lose what it has confirmed: then we cannot keep our promise."""
+    rows = await connection.fetch(
+        "select name || '=' || setting as fault from pg_settings where setting = 'off'"
+        " and name in ('fsync', 'full_page_writes', 'synchronous_commit') order by name"
+    )
+    faults = ", ".join(row["fault"] for row in rows)
+    if faults:
+        log.error("A crash of the database may lose events that were confirmed.", settings=faults)
+    health.report("durability", ok=not faults, detail=faults or "commits are on disk")
+
+
 async def require_version(connection: Any) -> None:
     version = connection.get_server_version()
     if version.major < MIN_VERSION:

@@ -5,6 +5,7 @@ VoltwireError
 ├── StartError             a role cannot start here: port or folder in use, a program missing, a wrong version
 ├── StoreError             the database did not take a batch
 │   ├── StoreUnavailable   not now: connection, timeout, disk, permission; the same batch is tried again
+│   │   └── NoPartition    not now, unless our clock was wrong: the event lies outside the accepted window
 │   └── BatchRefused       never: the data itself is refused; the batch is split until the bad row is alone
 ├── BrokerUnavailable      the broker did not take a message: no connection, no PUBACK in time, or it refused
 ├── Overloaded             a bounded queue is full or a deadline passed: the caller asks again later
@@ -36,6 +37,10 @@ class StoreError(VoltwireError):
 
 
 class StoreUnavailable(StoreError):
+    pass
+
+
+class NoPartition(StoreUnavailable):
     pass
 
 

@@ -61,6 +61,7 @@ class Reason(StrEnum):
     NO_IDENTITY = "no_identity"
     OUT_OF_RANGE = "out_of_range"
     REFUSED_BY_DATABASE = "refused_by_database"
+    UNREADABLE = "unreadable"
 
 
 class Door(StrEnum):

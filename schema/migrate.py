@@ -16,7 +16,7 @@ from typing import Any
 
 import structlog
 
-from schema.database import DATABASE_ERRORS, connect, require_version
+from schema.database import DATABASE_ERRORS, connect, report_durability, require_version
 from schema.errors import StartError
 from schema.health import Health
 
@@ -86,6 +86,7 @@ async def until_migrated(dsn: str, health: Health) -> None:
             try:
                 await require_version(connection)
                 if await is_migrated(connection):
+                    await report_durability(connection, health)
                     health.report("schema", ok=True, detail="migrated")
                     return
                 health.report("schema", ok=False, detail="run voltwire migrate")

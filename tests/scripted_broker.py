@@ -22,7 +22,8 @@ class ScriptedBroker:
     """Answers as the test says and keeps what it got.
 
     `on_connect` gets the protocol level and returns the CONNACK, nothing (to keep silent) or None (to
-    hang up). `puback` is what a PUBACK has after the packet id, `granted` the code in a SUBACK.
+    hang up). `puback` is what a PUBACK has after the packet id, `granted` the code in a SUBACK, but for
+    filters that contain `refused`.
     """
 
     def __init__(self, on_connect: Callable[[int], bytes | None]) -> None:
@@ -32,6 +33,7 @@ class ScriptedBroker:
         self.peers: list[Peer] = []
         self.silent: set[int] = set()
         self.puback, self.granted = b"", b"\x01"
+        self.refused: bytes | None = None
         self._on_connect = on_connect
 
     def types(self, *wanted: int) -> list[int]:
@@ -59,7 +61,9 @@ class ScriptedBroker:
                 return self._on_connect(body[6])
             case PacketType.SUBSCRIBE:
                 properties = b"\0" if self.levels[-1] > 4 else b""
-                return wire.packet(SUBACK << 4, body[:2] + properties + self.granted)
+                refused = self.refused is not None and self.refused in body
+                code = b"\x87" if refused else self.granted
+                return wire.packet(SUBACK << 4, body[:2] + properties + code)
             case PacketType.PUBLISH:
                 mid = wire.parse_publish(first, body)[-1].to_bytes(2)
                 return wire.packet(PacketType.PUBACK << 4, mid + self.puback)

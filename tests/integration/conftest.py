@@ -15,6 +15,7 @@ from ingestor.signs import TELEMETRY, Sign
 from ingestor.writer import WriterLimits
 from schema.event import Door, Verdict
 from schema.health import Health
+from schema.metrics import Metrics
 
 LIMITS = Limits(timedelta(days=730), timedelta(seconds=300), 262_144)
 
@@ -66,7 +67,13 @@ class Doors:
 
 def make_pipeline(dsn: str, name: str = "test", **changes: Any) -> tuple[Pipeline, Health]:
     health = Health(("database",))
-    options: dict[str, Any] = {"default_profile": "battery", "offline_after_s": 300} | changes
+    options: dict[str, Any] = {
+        "default_profile": "battery",
+        "offline_after_s": 300,
+        "door": Door.MQTT,
+        "metrics": Metrics(),
+        **changes,
+    }
     return Pipeline(dsn, WriterLimits(LIMITS), name=name, health=health, **options), health
 
 

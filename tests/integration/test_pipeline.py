@@ -1,13 +1,17 @@
 """What goes in through the doors, and what is in the tables after the verdict."""
 
 import asyncio
+import json
 from collections import Counter
+from datetime import UTC, datetime, timedelta
+from time import monotonic
 from typing import Any
 
 from ingestor.batch import LANES
+from ingestor.decode import Origin, decode
 from ingestor.signs import HEARTBEAT
 from schema.event import Reason, Status
-from tests.integration.conftest import Doors, make_pipeline
+from tests.integration.conftest import LIMITS, Doors, make_pipeline
 
 
 def event(event_id: str = "e1", device_id: str = "a", **more: Any) -> dict[str, Any]:
@@ -185,6 +189,52 @@ async def test_a_changed_profile_holds_for_the_next_event_without_a_restart(
     assert verdict.reason is Reason.OUT_OF_RANGE
 
 
+RAISE_THE_RANGE = """begin;
+    update profile set metrics = '{"soc_percent": {"min": 0, "max": 1000}}' where name = 'battery';
+    update config set registry_version = registry_version + 1; commit"""
+
+
+async def test_a_raised_range_holds_for_the_next_event_too(doors: Doors, db: Any) -> None:
+    await doors.post(event("e1", metrics={"soc_percent": 50}))
+    await db.execute(RAISE_THE_RANGE)
+    verdicts = await doors.post(
+        [event(f"e{n}", f"d{n % 3}", metrics={"soc_percent": 101 + n}) for n in range(2, 8)]
+    )
+    assert {verdict.status for verdict in verdicts} == {Status.STORED}
+    assert await db.fetchval("select count(*) from rejected") == 0
+
+
+async def test_a_stranger_whose_event_becomes_valid_while_it_waits_is_registered(
+    doors: Doors, db: Any
+) -> None:
+    await doors.post([event(device_id=name) for name in "abcd"])
+    rows = await db.fetch("select device_no, device_id from device")
+    async with db.transaction():
+        await db.execute("select pg_advisory_xact_lock(77, lane) from generate_series(0, 15) lane")
+        holding = [
+            asyncio.create_task(doors.publish(row["device_id"], event("e2", row["device_id"])))
+            for row in rows
+        ]
+        await asyncio.sleep(0.2)
+        too_full = {"event_id": "e1", "metrics": {"soc_percent": 150}}
+        waiting = asyncio.create_task(doors.publish("stranger", too_full))
+        await asyncio.sleep(0.2)
+        await db.execute(RAISE_THE_RANGE.removeprefix("begin;").removesuffix("commit"))
+    await asyncio.gather(*holding)
+    (verdict,) = await waiting
+    assert verdict.status is Status.STORED
+    assert await db.fetchval("select count(*) from device where device_id = 'stranger'") == 1
+
+
+async def test_a_thousand_items_out_of_range_are_refused_in_no_time(doors: Doors, db: Any) -> None:
+    items = [event(f"e{n}", metrics={"soc_percent": 101}, note="x" * 150) for n in range(1000)]
+    began = monotonic()
+    verdicts = await doors.post(items)
+    assert monotonic() - began < 5, "the payload was read once per item"
+    assert {verdict.reason for verdict in verdicts} == {Reason.OUT_OF_RANGE}
+    assert await db.fetchval("select count(distinct payload) from rejected") == 1000
+
+
 async def test_a_forgotten_device_is_registered_anew_by_its_next_event(
     doors: Doors, db: Any
 ) -> None:
@@ -250,3 +300,29 @@ async def test_a_rejected_item_is_a_sign_of_life_whichever_writer_its_device_has
         await db.execute("update presence set state = 'late'")
         await doors.post([event(f"e-{good}", good), {"device_id": bad, "metrics": {}}])
         assert [row[0] for row in await db.fetch("select state from presence")] == ["online"] * 2
+
+
+async def test_what_a_wrong_clock_let_in_does_not_hold_up_the_rest(
+    dsn: str, doors: Doors, db: Any
+) -> None:
+    """Ten years ahead there is no partition, and never will be for an event like this."""
+    origin = Origin(datetime.now(UTC) + timedelta(days=3650))
+    payload = json.dumps(event("ahead")).encode()
+    ahead = doors.pipeline.submit(payload, origin, decode(payload, origin, LIMITS))
+    async with asyncio.timeout(10):
+        verdicts, (fine,) = await asyncio.gather(ahead, doors.post(event("fine")))
+    assert [verdict.reason for verdict in verdicts] == [Reason.IN_THE_FUTURE]
+    assert fine.status is Status.STORED
+    assert await db.fetchval("select reason from rejected") == "in_the_future"
+
+
+async def test_an_event_whose_partition_is_still_to_be_made_waits_for_it(
+    doors: Doors, db: Any
+) -> None:
+    month = datetime.now(UTC).strftime("event_%Y_%m")
+    await db.execute(f"alter table event detach partition {month}")
+    waiting = asyncio.create_task(doors.post(event()))
+    await asyncio.sleep(1)
+    assert not waiting.done()
+    await db.execute(f"drop table {month}; select make_event_partitions(now(), now())")
+    assert [verdict.status for verdict in await waiting] == [Status.STORED]

@@ -231,3 +231,20 @@ async def test_response_topic_and_correlation_data_come_and_go(broker: Mosquitto
     assert str(answer.topic) == "devices/a/receipts/1"
     assert answer.properties is not None
     assert answer.properties.CorrelationData == b"\x01\x02"  # type: ignore[attr-defined]
+
+
+async def test_a_connection_that_is_given_up_is_replaced_by_a_new_one() -> None:
+    async with scripted_broker() as broker:
+        ingest = Ingest(broker.port)
+        async with running(ingest.session):
+            await until(lambda: ingest.session.connected)
+            ingest.session.reconnect()
+            await until(lambda: len(ingest.connections) == 2)
+
+
+async def test_a_wish_that_the_broker_refuses_does_no_harm() -> None:
+    async with scripted_broker() as broker:
+        broker.refused = b"$SYS/"
+        ingest = Ingest(broker.port, wishes=("$SYS/x",))
+        async with running(ingest.session):
+            await until(lambda: ingest.session.connected)

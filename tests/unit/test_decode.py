@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ingestor.decode import Limits, Origin, decode, reject
+from ingestor.decode import Items, Limits, Origin, decode, decode_item, reject
 from schema.event import Event, Reason, Rejection
 
 properties = settings(max_examples=30, deadline=None, database=None)
@@ -21,7 +21,12 @@ LIMITS = Limits(timedelta(days=3650), timedelta(seconds=300), payload_bytes_max=
 TOPIC = Origin(ARRIVAL, "deviceA")
 HTTP = Origin(ARRIVAL)
 GOOD: dict[str, Any] = {"event_id": "e001", "metrics": {"soc_percent": 67.5}}
-SAID_AFTER_DECODING = {Reason.NOT_AN_ARRAY, Reason.OUT_OF_RANGE, Reason.REFUSED_BY_DATABASE}
+SAID_AFTER_DECODING = {
+    Reason.NOT_AN_ARRAY,
+    Reason.OUT_OF_RANGE,
+    Reason.REFUSED_BY_DATABASE,
+    Reason.UNREADABLE,
+}
 
 
 def decoded(payload: bytes | str, origin: Origin = TOPIC) -> list[Event | Rejection]:
@@ -102,6 +107,23 @@ EVENTS = st.fixed_dictionaries(
 def test_arbitrary_bytes_get_an_answer(payload: bytes) -> None:
     assert len(decoded(payload)) >= 1
     assert len(decoded(payload, HTTP)) >= 1
+
+
+class Panic(BaseException):
+    """As a parser written in Rust raises it."""
+
+
+@pytest.mark.parametrize("fault", [RecursionError, SystemError, OverflowError, Panic])
+def test_a_fault_of_the_parser_costs_its_payload_and_nothing_else(
+    fault: type[BaseException], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise fault
+
+    monkeypatch.setattr("ingestor.decode.from_json", fail)
+    (rejection,) = decoded(b"[1]")
+    assert isinstance(rejection, Rejection)
+    assert (rejection.reason, rejection.payload) == (Reason.UNREADABLE, b"[1]")
 
 
 @properties
@@ -403,7 +425,7 @@ def test_whatever_nests_as_deep_as_the_parser_allows_fits_into_a_dead_letter(
         payload = f"[{json.dumps(GOOD)[:-1]},{extra}}},{{{extra}}}]".encode()
         first, *rest = decoded(payload)
         if isinstance(first, Event):
-            letter = reject(first, payload, Reason.OUT_OF_RANGE, "too full")
+            letter = reject(first, Items(payload), Reason.OUT_OF_RANGE, "too full")
             for rejection in (letter, *rest):
                 assert isinstance(rejection, Rejection)
                 assert json.loads(rejection.payload)["x"] == json.loads(nested(depth, nest))
@@ -507,7 +529,7 @@ def test_an_event_refused_after_decoding_leaves_the_same_dead_letter() -> None:
     payload = json.dumps([GOOD, second]).encode()
     found = decoded(payload)[1]
     assert isinstance(found, Event)
-    letter = reject(found, payload, Reason.OUT_OF_RANGE, "too full")
+    letter = reject(found, Items(payload), Reason.OUT_OF_RANGE, "too full")
     assert json.loads(letter.payload) == second
     assert (letter.item, letter.device_id, letter.event_id) == (1, "deviceA", "e002")
     assert (letter.reason, letter.detail) == (Reason.OUT_OF_RANGE, "too full")
@@ -515,7 +537,7 @@ def test_an_event_refused_after_decoding_leaves_the_same_dead_letter() -> None:
     alone = b" " + json.dumps(second).encode()
     (found,) = decoded(alone)
     assert isinstance(found, Event)
-    assert reject(found, alone, Reason.OUT_OF_RANGE, "too full").payload == alone
+    assert reject(found, Items(alone), Reason.OUT_OF_RANGE, "too full").payload == alone
 
 
 # -- Fields of an event. --
@@ -763,3 +785,28 @@ def test_a_retained_message_needs_an_identity_and_nothing_more(identity: dict[st
     item = {"metrics": {"a": 1}} | identity
     retained = event(item, TOPIC._replace(retained=True))
     assert verdict(retained) == verdict(event(item))
+
+
+def test_a_replayed_event_without_identity_is_named_after_its_dead_letter() -> None:
+    letter = TOPIC._replace(replay_of=300)
+    items = decoded(json.dumps([{"metrics": {"a": 1}}, {"metrics": {"a": 1}, "age_ms": 5}]), letter)
+    ids = [item.event_id for item in items]
+    assert ids == ["random-12c-0", "random-12c-1"]
+    assert event({"metrics": {"a": 1}}, letter).event_id == "random-12c-0"
+    assert event(TIMED, letter).event_id == event(TIMED).event_id
+    assert event({"metrics": {"a": 1}, "event_id": "e"}, letter).event_id == "e"
+
+
+@pytest.mark.parametrize("item", [[], [{"metrics": {"a": 1}}], 7, None, "text"], ids=shown)
+def test_an_item_that_was_no_object_is_none_when_it_comes_alone(item: Any) -> None:
+    (in_an_array,) = decoded(json.dumps([item]))
+    assert isinstance(in_an_array, Rejection)
+    alone = decode_item(in_an_array.payload, TOPIC, LIMITS)
+    assert isinstance(alone, Rejection)
+    assert alone.reason is in_an_array.reason is Reason.NOT_AN_OBJECT
+
+
+@properties
+@given(st.binary(max_size=200))
+def test_arbitrary_bytes_as_an_item_get_one_answer(payload: bytes) -> None:
+    assert isinstance(decode_item(payload, TOPIC, LIMITS), Event | Rejection)

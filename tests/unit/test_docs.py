@@ -6,9 +6,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from prometheus_client import CollectorRegistry
 
 from api.app import Services, create_app
 from schema.event import Reason
+from schema.health import Health
+from schema.metrics import Metrics
 from schema.settings import Settings
 from schema.version import VERSION
 
@@ -22,6 +25,8 @@ SETTING = re.compile(r"^\| `([A-Z_]+)` \| (\S+) \|", re.MULTILINE)
 EXAMPLE = re.compile(r"^#([A-Z_]+)=(.*)$", re.MULTILINE)
 ROUTE = re.compile(r"^\| `([A-Z]+ /\S*)` \|", re.MULTILINE)
 REASON = re.compile(r"^\| `(\w+)` \| (?:payload|event) \|", re.MULTILINE)
+METRIC = re.compile(r"^\| `(voltwire_\w+)` \|", re.MULTILINE)
+NAMED_TEST = re.compile(r"`(test_\w+)`")
 LINK = re.compile(r"\]\(([^)\s]+)\)")
 NAMED_FILE = re.compile(r"`((?:schema|broker|ingestor|api|scheduler|cli|tests|docs)/[\w./-]*)`")
 FENCED = re.compile(r"^```.*?^```", re.MULTILINE | re.DOTALL)
@@ -86,6 +91,31 @@ def test_every_reason_of_a_rejection_is_explained() -> None:
 
 def test_every_route_is_explained_and_no_other_is() -> None:
     assert set(ROUTE.findall(read("docs/http-api.md"))) == routes()
+
+
+def metrics() -> set[str]:
+    """As Prometheus names them."""
+    registry = CollectorRegistry()
+    metrics = Metrics(registry)
+    metrics.watch(Health(()))
+    suffixes = {"counter": "_total", "info": "_info"}
+    return {f"{each.name}{suffixes.get(each.type, '')}" for each in registry.collect()}
+
+
+def test_every_metric_is_explained_and_no_other_is() -> None:
+    assert set(METRIC.findall(read("docs/operations.md"))) == metrics()
+
+
+def test_every_test_that_a_document_names_exists() -> None:
+    tests = "\n".join(path.read_text("utf-8") for path in (ROOT / "tests").glob("**/test_*.py"))
+    exist = set(re.findall(r"^(?:async )?def (test_\w+)\(", tests, re.MULTILINE))
+    named = {name for each in DOCUMENTS for name in NAMED_TEST.findall(each.read_text("utf-8"))}
+    assert named - exist == set()
+
+
+def test_the_failure_modes_are_numbered_without_a_gap() -> None:
+    numbers = re.findall(r"^\| (\d+) \|", read("docs/failure-modes.md"), re.MULTILINE)
+    assert sorted(map(int, numbers)) == list(range(1, 54))
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=name_of)

@@ -1,0 +1,76 @@
+"""What a selftest tells at its end: the table, what is behind its numbers, what to do. Pure."""
+
+from collections import Counter
+from collections.abc import Sequence
+
+from rich.table import Table
+
+from cli.selftest.ledger import Ledger, Outcome, percentile
+from cli.selftest.plan import Plan
+from schema.event import Door
+
+FINDINGS_SHOWN = 10
+
+
+def table(plan: Plan, ledger: Ledger, outcome: Outcome) -> Table:
+    counts = (
+        ("attempted", len(plan.entries), f"events: {ledger.doors(ledger.entries)}"),
+        ("repeated", plan.copies, "copies, on purpose"),
+        ("resent", ledger.resent, "copies, because no answer came or it was: not now"),
+        ("recognised", ledger.recognised, "copies that were answered with duplicate"),
+        ("acknowledged", len(ledger.acknowledged), ledger.doors(ledger.acknowledged)),
+        ("rejected", len(ledger.rejected), _reasons(ledger) or "of the attempted"),
+        ("unanswered", len(ledger.unanswered), ledger.doors(ledger.unanswered)),
+        ("recovered", outcome.recovered, "unanswered, and returned all the same"),
+        ("lost", outcome.lost, "acknowledged, and not returned or not counted"),
+        ("duplicated", outcome.duplicated, "returned or counted once more"),
+        ("unexpected", outcome.unexpected, "returned, and never sent like that"),
+    )
+    shown = Table(box=None, show_header=False)
+    shown.add_column(justify="left")
+    shown.add_column(justify="right")
+    shown.add_column(style="dim")
+    for name, count, meaning in counts:
+        shown.add_row(name, str(count), meaning)
+    for name, door in (("publish to receipt", Door.MQTT), ("post to answer", Door.HTTP)):
+        if seconds := ledger.seconds[door]:
+            shown.add_row(name, f"{_ms(seconds, 50)} ms", f"p50; p99 {_ms(seconds, 99)} ms")
+    return shown
+
+
+def findings(outcome: Outcome) -> list[str]:
+    """The first of them."""
+    shown = outcome.findings[:FINDINGS_SHOWN]
+    more = len(outcome.findings) - len(shown)
+    return [*shown, *([f"and {more} more"] if more else [])]
+
+
+def verdict(ledger: Ledger, outcome: Outcome, timeout_s: float) -> str | None:
+    """What is wrong and what to do about it, in one sentence; None if everything is as it must be."""
+    if not outcome.clean:
+        return (
+            f"{outcome.lost} events are lost, {outcome.duplicated} doubled and {outcome.unexpected}"
+            " unexpected: keep the lines above and look for errors in the logs of the roles and of"
+            " PostgreSQL."
+        )
+    if ledger.rejected:
+        return (
+            f"{len(ledger.rejected)} events were rejected ({_reasons(ledger)}): docs/http-api.md says what"
+            " the reason means; compare the clocks of this machine and of the system."
+        )
+    if ledger.unanswered:
+        return (
+            f"{len(ledger.unanswered)} events are without an answer after {timeout_s:g} s"
+            f" ({ledger.doors(ledger.unanswered)}): see that voltwire ingest and voltwire api run, that"
+            " both use this broker and one database, or allow more with --timeout."
+        )
+    return None
+
+
+def _reasons(ledger: Ledger) -> str:
+    reasons = Counter(ledger.rejected.values())
+    return ", ".join(f"{reason} {count}" for reason, count in reasons.most_common())
+
+
+def _ms(seconds: Sequence[float], percent: float) -> str:
+    return f"{percentile(seconds, percent) * 1000:.0f}"

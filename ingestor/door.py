@@ -1,0 +1,141 @@
+"""The MQTT door: deliveries become messages of the pipeline, a settled message is acknowledged."""
+
+from collections import Counter, defaultdict, deque
+from collections.abc import Callable
+from datetime import UTC, datetime
+
+from broker import topics
+from broker.session import Delivery
+from broker.topics import Kind
+from ingestor.batch import Message
+from ingestor.decode import Origin
+from ingestor.drops import DropWatch
+from ingestor.hearing import Hearing
+from ingestor.pipeline import Pipeline
+from ingestor.receipts import Receipts
+from ingestor.signs import HEARTBEAT, TELEMETRY, read_status
+from schema.event import Door
+from schema.metrics import Dropped
+
+OTHER = "other"
+
+
+class MqttDoor:
+    """Holds one window of messages, however often the link is cut in an outage.
+
+    A message that the broker sends again on a new connection, while its first copy still waits for the
+    database, is taken as that copy.
+    """
+
+    def __init__(
+        self,
+        pipeline: Pipeline,
+        settle: Callable[[Delivery], None],
+        hearing: Hearing,
+        drops: DropWatch,
+        receipts: Receipts,
+        messages: Counter[tuple[str, int]],
+    ) -> None:
+        self._pipeline, self._settle, self._hearing = pipeline, settle, hearing
+        self._drops, self._receipts, self._messages = drops, receipts, messages
+        self._open = True
+        self._generation = 0
+        # By topic and payload: what waits since an earlier connection, in the order of arrival.
+        self._orphans: defaultdict[tuple[str, bytes], deque[Message]] = defaultdict(deque)
+
+    def close(self) -> None:
+        """Take nothing more: what comes stays unacknowledged and comes again."""
+        self._open = False
+
+    def receive(self, delivery: Delivery) -> None:
+        if not self._open:
+            return
+        self._hearing.came()
+        parsed = topics.parse(delivery.topic)
+        if parsed is None:
+            self._take_other(delivery)
+            return
+        kind, device_id = parsed
+        self._messages[kind, delivery.qos] += 1
+        if delivery.generation != self._generation:
+            self._begin_generation(delivery.generation)
+        if self._orphans and self._adopted(delivery, kind):
+            return
+        message = self._message(kind, device_id, delivery)
+        if message is None:
+            if kind is Kind.TELEMETRY:
+                self._drop(Dropped.EMPTY)
+            self._settle(delivery)
+        else:
+            self._pipeline.accept(message)
+
+    def _take_other(self, delivery: Delivery) -> None:
+        """The canary, a report of the broker, or the topic of a device that cannot exist."""
+        self._messages[OTHER, delivery.qos] += 1
+        if delivery.topic == self._hearing.topic:
+            self._hearing.canary_came()
+        elif delivery.topic == topics.DROPPED:
+            self._drops.take(delivery.payload)
+        elif delivery.topic.endswith(f"/{Kind.TELEMETRY}"):
+            self._drop(Dropped.BAD_TOPIC)
+        self._settle(delivery)
+
+    def _drop(self, reason: Dropped) -> None:
+        self._pipeline.flow.enter(1)
+        self._pipeline.flow.leave(1, reason)
+
+    def _begin_generation(self, generation: int) -> None:
+        self._generation = generation
+        self._orphans.clear()
+        for message in self._pipeline.unsettled():
+            if isinstance(message.ticket, Delivery) and message.ticket.qos:
+                self._orphans[_content(message.ticket)].append(message)
+
+    def _adopted(self, delivery: Delivery, kind: Kind) -> bool:
+        """Whether its first copy waits here: that one is acknowledged on the present connection."""
+        waiting = self._orphans.get(_content(delivery))
+        if not waiting:
+            return False
+        waiting.popleft().ticket = delivery
+        if kind is Kind.TELEMETRY:
+            self._drop(Dropped.SUPERSEDED)
+        return True
+
+    def _message(self, kind: Kind, device_id: str, delivery: Delivery) -> Message | None:
+        """None: it says nothing. What the broker kept is no sign of life, but it may be an event."""
+        origin = Origin(datetime.now(UTC), device_id, delivery.retain)
+        if kind is Kind.TELEMETRY:
+            if not delivery.payload:
+                return None
+            sign = None if delivery.retain else TELEMETRY
+            return Message(Door.MQTT, delivery.payload, origin, self._done, sign, delivery)
+        if delivery.retain:
+            return None
+        sign = HEARTBEAT if kind is Kind.HEARTBEAT else read_status(delivery.payload)
+        if sign is None:
+            return None
+        return Message(Door.MQTT, b"", origin, self._done, sign, delivery, items=[])
+
+    def _done(self, message: Message) -> None:
+        delivery, device_id = message.ticket, message.origin.device_id
+        assert isinstance(delivery, Delivery)  # noqa: S101  # Both set by _message alone.
+        assert device_id is not None  # noqa: S101
+        if self._orphans:
+            self._forget(message, delivery)
+        self._settle(delivery)
+        if message.verdicts:
+            wanted = self._pipeline.wants_receipts(device_id)
+            self._receipts.add(delivery, device_id, message.verdicts, wanted=wanted)
+
+    def _forget(self, message: Message, delivery: Delivery) -> None:
+        """It is settled: a copy that comes now is a message of its own, and a duplicate."""
+        key = _content(delivery)
+        waiting = self._orphans.get(key)
+        if waiting and message in waiting:
+            waiting.remove(message)
+        if not waiting:
+            self._orphans.pop(key, None)
+
+
+def _content(delivery: Delivery) -> tuple[str, bytes]:
+    return delivery.topic, delivery.payload

@@ -1,0 +1,237 @@
+"""What a process counts about itself, as Prometheus reads it. Every metric of ours is named here.
+
+Events are counted in plain numbers and read when asked for: the receive path has no microsecond to
+spare, and one look at them all, from the event loop that changes them, is consistent.
+"""
+
+from collections import Counter as Tally
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from schema.event import Door, Reason, Status, Verdict
+from schema.health import Health
+from schema.version import VERSION
+
+BATCH_SECONDS = (0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 30)
+REQUEST_SECONDS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10)
+BATCH_EVENTS = (1, 10, 50, 100, 200, 500, 1000, 2000, 3000)
+RANDOM_ID = "random-"  # Begins the id that an event without identity was given.
+
+
+class Dropped(StrEnum):
+    """Why an event left without a verdict."""
+
+    BAD_TOPIC = "bad_topic"  # no device could have that name
+    EMPTY = "empty"  # nothing in it, as when a retained message is cleared
+    SUPERSEDED = "superseded"  # sent again by the broker while its first copy still waits here
+
+
+@dataclass(slots=True)
+class Flow:
+    """The events that came through one door of this process. An undecodable payload counts as one.
+
+    received = stored + duplicate + rejected + dropped + in flight, at every instant between two
+    turns of the event loop.
+    """
+
+    received: int = 0
+    in_flight: int = 0
+    stored: int = 0
+    duplicate: int = 0
+    without_identity: int = 0  # of the stored: they stand outside the delivery promise
+    rejected: Tally[Reason] = field(default_factory=Tally)
+    dropped: Tally[Dropped] = field(default_factory=Tally)
+
+    def enter(self, events: int) -> None:
+        """So many came in, or an array turned out to hold so many more."""
+        self.received += events
+        self.in_flight += events
+
+    def settle(self, verdicts: Iterable[Verdict]) -> None:
+        """These were committed."""
+        for verdict in verdicts:
+            self.in_flight -= 1
+            if verdict.status is Status.STORED:
+                self.stored += 1
+                if verdict.event_id is not None and verdict.event_id.startswith(RANDOM_ID):
+                    self.without_identity += 1
+            elif verdict.status is Status.DUPLICATE:
+                self.duplicate += 1
+            elif verdict.reason is not None:
+                self.rejected[verdict.reason] += 1
+
+    def leave(self, events: int, reason: Dropped) -> None:
+        """These were in flight and get no verdict."""
+        self.in_flight -= events
+        self.dropped[reason] += events
+
+    @property
+    def balanced(self) -> bool:
+        """The law of conservation."""
+        settled = self.stored + self.duplicate + self.rejected.total() + self.dropped.total()
+        return self.received == settled + self.in_flight
+
+
+class Metrics:
+    """The metrics of one process. Without a registry nobody reads them."""
+
+    def __init__(self, registry: CollectorRegistry | None = None) -> None:
+        self.flows: dict[Door, Flow] = {}
+        self.messages: Tally[tuple[str, int]] = Tally()  # by kind and QoS
+        self.batch_seconds = Histogram(
+            "voltwire_batch_duration_seconds",
+            "Time from the first attempt to write a batch until it was settled.",
+            ("door",),
+            buckets=BATCH_SECONDS,
+            registry=registry,
+        )
+        self.batch_events = Histogram(
+            "voltwire_batch_events",
+            "Events of a written batch.",
+            ("door",),
+            buckets=BATCH_EVENTS,
+            registry=registry,
+        )
+        self.connections = Counter(
+            "voltwire_broker_connections",
+            "Times that a session was connected and subscribed.",
+            ("client",),
+            registry=registry,
+        )
+        self.new_sessions = Counter(
+            "voltwire_broker_new_sessions",
+            "Connections at which the broker knew no session of ours: after the very first one,"
+            " messages may be lost.",
+            ("client",),
+            registry=registry,
+        )
+        self.broker_dropped = Gauge(
+            "voltwire_broker_dropped_messages",
+            "Messages that the broker says it dropped since its start (Mosquitto's $SYS).",
+            registry=registry,
+        )
+        self.receipts = Counter(
+            "voltwire_receipts",
+            "Receipts by outcome: sent, or dropped because the broker did not take them.",
+            ("outcome",),
+            registry=registry,
+        )
+        self.published = Counter(
+            "voltwire_feed_published",
+            "Alerts and changes of presence that were published over MQTT.",
+            registry=registry,
+        )
+        self.request_seconds = Histogram(
+            "voltwire_http_request_duration_seconds",
+            "Time until the answer to a request began, by method, route and status.",
+            ("method", "route", "status"),
+            buckets=REQUEST_SECONDS,
+            registry=registry,
+        )
+        self.streams = Gauge(
+            "voltwire_streams", "Open streams of server-sent events.", registry=registry
+        )
+        self.job_runs = Counter(
+            "voltwire_job_runs",
+            "Runs of the scheduler's jobs by outcome, ok or failed.",
+            ("job", "outcome"),
+            registry=registry,
+        )
+        self.job_succeeded_at = Gauge(
+            "voltwire_job_succeeded_timestamp_seconds",
+            "When a job ran last without a fault, in seconds since 1970.",
+            ("job",),
+            registry=registry,
+        )
+        Info("voltwire_build", "The version that runs.", registry=registry).info(
+            {"version": VERSION}
+        )
+        if registry is not None:
+            registry.register(_Flows(self.flows))
+            registry.register(_Messages(self.messages))
+        self._registry = registry
+
+    def flow(self, door: Door) -> Flow:
+        return self.flows.setdefault(door, Flow())
+
+    def watch(self, health: Health) -> None:
+        """Show the checks of /health, too."""
+        if self._registry is not None:
+            self._registry.register(_Checks(health))
+
+
+class _Flows(Collector):
+    def __init__(self, flows: dict[Door, Flow]) -> None:
+        self._flows = flows
+
+    def collect(self) -> Iterable[Metric]:
+        door = ("door",)
+        received = CounterMetricFamily(
+            "voltwire_events_received", "Events that came in, copies included.", labels=door
+        )
+        stored = CounterMetricFamily("voltwire_events_stored", "Of these stored.", labels=door)
+        duplicate = CounterMetricFamily(
+            "voltwire_events_duplicate", "Of these stored before under the same key.", labels=door
+        )
+        rejected = CounterMetricFamily(
+            "voltwire_events_rejected",
+            "Of these rejected, by the reason in the dead letter.",
+            labels=("door", "reason"),
+        )
+        dropped = CounterMetricFamily(
+            "voltwire_events_dropped",
+            "Of these dropped without a verdict: bad_topic, empty, superseded by an earlier copy.",
+            labels=("door", "reason"),
+        )
+        in_flight = GaugeMetricFamily(
+            "voltwire_events_in_flight", "Of these not settled yet.", labels=door
+        )
+        nameless = CounterMetricFamily(
+            "voltwire_events_without_identity",
+            "Of the stored: with neither event_id nor own time, so that a copy is another event.",
+            labels=door,
+        )
+        for name, flow in self._flows.items():
+            received.add_metric((name,), flow.received)
+            stored.add_metric((name,), flow.stored)
+            duplicate.add_metric((name,), flow.duplicate)
+            in_flight.add_metric((name,), flow.in_flight)
+            nameless.add_metric((name,), flow.without_identity)
+            for reason in Reason:
+                rejected.add_metric((name, reason), flow.rejected[reason])
+            for why in Dropped:
+                dropped.add_metric((name, why), flow.dropped[why])
+        return (received, stored, duplicate, rejected, dropped, in_flight, nameless)
+
+
+class _Messages(Collector):
+    def __init__(self, messages: Tally[tuple[str, int]]) -> None:
+        self._messages = messages
+
+    def collect(self) -> Iterable[Metric]:
+        received = CounterMetricFamily(
+            "voltwire_messages_received",
+            "MQTT messages by kind (telemetry, status, heartbeat, other) and QoS as received.",
+            labels=("kind", "qos"),
+        )
+        for (kind, qos), count in sorted(self._messages.items()):
+            received.add_metric((kind, str(qos)), count)
+        return (received,)
+
+
+class _Checks(Collector):
+    def __init__(self, health: Health) -> None:
+        self._health = health
+
+    def collect(self) -> Iterable[Metric]:
+        checks = GaugeMetricFamily(
+            "voltwire_check", "The checks of /health: 1 ok, 0 failing.", labels=("check",)
+        )
+        for name, (ok, _) in sorted(self._health.checks.items()):
+            checks.add_metric((name,), float(ok))
+        return (checks,)

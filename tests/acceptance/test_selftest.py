@@ -1,0 +1,226 @@
+"""`voltwire selftest`: clean on a system that works, and not fooled by one that does not."""
+
+import re
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any, Self
+
+import httpx
+import pytest
+
+from tests.acceptance.conftest import base_url, up_settings
+from tests.mosquitto import mosquitto
+from tests.services import ROOT, Process, clean_environment, free_port, temporary_folder
+
+ROW = re.compile(r"^ (\w+) +(\d+)  ", re.MULTILINE)
+FAULTS = ("rejected", "unanswered", "recovered", "lost", "duplicated", "unexpected")
+END_S_MAX = 90
+
+LOSE = """
+create function meddle() returns trigger language plpgsql as 'begin return null; end';
+create trigger meddle before insert on event for each row
+    when (new.event_id in ('0000007', '0000008')) execute function meddle();
+"""
+DOUBLE = """
+create function meddle() returns trigger language plpgsql as
+    'begin insert into event select new.*; return null; end';
+create trigger meddle after insert on event for each row
+    when (new.event_id in ('0000007', '0000008') and pg_trigger_depth() = 0)
+    execute function meddle();
+"""
+ALTER = """
+create function meddle() returns trigger language plpgsql as
+    'begin new.metrics = ''{"selftest": 0}''; return new; end';
+create trigger meddle before insert on event for each row
+    when (new.event_id in ('0000007', '0000008')) execute function meddle();
+"""
+
+
+class Run:
+    """A `voltwire selftest` from its start to its table."""
+
+    def __init__(self, settings: dict[str, str], *arguments: str) -> None:
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "cli", "selftest", *arguments],
+            env=clean_environment(settings), cwd=ROOT / "tests",
+            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        )  # fmt: skip
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.process.kill()
+        self.process.communicate()
+
+    def end(self) -> tuple[int, dict[str, int], str]:
+        """The exit code, the table, and everything that it said."""
+        said, errors = self.process.communicate(timeout=END_S_MAX)
+        return self.process.returncode, {k: int(v) for k, v in ROW.findall(said)}, said + errors
+
+
+def selftest(settings: dict[str, str], *arguments: str) -> tuple[int, dict[str, int], str]:
+    with Run(settings, *arguments) as run:
+        return run.end()
+
+
+def assert_clean(ended: tuple[int, dict[str, int], str], events: int) -> None:
+    code, counts, said = ended
+    assert code == 0, said
+    assert counts["attempted"] == counts["acknowledged"] == events
+    assert [counts[name] for name in FAULTS] == [0] * len(FAULTS), said
+    assert counts["recognised"] >= counts["repeated"] > 0
+
+
+def devices(url: str) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = httpx.get(f"{url}/v1/devices?limit=1000&q=selftest").json()
+    return found
+
+
+def retained(port: int, topic_filter: str) -> str:
+    return subprocess.run(
+        ["mosquitto_sub", "-p", str(port), "-t", topic_filter, "-W", "1", "-v", "--retained-only"],
+        capture_output=True, text=True, timeout=10, check=False,
+    ).stdout  # fmt: skip
+
+
+def test_a_system_that_works_passes_and_its_new_devices_are_left_asleep(up: Process) -> None:
+    ended = selftest(up.settings, "--events", "200", "--devices", "3")
+    assert_clean(ended, 400)
+    assert "publish to receipt" in ended[2]
+    left = devices(base_url(up))
+    assert [device["state"] for device in left] == ["asleep"] * 3
+    (run,) = {device["device_id"].rpartition("-")[0] for device in left}
+    assert run.removeprefix("selftest-") in ended[2]
+    again = selftest(up.settings, "--events", "1", "--devices", "1", "--url", base_url(up))
+    assert_clean(again, 2)
+
+
+def test_with_mosquitto_nothing_of_it_stays_on_the_broker() -> None:
+    with mosquitto() as broker, temporary_folder() as folder:
+        settings = up_settings() | {"MQTT_URL": f"mqtt://127.0.0.1:{broker.port}"}
+        with Process(folder, "up", settings=settings) as up:
+            up.wait_until_ok(f"{base_url(up)}/health")
+            assert_clean(selftest(settings), 1000)
+        assert not retained(broker.port, "devices/#")
+        broker.stop()
+        assert b"selftest-" not in without_presence(broker.data / "mosquitto.db")
+
+
+def without_presence(file: Path) -> bytes:
+    """What the broker keeps, without what we tell about the devices: no session of theirs."""
+    return re.sub(
+        rb"presence/selftest-[\w-]+|\"device_id\":\"selftest-[\w-]+\"", b"", file.read_bytes()
+    )
+
+
+@pytest.mark.parametrize(
+    ("meddling", "column"), [(LOSE, "lost"), (DOUBLE, "duplicated"), (ALTER, "unexpected")]
+)
+async def test_a_database_that_meddles_with_two_events_is_found_out(
+    dsn: str, db: Any, meddling: str, column: str
+) -> None:
+    await db.execute(meddling)
+    with temporary_folder() as folder:
+        settings = up_settings() | {"DATABASE_URL": dsn}
+        with Process(folder, "up", settings=settings) as up:
+            up.wait_until_ok(f"{base_url(up)}/health")
+            code, counts, said = selftest(settings, "--events", "50", "--timeout", "4")
+    assert code == 1, said
+    assert [counts[name] for name in FAULTS if name != column] == [0] * (len(FAULTS) - 1), said
+    assert (counts["acknowledged"], counts[column]) == (100, 2)
+    assert "event 0000007 of selftest-" in said
+
+
+def test_a_restart_in_the_middle_loses_nothing() -> None:
+    with (
+        temporary_folder() as folder,
+        Process(folder, "up", settings=up_settings()) as up,
+    ):
+        up.wait_until_ok(f"{base_url(up)}/health")
+        with Run(up.settings, "--events", "8000", "--timeout", "80") as run:
+            deadline = time.monotonic() + 20
+            while not devices(base_url(up)):
+                assert time.monotonic() < deadline
+            up.kill()
+            up.start()
+            up.wait_until_ok(f"{base_url(up)}/health")
+            ended = run.end()
+    assert_clean(ended, 16_000)
+    assert ended[1]["resent"] > 0
+
+
+async def test_without_an_ingestor_mqtt_is_unanswered_and_the_sentence_names_it(dsn: str) -> None:
+    settings = up_settings() | {"DATABASE_URL": dsn}
+    with (
+        temporary_folder() as folder,
+        Process(folder, "broker", settings=settings),
+        Process(folder, "api", settings=settings) as api,
+    ):
+        api.wait_until_ok(f"{base_url(api)}/health")
+        code, counts, said = selftest(settings, "--events", "50", "--timeout", "2")
+    assert code == 1, said
+    assert counts["acknowledged"] + counts["unanswered"] == 100
+    assert 0 < counts["unanswered"] <= 50
+    assert (counts["lost"], counts["duplicated"], counts["unexpected"]) == (0, 0, 0)
+    assert "voltwire ingest" in said.splitlines()[-1]
+
+
+@pytest.mark.parametrize(
+    ("missing", "sentence"),
+    [
+        ("HTTP_PORT", "name another address with --url"),
+        ("MQTT_PORT", "name another one in MQTT_URL"),
+    ],
+)
+def test_where_nothing_listens_one_sentence_says_so_soon(
+    up: Process, missing: str, sentence: str
+) -> None:
+    began = time.monotonic()
+    code, counts, said = selftest(up.settings | {missing: str(free_port())})
+    assert (code, counts) == (1, {}), said
+    assert time.monotonic() - began < 12
+    assert sentence in said.splitlines()[-1]
+    assert "Traceback" not in said
+
+
+def test_a_system_that_cannot_do_its_job_is_not_tested() -> None:
+    nowhere = {"DATABASE_URL": f"postgresql://nobody@127.0.0.1:{free_port()}/none"}
+    settings = up_settings() | nowhere
+    with temporary_folder() as folder, Process(folder, "api", settings=settings) as api:
+        deadline = time.monotonic() + 15
+        while True:
+            try:
+                httpx.get(f"{base_url(api)}/live")
+                break
+            except httpx.TransportError:
+                assert time.monotonic() < deadline
+                time.sleep(0.1)
+        code, _, said = selftest(settings)
+    assert code == 1, said
+    assert "says that it cannot do its job (database:" in said.splitlines()[-1]
+
+
+def test_an_interrupted_one_proves_nothing(up: Process) -> None:
+    known = len(devices(base_url(up)))
+    with Run(up.settings, "--events", "100000", "--devices", "2") as run:
+        deadline = time.monotonic() + 20
+        while len(devices(base_url(up))) == known:
+            assert time.monotonic() < deadline
+        run.process.terminate()
+        began = time.monotonic()
+        code, counts, said = run.end()
+    assert time.monotonic() - began < 10
+    assert (code, counts) == (1, {}), said
+    assert said.splitlines()[-1].startswith("The selftest was interrupted")
+
+
+@pytest.mark.parametrize(
+    "misuse",
+    [("--events", "0"), ("--devices", "101"), ("--timeout", "0"), ("--url", "127.0.0.1:8000")],
+)
+def test_options_that_mean_nothing_are_misuse(misuse: tuple[str, str]) -> None:
+    code, _, said = selftest({}, *misuse)
+    assert (code, misuse[0] in said) == (2, True), said

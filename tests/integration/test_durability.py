@@ -1,0 +1,27 @@
+"""A server that may lose what it has confirmed is told about."""
+
+from typing import Any
+
+import asyncpg
+
+from schema.database import report_durability
+from schema.health import Health
+
+
+async def test_settings_that_break_the_promise_are_named(dsn: str, db: Any) -> None:
+    health = Health(())
+    await db.execute("set synchronous_commit = off")
+    await report_durability(db, health)
+    ok, detail = health.checks["durability"]
+    assert not ok
+    assert "synchronous_commit=off" in detail
+
+
+async def test_a_server_with_the_defaults_keeps_it() -> None:
+    class Rows:
+        async def fetch(self, _: str) -> list[asyncpg.Record]:
+            return []
+
+    health = Health(())
+    await report_durability(Rows(), health)
+    assert health.checks["durability"] == (True, "commits are on disk")

@@ -1,0 +1,94 @@
+"""One ingestor per client id: who holds the lease, who stands by, who takes over."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+from ingestor.lease import Lease
+from schema.health import Health
+from tests.mqtt import until
+
+
+class Holder:
+    def __init__(self, dsn: str, client_id: str = "voltwire-ingest") -> None:
+        self.health = Health(())
+        self.lease = Lease(dsn, client_id, self.health)
+
+    @property
+    def ok(self) -> bool | None:
+        check = self.health.checks.get("lease")
+        return None if check is None else check[0]
+
+
+@asynccontextmanager
+async def running(holder: Holder) -> AsyncIterator[Holder]:
+    task = asyncio.create_task(holder.lease.run())
+    try:
+        yield holder
+    finally:
+        task.cancel()
+        await asyncio.wait((task,))
+
+
+async def test_the_second_stands_by_and_takes_over_when_the_first_ends(dsn: str) -> None:
+    second = Holder(dsn)
+    async with running(Holder(dsn)) as first:
+        await until(lambda: first.ok)
+        async with running(second):
+            await until(lambda: second.ok is False)
+            assert "standing by" in second.health.checks["lease"][1]
+            await asyncio.sleep(1.5)
+            assert (first.ok, second.ok) == (True, False)
+    async with running(second):
+        await until(lambda: second.ok, timeout_s=5)
+
+
+async def test_installations_with_other_names_do_not_meet(dsn: str) -> None:
+    async with running(Holder(dsn, "a-ingest")) as a, running(Holder(dsn, "b-ingest")) as b:
+        await until(lambda: a.ok and b.ok)
+
+
+async def test_a_lost_connection_is_replaced_and_nobody_else_gets_in_between(
+    dsn: str, db: Any
+) -> None:
+    async with running(Holder(dsn)) as holder:
+        await until(lambda: holder.ok)
+        losing = asyncio.create_task(holder.lease.lost())
+        await db.execute(
+            "select pg_terminate_backend(pid) from pg_stat_activity where application_name like '%lease'"
+        )
+        await asyncio.sleep(3.5)
+        assert holder.ok
+        assert not losing.done()
+        losing.cancel()
+
+
+async def test_whose_own_former_connection_still_holds_it_ends_that_one(dsn: str, db: Any) -> None:
+    """As after a black hole: we gave the connection up, the server knows nothing of it."""
+    holder = Holder(dsn)
+    async with running(holder):
+        await until(lambda: holder.ok)
+    row = await db.fetchrow(
+        "select pg_backend_pid() as pid, pg_try_advisory_lock(4244, hashtext('voltwire-ingest')) as held"
+    )
+    assert row["held"], "the lock went with its connection"
+    holder.lease._pid = row["pid"]
+    async with running(holder):
+        await until(db.is_closed, timeout_s=5)
+        await asyncio.sleep(1.5)
+        assert holder.ok
+
+
+async def test_who_comes_back_too_late_has_lost_it(dsn: str, db: Any) -> None:
+    async with running(Holder(dsn)) as holder:
+        await until(lambda: holder.ok)
+        # Atomically for everybody else: the holder's end, and another one in its place.
+        await db.execute(
+            "select pg_terminate_backend(pid, 5000) from pg_stat_activity"
+            " where application_name like '%lease';"
+            "select pg_advisory_lock(4244, hashtext('voltwire-ingest'))"
+        )
+        async with asyncio.timeout(10):
+            await holder.lease.lost()
+        assert holder.ok is False

@@ -1,0 +1,90 @@
+"""Posts of a selftest: sent again, unchanged, until the API says what became of them."""
+
+from datetime import UTC, datetime
+
+import httpx
+import pytest
+
+from cli.selftest.ledger import Ledger
+from cli.selftest.over_http import Api
+from cli.selftest.plan import Plan, make_plan
+from schema.errors import StartError
+from schema.event import Door
+
+NOW = datetime(2026, 2, 1, tzinfo=UTC)
+AT_ONCE = {"Retry-After": "0"}
+
+
+@pytest.fixture
+def plan() -> Plan:
+    return make_plan("x", NOW, events=1, devices=1, seed=1, payload_bytes_max=1024)
+
+
+class Server:
+    """Answers with what it was given, in turn, and with the last of it for ever."""
+
+    def __init__(self, *answers: httpx.Response | Exception) -> None:
+        self._answers = list(answers)
+        self.got: list[tuple[str, bytes]] = []
+
+    def __call__(self, request: httpx.Request) -> httpx.Response:
+        self.got.append((request.url.path, request.content))
+        answer = self._answers.pop(0) if len(self._answers) > 1 else self._answers[0]
+        if isinstance(answer, Exception):
+            raise answer
+        return httpx.Response(
+            answer.status_code, headers=answer.headers, content=answer.content, request=request
+        )
+
+
+async def post(server: Server, plan: Plan) -> Ledger:
+    ledger = Ledger(plan.entries)
+    transport = httpx.MockTransport(server)
+    async with httpx.AsyncClient(transport=transport, base_url="http://x") as client:
+        await Api(client, ledger).post_all(plan)
+    return ledger
+
+
+async def test_no_answer_429_and_503_mean_again_with_the_same_event(
+    plan: Plan, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("cli.selftest.over_http.PAUSE_S", 0)
+    monkeypatch.setattr("cli.selftest.over_http.POSTS_AT_ONCE", 1)
+    server = Server(
+        httpx.Response(429, headers=AT_ONCE),
+        httpx.Response(503, headers=AT_ONCE),
+        httpx.Response(502),
+        httpx.ReadTimeout("slow"),
+        httpx.ConnectError("refused"),
+        httpx.Response(200, json={"status": "duplicate"}),
+    )
+    ledger = await post(server, plan)
+    posts = plan.over(Door.HTTP)
+    assert len(server.got) == len(posts) + 5
+    assert len(set(server.got[:6])) == 1
+    assert (ledger.resent, ledger.recognised) == (5, len(posts))
+    assert not ledger.unanswered & {
+        (entry.device_id, entry.event_id) for post in posts for entry in post.entries
+    }
+
+
+async def test_422_is_a_rejection_with_its_reason(plan: Plan) -> None:
+    ledger = await post(Server(httpx.Response(422, json={"reason": "too_old"})), plan)
+    assert set(ledger.rejected.values()) == {"too_old"}
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        httpx.Response(404, text="no such page"),
+        httpx.Response(401),
+        httpx.Response(200, text="<html>"),
+        httpx.Response(200, json=[]),
+    ],
+)
+async def test_what_no_voltwire_answers_ends_the_selftest(
+    plan: Plan, answer: httpx.Response
+) -> None:
+    with pytest.raises(ExceptionGroup) as caught:
+        await post(Server(answer), plan)
+    assert caught.group_contains(StartError, match="which this selftest does not understand")
