@@ -65,9 +65,7 @@ async def run(settings: Settings, stop: asyncio.Event, health: Health, metrics: 
             reading.cancel()
 
 
-async def run_status(
-    settings: Settings, stop: asyncio.Event, health: Health, _: Metrics
-) -> None:
+async def run_status(settings: Settings, stop: asyncio.Event, health: Health, _: Metrics) -> None:
     """`/health`, `/live` and `/metrics` of a role without an API, where STATUS_PORT asks for it."""
     if settings.status_port is None:
         return

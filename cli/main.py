@@ -5,7 +5,6 @@
 
 import asyncio
 import gc
-import signal
 import sys
 from collections.abc import Callable, Coroutine
 from typing import Annotated, Any
@@ -36,8 +35,6 @@ app = typer.Typer(
 
 def main() -> None:
     """The entry point. Every error of ours is one sentence on standard error."""
-    for number in (signal.SIGINT, signal.SIGTERM):  # Until the roles run: nothing to flush yet.
-        signal.signal(number, lambda *_: sys.exit(0))
     try:
         app(standalone_mode=True)
     except ConfigurationError as error:

@@ -83,6 +83,11 @@ class DeadLetter(NamedTuple):
     order: int = 0
     event: Event | None = None
 
+    @property
+    def is_new(self) -> bool:
+        """What is refused again when it is replayed has its dead letter already."""
+        return self.message.origin.replay_of is None
+
 
 @dataclass(slots=True)
 class Batch:
@@ -92,8 +97,8 @@ class Batch:
     dead_letters: list[DeadLetter] = field(default_factory=list)
     signs: dict[DeviceNo, Fold] = field(default_factory=dict)
     receipts: dict[DeviceNo, bool] = field(default_factory=dict)
-    # Set while a commit's answer is missing: its transaction id, and what it would have stored.
-    in_doubt: tuple[str, set[tuple[int, str]]] | None = None
+    # Set while a commit's answer is missing: the keys that it would have stored as new.
+    in_doubt: set[tuple[int, str]] | None = None
 
     @property
     def lanes(self) -> list[int]:

@@ -14,7 +14,7 @@ returning device_no, event_id
 
 -- read_facts --
 -- After the keys: whatever was committed before this batch was received is visible here.
-select rules_version, registry_version, pg_current_xact_id()::text as xid from config
+select rules_version, registry_version from config
 
 -- read_alert_states --
 select device_no, rule_id, pending_since, incident_id, notified_at, decided_at
@@ -98,9 +98,14 @@ on conflict (device_no, rule_id) do update set
     pending_since = excluded.pending_since, incident_id = excluded.incident_id,
     notified_at = excluded.notified_at, decided_at = excluded.decided_at
 
--- transaction_status --
--- What became of a commit whose answer never came: committed, aborted, in progress; null: too long ago.
-select pg_xact_status($1::text::xid8)
+-- are_stored --
+-- Whether a commit whose answer was lost took place: it is all there or nothing. $3 to $5: a dead letter of
+-- the batch, null if it has none. (Not by the number of the transaction: pg_xact_status tells of another
+-- one, when a crash lost the number with its unwritten log.)
+select (select count(*) from unnest($1::int[], $2::text[]) as wanted (device_no, event_id)
+            join event_key using (device_no, event_id)) = cardinality($1::int[])
+   and ($3::timestamptz is null or exists (
+        select from rejected where received_at = $3 and reason = $4 and payload = $5))
 
 -- find_devices --
 select device_id, device_no, profile, device.receipts or coalesce(profile.receipts, false) as receipts

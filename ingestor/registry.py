@@ -76,6 +76,10 @@ class Registry:
         names = sorted(device_ids)
         await patiently(self._health, lambda: self._ask(lambda: self._add(names)))
 
+    def expire(self) -> None:
+        """Read anew what the next batch needs: nobody knows which server answers now."""
+        self.registry_version = self.rules_version = -1
+
     async def refresh_rules(self, connection: Any, version: int) -> None:
         """The rules as a writing transaction sees them: at least as new as `version`."""
         found: dict[str, list[Rule]] = defaultdict(list)

@@ -14,7 +14,6 @@ from contextlib import suppress
 from datetime import datetime
 from typing import Any
 
-import asyncpg
 import msgspec
 
 from ingestor.batch import Batch, Row, in_order_of_evaluation
@@ -60,10 +59,7 @@ class Store:
         stored, but for a commit whose answer was lost: the next attempt finds out.
         """
         try:
-            connection = await self._connected()
-            if batch.in_doubt is not None and await self._was_committed(connection, batch):
-                return batch.in_doubt[1]
-            return await self._transaction(connection, batch)
+            return await self._transaction(await self._connected(), batch)
         except StaleRegistryError:
             await self._rollback()
             raise
@@ -78,6 +74,10 @@ class Store:
 
     async def _transaction(self, connection: Any, batch: Batch) -> NewKeys:
         await connection.execute(_begin(batch.lanes))
+        if batch.in_doubt is not None and await self._was_committed(connection, batch):
+            await connection.execute("rollback")
+            return batch.in_doubt
+        batch.in_doubt = None
         first = batch.first_rows()
         new = await self._insert_keys(connection, list(first))
         facts = await connection.fetchrow(queries.read_facts)
@@ -91,7 +91,7 @@ class Store:
         receipts = await self._set_receipts(connection, batch)
         told += await self._apply(connection, decide(pairs, newest))
         end = await fill_outbox(connection, told) if told else "commit"
-        batch.in_doubt = (facts["xid"], new)
+        batch.in_doubt = new
         await connection.execute(end)
         batch.in_doubt = None
         for row in receipts:
@@ -142,14 +142,13 @@ class Store:
         await connection.copy_records_to_table("event", records=records, columns=EVENT_COLUMNS)
 
     async def _insert_dead_letters(self, connection: Any, batch: Batch) -> None:
-        """What is refused again when it is replayed has its dead letter already."""
+        new = [letter for letter in batch.dead_letters if letter.is_new]
         records = [
             (
                 letter.received_at, str(message.door), letter.device_id, str(letter.reason),
                 letter.detail, letter.item, letter.payload,
             )
-            for letter, message, *_ in batch.dead_letters
-            if message.origin.replay_of is None
+            for letter, message, *_ in new
         ]  # fmt: skip
         if not records:
             return
@@ -219,8 +218,10 @@ class Store:
         return effects.told()
 
     async def _connected(self) -> Any:
+        """After a failover the server may know other devices: the cache is read anew."""
         if self._connection is None or self._connection.is_closed():
             self._connection = await connect(self._dsn, self._name, WRITER_LIMITS)
+            self._registry.expire()
         return self._connection
 
     async def _rollback(self) -> None:
@@ -230,17 +231,24 @@ class Store:
             self._drop()
 
     async def _was_committed(self, connection: Any, batch: Batch) -> bool:
-        """Settle a commit in doubt. In progress: the old backend has not noticed its end yet."""
-        assert batch.in_doubt is not None  # noqa: S101  # The caller has looked.
-        try:
-            status = await connection.fetchval(queries.transaction_status, batch.in_doubt[0])
-        except asyncpg.PostgresError:  # A number this server never gave: another server took over.
-            status = None
-        if status == "in progress":
-            raise StoreUnavailable("A commit whose answer was lost is still in progress.")
-        if status != "committed":
-            batch.in_doubt = None
-        return bool(status == "committed")
+        """Settle a commit in doubt. The lanes of the batch are ours: the old transaction has ended.
+
+        What holds neither a new event nor a dead letter may as well be written again.
+        """
+        keys = sorted(batch.in_doubt or ())
+        letters = [letter.rejection for letter in batch.dead_letters if letter.is_new]
+        if not keys and not letters:
+            return False
+        one = letters[0] if letters else None
+        proof = (one.received_at, str(one.reason), one.payload) if one else (None, None, None)
+        return bool(
+            await connection.fetchval(
+                queries.are_stored,
+                [device_no for device_no, _ in keys],
+                [event_id for _, event_id in keys],
+                *proof,
+            )
+        )
 
     async def _classified(self, error: Exception, batch: Batch) -> Exception:
         """BatchRefused for data that PostgreSQL will never take, else StoreUnavailable."""

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from time import monotonic, time
 from typing import Any
 
 import structlog
@@ -22,6 +23,8 @@ from schema.settings import Settings
 SWEEP_S = 1
 HOUR_S = 3600
 CONNECTIONS_MAX = 3
+CLOCK_CHECK_S = 1.0
+CLOCK_STEP_S_MIN = 2.0
 
 queries = load_queries("scheduler")
 log = structlog.get_logger()
@@ -77,9 +80,24 @@ async def run(settings: Settings, stop: asyncio.Event, health: Health, metrics: 
         async with asyncio.TaskGroup() as group:
             delivering = group.create_task(Publisher(settings, metrics).run())
             timer.start()
+            following = group.create_task(_follow_clock(timer))
             await stop.wait()
+            following.cancel()
             timer.shutdown(wait=False)
             delivering.cancel()
+
+
+async def _follow_clock(timer: AsyncIOScheduler) -> None:
+    """APScheduler goes by the wall clock: after a step back nothing would be due for as long as it was."""
+    offset = time() - monotonic()
+    while True:
+        await asyncio.sleep(CLOCK_CHECK_S)
+        stepped = time() - monotonic() - offset
+        if abs(stepped) > CLOCK_STEP_S_MIN:
+            log.warning("The clock of this machine stepped: every job runs now.", seconds=stepped)
+            offset += stepped
+            for job in timer.get_jobs():
+                job.modify(next_run_time=datetime.now(UTC))
 
 
 async def _run_job(job: Job, pool: Any, health: Health, metrics: Metrics) -> None:

@@ -7,7 +7,7 @@ import signal
 import socket
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -32,9 +32,12 @@ def require_mosquitto() -> str:
 
 
 class Mosquitto:
-    """One broker that is stopped, killed and started again on the same port and folder."""
+    """One broker that is stopped, killed and started again on the same port and folder.
 
-    def __init__(self, folder: Path) -> None:
+    `options` go before those of the product's mosquitto.conf.
+    """
+
+    def __init__(self, folder: Path, options: Mapping[str, str] = {}) -> None:
         self.port = free_port()
         self.data = folder / "data"
         self.log = folder / "mosquitto.log"
@@ -43,7 +46,7 @@ class Mosquitto:
         self._process: subprocess.Popen[bytes] | None = None
         self.data.mkdir()
         self.data.chmod(0o777)  # Started by root, Mosquitto becomes another user.
-        self._conf.write_text(self._configuration())
+        self._conf.write_text(self._configuration(options))
 
     def start(self) -> None:
         with self.log.open("ab") as log:
@@ -81,8 +84,11 @@ class Mosquitto:
         finally:
             self._process.send_signal(signal.SIGCONT)
 
-    def _configuration(self) -> str:
+    def _configuration(self, options: Mapping[str, str]) -> str:
         text = (ROOT / "mosquitto.conf").read_text()
+        for name, value in options.items():
+            text, found = re.subn(rf"(?m)^{name} .*", f"{name} {value}", text)
+            assert found == 1, name
         text = re.sub(r"(?m)^listener .*", f"listener {self.port} 127.0.0.1", text)
         return re.sub(r"(?m)^persistence_location .*", f"persistence_location {self.data}/", text)
 
@@ -98,9 +104,9 @@ class Mosquitto:
 
 
 @contextmanager
-def mosquitto() -> Iterator[Mosquitto]:
+def mosquitto(options: Mapping[str, str] = {}) -> Iterator[Mosquitto]:
     with temporary_folder() as folder:
-        broker = Mosquitto(folder)
+        broker = Mosquitto(folder, options)
         broker.start()
         try:
             yield broker

@@ -8,7 +8,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Self
@@ -45,10 +45,19 @@ def clean_environment(settings: Mapping[str, str]) -> dict[str, str]:
 
 
 class Process:
-    """One `voltwire` command in a folder of its own, with its log."""
+    """One `voltwire` command in a folder of its own, with its log.
 
-    def __init__(self, folder: Path, *arguments: str, settings: Mapping[str, str]) -> None:
-        self.folder, self.arguments = folder, arguments
+    `program` is what Python runs: the product, or the product with a fault built in.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        *arguments: str,
+        settings: Mapping[str, str],
+        program: Sequence[str] = ("-m", "cli"),
+    ) -> None:
+        self.folder, self.arguments, self.program = folder, arguments, program
         self.settings = dict(settings)
         self.log = folder / f"{arguments[0]}.log"
         self._process: subprocess.Popen[bytes] | None = None
@@ -74,7 +83,7 @@ class Process:
     def start(self) -> None:
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "cli", *self.arguments],
+                [sys.executable, *self.program, *self.arguments],
                 cwd=self.folder,
                 env=clean_environment(self.settings),
                 stdin=subprocess.DEVNULL,

@@ -1,0 +1,335 @@
+"""An installation to be faulted: PostgreSQL, Mosquitto and our roles, each a process of its own."""
+
+import asyncio
+import json
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, suppress
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import asyncpg
+import httpx
+import paho.mqtt.client as mqtt
+import psutil
+from paho.mqtt.enums import CallbackAPIVersion
+
+from tests.acceptance.chaos.seeds import LONG
+from tests.ledger import Ledger, Report, StoredRow, compare
+from tests.mosquitto import Mosquitto, mosquitto
+from tests.postgres_server import PostgresServer, postgres_server
+from tests.proxy import Proxy, proxy
+from tests.services import Process, free_port, temporary_folder
+
+ROLES = ("ingest", "api", "schedule")
+HEALTHY_S_MAX = 30.0
+DRAIN_S_MAX = 60.0
+QUIET_S = 1.0  # So long nothing new is stored: the broker has nothing more for us.
+RSS_GROWTH_BYTES_MAX = 30 * 1024 * 1024
+WARM_UP_EVENTS = 6000 if LONG else 2500
+HUGE_RATE = "1000000"
+MAX_EVENT_AGE_DAYS = "60"  # Fewer partitions: a cluster is ready sooner.
+
+
+class Installation:
+    """PostgreSQL, Mosquitto and our roles, each a process of its own on free ports of loopback.
+
+    A role is known by its name; `add` puts more of them beside the first three. `postgres` and `broker`
+    are faulted directly, the links to them through `postgres_proxy` and `broker_proxy`, which stand
+    between them and our roles (not the load, and not the questions of the judge).
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        postgres: PostgresServer,
+        broker: Mosquitto,
+        *,
+        postgres_proxy: Proxy | None = None,
+        broker_proxy: Proxy | None = None,
+        settings: Mapping[str, str] = {},
+    ) -> None:
+        self.postgres, self.broker = postgres, broker
+        self.postgres_proxy, self.broker_proxy = postgres_proxy, broker_proxy
+        self.processes: dict[str, Process] = {}
+        self._folder = folder
+        self._urls: dict[str, str] = {}
+        self._base_rss: dict[str, int] = {}
+        self.settings: dict[str, str] = {
+            "DATABASE_URL": postgres.connect_through((postgres_proxy or postgres).port),
+            "MQTT_URL": f"mqtt://127.0.0.1:{(broker_proxy or broker).port}",
+            "RATE_LIMIT_REQUESTS": HUGE_RATE,
+            "MAX_EVENT_AGE_DAYS": MAX_EVENT_AGE_DAYS,
+            **settings,
+        }
+
+    @property
+    def url(self) -> str:
+        """Of the API, or of `up`."""
+        return self._urls["api" if "api" in self._urls else "up"]
+
+    def migrate(self) -> None:
+        """Straight, never through a proxy."""
+        settings = self.settings | {"DATABASE_URL": self.postgres.dsn}
+        with Process(self._folder, "migrate", settings=settings) as process:
+            assert process.process.wait(HEALTHY_S_MAX) == 0, process.log.read_text()
+
+    def add(
+        self,
+        name: str,
+        command: str | None = None,
+        *,
+        settings: Mapping[str, str] = {},
+        program: Sequence[str] = ("-m", "cli"),
+    ) -> None:
+        """Start one more process under a new name; `command` is its role if the name is not."""
+        folder = self._folder / name
+        folder.mkdir()
+        port = str(free_port())
+        ports = {"HTTP_PORT": port} if name in {"api", "up"} else {"STATUS_PORT": port}
+        self._urls[name] = f"http://127.0.0.1:{port}"
+        self.processes[name] = Process(
+            folder,
+            command or name,
+            settings={**self.settings, **ports, **settings},
+            program=program,
+        )
+        self.start(name)
+
+    def start(self, name: str, *, program: Sequence[str] = ("-m", "cli")) -> None:
+        """After `kill` or `terminate`; does not wait. `program` may build a fault in."""
+        process = self.processes[name]
+        process.program = program
+        process.start()
+
+    def kill(self, name: str) -> None:
+        """SIGKILL, and wait for the end."""
+        self.processes[name].kill()
+
+    def terminate(self, name: str) -> int:
+        """SIGTERM; the exit code, which must come in time."""
+        return self.processes[name].stop()
+
+    def wait_for_end(self, name: str, within_s: float) -> int:
+        """Of a role that ends by itself: its exit code, negative for a signal."""
+        return self.processes[name].process.wait(within_s)
+
+    def remove(self, name: str) -> None:
+        """End it and forget it: it need not be healthy any more."""
+        process = self.processes.pop(name)
+        del self._urls[name]
+        process.__exit__()
+
+    def log(self, name: str) -> str:
+        """Everything that a role has logged so far, through all its lives."""
+        return self.processes[name].log.read_text()
+
+    def logged(self, name: str, text: str) -> list[dict[str, Any]]:
+        """The log entries of a role whose event contains a text."""
+        lines = [line for line in self.log(name).splitlines() if line.startswith("{")]
+        entries: list[dict[str, Any]] = [json.loads(line) for line in lines if text in line]
+        return [entry for entry in entries if text in str(entry.get("event"))]
+
+    def health(self, name: str) -> dict[str, Any] | None:
+        """The document of /health with its HTTP status, None without an answer."""
+        try:
+            answer = httpx.get(f"{self._urls[name]}/health", timeout=5)
+        except httpx.TransportError:
+            return None
+        return {**answer.json(), "code": answer.status_code}
+
+    def metrics(self, name: str) -> str:
+        """The text of /metrics."""
+        return httpx.get(f"{self._urls[name]}/metrics", timeout=5).raise_for_status().text
+
+    def is_healthy(self) -> bool:
+        """Every process runs and answers 200 at /health."""
+        return all(
+            process.process.poll() is None and (self.health(name) or {}).get("code") == 200
+            for name, process in self.processes.items()
+        )
+
+    def until_healthy(self, within_s: float = HEALTHY_S_MAX) -> float:
+        """Wait for all roles; the seconds it took."""
+        began = time.monotonic()
+        while not self.is_healthy():
+            if time.monotonic() - began > within_s:
+                found = {name: self.health(name) for name in self.processes}
+                logs = "\n".join(f"{name}:\n{self.log(name)[-1500:]}" for name in self.processes)
+                raise AssertionError(f"Not healthy after {within_s} s: {found}\n{logs}")
+            time.sleep(0.1)
+        return time.monotonic() - began
+
+    def sql(self, query: str, *arguments: Any) -> list[Any]:
+        """Rows of a query (or of `insert … returning`), straight at the server."""
+        return asyncio.run(_fetch(self.postgres.dsn, query, arguments))
+
+    def rows(self, prefix: str) -> list[StoredRow]:
+        """Every stored event of the devices whose names begin so."""
+        found = self.sql(
+            "select device_id, event_id, (metrics->>'value')::float8 from event"
+            " join device using (device_no) where starts_with(device_id, $1)",
+            prefix,
+        )
+        return [StoredRow(*row) for row in found]
+
+    def dead_letters(self, prefix: str) -> list[StoredRow]:
+        """The same of what was rejected and names itself as Composer's poison does."""
+        found = self.sql(
+            "select device_id, substring(convert_from(payload, 'UTF8') from 'event_id\": \"([^\"]+)'),"
+            " substring(convert_from(payload, 'UTF8') from 'value\": \"([0-9]+)')::float8"
+            " from rejected where starts_with(device_id, $1)",
+            prefix,
+        )
+        return [StoredRow(*row) for row in found]
+
+    def rss(self) -> dict[str, int]:
+        """Resident bytes per process."""
+        return {
+            name: psutil.Process(process.process.pid).memory_info().rss
+            for name, process in self.processes.items()
+        }
+
+    def warm_up(self) -> None:
+        """Load until caches and pools have their size; memory is compared with what is used then.
+
+        Through the API, and in one burst through the broker: a role that was away gets its backlog so.
+        """
+        self.until_healthy()
+        ledger = Ledger(f"warm-{uuid4().hex[:6]}-")
+        events = [ledger.attempt(f"d{n % 20}") for n in range(WARM_UP_EVENTS)]
+        bodies = [
+            {"device_id": key[0], "event_id": key[1], "metrics": {"value": value}}
+            for key, value in events
+        ]
+        for start in range(0, 2000, 500):
+            some = bodies[start : start + 500]
+            httpx.post(f"{self.url}/v1/events/batch", json=some, timeout=30).raise_for_status()
+        publish(
+            self.broker.port,
+            [(f"devices/{body['device_id']}/telemetry", json.dumps(body)) for body in bodies],
+        )
+        ledger.accept(*(key for key, _ in events))
+        self.drain(ledger).require_clean()
+        self._base_rss = self.rss()
+
+    def require_flat_memory(self) -> None:
+        """Every role within 30 MB of what it used after the warm-up; a new one has its first measure."""
+        for name, now in self.rss().items():
+            base = self._base_rss.setdefault(name, now)
+            grown = f"{name} grew from {base >> 20} to {now >> 20} MiB"
+            assert now - base < RSS_GROWTH_BYTES_MAX, grown
+
+    def drain(self, ledger: Ledger, within_s: float = DRAIN_S_MAX) -> Report:
+        """Wait until everything accepted is stored and nothing more comes; then compare.
+
+        1. All roles are healthy. 2. An event of our own follows the others through the broker, whose
+        queue keeps its order. 3. All accepted events are there, and the rows stand still. What is not
+        there when the time is up counts as lost: a system that never catches up lost it, too.
+        """
+        began = time.monotonic()
+        self.until_healthy(within_s)
+        key, value = ledger.attempt("last")
+        body = json.dumps({"event_id": key[1], "metrics": {"value": value}})
+        publish(self.broker.port, [(f"devices/{key[0]}/telemetry", body)])
+        ledger.accept(key)
+        count, since = -1, began
+        while time.monotonic() - began < within_s:
+            report = compare(ledger, self.rows(ledger.prefix))
+            if report.rows != count:
+                count, since = report.rows, time.monotonic()
+            elif not report.lost and time.monotonic() - since > QUIET_S:
+                break
+            time.sleep(0.2)
+        return compare(ledger, self.rows(ledger.prefix))
+
+    def require_same_sums(self, ledger: Ledger, *, days: int = 2) -> None:
+        """Count and sum of the API's aggregate are those of SQL, and of the ledger."""
+        rows, values = self.rows(ledger.prefix), ledger.attempted
+        stored = {(row.device_id, row.event_id) for row in rows}
+        in_sql = (len(rows), sum(row.value or 0 for row in rows))
+        in_ledger = (len(stored), float(sum(values[key] for key in stored)))
+        assert (self._aggregate(ledger.devices, days), in_sql) == (in_ledger, in_ledger)
+
+    def _aggregate(self, devices: Sequence[str], days: int) -> tuple[int, float]:
+        now = datetime.now(UTC)
+        question = {
+            "metric": "value",
+            "device_id": devices,
+            "from_time": (now - timedelta(days=days)).isoformat(),
+            "to_time": (now + timedelta(days=days)).isoformat(),
+            "interval": "24h",
+        }
+        answer = httpx.get(f"{self.url}/v1/metrics/aggregate", params=question, timeout=30)
+        buckets = answer.raise_for_status().json()
+        return sum(each["count"] for each in buckets), sum(each["sum"] for each in buckets)
+
+    def close(self) -> None:
+        for process in self.processes.values():
+            with suppress(AssertionError, psutil.Error):
+                process.__exit__()
+
+
+@contextmanager
+def install(
+    *,
+    roles: Sequence[str] = ROLES,
+    settings: Mapping[str, str] = {},
+    broker_options: Mapping[str, str] = {},
+    postgres_options: Mapping[str, str] = {},
+    with_postgres_proxy: bool = False,
+    with_broker_proxy: bool = False,
+    warm: bool = True,
+) -> Iterator[Installation]:
+    """A healthy installation, warmed up; everything in it ends with the block."""
+    with ExitStack() as stack:
+        folder = stack.enter_context(temporary_folder())
+        postgres = stack.enter_context(postgres_server(postgres_options))
+        broker = stack.enter_context(mosquitto(broker_options))
+        installation = Installation(
+            folder,
+            postgres,
+            broker,
+            postgres_proxy=(
+                stack.enter_context(proxy(postgres.port)) if with_postgres_proxy else None
+            ),
+            broker_proxy=stack.enter_context(proxy(broker.port)) if with_broker_proxy else None,
+            settings=settings,
+        )
+        stack.callback(installation.close)
+        installation.migrate()
+        for role in roles:
+            installation.add(role)
+        installation.until_healthy()
+        if warm:
+            installation.warm_up()
+        yield installation
+
+
+def publish(
+    port: int, messages: Sequence[tuple[str, str | bytes]], *, within_s: float = 30
+) -> None:
+    """QoS 1, in order, from one client, straight at the broker; returns after the last PUBACK."""
+    client = mqtt.Client(CallbackAPIVersion.VERSION2)
+    client.max_inflight_messages_set(1000)
+    client.connect("127.0.0.1", port)
+    client.loop_start()
+    try:
+        sent = [client.publish(topic, payload, qos=1) for topic, payload in messages]
+        deadline = time.monotonic() + within_s
+        for each in sent:
+            each.wait_for_publish(max(0.01, deadline - time.monotonic()))
+            assert each.is_published(), "no PUBACK"
+    finally:
+        client.disconnect()
+        client.loop_stop()
+
+
+async def _fetch(dsn: str, query: str, arguments: Sequence[Any]) -> list[Any]:
+    connection = await asyncpg.connect(dsn, timeout=10)
+    try:
+        return list(await connection.fetch(query, *arguments))
+    finally:
+        connection.terminate()

@@ -1,0 +1,131 @@
+"""What is asked of every fault outside of our roles: they recover alone and soon after its end."""
+
+import json
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import httpx
+
+from broker.session import RECEIVE_MAXIMUM
+from tests.acceptance.chaos.conftest import Installation, Scenario, Site, install, publish, say
+from tests.ledger import Key
+
+RECOVERY_S_MAX = 15.0
+ANSWER_S_MAX = 5.0
+NOTICE_S_MAX = 10.0
+POLL_S = 0.1
+
+
+class ProxiedSite(Site):
+    """As Site, with a proxy before PostgreSQL and one before the broker."""
+
+    def installation(self) -> Installation:
+        if self._installation is None or not self._installation.is_healthy():
+            self.clear()
+            both = install(with_postgres_proxy=True, with_broker_proxy=True)
+            self._installation = self._stack.enter_context(both)
+        return self._installation
+
+
+@contextmanager
+def recovery(installation: Installation, scenario: Scenario) -> Iterator[None]:
+    """The fault's cause ends with the block.
+
+    15 s later at the latest all roles are healthy and both doors store new events, and no role was
+    started again meanwhile.
+    """
+    pids = _pids(installation)
+    yield
+    ended = time.monotonic()
+    installation.until_healthy(RECOVERY_S_MAX)
+    healthy_s = time.monotonic() - ended
+    posted, sent = _post_until_stored(installation, scenario, ended), _send(installation, scenario)
+    until(lambda: _is_stored(installation, posted), ended + RECOVERY_S_MAX, "posted")
+    until(lambda: _is_stored(installation, sent), ended + RECOVERY_S_MAX, "sent over MQTT")
+    say(f"healthy after {healthy_s:.1f} s, storing after {time.monotonic() - ended:.1f} s")
+    assert _pids(installation) == pids
+
+
+def until(condition: Callable[[], object], deadline: float, what: str) -> None:
+    while not condition():
+        assert time.monotonic() < deadline, f"Not in time: {what}"
+        time.sleep(POLL_S)
+
+
+def post(installation: Installation, scenario: Scenario) -> tuple[Key, httpx.Response]:
+    """One new event of a device of its own; accepted where the answer says so, else unknown."""
+    key, value = scenario.ledger.attempt("probe")
+    body = {"device_id": key[0], "event_id": key[1], "metrics": {"value": value}}
+    answer = httpx.post(f"{installation.url}/v1/events", json=body, timeout=ANSWER_S_MAX)
+    if answer.status_code == httpx.codes.OK:
+        scenario.ledger.accept(key)
+    return key, answer
+
+
+def require_refused_post(installation: Installation, scenario: Scenario) -> None:
+    """503 with Retry-After within 5 s, which the time limit of the request watches."""
+    _, answer = post(installation, scenario)
+    assert answer.status_code == httpx.codes.SERVICE_UNAVAILABLE, answer.text
+    assert int(answer.headers["Retry-After"]) > 0
+
+
+def until_noticed(
+    installation: Installation, *names: str, check: str = "database", within_s: float = NOTICE_S_MAX
+) -> None:
+    """The health of these roles says that they cannot work, and names the check."""
+
+    def says_so(name: str) -> bool:
+        found: dict[str, Any] = installation.health(name) or {}
+        failing = found.get("code") == httpx.codes.SERVICE_UNAVAILABLE
+        return failing and found["checks"][check]["status"] == "failing"
+
+    for name in names:
+        until(lambda: says_so(name), time.monotonic() + within_s, f"health of {name}")  # noqa: B023
+
+
+def publish_more_than_a_window(installation: Installation, scenario: Scenario) -> None:
+    events = [scenario.ledger.attempt("burst") for _ in range(RECEIVE_MAXIMUM + 500)]
+    publish(
+        installation.broker.port,
+        [
+            (
+                f"devices/{device_id}/telemetry",
+                f'{{"event_id":"{event_id}","metrics":{{"value":{value}}}}}',
+            )
+            for (device_id, event_id), value in events
+        ],
+    )
+    scenario.ledger.accept(*(key for key, _ in events))
+
+
+def _pids(installation: Installation) -> dict[str, int]:
+    return {name: process.process.pid for name, process in installation.processes.items()}
+
+
+def _post_until_stored(installation: Installation, scenario: Scenario, ended: float) -> Key:
+    found: list[Key] = []
+
+    def stored() -> bool:
+        key, answer = post(installation, scenario)
+        found.append(key)
+        return answer.status_code == httpx.codes.OK
+
+    until(stored, ended + RECOVERY_S_MAX, "a post is stored")
+    return found[-1]
+
+
+def _send(installation: Installation, scenario: Scenario) -> Key:
+    key, value = scenario.ledger.attempt("probe")
+    body = json.dumps({"event_id": key[1], "metrics": {"value": value}})
+    publish(installation.broker.port, [(f"devices/{key[0]}/telemetry", body)])
+    scenario.ledger.accept(key)
+    return key
+
+
+def _is_stored(installation: Installation, key: Key) -> bool:
+    question = (
+        "select from event join device using (device_no) where device_id = $1 and event_id = $2"
+    )
+    return bool(installation.sql(question, *key))

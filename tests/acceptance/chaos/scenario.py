@@ -1,0 +1,119 @@
+"""A scenario: what its seed decides, its load, its ledgers, its verdict, its line in the table."""
+
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from random import Random
+from uuid import uuid4
+
+from tests.acceptance.chaos.installation import DRAIN_S_MAX, Installation
+from tests.composer import Composer, Mix
+from tests.ledger import Ledger, Report, compare
+from tests.load import HttpLoad, Load, MqttLoad, OutboxLoad
+
+DEFAULT_MIX = Mix()
+
+
+def say(what: object) -> None:
+    """For the reader of a failure, or of pytest -rP."""
+    print(what)  # noqa: T201  # pytest keeps it.
+
+
+class Scenario:
+    """One run of a test: its seed, what the seed decides, its ledgers, its line in the table."""
+
+    def __init__(self, name: str, seed: int) -> None:
+        self.name, self.seed = name, seed
+        self.random = Random(seed)
+        self.ledger = Ledger(f"s{seed}-{uuid4().hex[:6]}-")
+        self.poisons = Ledger(self.ledger.prefix)
+        self.report: Report | None = None
+        self._began = time.monotonic()
+        say(f"seed {seed}, devices {self.ledger.prefix}*")
+
+    @property
+    def seconds(self) -> float:
+        return time.monotonic() - self._began
+
+    def pauses(self, count: int, shortest_s: float, longest_s: float) -> Iterator[float]:
+        """So many random moments between faults."""
+        return (self.random.uniform(shortest_s, longest_s) for _ in range(count))
+
+    def composer(self, name: str, *, mix: Mix = DEFAULT_MIX, devices: int = 7) -> Composer:
+        seed = Random(self.random.random())
+        return Composer(self.ledger, self.poisons, seed, mix, name=name, devices=devices)
+
+    @contextmanager
+    def load(
+        self,
+        installation: Installation,
+        *,
+        mqtt: float = 0,
+        http: float = 0,
+        outbox: float = 0,
+        mix: Mix = DEFAULT_MIX,
+    ) -> Iterator[list[Load]]:
+        """Loads of so many messages per second, until the block ends and all is answered."""
+        port, prefix = installation.broker.port, self.ledger.prefix
+        loads: list[Load] = []
+        if mqtt:
+            composer = self.composer("m", mix=mix)
+            loads.append(MqttLoad(port, mqtt, composer, client_id=f"{prefix}load"))
+        if http:
+            composer = self.composer("h", mix=mix)
+            loads.append(HttpLoad(installation.url, http, composer, random=self.random))
+        if outbox:
+            loads.append(OutboxLoad(port, outbox, self.composer("o", mix=mix), devices=4))
+        with ExitStack() as running:
+            for load in loads:
+                running.enter_context(load)
+            yield loads
+
+    def finish(self, installation: Installation, *, within_s: float = DRAIN_S_MAX) -> Report:
+        """Drain and judge everything: no event lost or doubled, health, sums, poison, memory."""
+        self.report = installation.drain(self.ledger, within_s)
+        say(self.report)
+        self.report.require_clean()
+        installation.require_same_sums(self.ledger)
+        self.require_dead_letters(installation)
+        installation.until_healthy()
+        installation.require_flat_memory()
+        return self.report
+
+    def require_dead_letters(self, installation: Installation) -> None:
+        """Every acknowledged poison is kept; one that was delivered twice may be kept twice."""
+        report = compare(self.poisons, installation.dead_letters(self.ledger.prefix))
+        say(f"poison: {report}")
+        assert not report.lost | report.unexpected, report
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """Of the table at the end."""
+
+    scenario: Scenario
+    outcome: str
+    seconds: float
+
+    def cells(self) -> list[str]:
+        report = self.scenario.report
+        counts = (
+            ["-"] * 6
+            if report is None
+            else [
+                str(number)
+                for number in (
+                    report.attempted, report.ok, len(report.lost), len(report.duplicated),
+                    len(report.unexpected), len(report.recovered),
+                )
+            ]
+        )  # fmt: skip
+        name = self.scenario.name.removeprefix("test_").partition("[")[0]
+        return [name, str(self.scenario.seed), *counts, f"{self.seconds:.0f}", self.outcome]
+
+
+HEADINGS = [
+    "scenario", "seed", "attempted", "ok", "lost", "duplicated", "unexpected", "recovered",
+    "seconds", "outcome",
+]  # fmt: skip

@@ -1,0 +1,214 @@
+"""Both doors at once, and clocks that step: one event is one row, whatever comes between."""
+
+import json
+import os
+import subprocess
+import time
+from collections import Counter
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+from shutil import which
+from typing import Any
+
+import httpx
+import paho.mqtt.client as mqtt
+import pytest
+from paho.mqtt.enums import CallbackAPIVersion
+
+from broker.event_outbox import read_receipts
+from tests.acceptance.chaos.conftest import Installation, Scenario, install, publish
+from tests.composer import Mix
+from tests.services import temporary_folder
+
+COPIES, EVENTS = 50, 8
+RECEIPTS_S_MAX = 10
+STEPS = ("+3600", "+0", "-3600", "+0")
+STEP_S = 6
+JUDGED_S_MAX = 25
+WITHOUT_OWN_TIME = Mix(own_time=False)  # A clock that is behind finds honest events in the future.
+
+
+class ReceiptDevice:
+    """Publishes copies of one event and hears what became of each."""
+
+    def __init__(self, port: int, device_id: str) -> None:
+        self._topic = f"devices/{device_id}"
+        self._statuses: list[str] = []
+        self._client = mqtt.Client(CallbackAPIVersion.VERSION2, device_id)
+        self._client.on_message = self._hear
+        self._client.connect("127.0.0.1", port)
+        self._client.subscribe(f"{self._topic}/receipts", qos=1)
+        self._client.loop_start()
+
+    def close(self) -> None:
+        self._client.disconnect()
+        self._client.loop_stop()
+
+    def publish(self, body: bytes, copies: int) -> None:
+        for _ in range(copies):
+            self._client.publish(f"{self._topic}/telemetry", body, qos=1)
+
+    def take_statuses(self, count: int) -> list[str]:
+        """So many receipts, within 10 s."""
+        deadline = time.monotonic() + RECEIPTS_S_MAX
+        while len(self._statuses) < count:
+            assert time.monotonic() < deadline, self._statuses
+            time.sleep(0.02)
+        taken, self._statuses = self._statuses, []
+        return taken
+
+    def _hear(self, _client: mqtt.Client, _userdata: object, message: mqtt.MQTTMessage) -> None:
+        self._statuses += [
+            str(receipt["status"]) for receipt in read_receipts(bytes(message.payload))
+        ]
+
+
+@contextmanager
+def device_with_receipts(installation: Installation, device_id: str) -> Iterator[ReceiptDevice]:
+    birth = '{"state":"online","receipts":true}'
+    publish(installation.broker.port, [(f"devices/{device_id}/status", birth)])
+    wanted = "select 1 from device where device_id = $1 and receipts"
+    deadline = time.monotonic() + RECEIPTS_S_MAX
+    while not installation.sql(wanted, device_id):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    device = ReceiptDevice(installation.broker.port, device_id)
+    try:
+        yield device
+    finally:
+        device.close()
+
+
+@pytest.mark.chaos_short
+@pytest.mark.timeout(120)
+def test_one_event_fifty_times_over_both_doors_is_one_row_and_one_alert(
+    installation: Installation, scenario: Scenario
+) -> None:
+    """Half of the copies are posted, half published, all at once."""
+    device_id = f"{scenario.ledger.prefix}d"
+    metric = f"hot-{device_id}"
+    rule = {"device_id": device_id, "metric": metric, "op": ">", "threshold": 30}
+    made = httpx.post(f"{installation.url}/v1/alerts", json=rule).raise_for_status().json()
+    with (
+        device_with_receipts(installation, device_id) as device,
+        httpx.Client(base_url=installation.url, timeout=10) as client,
+        ThreadPoolExecutor(COPIES) as crowd,
+    ):
+        for _ in range(EVENTS):
+            key, value = scenario.ledger.attempt("d")
+            event = {"event_id": key[1], "metrics": {"value": value, metric: 40}}
+            posts = [
+                crowd.submit(post, client, event | {"device_id": device_id})
+                for _ in range(COPIES // 2)
+            ]
+            device.publish(json.dumps(event).encode(), COPIES // 2)
+            answers = [each.result() for each in posts] + device.take_statuses(COPIES // 2)
+            assert Counter(answers) == {"stored": 1, "duplicate": COPIES - 1}
+            scenario.ledger.accept(key)
+    scenario.finish(installation)
+    told = installation.sql(
+        "select body->>'event_id' as event_id, body->>'incident_id' as incident from outbox"
+        " join feed using (block) where kind = 'alert' and rule_id = $1 order by 1",
+        made["id"],
+    )
+    told_of = [row["event_id"] for row in told]
+    assert told_of == sorted(name for owner, name in scenario.ledger.ok if owner == device_id)
+    assert len({row["incident"] for row in told}) == 1
+    incidents = installation.sql("select 1 from incident where rule_id = $1", made["id"])
+    assert len(incidents) == 1
+
+
+def post(client: httpx.Client, event: dict[str, Any]) -> str:
+    status = str(client.post("/v1/events", json=event).raise_for_status().json()["status"])
+    return "stored" if status == "ok" else status
+
+
+class Clock:
+    """The wall clock of processes started with `settings`; their monotonic clocks stay honest."""
+
+    def __init__(self, folder: Path) -> None:
+        self._file = folder / "offset"
+        self.step("+0")
+        command = ["faketime", "-m", "-f", "+0", "printenv", "LD_PRELOAD"]
+        library = subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+        self.settings = {
+            "LD_PRELOAD": library,
+            "FAKETIME_TIMESTAMP_FILE": str(self._file),
+            "FAKETIME_NO_CACHE": "1",
+            "FAKETIME_DONT_FAKE_MONOTONIC": "1",
+        }
+
+    def step(self, offset: str) -> None:
+        """Seconds with a sign, from real time; at once, in a rename."""
+        new = self._file.with_suffix(".new")
+        new.write_text(offset)
+        new.rename(self._file)
+
+
+@pytest.fixture
+def clock() -> Iterator[Clock]:
+    if which("faketime") is None:
+        reason = "faketime is not installed: as root, make test installs it."
+        if os.environ.get("CI"):
+            pytest.fail(reason)
+        pytest.skip(reason)
+    with temporary_folder() as folder:
+        yield Clock(folder)
+
+
+@pytest.mark.chaos
+@pytest.mark.timeout(240)
+def test_an_ingestor_whose_clock_steps_by_an_hour_and_back(
+    scenario: Scenario, clock: Clock
+) -> None:
+    with install(roles=["api", "schedule"], warm=False) as installation:
+        installation.add("ingest", settings=clock.settings)
+        installation.warm_up()
+        with scenario.load(installation, mqtt=60, http=10, mix=WITHOUT_OWN_TIME):
+            for offset in STEPS:
+                time.sleep(STEP_S)
+                clock.step(offset)
+            time.sleep(STEP_S)
+            assert not states_told(installation, scenario) & {"late", "offline"}
+        report = scenario.finish(installation)
+        assert report.ok == report.attempted
+        hours = installation.sql(
+            "select distinct round(extract(epoch from received_at - now()) / 3600)::int as hour"
+            " from event join device using (device_no) where starts_with(device_id, $1)",
+            f"{scenario.ledger.prefix}m",
+        )
+        assert {row["hour"] for row in hours} == {-1, 0, 1}, "the clock did step"
+
+
+def states_told(installation: Installation, scenario: Scenario) -> set[str]:
+    told = installation.sql(
+        "select distinct state from outbox where kind = 'presence' and starts_with(device_id, $1)",
+        scenario.ledger.prefix,
+    )
+    return {row["state"] for row in told}
+
+
+@pytest.mark.parametrize("offset", ["+3600", "-3600"])
+@pytest.mark.chaos
+@pytest.mark.timeout(120)
+def test_a_scheduler_whose_clock_steps_by_an_hour_still_sees_who_falls_silent(
+    scenario: Scenario, clock: Clock, offset: str
+) -> None:
+    with install(roles=["ingest", "api"], warm=False) as installation:
+        installation.add("schedule", settings=clock.settings)
+        installation.until_healthy()
+        with scenario.load(installation, mqtt=20):
+            time.sleep(2)
+            clock.step(offset)
+            time.sleep(3)
+            sleeper = f"{scenario.ledger.prefix}sleeper"
+            asleep = (f"devices/{sleeper}/status", '{"state":"asleep","wake_in_s":1}')
+            publish(installation.broker.port, [asleep])
+            query = "select state from presence join device using (device_no) where device_id = $1"
+            deadline = time.monotonic() + JUDGED_S_MAX
+            while [row["state"] for row in installation.sql(query, sleeper)] != ["offline"]:
+                assert time.monotonic() < deadline, "nobody is judged any more"
+                time.sleep(0.5)
+        scenario.finish(installation)

@@ -1,0 +1,56 @@
+"""Without a fault nothing is lost; and the oracle finds what it is there to find."""
+
+import pytest
+
+from tests.acceptance.chaos.conftest import Installation, Scenario, rounds
+from tests.ledger import Ledger, StoredRow, compare
+
+EVENTS = 5000
+
+
+@pytest.mark.chaos_short
+@pytest.mark.timeout(240)
+def test_without_a_fault_everything_is_stored_once_and_the_oracle_sees_a_lost_and_a_doubled_row(
+    installation: Installation, scenario: Scenario
+) -> None:
+    wanted = rounds(short=EVENTS // 2, long=EVENTS)
+    with scenario.load(installation, mqtt=250, http=60) as loads:
+        while len(scenario.ledger.attempted) < wanted:
+            loads[0].wait(0.1)
+    report = scenario.finish(installation)
+    assert report.ok == report.attempted == report.rows
+    (victim,) = installation.sql(
+        "delete from event where (device_no, event_id) in (select device_no, event_id from event"
+        " join device using (device_no) where starts_with(device_id, $1) order by 2 limit 1)"
+        " returning event_id",
+        scenario.ledger.prefix,
+    )
+    found = compare(scenario.ledger, installation.rows(scenario.ledger.prefix))
+    assert {event_id for _, event_id in found.lost} == {victim["event_id"]}
+    with pytest.raises(AssertionError, match="lost=1 "):
+        found.require_clean()
+    (twin,) = installation.sql(
+        "insert into event select event.* from event join device using (device_no)"
+        " where starts_with(device_id, $1) order by event_id limit 1 returning event_id",
+        scenario.ledger.prefix,
+    )
+    found = compare(scenario.ledger, installation.rows(scenario.ledger.prefix))
+    assert {event_id for _, event_id in found.duplicated} == {twin["event_id"]}
+    with pytest.raises(AssertionError):
+        installation.require_same_sums(scenario.ledger)
+
+
+def test_a_report_tells_lost_doubled_unexpected_wrong_and_recovered_events_apart() -> None:
+    ledger = Ledger("x-")
+    (lost, _), (doubled, two), (wrong, _), (unknown, four) = (ledger.attempt("d") for _ in range(4))
+    ledger.accept(lost, doubled, wrong)
+    stranger = ("x-d", "stranger")
+    rows = [
+        StoredRow(*doubled, two), StoredRow(*doubled, two), StoredRow(*wrong, 99),
+        StoredRow(*unknown, four), StoredRow(*stranger, 1),
+    ]  # fmt: skip
+    report = compare(ledger, rows)
+    assert (report.attempted, report.ok, report.rows) == (4, 3, 5)
+    assert (*report.lost, *report.duplicated) == (lost, doubled)
+    assert (*report.unexpected, *report.wrong, *report.recovered) == (stranger, wrong, unknown)
+    assert not report.clean

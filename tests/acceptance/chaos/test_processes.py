@@ -1,0 +1,151 @@
+"""Our processes killed, stopped and frozen under load: no event lost, none doubled."""
+
+import signal
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import httpx
+import pytest
+
+from tests.acceptance.chaos.conftest import (
+    Installation,
+    Scenario,
+    install,
+    rounds,
+    seeded,
+)
+from tests.failpoints import AFTER_COMMIT, BEFORE_COMMIT
+from tests.services import Process
+
+STOP_S_MAX = 10
+FREEZE_S = 45  # Mosquitto gives up after 1.5 times the keep-alive of 15 s.
+
+
+@contextmanager
+def frozen(process: Process) -> Iterator[None]:
+    process.process.send_signal(signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        process.process.send_signal(signal.SIGCONT)
+
+
+@seeded
+@pytest.mark.chaos_short
+@pytest.mark.timeout(300)
+def test_kill_9_of_the_ingestor_at_random_times(
+    installation: Installation, scenario: Scenario
+) -> None:
+    with scenario.load(installation, mqtt=80, http=10):
+        for pause_s in scenario.pauses(rounds(short=5, long=20), 0.2, 2.5):
+            time.sleep(pause_s)
+            installation.kill("ingest")
+            installation.start("ingest")
+    scenario.finish(installation)
+
+
+@pytest.mark.parametrize("point", [BEFORE_COMMIT, AFTER_COMMIT])
+@pytest.mark.chaos_short
+@pytest.mark.timeout(120)
+def test_a_kill_around_the_commit_brings_the_batch_again_and_stores_it_once(
+    installation: Installation, scenario: Scenario, point: str
+) -> None:
+    program = ("-m", "tests.failpoints", point)
+    with scenario.load(installation, mqtt=80, http=10):
+        for batches in range(rounds(short=2, long=6)):
+            time.sleep(0.5)
+            installation.kill("ingest")
+            installation.processes["ingest"].settings["FAIL_AFTER_BATCHES"] = str(batches * 3)
+            installation.start("ingest", program=program)
+            assert installation.wait_for_end("ingest", 30) == -signal.SIGKILL
+            installation.start("ingest")
+    scenario.finish(installation)
+
+
+@pytest.mark.chaos_short
+@pytest.mark.timeout(120)
+def test_what_was_committed_but_not_acknowledged_comes_again_and_counts_once(
+    installation: Installation, scenario: Scenario
+) -> None:
+    """The killed ingestor's backlog is one batch of each writer; each event is told once, too."""
+    rules = [add_rule(installation, f"{scenario.ledger.prefix}m{n}") for n in range(7)]
+    installation.kill("ingest")
+    with scenario.load(installation, mqtt=200):
+        time.sleep(1)
+    installation.processes["ingest"].settings["FAIL_AFTER_BATCHES"] = "0"
+    installation.start("ingest", program=("-m", "tests.failpoints", AFTER_COMMIT))
+    assert installation.wait_for_end("ingest", 30) == -signal.SIGKILL
+    assert installation.rows(scenario.ledger.prefix), "it was committed"
+    installation.start("ingest")
+    report = scenario.finish(installation)
+    told = installation.sql(
+        "select count(*) as alerts, count(distinct (device_id, body->>'event_id')) as events"
+        " from outbox join feed using (block) where rule_id = any($1)",
+        rules,
+    )
+    of_devices = report.rows - 1  # The last one is drain's.
+    assert [tuple(row) for row in told] == [(of_devices, of_devices)]
+
+
+def add_rule(installation: Installation, device_id: str) -> str:
+    rule = {"device_id": device_id, "metric": "value", "op": ">", "threshold": 0}
+    answer = httpx.post(f"{installation.url}/v1/alerts", json=rule).raise_for_status()
+    return str(answer.json()["id"])
+
+
+@seeded
+@pytest.mark.chaos_short
+@pytest.mark.timeout(300)
+def test_sigterm_of_the_ingestor_under_load_ends_in_time_with_exit_code_0(
+    installation: Installation, scenario: Scenario
+) -> None:
+    with scenario.load(installation, mqtt=80, http=10):
+        for pause_s in scenario.pauses(rounds(short=3, long=20), 0.0, 2.0):
+            installation.until_healthy()  # Before it listens to signals, SIGTERM is what it always is.
+            time.sleep(pause_s)
+            began = time.monotonic()
+            assert installation.terminate("ingest") == 0, installation.log("ingest")[-2000:]
+            assert time.monotonic() - began < STOP_S_MAX
+            installation.start("ingest")
+    scenario.finish(installation)
+
+
+@pytest.mark.chaos
+@pytest.mark.timeout(300)
+def test_kill_9_of_api_and_scheduler_under_load(
+    installation: Installation, scenario: Scenario
+) -> None:
+    with scenario.load(installation, mqtt=40, http=80):
+        for pause_s in scenario.pauses(20, 0.2, 2.5):
+            time.sleep(pause_s)
+            role = scenario.random.choice(["api", "schedule"])
+            installation.kill(role)
+            installation.start(role)
+    report = scenario.finish(installation)
+    assert report.ok == report.attempted, "every post was answered in the end"
+
+
+@pytest.mark.chaos
+@pytest.mark.timeout(300)
+def test_kill_9_of_up_with_a_broker_and_a_database_of_its_own_operator(scenario: Scenario) -> None:
+    with install(roles=["up"]) as installation:
+        with scenario.load(installation, mqtt=60, http=20):
+            for pause_s in scenario.pauses(10, 0.5, 3.0):
+                time.sleep(pause_s)
+                installation.kill("up")
+                installation.start("up")
+        scenario.finish(installation)
+
+
+@pytest.mark.chaos
+@pytest.mark.timeout(240)
+def test_an_ingestor_frozen_for_longer_than_the_keep_alive(
+    installation: Installation, scenario: Scenario
+) -> None:
+    with scenario.load(installation, mqtt=80, http=10):
+        time.sleep(2)
+        with frozen(installation.processes["ingest"]):
+            time.sleep(FREEZE_S)
+        time.sleep(2)
+    scenario.finish(installation)
