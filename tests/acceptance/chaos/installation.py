@@ -3,6 +3,7 @@
 import asyncio
 import json
 import time
+from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from datetime import UTC, datetime, timedelta
@@ -15,6 +16,7 @@ import httpx
 import paho.mqtt.client as mqtt
 import psutil
 from paho.mqtt.enums import CallbackAPIVersion
+from prometheus_client.parser import text_string_to_metric_families
 
 from tests.acceptance.chaos.seeds import LONG
 from tests.ledger import Ledger, Report, StoredRow, compare
@@ -27,6 +29,7 @@ ROLES = ("ingest", "api", "schedule")
 HEALTHY_S_MAX = 30.0
 DRAIN_S_MAX = 60.0
 QUIET_S = 1.0  # So long nothing new is stored: the broker has nothing more for us.
+FLOW = ("received", "stored", "duplicate", "rejected", "dropped", "in_flight")
 RSS_GROWTH_BYTES_MAX = 30 * 1024 * 1024
 WARM_UP_EVENTS = 6000 if LONG else 2500
 HUGE_RATE = "1000000"
@@ -143,6 +146,23 @@ class Installation:
     def metrics(self, name: str) -> str:
         """The text of /metrics."""
         return httpx.get(f"{self._urls[name]}/metrics", timeout=5).raise_for_status().text
+
+    def flow(self, name: str) -> list[dict[str, float]]:
+        """The events of a role by door: how many were received, and what became of them."""
+        doors: dict[str, dict[str, float]] = defaultdict(lambda: defaultdict(float))
+        for family in text_string_to_metric_families(self.metrics(name)):
+            kind = family.name.removeprefix("voltwire_events_")
+            if kind in FLOW:
+                for sample in family.samples:
+                    doors[sample.labels["door"]][kind] += sample.value
+        return [dict(each) for each in doors.values()]
+
+    def require_conservation(self, *, settled: bool) -> None:
+        """In every process: received = stored + duplicate + rejected + dropped + in flight."""
+        for name in self.processes:
+            for flow in self.flow(name):
+                assert flow["received"] == sum(flow[kind] for kind in FLOW[1:]), (name, flow)
+                assert not settled or flow["in_flight"] == 0, (name, flow)
 
     def is_healthy(self) -> bool:
         """Every process runs and answers 200 at /health."""

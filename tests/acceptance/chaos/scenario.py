@@ -78,6 +78,7 @@ class Scenario:
         installation.require_same_sums(self.ledger)
         self.require_dead_letters(installation)
         installation.until_healthy()
+        installation.require_conservation(settled=True)
         installation.require_flat_memory()
         return self.report
 

@@ -17,6 +17,7 @@ def test_without_a_fault_everything_is_stored_once_and_the_oracle_sees_a_lost_an
     with scenario.load(installation, mqtt=250, http=60) as loads:
         while len(scenario.ledger.attempted) < wanted:
             loads[0].wait(0.1)
+            installation.require_conservation(settled=False)
     report = scenario.finish(installation)
     assert report.ok == report.attempted == report.rows
     (victim,) = installation.sql(
