@@ -1,6 +1,6 @@
 """Requests by route and status, with the time until the answer began.
 
-Not Litestar's own plugin: it adds 50 to 80 µs to a request where this adds 5 (measured side by side on 2 cores).
+Not Litestar's own plugin: it adds 50 to 80 µs to a request, this 5 (measured side by side on 2 cores).
 """
 
 from time import perf_counter

@@ -32,6 +32,7 @@ class HttpDoor:
 
     async def post_event(self, payload: bytes) -> Verdict:
         """Store one event. Raises InvalidRequest if it is rejected, TooManyRequests over the limit."""
+        deadline = _deadline()
         origin = Origin(datetime.now(UTC))
         item = _one_object(decode(payload, origin, self._limits), payload)
         now = monotonic()
@@ -39,7 +40,7 @@ class HttpDoor:
             self._limiter.take(item.device_id, now)
         accepted = False
         try:
-            (verdict,) = await self._submit(payload, origin, [item])
+            (verdict,) = await self._submit(payload, origin, [item], deadline)
             accepted = verdict.status is not Status.REJECTED
         finally:
             if not accepted and item.device_id is not None:
@@ -50,24 +51,34 @@ class HttpDoor:
 
     async def post_batch(self, payload: bytes) -> list[Verdict]:
         """One verdict per item. Raises InvalidRequest for a fault of the text as a whole."""
+        deadline = _deadline()
         origin = Origin(datetime.now(UTC))
         items = _an_array(decode(payload, origin, self._batch_limits), payload)
-        verdicts = await self._submit(payload, origin, items)
+        verdicts = await self._submit(payload, origin, items, deadline)
         if items[0].item is None:
             raise InvalidRequest(verdicts[0].detail or "Rejected.", reason=verdicts[0].reason)
         return verdicts
 
     async def _submit(
-        self, payload: bytes, origin: Origin, items: list[Event | Rejection]
+        self,
+        payload: bytes,
+        origin: Origin,
+        items: list[Event | Rejection],
+        deadline: float,
     ) -> list[Verdict]:
         try:
-            async with asyncio.timeout(ANSWER_WITHIN_S):
+            async with asyncio.timeout_at(deadline):
                 return await self._pipeline.submit(payload, origin, items)
         except TimeoutError:
             raise Overloaded(
                 "The database did not confirm in time: nothing is known of this request,"
                 " send it again with the same event_id."
             ) from None
+
+
+def _deadline() -> float:
+    """From the first look at a post on, by the clock of the event loop."""
+    return asyncio.get_running_loop().time() + ANSWER_WITHIN_S
 
 
 def _one_object(items: list[Event | Rejection], payload: bytes) -> Event | Rejection:

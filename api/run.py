@@ -20,7 +20,8 @@ from schema.migrate import until_migrated
 from schema.settings import Settings
 
 READERS_MAX = 8
-WAITING_POSTS_MAX = 2000  # Beyond it posts answer 503 at once.
+# Beyond either posts answer 503 at once. Decoded, a payload takes about three times its size.
+WAITING_POSTS_MAX, WAITING_BYTES_MAX = 2000, 48 * 1024 * 1024
 
 
 async def run(settings: Settings, stop: asyncio.Event, health: Health, metrics: Metrics) -> None:
@@ -40,6 +41,7 @@ async def run(settings: Settings, stop: asyncio.Event, health: Health, metrics: 
             health=health,
             metrics=metrics,
             waiting_max=WAITING_POSTS_MAX,
+            waiting_bytes_max=WAITING_BYTES_MAX,
         )
         limiter = RateLimiter(settings.rate_limit_requests, settings.rate_limit_window_seconds)
         feed = FeedReader(dsn, pool, f"{name} feed", metrics.streams)

@@ -34,6 +34,7 @@ class Session:
     knew the session; if not, what was sent while we were away is gone. It may publish.
     What it may refuse to deliver without harm are `wishes`.
     The broker publishes `will`, a topic and a payload, when the connection ends without DISCONNECT.
+    Before each connection `permit` is awaited: there may be reasons not to connect now.
     With `session_expiry_s` 0 it forgets the session whenever the connection ends.
     """
 
@@ -50,6 +51,7 @@ class Session:
         keepalive_s: int = KEEPALIVE_S,
         will: tuple[str, bytes] | None = None,
         session_expiry_s: int = SESSION_EXPIRY_S,
+        permit: Callable[[], Awaitable[None]] | None = None,
     ) -> None:
         self._identity = Identity(
             address,
@@ -60,6 +62,7 @@ class Session:
             will,
             session_expiry_s,
         )
+        self._permit = permit
         self.trouble: str | None = None  # Why the newest connection failed or ended.
         self._subscriptions, self._wishes, self._on_delivery = subscriptions, wishes, on_delivery
         self._on_connected = on_connected
@@ -120,6 +123,8 @@ class Session:
     async def _stay_connected(self, stop: asyncio.Event) -> None:
         while not stop.is_set():
             fault: Exception | None = None
+            if self._permit is not None:
+                await self._permit()
             self._generation += 1
             connection = Connection(
                 self._identity, self._version.next, self._generation, self._on_delivery

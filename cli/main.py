@@ -19,7 +19,7 @@ from schema.database import DATABASE_ERRORS, watch
 from schema.errors import ConfigurationError, VoltwireError
 from schema.health import Health
 from schema.metrics import Metrics
-from schema.process import configure_logging, finish_in_time, stop_on_signals
+from schema.process import configure_logging, fail_on_signals, finish_in_time, stop_on_signals
 from schema.settings import Settings, load_settings
 from schema.version import VERSION
 
@@ -93,7 +93,7 @@ def ingest() -> None:
     from api.run import run_status  # noqa: PLC0415
     from ingestor.run import run  # noqa: PLC0415
 
-    run_roles(_settings(), Health(("broker", "database", "schema")), run, run_status)
+    run_roles(_settings(), Health(("broker", "database", "schema", "storing")), run, run_status)
 
 
 @app.command()
@@ -101,7 +101,7 @@ def api() -> None:
     """Answer over HTTP."""
     from api.run import run  # noqa: PLC0415
 
-    run_roles(_settings(), Health(("database", "schema")), run)
+    run_roles(_settings(), Health(("database", "schema", "storing")), run)
 
 
 @app.command()
@@ -119,6 +119,7 @@ def migrate() -> None:
     from schema.migrate import migrate as run_migrations  # noqa: PLC0415
 
     settings = _settings()
+    fail_on_signals("The migration was interrupted: run it again.")
     try:
         applied = asyncio.run(
             run_migrations(settings.dsn, max_age_days=settings.max_event_age_days)

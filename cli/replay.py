@@ -21,7 +21,7 @@ from schema.health import Health
 from schema.instants import parse_instant
 from schema.metrics import Metrics
 from schema.migrate import is_migrated
-from schema.process import configure_logging, finish_in_time, stop_on_signals
+from schema.process import configure_logging, fail_on_signals, finish_in_time, stop_on_signals
 from schema.settings import Settings, load_settings
 
 if TYPE_CHECKING:  # The other commands start faster without.
@@ -81,6 +81,7 @@ def replay(
         raise typer.BadParameter("it must be after --since", param_hint="--until")
     settings = load_settings()
     configure_logging(settings)
+    fail_on_signals("The replay was interrupted before it began: run it again.")
     selection = Selection(number or None, device, reason, door, since, until)
     work = _count if dry_run else _replay
     try:

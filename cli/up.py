@@ -102,7 +102,7 @@ def up(settings: Settings, *, demo: bool) -> None:
             from cli.demo import run as run_demo  # noqa: PLC0415
 
             roles.append(run_demo)
-        spent_s = run_roles(settings, Health(("broker", "database", "schema")), *roles)
+        spent_s = run_roles(settings, Health(("broker", "database", "schema", "storing")), *roles)
         rest_s = max(LAST_STOP_S_MIN, STOP_S_MAX - spent_s)
 
 

@@ -1,7 +1,7 @@
 """What waits for the database: messages, their parts, and the batch of one transaction. Pure state."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from typing import NamedTuple
 
@@ -12,6 +12,10 @@ from schema.event import DeviceNo, Door, Event, Reason, Rejection, Status, Verdi
 LANES = 16  # Fixed for a database: every process must count alike.
 
 Item = Event | Rejection
+
+# Of the registry: how often it had to start anew, and the version of the database that it holds.
+Edition = tuple[int, int]
+NEVER_JUDGED: Edition = (-1, -1)
 
 
 @dataclass(slots=True, eq=False)
@@ -97,6 +101,8 @@ class Batch:
     dead_letters: list[DeadLetter] = field(default_factory=list)
     signs: dict[DeviceNo, Fold] = field(default_factory=dict)
     receipts: dict[DeviceNo, bool] = field(default_factory=dict)
+    names: dict[DeviceNo, str] = field(default_factory=dict)  # of the devices that gave a sign
+    edition: Edition = NEVER_JUDGED
     # Set while a commit's answer is missing: the keys that it would have stored as new.
     in_doubt: set[tuple[int, str]] | None = None
 
@@ -105,7 +111,8 @@ class Batch:
         numbers = {row.device_no % LANES for row in self.rows}
         return sorted(numbers.union(device_no % LANES for device_no in self.signs))
 
-    def sign(self, device_no: DeviceNo, sign: Sign) -> None:
+    def sign(self, device_no: DeviceNo, name: str, sign: Sign) -> None:
+        self.names[device_no] = name
         self.signs[device_no] = fold(self.signs.get(device_no), sign)
         if sign.receipts is not None:
             self.receipts[device_no] = sign.receipts
@@ -122,11 +129,11 @@ class Batch:
         middle = len(self.rows) // 2
         cuts = [middle] if suspect is None else [suspect, suspect + 1]
         edges = [0, *cuts, len(self.rows)]
-        letters, signs, receipts = self.dead_letters, self.signs, self.receipts
+        rest = self
         for start, stop in pairwise(edges):
             if start < stop:
-                yield Batch(self.rows[start:stop], letters, signs, receipts)
-                letters, signs, receipts = [], {}, {}
+                yield replace(rest, rows=self.rows[start:stop])
+                rest = Batch(edition=self.edition)
 
     def bury(self, detail: str) -> None:
         """Turn the only row into a dead letter."""

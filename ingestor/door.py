@@ -19,6 +19,8 @@ from schema.metrics import Dropped
 
 OTHER = "other"
 
+Content = tuple[str, bytes, bool]  # Topic, payload, and whether it was a retained message.
+
 
 class MqttDoor:
     """Holds one window of messages, however often the link is cut in an outage.
@@ -40,12 +42,17 @@ class MqttDoor:
         self._drops, self._receipts, self._messages = drops, receipts, messages
         self._open = True
         self._generation = 0
-        # By topic and payload: what waits since an earlier connection, in the order of arrival.
-        self._orphans: defaultdict[tuple[str, bytes], deque[Message]] = defaultdict(deque)
+        # What waits since an earlier connection, in the order of arrival.
+        self._orphans: defaultdict[Content, deque[Message]] = defaultdict(deque)
 
     def close(self) -> None:
         """Take nothing more: what comes stays unacknowledged and comes again."""
         self._open = False
+
+    def abandon(self) -> None:
+        """Another ingestor works now: what waits here says nothing new about who is there."""
+        for message in self._pipeline.unsettled():
+            message.sign = None
 
     def receive(self, delivery: Delivery) -> None:
         if not self._open:
@@ -59,7 +66,7 @@ class MqttDoor:
         self._messages[kind, delivery.qos] += 1
         if delivery.generation != self._generation:
             self._begin_generation(delivery.generation)
-        if self._orphans and self._adopted(delivery, kind):
+        if self._orphans and kind is Kind.TELEMETRY and self._adopted(delivery):
             return
         message = self._message(kind, device_id, delivery)
         if message is None:
@@ -88,17 +95,21 @@ class MqttDoor:
         self._generation = generation
         self._orphans.clear()
         for message in self._pipeline.unsettled():
-            if isinstance(message.ticket, Delivery) and message.ticket.qos:
+            if message.payload and isinstance(message.ticket, Delivery) and message.ticket.qos:
                 self._orphans[_content(message.ticket)].append(message)
 
-    def _adopted(self, delivery: Delivery, kind: Kind) -> bool:
-        """Whether its first copy waits here: that one is acknowledged on the present connection."""
+    def _adopted(self, delivery: Delivery) -> bool:
+        """Whether its first copy waits here: that one is acknowledged on the present connection.
+
+        Telemetry only: of two equal statuses the order among the others matters.
+        """
+        if not delivery.qos:
+            return False
         waiting = self._orphans.get(_content(delivery))
         if not waiting:
             return False
         waiting.popleft().ticket = delivery
-        if kind is Kind.TELEMETRY:
-            self._drop(Dropped.SUPERSEDED)
+        self._drop(Dropped.SUPERSEDED)
         return True
 
     def _message(self, kind: Kind, device_id: str, delivery: Delivery) -> Message | None:
@@ -137,5 +148,5 @@ class MqttDoor:
             self._orphans.pop(key, None)
 
 
-def _content(delivery: Delivery) -> tuple[str, bytes]:
-    return delivery.topic, delivery.payload
+def _content(delivery: Delivery) -> Content:
+    return delivery.topic, delivery.payload, delivery.retain

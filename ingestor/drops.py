@@ -1,7 +1,8 @@
 """What the broker says that it dropped: messages it acknowledged to a device and never gave to us."""
 
 import structlog
-from prometheus_client import Gauge
+
+from schema.metrics import Metrics
 
 log = structlog.get_logger()
 
@@ -12,20 +13,23 @@ class DropWatch:
     It counts for all clients together: messages that nobody fetched in time, ours or not.
     """
 
-    def __init__(self, dropped: Gauge) -> None:
-        self._gauge, self._seen = dropped, 0
+    def __init__(self, metrics: Metrics) -> None:
+        self._metrics = metrics
 
     def take(self, payload: bytes) -> None:
         """A report of the broker; one that is no number says nothing."""
         if not payload.isdigit():
             return
-        dropped = int(payload)
-        if dropped > self._seen:
+        dropped, before = int(payload), self._metrics.broker_dropped
+        self._metrics.broker_dropped = dropped
+        if before is None and dropped:
+            log.warning(
+                "The broker dropped messages before this ingestor looked.", since_its_start=dropped
+            )
+        elif before is not None and dropped > before:
             log.error(
                 "The broker dropped messages because a queue was full: raise max_queued_messages and"
                 " max_queued_bytes.",
-                messages=dropped - self._seen,
+                messages=dropped - before,
                 since_its_start=dropped,
             )
-        self._seen = dropped
-        self._gauge.set(dropped)

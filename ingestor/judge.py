@@ -5,6 +5,7 @@ same items are judged again.
 """
 
 from collections.abc import Collection, Sequence
+from dataclasses import replace
 from datetime import datetime
 
 from ingestor.batch import Batch, DeadLetter, Message, Part, Row
@@ -38,7 +39,7 @@ class Judge:
         for part in parts:
             if part.message.sign is not None:
                 for name in part.numbers or part.message.devices & devices.keys():
-                    batch.sign(devices[name].device_no, part.message.sign)
+                    batch.sign(devices[name].device_no, name, part.message.sign)
         return batch
 
     async def again(self, batch: Batch) -> Batch:
@@ -51,15 +52,22 @@ class Judge:
             if letter.event is not None
         ]
         events.sort(key=lambda pending: (pending[3], pending[2]))
-        fresh = Batch([], kept, batch.signs, batch.receipts)
-        await self._registry.learn({event.device_id for event, *_ in events})
-        await self._judge(fresh, events, {row.event.device_id for row in batch.rows})
+        fresh = Batch([], kept)
+        expected = {row.event.device_id for row in batch.rows}.union(batch.names.values())
+        await self._registry.learn(expected.union(event.device_id for event, *_ in events))
+        await self._judge(fresh, events, expected)
+        for old, name in batch.names.items():
+            number = self._registry.devices[name].device_no
+            fresh.names[number], fresh.signs[number] = name, batch.signs[old]
+            if old in batch.receipts:
+                fresh.receipts[number] = batch.receipts[old]
         return fresh
 
     async def _judge(
         self, batch: Batch, events: Sequence[_Pending], expected: Collection[str]
     ) -> None:
         await self._know(events, expected)
+        batch.edition = self._registry.edition
         sources: dict[int, Items] = {}
         for event, message, place, order in events:
             fault = self._registry.fault(event)
@@ -94,12 +102,14 @@ class Judge:
 
 def inside_window(batch: Batch, now: datetime, limits: Limits) -> Batch:
     """The same batch, with those events as dead letters whose time would not be accepted at `now`."""
-    placed = Batch([], [*batch.dead_letters], batch.signs, batch.receipts)
+    placed = replace(batch, rows=[], dead_letters=[*batch.dead_letters])
+    sources: dict[int, Items] = {}
     for row in batch.rows:
         fault = outside_window(row.event.ts, now, limits)
         if fault is None:
             placed.rows.append(row)
         else:
-            rejection = reject(row.event, Items(row.message.payload), *fault)
+            source = sources.setdefault(id(row.message), Items(row.message.payload))
+            rejection = reject(row.event, source, *fault)
             placed.dead_letters.append(DeadLetter(rejection, row.message, row.place))
     return placed

@@ -6,6 +6,7 @@ however it ends: the lock is gone with its connection.
 """
 
 import asyncio
+from datetime import datetime
 from typing import Any
 
 import structlog
@@ -26,13 +27,14 @@ class Lease:
     """Whether we may be connected.
 
     While the database is away nobody can take the lease, so who held it last stays connected and the
-    broker keeps its window. Only when another one was faster afterwards is it lost.
+    broker keeps its window. But it does not connect anew before the lease is confirmed: perhaps only our
+    own link to the database is cut, and another one works. If that was faster, the lease is lost.
     """
 
     def __init__(self, dsn: str, client_id: str, health: Health) -> None:
         self._dsn, self._client_id, self._health = dsn, client_id, health
-        self._held, self._lost = asyncio.Event(), asyncio.Event()
-        self._pid: int | None = None
+        self._held, self._lost, self._confirmed = (asyncio.Event() for _ in range(3))
+        self._backend: tuple[int, datetime] | None = None  # of our former connection
 
     async def run(self) -> None:
         """Take the lease, keep it, take it again, until cancelled."""
@@ -48,11 +50,17 @@ class Lease:
                     connection.terminate()
             except DATABASE_ERRORS as error:
                 log.debug("The lease cannot be asked for.", error=repr(error))
+                self._confirmed.clear()
+                self._health.report("lease", ok=False, detail="the database cannot be asked")
             await asyncio.sleep(RETRY_S)
 
     async def held(self) -> None:
         """Return when the lease is ours."""
         await self._held.wait()
+
+    async def confirmed(self) -> None:
+        """Return when the database says that it is ours."""
+        await self._confirmed.wait()
 
     async def lost(self) -> None:
         """Return when another ingestor has it."""
@@ -62,13 +70,13 @@ class Lease:
         """Ask until it is ours, then look that it stays so; the end is the fault of the connection."""
         while not await connection.fetchval(queries.take_lease, LEASE_LOCK, self._client_id):
             # Perhaps by a connection of our own, whose end the server has not noticed.
-            ended = await connection.fetchval(
-                queries.end_former_lease, LEASE_LOCK, self._client_id, self._pid
+            ended = self._backend is not None and await connection.fetchval(
+                queries.end_former_lease, LEASE_LOCK, self._client_id, *self._backend
             )
             if not ended:
                 self._report(ours=False)
             await asyncio.sleep(RETRY_S)
-        self._pid = connection.get_server_pid()
+        self._backend = tuple(await connection.fetchrow(queries.whoami))
         self._report(ours=True)
         while True:
             await asyncio.sleep(RETRY_S)
@@ -78,6 +86,10 @@ class Lease:
         now, before = (self._held, self._lost) if ours else (self._lost, self._held)
         now.set()
         before.clear()
+        if ours:
+            self._confirmed.set()
+        else:
+            self._confirmed.clear()
         detail = "held" if ours else "another ingestor of this INSTANCE works: standing by"
         if self._health.report("lease", ok=ours, detail=detail) and not ours:
             log.warning("Another ingestor of this INSTANCE works: standing by.")

@@ -11,32 +11,52 @@ from schema.health import Health
 
 WAIT_S_FIRST = 0.1
 WAIT_S_MAX = 2.0
+CHECK = "storing"
 
 T = TypeVar("T")
 
 log = structlog.get_logger()
 
 
-async def patiently(health: Health, action: Callable[[], Awaitable[T]]) -> T:
-    """The result of `action`, tried again for as long as it raises StoreUnavailable."""
-    async for attempt in stamina.retry_context(
-        on=StoreUnavailable,
-        attempts=None,
-        timeout=None,
-        wait_initial=WAIT_S_FIRST,
-        wait_max=WAIT_S_MAX,
-        wait_jitter=WAIT_S_FIRST,
-    ):
-        with attempt:
-            try:
-                result = await action()
-            except StoreUnavailable as error:
-                if health.report("database", ok=False, detail="unavailable, trying again"):
-                    log.warning(
-                        "The database is unavailable: nothing is acknowledged.", error=str(error)
-                    )
-                raise
-            if health.report("database", ok=True, detail="reachable"):
-                log.info("The database is reachable.")
-            return result
-    raise AssertionError("retry_context ends only with a result")  # pragma: no cover
+class Patience:
+    """The check `storing`: failing while anything at all waits to be stored and cannot be.
+
+    The database may answer and take nothing: a lock, a full disk, a missing grant.
+    """
+
+    def __init__(self, health: Health) -> None:
+        self._health = health
+        health.report(CHECK, ok=True, detail="nothing waits in vain")
+
+    async def __call__(self, action: Callable[[], Awaitable[T]]) -> T:
+        """The result of `action`, tried again for as long as it raises StoreUnavailable."""
+        failed = False
+        try:
+            async for attempt in stamina.retry_context(
+                on=StoreUnavailable,
+                attempts=None,
+                timeout=None,
+                wait_initial=WAIT_S_FIRST,
+                wait_max=WAIT_S_MAX,
+                wait_jitter=WAIT_S_FIRST,
+            ):
+                with attempt:
+                    try:
+                        return await action()
+                    except StoreUnavailable as error:
+                        if not failed:
+                            failed = True
+                            self._fail(error)
+                        raise
+            raise AssertionError("retry_context ends only with a result")  # pragma: no cover
+        finally:
+            if failed:
+                self._recover()
+
+    def _fail(self, error: StoreUnavailable) -> None:
+        if self._health.trouble(CHECK, "the database takes nothing, trying again") == 1:
+            log.warning("Nothing can be stored, nothing is acknowledged.", error=str(error))
+
+    def _recover(self) -> None:
+        if self._health.relief(CHECK, "nothing waits in vain") == 0:
+            log.info("The database stores again.")

@@ -13,6 +13,7 @@ from collections.abc import Iterator, Sequence
 
 from ingestor.batch import Message, Part
 from ingestor.decode import Origin
+from ingestor.patience import Patience
 from ingestor.registry import Registry
 from ingestor.signs import TELEMETRY
 from ingestor.store import Store
@@ -20,17 +21,19 @@ from ingestor.writer import BatchMetrics, Writer, WriterLimits
 from schema.errors import Overloaded
 from schema.event import EPOCH, DeviceNo, Door, Event, Rejection, Verdict
 from schema.health import Health
-from schema.metrics import Metrics
+from schema.metrics import REPLAY, Flow, Metrics
 
 WRITERS = 2
 
 _NOWHERE = Origin(EPOCH)
+_MARKER = object()  # The ticket of a message that goes to every writer and says nothing.
 
 
 class Pipeline:
     """Everything that comes through one door of this process.
 
-    `waiting_max` messages wait at most, then Overloaded (None: the door bounds itself).
+    At most `waiting_max` messages and `waiting_bytes_max` of payload wait, then Overloaded (None: the
+    door bounds itself).
     """
 
     def __init__(
@@ -45,8 +48,10 @@ class Pipeline:
         health: Health,
         metrics: Metrics,
         waiting_max: int | None = None,
+        waiting_bytes_max: int | None = None,
     ) -> None:
-        self._door, self.flow = door, metrics.flow(door)
+        self._door, self.flow, self._replayed = door, metrics.flow(door), metrics.flow(REPLAY)
+        self._waiting_bytes, self._waiting_bytes_max = 0, waiting_bytes_max
         self._waiting, self._waiting_max = 0, waiting_max
         self._idle = asyncio.Event()
         self._idle.set()
@@ -54,13 +59,14 @@ class Pipeline:
         self._resolving: list[Message] = []
         self._unresolved: Counter[str] = Counter()
         self._stranger_came = asyncio.Event()
-        self._registry = Registry(dsn, name, default_profile, health)
+        patience = Patience(health)
+        self._registry = Registry(dsn, name, default_profile, patience)
         self._writers = [
             Writer(
                 Store(dsn, self._registry, name=f"{name} {n}", offline_after_s=offline_after_s),
                 self._registry,
                 limits,
-                health,
+                patience,
                 BatchMetrics.of(metrics, door),
                 self._settle,
             )
@@ -86,9 +92,13 @@ class Pipeline:
         """Take a message in. Raises Overloaded when too many wait already."""
         if self._waiting_max is not None and self._waiting >= self._waiting_max:
             raise Overloaded("Too many posts wait for the database: send again later.")
+        waiting_bytes = self._waiting_bytes + len(message.payload)
+        if self._waiting_bytes_max is not None and waiting_bytes > self._waiting_bytes_max:
+            raise Overloaded("Too large posts wait for the database: send again later.")
+        self._waiting_bytes = waiting_bytes
         self._waiting += 1
         self._idle.clear()
-        self.flow.enter(message.events)
+        self._flow_of(message).enter(message.events)
         device_id = message.origin.device_id
         if (
             self._known(device_id)
@@ -126,14 +136,16 @@ class Pipeline:
         return device is not None and device.receipts
 
     async def flushed(self) -> None:
-        """Return when everything that was dispatched before is settled."""
+        """Return when everything that was accepted before is settled."""
         done = asyncio.Event()
-        message = Message(self._door, b"", _NOWHERE, lambda _: done.set(), items=[])
-        message.open_parts = WRITERS
+        marker = Message(self._door, b"", _NOWHERE, lambda _: done.set(), ticket=_MARKER, items=[])
         self._waiting += 1
         self._idle.clear()
-        for writer in self._writers:
-            writer.add(Part(message, {}))
+        if self._strangers or self._resolving:
+            self._strangers.append(marker)
+            self._stranger_came.set()
+        else:
+            self._dispatch(marker)
         await done.wait()
 
     @property
@@ -147,6 +159,9 @@ class Pipeline:
         yield from self._resolving
         for writer in self._writers:
             yield from writer.unsettled()
+
+    def _flow_of(self, message: Message) -> Flow:
+        return self.flow if message.origin.replay_of is None else self._replayed
 
     def _known(self, device_id: str) -> bool:
         return device_id in self._registry.devices and device_id not in self._unresolved
@@ -182,6 +197,11 @@ class Pipeline:
         if message.origin.device_id is not None:
             self._dispatch_whole(message, message.origin.device_id)
             return
+        if message.ticket is _MARKER:
+            message.open_parts = WRITERS
+            for writer in self._writers:
+                writer.add(Part(message, {}))
+            return
         parts = list(self._parts(message))
         message.open_parts = len(parts)
         for n, part in parts:
@@ -214,8 +234,9 @@ class Pipeline:
     def _settle(self, parts: Sequence[Part]) -> None:
         for part in parts:
             if part.message.part_done():
-                self.flow.settle(part.message.verdicts)
+                self._flow_of(part.message).settle(part.message.verdicts)
                 self._waiting -= 1
+                self._waiting_bytes -= len(part.message.payload)
         if self._waiting == 0:
             self._idle.set()
 

@@ -102,8 +102,10 @@ on conflict (device_no, rule_id) do update set
 -- Whether a commit whose answer was lost took place: it is all there or nothing. $3 to $5: a dead letter of
 -- the batch, null if it has none. (Not by the number of the transaction: pg_xact_status tells of another
 -- one, when a crash lost the number with its unwritten log.)
-select (select count(*) from unnest($1::int[], $2::text[]) as wanted (device_no, event_id)
-            join event_key using (device_no, event_id)) = cardinality($1::int[])
+-- By names: after a failover the numbers may be those of other devices.
+select (select count(*) from unnest($1::text[], $2::text[]) as wanted (device_id, event_id)
+            join device using (device_id)
+            join event_key using (device_no, event_id)) = cardinality($1::text[])
    and ($3::timestamptz is null or exists (
         select from rejected where received_at = $3 and reason = $4 and payload = $5))
 
@@ -139,10 +141,13 @@ from rule where enabled
 -- Ours until this connection ends; false while another one holds it.
 select pg_try_advisory_lock($1, hashtext($2))
 
+-- whoami --
+select pid, backend_start from pg_stat_activity where pid = pg_backend_pid()
+
 -- end_former_lease --
--- Whether the holder is our own former connection ($3), which this ends.
-select bool_or(pg_terminate_backend(pid)) from pg_locks
-where locktype = 'advisory' and granted and objsubid = 2 and pid = $3
+-- Whether the holder is our own former connection ($3, $4), which this ends.
+select bool_or(pg_terminate_backend(pid)) from pg_locks join pg_stat_activity using (pid)
+where locktype = 'advisory' and granted and objsubid = 2 and pid = $3 and backend_start = $4
   and database = (select oid from pg_database where datname = current_database())
   and classid = $1::int::oid and objid = (hashtext($2)::bigint & 4294967295)::oid
 

@@ -13,12 +13,12 @@ from typing import Any
 
 import msgspec
 
-from ingestor.patience import patiently
+from ingestor.batch import Edition
+from ingestor.patience import Patience
 from schema.alert import Notify, Op, Rule, Severity
 from schema.database import WRITER_LIMITS, connect
 from schema.errors import StoreUnavailable
 from schema.event import DeviceNo, Event, plain_number
-from schema.health import Health
 from schema.queries import load_queries
 
 CACHED_DEVICES_MAX = 500_000  # Beyond it the cache starts anew: about 100 MB.
@@ -56,8 +56,8 @@ class Device:
 class Registry:
     """The cache of one process. What reads the database waits for it as long as it takes."""
 
-    def __init__(self, dsn: str, name: str, default_profile: str, health: Health) -> None:
-        self._dsn, self._name, self._health = dsn, f"{name} registry", health
+    def __init__(self, dsn: str, name: str, default_profile: str, patience: Patience) -> None:
+        self._dsn, self._name, self._patience = dsn, f"{name} registry", patience
         self.default_profile = default_profile
         self._connection: Any = None
         self._lock = asyncio.Lock()
@@ -65,20 +65,31 @@ class Registry:
         self.devices: dict[str, Device] = {}
         self.rules_of_metric: Mapping[str, Sequence[Rule]] = {}
         self.registry_version = self.rules_version = -1
+        self._restarts = 0
+
+    @property
+    def edition(self) -> Edition:
+        """What a batch that is judged now is judged by."""
+        return self._restarts, self.registry_version
+
+    def is_current(self, edition: Edition, version: int) -> bool:
+        """Whether a batch of this edition may be written to a database of this version."""
+        return edition == (self._restarts, version)
 
     async def learn(self, device_ids: Iterable[str]) -> None:
         """Bring the cache up to date as far as these devices need it. Strangers stay unknown."""
         names = sorted(device_ids)
-        await patiently(self._health, lambda: self._ask(lambda: self._find(names)))
+        await self._patience(lambda: self._ask(lambda: self._find(names)))
 
     async def add(self, device_ids: Iterable[str]) -> None:
         """Register devices on their first message; harmless when another process does the same."""
         names = sorted(device_ids)
-        await patiently(self._health, lambda: self._ask(lambda: self._add(names)))
+        await self._patience(lambda: self._ask(lambda: self._add(names)))
 
     def expire(self) -> None:
         """Read anew what the next batch needs: nobody knows which server answers now."""
         self.registry_version = self.rules_version = -1
+        self._restarts += 1
 
     async def refresh_rules(self, connection: Any, version: int) -> None:
         """The rules as a writing transaction sees them: at least as new as `version`."""

@@ -42,7 +42,7 @@ async def run(settings: Settings, stop: asyncio.Event, health: Health, metrics: 
         pipeline,
         lambda delivery: session.settle((delivery,)),
         hearing,
-        DropWatch(metrics.broker_dropped),
+        DropWatch(metrics),
         receipts,
         metrics.messages,
     )
@@ -59,13 +59,14 @@ async def run(settings: Settings, stop: asyncio.Event, health: Health, metrics: 
         wishes=(topics.DROPPED,),
         on_delivery=door.receive,
         on_connected=connected,
+        permit=lease.confirmed,
     )
     drained, left = asyncio.Event(), asyncio.Event()
     async with asyncio.TaskGroup() as group:
         if not await before(stop, until_migrated(settings.dsn, health)):
             return
         writing = group.create_task(pipeline.run(drained))
-        receiving = group.create_task(_receive(session, lease, left))
+        receiving = group.create_task(_receive(session, door, lease, left))
         helpers = [
             group.create_task(work)
             for work in (lease.run(), hearing.listen(session), receipts.send(session))
@@ -80,11 +81,12 @@ async def run(settings: Settings, stop: asyncio.Event, health: Health, metrics: 
         await receiving
 
 
-async def _receive(session: Session, lease: Lease, left: asyncio.Event) -> None:
+async def _receive(session: Session, door: MqttDoor, lease: Lease, left: asyncio.Event) -> None:
     """Be connected while the lease is ours, until `left` is set."""
     while not left.is_set() and await before(left, lease.held()):
         leave = asyncio.Event()
         async with asyncio.TaskGroup() as group:
             group.create_task(session.run(leave))
-            await before(left, lease.lost())
+            if await before(left, lease.lost()):
+                door.abandon()
             leave.set()

@@ -81,7 +81,10 @@ class Store:
         first = batch.first_rows()
         new = await self._insert_keys(connection, list(first))
         facts = await connection.fetchrow(queries.read_facts)
-        await self._require_current(connection, facts)
+        if not self._registry.is_current(batch.edition, facts["registry_version"]):
+            raise StaleRegistryError
+        if facts["rules_version"] != self._registry.rules_version:
+            await self._registry.refresh_rules(connection, facts["rules_version"])
         survivors = [row for key, row in first.items() if key in new]
         pairs = await self._candidates(connection, survivors)
         newest = await _newest_evaluated(connection, pairs)
@@ -105,12 +108,6 @@ class Store:
             queries.insert_keys, [key[0] for key in keys], [key[1] for key in keys]
         )
         return set(keys) if len(rows) == len(keys) else {(row[0], row[1]) for row in rows}
-
-    async def _require_current(self, connection: Any, facts: Any) -> None:
-        if facts["registry_version"] != self._registry.registry_version:
-            raise StaleRegistryError
-        if facts["rules_version"] != self._registry.rules_version:
-            await self._registry.refresh_rules(connection, facts["rules_version"])
 
     async def _candidates(self, connection: Any, survivors: Sequence[Row]) -> list[Candidate]:
         rules = self._registry.rules_of_metric
@@ -235,6 +232,7 @@ class Store:
 
         What holds neither a new event nor a dead letter may as well be written again.
         """
+        names = {row.device_no: row.event.device_id for row in batch.rows}
         keys = sorted(batch.in_doubt or ())
         letters = [letter.rejection for letter in batch.dead_letters if letter.is_new]
         if not keys and not letters:
@@ -244,7 +242,7 @@ class Store:
         return bool(
             await connection.fetchval(
                 queries.are_stored,
-                [device_no for device_no, _ in keys],
+                [names[DeviceNo(device_no)] for device_no, _ in keys],
                 [event_id for _, event_id in keys],
                 *proof,
             )
@@ -259,7 +257,7 @@ class Store:
             return BatchRefused(without_data(error), self._place(batch, copy_line(error)))
         self._drop()
         kind = NoPartition if lacks_partition(error) else StoreUnavailable
-        return kind(f"{type(error).__name__}: {error}")
+        return kind(without_data(error))
 
     def _place(self, batch: Batch, line: int | None) -> int | None:
         """Where the row of a COPY line stands in the batch, which is in order of arrival."""

@@ -18,14 +18,13 @@ import structlog
 from prometheus_client import Histogram
 
 from ingestor.batch import Batch, Item, Message, Part
-from ingestor.decode import Limits, decode
+from ingestor.decode import Limits, decode, outside_window
 from ingestor.judge import Judge, inside_window
-from ingestor.patience import patiently
+from ingestor.patience import Patience
 from ingestor.registry import Registry
 from ingestor.store import StaleRegistryError, Store
 from schema.errors import BatchRefused, NoPartition
 from schema.event import Door
-from schema.health import Health
 from schema.metrics import Flow, Metrics
 
 log = structlog.get_logger()
@@ -71,12 +70,12 @@ class Writer:
         store: Store,
         registry: Registry,
         limits: WriterLimits,
-        health: Health,
+        patience: Patience,
         metrics: BatchMetrics,
         settle: Callable[[Sequence[Part]], None],
     ) -> None:
         self._store, self._judge = store, Judge(registry)
-        self._limits, self._health = limits, health
+        self._limits, self._patience = limits, patience
         self._metrics, self._settle = metrics, settle
         self._waiting: deque[Part] = deque()
         self._parts: list[Part] = []  # of the batch that is being written
@@ -127,7 +126,7 @@ class Writer:
 
     async def _write(self, batch: Batch) -> None:
         try:
-            new = await patiently(self._health, lambda: self._attempt(batch))
+            new = await self._patience(lambda: self._attempt(batch))
         except StaleRegistryError:
             await self._write(await self._judge.again(batch))
         except _MisplacedError:
@@ -142,7 +141,8 @@ class Writer:
         try:
             return await self._store.write(batch)
         except NoPartition:
-            if inside_window(batch, datetime.now(UTC), self._limits.decode).rows != batch.rows:
+            now, limits = datetime.now(UTC), self._limits.decode
+            if any(outside_window(row.event.ts, now, limits) for row in batch.rows):
                 raise _MisplacedError from None
             raise
 

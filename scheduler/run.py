@@ -108,6 +108,9 @@ async def _run_job(job: Job, pool: Any, health: Health, metrics: Metrics) -> Non
         metrics.job_runs.labels(job.name, "failed").inc()
         if health.report("database", ok=False, detail="unavailable, trying again"):
             log.warning("A job failed and runs again.", job=job.name, error=repr(error))
+    except Exception:
+        metrics.job_runs.labels(job.name, "failed").inc()
+        log.exception("A job failed unexpectedly and runs again.", job=job.name)
     else:
         metrics.job_runs.labels(job.name, "ok").inc()
         metrics.job_succeeded_at.labels(job.name).set_to_current_time()

@@ -1,5 +1,6 @@
 """What a role says about itself: named checks, each ok or not, and whether it can do its job."""
 
+from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -10,12 +11,26 @@ class Health:
 
     required: tuple[str, ...]
     checks: dict[str, tuple[bool, str]] = field(default_factory=dict)
+    _troubles: Counter[str] = field(default_factory=Counter)
 
     def report(self, check: str, *, ok: bool, detail: str) -> bool:
         """Set a check. Returns whether it changed between ok and failing."""
         before = self.checks.get(check)
         self.checks[check] = (ok, detail)
         return before is None or before[0] is not ok
+
+    def trouble(self, check: str, detail: str) -> int:
+        """One more part of the process finds this check failing. Returns how many do now."""
+        self._troubles[check] += 1
+        self.report(check, ok=False, detail=detail)
+        return self._troubles[check]
+
+    def relief(self, check: str, detail: str) -> int:
+        """One of them does not any more: the check is ok when none is left. Returns how many are."""
+        self._troubles[check] -= 1
+        if not self._troubles[check]:
+            self.report(check, ok=True, detail=detail)
+        return self._troubles[check]
 
     @property
     def ok(self) -> bool:

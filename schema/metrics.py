@@ -13,13 +13,14 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from schema.event import Door, Reason, Status, Verdict
+from schema.event import Reason, Status, Verdict
 from schema.health import Health
 from schema.version import VERSION
 
 BATCH_SECONDS = (0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 30)
 REQUEST_SECONDS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10)
 BATCH_EVENTS = (1, 10, 50, 100, 200, 500, 1000, 2000, 3000)
+REPLAY = "replay"  # Stands for a door where dead letters come in again.
 RANDOM_ID = "random-"  # Begins the id that an event without identity was given.
 
 
@@ -81,7 +82,8 @@ class Metrics:
     """The metrics of one process. Without a registry nobody reads them."""
 
     def __init__(self, registry: CollectorRegistry | None = None) -> None:
-        self.flows: dict[Door, Flow] = {}
+        self.flows: dict[str, Flow] = {}
+        self.broker_dropped: int | None = None  # as the broker says; unknown until it does
         self.messages: Tally[tuple[str, int]] = Tally()  # by kind and QoS
         self.batch_seconds = Histogram(
             "voltwire_batch_duration_seconds",
@@ -108,11 +110,6 @@ class Metrics:
             "Connections at which the broker knew no session of ours: after the very first one,"
             " messages may be lost.",
             ("client",),
-            registry=registry,
-        )
-        self.broker_dropped = Gauge(
-            "voltwire_broker_dropped_messages",
-            "Messages that the broker says it dropped since its start (Mosquitto's $SYS).",
             registry=registry,
         )
         self.receipts = Counter(
@@ -153,10 +150,11 @@ class Metrics:
         )
         if registry is not None:
             registry.register(_Flows(self.flows))
-            registry.register(_Messages(self.messages))
+            registry.register(_Messages(self))
         self._registry = registry
 
-    def flow(self, door: Door) -> Flow:
+    def flow(self, door: str) -> Flow:
+        """Of a door, or of replayed dead letters."""
         return self.flows.setdefault(door, Flow())
 
     def watch(self, health: Health) -> None:
@@ -166,7 +164,7 @@ class Metrics:
 
 
 class _Flows(Collector):
-    def __init__(self, flows: dict[Door, Flow]) -> None:
+    def __init__(self, flows: dict[str, Flow]) -> None:
         self._flows = flows
 
     def collect(self) -> Iterable[Metric]:
@@ -210,8 +208,8 @@ class _Flows(Collector):
 
 
 class _Messages(Collector):
-    def __init__(self, messages: Tally[tuple[str, int]]) -> None:
-        self._messages = messages
+    def __init__(self, metrics: "Metrics") -> None:
+        self._metrics = metrics
 
     def collect(self) -> Iterable[Metric]:
         received = CounterMetricFamily(
@@ -219,9 +217,15 @@ class _Messages(Collector):
             "MQTT messages by kind (telemetry, status, heartbeat, other) and QoS as received.",
             labels=("kind", "qos"),
         )
-        for (kind, qos), count in sorted(self._messages.items()):
+        for (kind, qos), count in sorted(self._metrics.messages.items()):
             received.add_metric((kind, str(qos)), count)
-        return (received,)
+        dropped = GaugeMetricFamily(
+            "voltwire_broker_dropped_messages",
+            "Messages that the broker says it dropped since its start (Mosquitto's $SYS).",
+        )
+        if self._metrics.broker_dropped is not None:
+            dropped.add_metric((), self._metrics.broker_dropped)
+        return (received, dropped)
 
 
 class _Checks(Collector):

@@ -64,6 +64,12 @@ def stop_on_signals(stop: asyncio.Event) -> None:
         loop.add_signal_handler(number, _stop, stop, number)
 
 
+def fail_on_signals(sentence: str) -> None:
+    """For commands whose work is not done when a signal ends them: exit code 1 and a sentence."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: sys.exit(sentence))
+
+
 async def before(stop: asyncio.Event, work: Coroutine[Any, Any, Any]) -> bool:
     """Run work unless `stop` is set first. Returns whether the work was done."""
     async with asyncio.TaskGroup() as group:

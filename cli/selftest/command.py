@@ -1,7 +1,6 @@
 """`voltwire selftest`: a ledger through both doors of a running system, and what the API makes of it."""
 
 import asyncio
-import signal
 import sys
 from collections.abc import AsyncIterator, Coroutine, Sequence
 from contextlib import asynccontextmanager, suppress
@@ -15,7 +14,7 @@ import typer
 from rich.console import Console
 
 from schema.errors import StartError, VoltwireError
-from schema.process import configure_logging, stop_on_signals
+from schema.process import configure_logging, fail_on_signals, stop_on_signals
 from schema.settings import Settings, load_settings, reachable
 
 if TYPE_CHECKING:  # The other commands start faster without.
@@ -81,8 +80,7 @@ def selftest(
     new devices is touched, so it may run on a system in production. The exit code is 0 only if every
     event was answered and none is lost, doubled or altered.
     """
-    for number in (signal.SIGINT, signal.SIGTERM):  # Not 0, as for the roles: nothing was proved.
-        signal.signal(number, lambda *_: sys.exit(INTERRUPTED))
+    fail_on_signals(INTERRUPTED)  # Not 0, as for the roles: nothing was proved.
     from cli.selftest.ledger import Ledger  # noqa: PLC0415
     from cli.selftest.plan import make_plan  # noqa: PLC0415
     from cli.selftest.report import findings, table, verdict  # noqa: PLC0415

@@ -3,10 +3,15 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from datetime import UTC, datetime
 from typing import Any
+
+import asyncpg
+import pytest
 
 from ingestor.lease import Lease
 from schema.health import Health
+from tests.conftest import with_database
 from tests.mqtt import until
 
 
@@ -70,14 +75,55 @@ async def test_whose_own_former_connection_still_holds_it_ends_that_one(dsn: str
     async with running(holder):
         await until(lambda: holder.ok)
     row = await db.fetchrow(
-        "select pg_backend_pid() as pid, pg_try_advisory_lock(4244, hashtext('voltwire-ingest')) as held"
+        "select pid, backend_start, pg_try_advisory_lock(4244, hashtext('voltwire-ingest')) as held"
+        " from pg_stat_activity where pid = pg_backend_pid()"
     )
     assert row["held"], "the lock went with its connection"
-    holder.lease._pid = row["pid"]
+    holder.lease._backend = row["pid"], row["backend_start"]
     async with running(holder):
         await until(db.is_closed, timeout_s=5)
         await asyncio.sleep(1.5)
         assert holder.ok
+
+
+async def test_another_one_with_the_number_of_our_former_connection_is_left_alone(
+    dsn: str, db: Any
+) -> None:
+    """After a restart of the server process numbers come again."""
+    row = await db.fetchrow(
+        "select pg_backend_pid() as pid, pg_try_advisory_lock(4244, hashtext('voltwire-ingest'))"
+    )
+    holder = Holder(dsn)
+    holder.lease._backend = row["pid"], datetime(2026, 1, 1, tzinfo=UTC)
+    async with running(holder):
+        await until(lambda: holder.ok is False)
+        await asyncio.sleep(1.5)
+        assert not db.is_closed()
+
+
+async def test_while_the_database_cannot_be_asked_it_is_held_but_not_confirmed(
+    dsn: str, db: Any
+) -> None:
+    async with running(Holder(dsn)) as holder:
+        await until(lambda: holder.ok)
+        name = await db.fetchval("select current_database()")
+        other = await asyncpg.connect(with_database(dsn, "postgres"))
+        await other.execute(f'alter database "{name}" with allow_connections false')
+        try:
+            await db.execute(
+                "select pg_terminate_backend(pid) from pg_stat_activity"
+                " where application_name like '%lease'"
+            )
+            await until(lambda: holder.ok is False)
+            await holder.lease.held()
+            with pytest.raises(TimeoutError):
+                async with asyncio.timeout(0.5):
+                    await holder.lease.confirmed()
+        finally:
+            await other.execute(f'alter database "{name}" with allow_connections true')
+            await other.close()
+        async with asyncio.timeout(5):
+            await holder.lease.confirmed()
 
 
 async def test_who_comes_back_too_late_has_lost_it(dsn: str, db: Any) -> None:

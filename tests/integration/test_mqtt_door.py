@@ -42,7 +42,7 @@ class Entrance:
             self.pipeline,
             self.settled.append,
             Hearing(dsn, "test", self.pipeline, Health(())),
-            DropWatch(self.metrics.broker_dropped),
+            DropWatch(self.metrics),
             Receipts(self.metrics.receipts),
             self.metrics.messages,
         )

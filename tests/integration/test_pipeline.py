@@ -7,11 +7,15 @@ from datetime import UTC, datetime, timedelta
 from time import monotonic
 from typing import Any
 
+import pytest
+
 from ingestor.batch import LANES
 from ingestor.decode import Origin, decode
 from ingestor.signs import HEARTBEAT
+from schema.errors import Overloaded
 from schema.event import Reason, Status
 from tests.integration.conftest import LIMITS, Doors, make_pipeline
+from tests.mqtt import until
 
 
 def event(event_id: str = "e1", device_id: str = "a", **more: Any) -> dict[str, Any]:
@@ -326,3 +330,84 @@ async def test_an_event_whose_partition_is_still_to_be_made_waits_for_it(
     assert not waiting.done()
     await db.execute(f"drop table {month}; select make_event_partitions(now(), now())")
     assert [verdict.status for verdict in await waiting] == [Status.STORED]
+
+
+def on_both_writers(name: str, other: str, count: int) -> list[dict[str, Any]]:
+    """Many events of one device, and one of a device that the other writer has."""
+    many = [event(f"e{n}", name, metrics={"soc_percent": 50}) for n in range(1, count + 1)]
+    return [*many, event("one", other, metrics={"soc_percent": 50})]
+
+
+@pytest.mark.parametrize("attempt", range(4))
+async def test_a_changed_profile_holds_for_both_writers_though_one_of_them_learned_it_first(
+    doors: Doors, db: Any, attempt: int
+) -> None:
+    await doors.post([event("e0", name) for name in "ab"])
+    await db.execute(RAISE_THE_RANGE.replace("1000", "10"))
+    verdicts = await doors.post(on_both_writers("ab"[attempt % 2], "ba"[attempt % 2], 900))
+    assert {verdict.reason for verdict in verdicts} == {Reason.OUT_OF_RANGE}
+
+
+@pytest.mark.parametrize("attempt", range(4))
+async def test_after_a_failover_no_event_lands_on_the_device_that_had_its_number_before(
+    doors: Doors, db: Any, attempt: int
+) -> None:
+    """As on a standby that had not got the last devices: numbers mean others there."""
+    await doors.post([event("e0", name) for name in "ab"])
+    first, second = await db.fetchrow("select min(device_no), max(device_no) from device")
+    await db.execute(
+        "alter table device alter column device_no drop identity;"
+        f"update device set device_no = {first + second} - device_no + 1000;"
+        "update device set device_no = device_no - 1000;"
+        "select pg_terminate_backend(pid) from pg_stat_activity"
+        " where datname = current_database() and pid <> pg_backend_pid()"
+    )
+    verdicts = await doors.post(on_both_writers("ab"[attempt % 2], "ba"[attempt % 2], 900))
+    assert {verdict.status for verdict in verdicts} == {Status.STORED}
+    found = await db.fetch(
+        "select device_id, count(*) from event join device using (device_no)"
+        " where event_id <> 'e0' group by 1"
+    )
+    assert dict(map(tuple, found)) == {"ab"[attempt % 2]: 900, "ba"[attempt % 2]: 1}
+
+
+async def test_what_waits_is_bounded_in_bytes_too(dsn: str) -> None:
+    pipeline, health = make_pipeline(dsn, waiting_bytes_max=1000)  # Nothing takes from it.
+    doors = Doors(pipeline, health)
+    waiting = asyncio.create_task(doors.post(event(note="x" * 800)))
+    await asyncio.sleep(0)
+    with pytest.raises(Overloaded):
+        await doors.post(event("e2", note="x" * 800))
+    waiting.cancel()
+    assert pipeline.flow.received == 1
+
+
+async def test_health_says_that_nothing_can_be_stored_though_the_database_answers(
+    doors: Doors, db: Any
+) -> None:
+    await doors.post(event())
+    assert doors.health.checks["storing"][0]
+    async with db.transaction():
+        await db.execute("alter table event_key rename to away")
+        waiting = asyncio.create_task(doors.post(event("e2")))
+        await asyncio.sleep(0.2)
+    await db.execute("select 1")
+    await until(lambda: not doors.health.checks["storing"][0])
+    await db.execute("alter table away rename to event_key")
+    await waiting
+    assert doors.health.checks["storing"][0]
+
+
+async def test_strangers_that_wait_are_not_passed_over_by_the_canary(
+    dsn: str, doors: Doors, db: Any
+) -> None:
+    """It is heard only when everything before it is stored: else a live device would look silent."""
+    await doors.post(event())
+    async with db.transaction():
+        await db.execute("lock table device in access exclusive mode")
+        stranger = asyncio.create_task(doors.publish("stranger", event(device_id="stranger")))
+        await asyncio.sleep(0.1)
+        flushed = asyncio.create_task(doors.pipeline.flushed())
+        await asyncio.sleep(0.5)
+        assert not flushed.done()
+    await asyncio.gather(stranger, flushed)

@@ -66,7 +66,7 @@ def filled(messages: Sequence[Sequence[Spec]]) -> tuple[Batch, list[Message]]:
             else:
                 number = DEVICES[item.device_id]
                 batch.rows.append(Row(number, item, message, place, order))
-                batch.sign(number, TELEMETRY if order % 2 else BORN)
+                batch.sign(number, f"d{number}", TELEMETRY if order % 2 else BORN)
     return batch, found
 
 
@@ -144,26 +144,26 @@ def test_lanes_are_those_of_rows_and_signs_ascending_and_each_once(
     for number in of_rows:
         batch.rows.append(Row(DeviceNo(number), event_of("a", "1"), message_of(), 0, 0))
     for number in of_signs:
-        batch.sign(DeviceNo(number), HEARTBEAT)
+        batch.sign(DeviceNo(number), f"d{number}", HEARTBEAT)
     assert batch.lanes == sorted({number % 16 for number in of_rows + of_signs})
 
 
 def test_signs_of_a_device_are_folded() -> None:
     batch = Batch()
-    batch.sign(DeviceNo(1), WILL)
-    batch.sign(DeviceNo(2), WILL)
-    batch.sign(DeviceNo(1), TELEMETRY)
+    batch.sign(DeviceNo(1), "d1", WILL)
+    batch.sign(DeviceNo(2), "d2", WILL)
+    batch.sign(DeviceNo(1), "d1", TELEMETRY)
     assert batch.signs == {DeviceNo(1): LIVE, DeviceNo(2): Fold(will=True)}
 
 
 def test_what_a_birth_says_last_of_receipts_is_kept_until_another_birth_says_so() -> None:
     batch = Batch()
-    batch.sign(DeviceNo(1), BORN)
-    batch.sign(DeviceNo(2), BORN)
-    batch.sign(DeviceNo(3), BIRTH)
-    batch.sign(DeviceNo(1), replace(BIRTH, receipts=False))
-    batch.sign(DeviceNo(2), TELEMETRY)
-    batch.sign(DeviceNo(2), WILL)
+    batch.sign(DeviceNo(1), "d1", BORN)
+    batch.sign(DeviceNo(2), "d2", BORN)
+    batch.sign(DeviceNo(3), "d3", BIRTH)
+    batch.sign(DeviceNo(1), "d1", replace(BIRTH, receipts=False))
+    batch.sign(DeviceNo(2), "d2", TELEMETRY)
+    batch.sign(DeviceNo(2), "d2", WILL)
     assert batch.receipts == {DeviceNo(1): False, DeviceNo(2): True}
 
 
