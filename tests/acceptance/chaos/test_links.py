@@ -124,7 +124,7 @@ def test_what_the_broker_sends_again_and_again_does_not_pile_up_in_memory(
             to_broker.reset()
             grown = installation.rss()["ingest"] - full_window
             assert grown < RSS_GROWTH_BYTES_MAX, f"{grown >> 20} MiB more"
-    report = installation.drain(scenario.ledger)
+    scenario.report = report = installation.drain(scenario.ledger)
     grown = installation.rss()["ingest"] - full_window
     say(f"{report}; ingest grew by {grown >> 20} MiB")
     report.require_clean()
