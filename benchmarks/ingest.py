@@ -1,149 +1,221 @@
 """Ingest: QoS 1 messages through Mosquitto into PostgreSQL, beside what the broker alone can do.
 
-The load comes from a process of its own, which counts PUBACKs. The rate is that of the database: events
-stored from the first to the last, by their time of arrival and the moment the last one is visible. The
-same messages then go from Mosquitto to mosquitto_sub, in the same run: machines are noisy, ratios less.
+One `voltwire ingest`, no API. The clock runs from the first message sent until the database has settled
+all of them, as `/metrics` of the ingestor says. The same messages first go from Mosquitto to
+mosquitto_sub, in the same run: machines are noisy, ratios less.
 """
 
-import json
 import shutil
 import subprocess
-import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, replace
 
 import httpx
 
-from tests.mosquitto import Mosquitto, mosquitto
-from tests.services import ROOT, Process, free_port, temporary_folder
+from benchmarks.events import yesterday_ms
+from benchmarks.load import Plan
+from benchmarks.rates import sustained, whole
+from benchmarks.report import Options, Row
+from benchmarks.services import (
+    Database,
+    Load,
+    Role,
+    cpu_seconds,
+    database,
+    role,
+    server_cpu_seconds,
+    until,
+)
+from tests.mosquitto import mosquitto
 
-DEVICES = 1000
-POLL_S = 0.05
-WAIT_S_MAX = 300
+AHEAD_MAX = 30_000  # Messages: the load goes on until the end, and the broker's queue stays small.
+LOOK_S = 0.2  # Each look costs the ingestor a few milliseconds.
+STALL_S_MAX = 60
+BROKER_S_MAX = 300
+WINDOW = 5000  # max_inflight_messages of the shipped mosquitto.conf.
+HELD = 0.95  # Of the window: canaries have their places in it, too.
+RULES = (
+    {"metric": "temp_c", "op": ">", "threshold": 149},
+    {"metric": "soc_percent", "op": "<", "threshold": 1},
+    {"metric": "voltage_v", "op": ">", "threshold": 499, "tag": "room:101", "for_s": 60},
+)
 
 
 @dataclass(frozen=True)
 class Case:
     name: str
     messages: int
-    events_per_message: int
+    size: int = 1
     duplicates_percent: float = 0.0
-    rule: bool = False
+    rules: bool = False
 
 
 @dataclass(frozen=True)
-class Result:
-    name: str
-    events: int
-    events_per_s: float
-    messages_per_s: float
-    broker_messages_per_s: float
+class Rates:
+    """Events per second, and what one of them cost in CPU time."""
+
+    whole: float
+    sustained: float | None
+    ingest_us: float
+    server_us: float
 
     @property
-    def ratio(self) -> float:
-        """Our messages to the broker's own, Mosquitto to mosquitto_sub."""
-        return self.messages_per_s / self.broker_messages_per_s
-
-    def as_json(self) -> dict[str, object]:
-        return asdict(self) | {"ratio": self.ratio}
+    def best_known(self) -> float:
+        return self.whole if self.sustained is None else self.sustained
 
 
-def cases(scale: float) -> list[Case]:
-    messages, arrays = int(200_000 * scale), int(30_000 * scale)
+def cases(options: Options) -> list[Case]:
+    singles, arrays = options.scaled(500_000), options.scaled(60_000)
     return [
-        Case("one event a message, 1 % duplicates", messages, 1, 1.0),
-        Case("the same, with a rule that nothing violates", messages, 1, 1.0, rule=True),
-        Case("arrays of 20 events", arrays, 20),
+        Case("one event, 1 % duplicates", singles, duplicates_percent=1),
+        Case(f"the same, {len(RULES)} rules", singles, duplicates_percent=1, rules=True),
+        Case("arrays of 20", arrays, 20),
+        Case(f"the same, {len(RULES)} rules", arrays, 20, rules=True),
     ]
 
 
-def run(case: Case) -> Result:
-    with mosquitto() as broker:
-        alone = _broker_alone(broker, case)
-        with _voltwire(broker) as base:
-            if case.rule:
-                rule = {"metric": "temp_c", "op": ">", "threshold": 149}
-                httpx.post(f"{base}/v1/alerts", json=rule).raise_for_status()
-            seconds = _ingest(broker, base, case)
-    events = case.messages * case.events_per_message
-    return Result(case.name, events, events / seconds, case.messages / seconds, alone)
+def run(options: Options) -> Iterator[Row]:
+    for case in cases(options):
+        yield _row(case)
+    window = min(WINDOW, options.scaled(WINDOW, least=200))
+    yield redelivered(window, known=False)
+    yield redelivered(window, known=True)
 
 
-@contextmanager
-def _voltwire(broker: Mosquitto) -> Iterator[str]:
-    port = free_port()
-    settings = {
-        "HTTP_PORT": str(port),
-        "MQTT_URL": f"mqtt://127.0.0.1:{broker.port}",
-        "DATA_DIR": "data",
-        "LOG_LEVEL": "warning",
+def _row(case: Case) -> Row:
+    with mosquitto() as broker, database() as server:
+        plan = Plan(
+            broker.port,
+            case.messages,
+            case.size,
+            case.duplicates_percent,
+            start_ms=yesterday_ms(),
+        )
+        alone = _broker_alone(plan)
+        if case.rules:
+            add_rules(server, *RULES)
+        with role("ingest", server, broker) as ingestor:
+            rates = measure(plan, ingestor, server)
+    return {
+        "messages": case.name,
+        "events/s, sustained": rates.sustained,
+        "events/s, whole": rates.whole,
+        "messages/s": rates.best_known / case.size,
+        "broker alone, messages/s": alone,
+        "ratio": rates.best_known / case.size / alone,
+        "ingest CPU, µs/event": rates.ingest_us,
+        "PostgreSQL CPU, µs/event": rates.server_us,
     }
-    with temporary_folder() as folder, Process(folder, "up", settings=settings) as process:
-        process.wait_until_ok(f"http://127.0.0.1:{port}/health")
-        yield f"http://127.0.0.1:{port}"
 
 
-def _ingest(broker: Mosquitto, base: str, case: Case) -> float:
-    """Seconds from the first message sent to the last device's last event visible."""
-    began = time.perf_counter()
-    _publish(broker, case)
-    last = case.messages * case.events_per_message - 1
-    device = f"d{(case.messages - 1) % DEVICES}"
-    url = f"{base}/v1/devices/{device}/events?limit=1"
-    while time.perf_counter() - began < WAIT_S_MAX:
-        answer = httpx.get(url)
-        if answer.is_success and any(int(e["event_id"]) >= last - DEVICES for e in answer.json()):
-            break
-        time.sleep(POLL_S)
-    else:
-        raise RuntimeError(f"{case.name}: not everything is stored after {WAIT_S_MAX} s")
-    _wait_until_drained(base)
-    return time.perf_counter() - began
+def add_rules(server: Database, *rules: dict[str, object]) -> None:
+    """As users do, and gone before the clock starts."""
+    with role("api", server) as api:
+        for rule in rules:
+            api.post("/v1/alerts", rule)
 
 
-def _wait_until_drained(base: str) -> None:
-    """The canary is heard only when everything before it is stored."""
-    while httpx.get(f"{base}/health").json()["checks"]["canary"]["status"] != "ok":
-        time.sleep(POLL_S)
+def measure(plan: Plan, ingestor: Role, server: Database, stored_before: int = 0) -> Rates:
+    """Send everything, wait until everything is settled, and count what the database holds."""
+    before = ingestor.counts().settled
+    events = plan.messages * plan.size
+    with Load("load", replace(plan, ahead_max=AHEAD_MAX)) as load:
+        ingest_s, server_s = cpu_seconds(ingestor.pid), server_cpu_seconds()
+        began = changed = time.perf_counter()
+        samples = [(0.0, 0)]
+        load.tell(0)
+        while samples[-1][1] < events:
+            time.sleep(LOOK_S)
+            settled = ingestor.counts().settled - before
+            now = time.perf_counter()
+            changed = now if settled > samples[-1][1] else changed
+            if now - changed > STALL_S_MAX:
+                raise RuntimeError(f"{settled} of {events} are settled, and it goes no further.")
+            samples.append((now - began, settled))
+            load.tell(settled // plan.size)
+        ingest_s = cpu_seconds(ingestor.pid) - ingest_s
+        server_s = server_cpu_seconds() - server_s
+        _require_all(plan, load)
+        stored = server.value("select count(*) from event_key") - stored_before
+        if stored != events - load.ready["duplicates"]:
+            raise RuntimeError(f"{stored} of {events} are stored: {ingestor.counts()}")
+    return Rates(
+        whole(samples), sustained(samples), ingest_s / events * 1e6, server_s / events * 1e6
+    )
 
 
-def _broker_alone(broker: Mosquitto, case: Case) -> float:
+def _require_all(plan: Plan, load: Load) -> None:
+    acknowledged = load.result()["acknowledged"]
+    if acknowledged != plan.messages:
+        raise RuntimeError(f"{acknowledged} of {plan.messages} messages got a PUBACK")
+
+
+def _broker_alone(plan: Plan) -> float:
+    """Messages per second from Mosquitto to mosquitto_sub."""
     program = shutil.which("mosquitto_sub")
     if program is None:
         raise RuntimeError("mosquitto_sub is missing: install Debian's mosquitto-clients.")
-    command = [
-        program,
-        "-p",
-        str(broker.port),
-        "-q",
-        "1",
-        "-t",
-        "devices/+/telemetry",
-        "-C",
-        str(case.messages),
-    ]
-    with subprocess.Popen(command, stdout=subprocess.DEVNULL) as subscriber:
-        time.sleep(0.3)
+    topic = ["-q", "1", "-t", "devices/+/telemetry", "-C", str(plan.messages)]
+    command = [program, "-p", str(plan.port), *topic]
+    with (
+        Load("load", plan) as load,
+        subprocess.Popen(command, stdout=subprocess.DEVNULL) as subscriber,
+    ):
+        time.sleep(0.5)  # It subscribes.
         began = time.perf_counter()
-        _publish(broker, case)
-        subscriber.wait(WAIT_S_MAX)
-        return case.messages / (time.perf_counter() - began)
+        load.tell(0)
+        subscriber.wait(BROKER_S_MAX)
+        seconds = time.perf_counter() - began
+        _require_all(plan, load)
+    return plan.messages / seconds
 
 
-def _publish(broker: Mosquitto, case: Case) -> None:
-    arguments = [
-        broker.port,
-        case.messages,
-        case.events_per_message,
-        DEVICES,
-        case.duplicates_percent,
-    ]
-    done = subprocess.run(
-        [sys.executable, "-m", "benchmarks.load", *map(str, arguments)],
-        cwd=ROOT, capture_output=True, text=True, check=True, timeout=WAIT_S_MAX,
-    )  # fmt: skip
-    acknowledged = json.loads(done.stdout)["acknowledged"]
-    if acknowledged != case.messages:
-        raise RuntimeError(f"{acknowledged} of {case.messages} messages got a PUBACK")
+def redelivered(window: int, *, known: bool) -> Row:
+    """Kill the ingestor with a whole window unacknowledged; time the next one until all is settled.
+
+    `known`: every event of the window was stored before, as when only the acknowledgements were lost.
+    """
+    with mosquitto() as broker, database() as server:
+        plan = Plan(broker.port, window, start_ms=yesterday_ms())
+        with role("ingest", server, broker) as ingestor:
+            if known:
+                measure(plan, ingestor, server)
+            with server.locked("event_key"):
+                _publish(plan)
+                until(
+                    lambda: ingestor.counts().in_flight >= HELD * window, 60, "the window is held"
+                )
+                ingestor.process.kill()
+            started = time.perf_counter()
+            ingestor.process.start()
+            first = _when_settled(ingestor, 1)
+            last = _when_settled(ingestor, window)
+            counts = ingestor.counts()
+    return {
+        "window redelivered after kill -9": "all stored before"
+        if known
+        else "nothing stored before",
+        "messages": window,
+        "start to first settled, s": first - started,
+        "start to all settled, s": last - started,
+        "found stored": counts.duplicate,
+        "stored now": counts.stored,
+    }
+
+
+def _publish(plan: Plan) -> None:
+    with Load("load", plan) as load:
+        load.tell(0)
+        _require_all(plan, load)
+
+
+def _when_settled(ingestor: Role, count: int) -> float:
+    def settled() -> bool:
+        try:
+            return ingestor.counts().settled >= count
+        except httpx.TransportError:
+            return False
+
+    until(settled, STALL_S_MAX, f"{count} settled")
+    return time.perf_counter()

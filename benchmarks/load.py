@@ -1,95 +1,150 @@
-"""A publisher in a process of its own: QoS 1, a bounded window, every PUBACK counted.
+"""A publisher in a process of its own: QoS 1, packets built before the clock starts, PUBACKs counted.
 
-python -m benchmarks.load PORT MESSAGES EVENTS_PER_MESSAGE DEVICES DUPLICATES_PERCENT
-prints one JSON line: messages, acknowledged, seconds.
+python -m benchmarks.load PLAN, where PLAN is the JSON of `Plan`. It prints one JSON line when it is ready and
+one at its end. Each line on its standard input is the number of messages that are settled in the
+database; the first one starts the clock.
 """
 
 import asyncio
 import json
+import os
 import sys
 import time
+from dataclasses import asdict, dataclass
 from typing import cast
 
 import uvloop
 
-WINDOW = 2000
-CONNECT = bytes.fromhex("10") + bytes([22]) + b"\x00\x04MQTT\x04\x02\x00\x3c\x00\x0abench-load"
-PUBACK_BYTES = 4
-START_MS = 1_790_000_000_000
+from benchmarks.events import (
+    CONNACK_BYTES,
+    DEVICES,
+    MIDS,
+    PUBACK_BYTES,
+    Events,
+    connect,
+    publish,
+    repeats,
+)
+
+WINDOW = 2000  # Unacknowledged by the broker.
+TICK_S = 0.002
 
 
-def remaining_length(length: int) -> bytes:
-    """[MQTT-2.2.3]: seven bits a byte, the lowest first."""
-    encoded = bytearray()
-    while True:
-        length, digit = divmod(length, 128)
-        encoded.append(digit | (0x80 if length else 0))
-        if not length:
-            return bytes(encoded)
+@dataclass(frozen=True)
+class Plan:
+    """`first` is the number of the first message; `rate` 0 means as fast as the window allows.
+
+    `ahead_max`: at most that many messages may be sent and not settled; 0: no limit.
+    """
+
+    port: int
+    messages: int
+    size: int = 1
+    duplicates_percent: float = 0.0
+    first: int = 0
+    ids: str = "growing"
+    start_ms: int = 0
+    rate: float = 0.0
+    ahead_max: int = 0
+
+    def as_json(self) -> str:
+        return json.dumps(asdict(self))
 
 
-def event(number: int) -> str:
-    return (
-        f'{{"event_id":"{number:012d}","ts":{START_MS + number},"metrics":{{"soc_percent":67.5,'
-        f'"voltage_v":385.2,"current_a":-45.3,"temp_c":28.4}},"tags":["room:101"]}}'
-    )
+def build(plan: Plan) -> list[bytes]:
+    events = Events(plan.ids, plan.start_ms)
+    again = repeats(plan.messages, plan.duplicates_percent)
+    payloads: list[bytes] = []
+    packets: list[bytes] = []
+    for n in range(plan.messages):
+        payload = payloads[n - DEVICES] if n in again else events.payload(plan.first + n, plan.size)
+        payloads.append(payload)
+        packets.append(publish(f"d{(plan.first + n) % DEVICES}", n % MIDS + 1, payload))
+    return packets
 
 
 class Publisher(asyncio.Protocol):
-    """Fills the window again whenever acknowledgements came."""
+    """Fills the window again whenever acknowledgements came, or sends what is due at a fixed rate."""
 
-    def __init__(self, messages: int, size: int, devices: int, duplicates: float) -> None:
-        self.messages, self.size, self.devices = messages, size, devices
-        self.every = round(100 / duplicates) if duplicates else 0
-        self.sent = self.acknowledged = 0
-        self.begun = 0.0
-        self.done = asyncio.get_running_loop().create_future()
+    def __init__(self, plan: Plan, packets: list[bytes]) -> None:
+        self.plan, self.packets = plan, packets
+        self.sent = self.acknowledged = self.settled = 0
+        self.skip = CONNACK_BYTES
         self.rest = b""
+        self.begun: float | None = None
+        self.behind_s_max = 0.0  # How far the sender itself fell behind the fixed rate.
+        self.loop = asyncio.get_running_loop()
+        self.done: asyncio.Future[float] = self.loop.create_future()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast("asyncio.Transport", transport)
-        self.transport.write(CONNECT)
+        self.transport.write(connect(f"bench-load-{os.getpid()}"))
+
+    def connection_lost(self, error: Exception | None) -> None:
+        if not self.done.done():
+            self.done.set_exception(error or ConnectionError("The broker closed the connection."))
 
     def data_received(self, data: bytes) -> None:
-        if not self.begun:
-            self.begun = time.perf_counter()
-            data = data[4:]  # CONNACK
-        data = self.rest + data
-        count, rest = divmod(len(data), PUBACK_BYTES)
-        self.rest = data[len(data) - rest :] if rest else b""
-        self.acknowledged += count
-        if self.acknowledged >= self.messages:
-            self.done.set_result(time.perf_counter() - self.begun)
+        if self.skip:
+            skipped = min(self.skip, len(data))
+            self.skip, data = self.skip - skipped, data[skipped:]
+        length = len(self.rest) + len(data)
+        self.rest = (self.rest + data)[length - length % PUBACK_BYTES :]
+        self.acknowledged += length // PUBACK_BYTES
+        if self.acknowledged >= self.plan.messages and not self.done.done():
+            self.done.set_result(time.perf_counter() - (self.begun or 0.0))
             self.transport.close()
-        else:
+        elif self.begun is not None and not self.plan.rate:
+            self.fill()
+
+    def heard(self) -> None:
+        """A line on standard input."""
+        lines = os.read(0, 65536).split()
+        if not lines:
+            self.loop.remove_reader(0)
+            return
+        self.settled = max(map(int, lines))
+        if self.begun is None:
+            self.begun = time.perf_counter()
+            if self.plan.rate:
+                self.tick()
+        if not self.plan.rate:
             self.fill()
 
     def fill(self) -> None:
-        packets = bytearray()
-        while self.sent < self.messages and self.sent - self.acknowledged < WINDOW:
-            packets += self.packet(self.sent)
-            self.sent += 1
-        self.transport.write(bytes(packets))
+        end = min(self.plan.messages, self.acknowledged + WINDOW)
+        if self.plan.ahead_max:
+            end = min(end, self.settled + self.plan.ahead_max)
+        self.send(end)
 
-    def packet(self, n: int) -> bytes:
-        if self.every and n // self.devices % self.every == self.every - 1:
-            n -= self.devices  # each device repeats what it sent before
-        topic = b"devices/d%d/telemetry" % (n % self.devices)
-        numbers = range(n * self.size, (n + 1) * self.size)
-        text = event(n) if self.size == 1 else f"[{','.join(map(event, numbers))}]"
-        mid = n % 65_000 + 1
-        body = len(topic).to_bytes(2, "big") + topic + mid.to_bytes(2, "big") + text.encode()
-        return b"\x32" + remaining_length(len(body)) + body
+    def tick(self) -> None:
+        due_s = time.perf_counter() - (self.begun or 0.0)
+        if self.sent:
+            self.behind_s_max = max(self.behind_s_max, due_s - self.sent / self.plan.rate)
+        self.send(min(self.plan.messages, int(due_s * self.plan.rate) + 1))
+        if self.sent < self.plan.messages:
+            self.loop.call_later(TICK_S, self.tick)
+
+    def send(self, end: int) -> None:
+        if end > self.sent:
+            self.transport.write(b"".join(self.packets[self.sent : end]))
+            self.sent = end
 
 
-async def main(port: int, messages: int, size: int, devices: int, duplicates: float) -> None:
-    _, publisher = await asyncio.get_running_loop().create_connection(
-        lambda: Publisher(messages, size, devices, duplicates), "127.0.0.1", port
+async def main(plan: Plan) -> None:
+    packets = build(plan)
+    loop = asyncio.get_running_loop()
+    _, publisher = await loop.create_connection(
+        lambda: Publisher(plan, packets), "127.0.0.1", plan.port
     )
+    duplicates = len(repeats(plan.messages, plan.duplicates_percent)) * plan.size
+    print(json.dumps({"duplicates": duplicates}), flush=True)
+    loop.add_reader(0, publisher.heard)
     seconds = await publisher.done
-    print(json.dumps({"acknowledged": publisher.acknowledged, "seconds": seconds}))
+    loop.remove_reader(0)
+    result = {"acknowledged": publisher.acknowledged, "seconds": seconds}
+    print(json.dumps(result | {"behind_s_max": publisher.behind_s_max}))
 
 
 if __name__ == "__main__":
-    numbers = [int(argument) for argument in sys.argv[1:5]]
-    uvloop.run(main(*numbers, duplicates=float(sys.argv[5])))
+    uvloop.run(main(Plan(**json.loads(sys.argv[1]))))

@@ -9,14 +9,16 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from random import randrange
 from typing import Self
 
 import httpx
 
 ROOT = Path(__file__).parent.parent
 START_S_MAX = 30
+PORT_MIN, PORT_MAX = 10_000, 32_000  # Linux gives outgoing connections 32768 and more.
 STOP_S_MAX = 12
 
 
@@ -32,9 +34,12 @@ def temporary_folder() -> Iterator[Path]:
 
 
 def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """Below the ports of outgoing connections, one of which could take it before its service does."""
+    while True:
+        port = randrange(PORT_MIN, PORT_MAX)
+        with socket.socket() as probe, suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
 
 
 def clean_environment(settings: Mapping[str, str]) -> dict[str, str]:

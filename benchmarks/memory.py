@@ -1,0 +1,116 @@
+"""Memory: resident memory of our Python processes, PostgreSQL apart: idle, under load, in an outage."""
+
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from benchmarks.events import yesterday_ms
+from benchmarks.ingest import measure
+from benchmarks.load import Plan
+from benchmarks.report import Options, Row
+from benchmarks.services import Load, database, python_mib, role, until
+from tests.mosquitto import mosquitto
+from tests.services import Process, free_port, temporary_folder
+
+IDLE_S = 20.0
+LOOK_S = 0.2
+AROUND_S = 5.0  # Messages before the outage, and after it.
+OUTAGE_RATE = 1000  # Fills the window of 5,000 in 5 s; Mosquitto keeps what comes after.
+FILLED_S = 10.0  # By then the window is full.
+DRAIN_S_MAX = 600
+
+
+class Watch:
+    """Looks at the memory of a process all the time."""
+
+    def __init__(self, pid: int) -> None:
+        self._pid = pid
+        self.before = self.most = self.after = python_mib(pid)
+
+    def look(self) -> None:
+        self.after = python_mib(self._pid)
+        self.most = max(self.most, self.after)
+
+
+def run(options: Options) -> Iterator[Row]:
+    yield _idle(max(2.0, IDLE_S * options.scale))
+    yield _under_load(options.scaled(300_000))
+    yield _outage(options.outage_s)
+
+
+@contextmanager
+def _watched(pid: int) -> Iterator[Watch]:
+    watch, ended = Watch(pid), threading.Event()
+
+    def look() -> None:
+        while not ended.wait(LOOK_S):
+            watch.look()
+
+    thread = threading.Thread(target=look, daemon=True)
+    thread.start()
+    try:
+        yield watch
+    finally:
+        ended.set()
+        thread.join()
+    watch.look()
+
+
+def _row(name: str, watch: Watch, detail: str) -> Row:
+    return {
+        "memory of": name,
+        "before, MiB": watch.before,
+        "at most, MiB": watch.most,
+        "after, MiB": watch.after,
+        "how": detail,
+    }
+
+
+def _idle(seconds: float) -> Row:
+    port = free_port()
+    settings = {"HTTP_PORT": str(port), "MQTT_PORT": str(free_port()), "DATA_DIR": "data"}
+    with temporary_folder() as folder, Process(folder, "up", settings=settings) as process:
+        process.wait_until_ok(f"http://127.0.0.1:{port}/health")
+        with _watched(process.process.pid) as watch:
+            time.sleep(seconds)
+    return _row("up, idle", watch, f"{seconds:.0f} s, embedded PostgreSQL and broker")
+
+
+def _under_load(messages: int) -> Row:
+    with mosquitto() as broker, database() as server, role("ingest", server, broker) as ingestor:
+        plan = Plan(broker.port, messages, start_ms=yesterday_ms())
+        with _watched(ingestor.pid) as watch:
+            measure(plan, ingestor, server)
+    return _row("ingest, under load", watch, f"{messages:,} messages as fast as it goes")
+
+
+def _outage(seconds: float) -> Row:
+    """The server is stopped while messages come in, and started again."""
+    messages = int(OUTAGE_RATE * (seconds + 2 * AROUND_S))
+    with mosquitto() as broker, database() as server, role("ingest", server, broker) as ingestor:
+        plan = Plan(broker.port, messages, start_ms=yesterday_ms(), rate=OUTAGE_RATE)
+        with Load("load", plan) as load:
+            load.tell(0)
+            time.sleep(AROUND_S)
+            with _watched(ingestor.pid) as watch:
+                server.stop()
+                time.sleep(min(seconds, FILLED_S))
+                filled = python_mib(ingestor.pid)
+                time.sleep(max(0.0, seconds - FILLED_S))
+                held, most = ingestor.counts().in_flight, watch.most
+                server.start()
+                began = time.monotonic()
+                until(lambda: ingestor.counts().settled >= messages, DRAIN_S_MAX, "all settled")
+            drained_s = time.monotonic() - began
+            if load.result()["acknowledged"] != messages:
+                raise RuntimeError("Not every message got a PUBACK.")
+        stored = server.value("select count(*) from event_key")
+        if stored != messages:
+            raise RuntimeError(f"{stored} of {messages} are stored.")
+    detail = (
+        f"{seconds:.0f} s without PostgreSQL at {OUTAGE_RATE:,} messages/s: {filled:.1f} MiB after"
+        f" {min(seconds, FILLED_S):.0f} s, at most {most:.1f} MiB until its end, {held:,} messages held;"
+        f" all settled {drained_s:.0f} s later"
+    )
+    return _row("ingest, database outage", watch, detail)

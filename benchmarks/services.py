@@ -1,0 +1,240 @@
+"""What the benchmarks start: PostgreSQL with the product's settings, roles of ours, generators of load."""
+
+import asyncio
+import json
+import logging
+import re
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol, Self
+
+import asyncpg
+import httpx
+import psutil
+import structlog
+
+from schema.embedded_postgres import embedded_postgres
+from schema.migrate import migrate
+from schema.settings import Settings
+from tests.mosquitto import Mosquitto
+from tests.services import ROOT, Process, free_port, temporary_folder
+
+BUILD_S_MAX = 300
+RESULT_S_MAX = 900
+SERVER = "postgres"  # The name of each process of the embedded PostgreSQL.
+
+
+class Database:
+    """An embedded PostgreSQL with every partition of the accepted window, and nothing in it."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._stack = ExitStack()
+
+    def start(self) -> None:
+        self.dsn = self._stack.enter_context(embedded_postgres(self._folder / "data"))
+
+    def stop(self) -> None:
+        """Clean, so that the next start has nothing to recover. The address stays the same."""
+        self._stack.close()
+
+    def execute(self, sql: str, *arguments: object, timeout_s: float = 60) -> None:
+        self._run(lambda connection: connection.execute(sql, *arguments, timeout=timeout_s))
+
+    def value(self, sql: str, *arguments: object, timeout_s: float = 600) -> Any:
+        return self._run(lambda connection: connection.fetchval(sql, *arguments, timeout=timeout_s))
+
+    @contextmanager
+    def locked(self, table: str) -> Iterator[None]:
+        """Meanwhile nobody reads or writes it."""
+        with asyncio.Runner() as runner:
+            connection = runner.run(asyncpg.connect(self.dsn))
+            runner.run(connection.execute(f"begin; lock table {table} in access exclusive mode"))
+            yield
+            runner.run(connection.execute("rollback"))
+            runner.run(connection.close())
+
+    def _run(self, work: Callable[[Any], Any]) -> Any:
+        async def run() -> Any:
+            connection = await asyncpg.connect(self.dsn)
+            try:
+                return await work(connection)
+            finally:
+                await connection.close()
+
+        return asyncio.run(run())
+
+
+@contextmanager
+def database() -> Iterator[Database]:
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING))
+    with temporary_folder() as folder:
+        server = Database(folder)
+        server.start()
+        try:
+            max_age_days = Settings.model_fields["max_event_age_days"].default
+            asyncio.run(migrate(server.dsn, max_age_days=max_age_days))
+            yield server
+        finally:
+            server.stop()
+
+
+@dataclass(frozen=True)
+class Counts:
+    """Events of the MQTT door, from /metrics."""
+
+    stored: int
+    duplicate: int
+    rejected: int
+    dropped: int
+    in_flight: int
+
+    @property
+    def settled(self) -> int:
+        return self.stored + self.duplicate + self.rejected + self.dropped
+
+
+class Role:
+    """One `voltwire` process with an HTTP listener."""
+
+    def __init__(self, process: Process, port: int) -> None:
+        self.process, self.port = process, port
+        self.url = f"http://127.0.0.1:{port}"
+        self._client = httpx.Client(base_url=self.url, timeout=10)
+
+    def wait_until_ready(self) -> None:
+        self.process.wait_until_ok(f"{self.url}/health")
+
+    def post(self, path: str, body: object) -> None:
+        self._client.post(path, json=body).raise_for_status()
+
+    def counts(self) -> Counts:
+        """Raises httpx.TransportError while it does not listen yet."""
+        text = self._client.get("/metrics").text
+
+        def total(name: str) -> int:
+            found = re.findall(rf'(?m)^voltwire_events_{name}{{door="mqtt".*}} (\S+)$', text)
+            return int(sum(map(float, found)))
+
+        return Counts(
+            total("stored_total"),
+            total("duplicate_total"),
+            total("rejected_total"),
+            total("dropped_total"),
+            total("in_flight"),
+        )
+
+    @property
+    def pid(self) -> int:
+        return self.process.process.pid
+
+
+@contextmanager
+def role(name: str, server: Database, broker: Mosquitto | None = None) -> Iterator[Role]:
+    """`voltwire ingest` or `voltwire api`, ready."""
+    port = free_port()
+    settings = {
+        "DATABASE_URL": server.dsn,
+        "HTTP_PORT" if name == "api" else "STATUS_PORT": str(port),
+        "LOG_LEVEL": "warning",
+        "RATE_LIMIT_REQUESTS": "1000000",
+    }
+    if broker is not None:
+        settings["MQTT_URL"] = f"mqtt://127.0.0.1:{broker.port}"
+    with temporary_folder() as folder, Process(folder, name, settings=settings) as process:
+        running = Role(process, port)
+        running.wait_until_ready()
+        yield running
+
+
+class Plan(Protocol):
+    """What a generator of load shall do."""
+
+    def as_json(self) -> str: ...
+
+
+class Load:
+    """A generator of load in a process of its own, built and waiting for the first `tell`."""
+
+    def __init__(self, module: str, plan: Plan) -> None:
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", f"benchmarks.{module}", plan.as_json()],
+            cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+        )  # fmt: skip
+
+    def __enter__(self) -> Self:
+        self.ready = self._line(BUILD_S_MAX)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._process.kill()
+        self._process.communicate()
+
+    def tell(self, settled: int) -> None:
+        """So many messages are settled in the database; the first call starts the clock."""
+        assert self._process.stdin is not None
+        with suppress(BrokenPipeError):  # It has sent everything.
+            self._process.stdin.write(f"{settled}\n")
+            self._process.stdin.flush()
+
+    def result(self) -> dict[str, Any]:
+        return self._line(RESULT_S_MAX)
+
+    def _line(self, seconds: float) -> dict[str, Any]:
+        assert self._process.stdout is not None
+        with _ended_after(self._process, seconds):
+            line = self._process.stdout.readline()
+        if not line:
+            raise RuntimeError("The load ended without a result; the lines above say why.")
+        found: dict[str, Any] = json.loads(line)
+        return found
+
+
+@contextmanager
+def _ended_after(process: "subprocess.Popen[str]", seconds: float) -> Iterator[None]:
+    timer = threading.Timer(seconds, process.kill)
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
+
+
+def cpu_seconds(pid: int) -> float:
+    times = psutil.Process(pid).cpu_times()
+    return float(times.user + times.system)
+
+
+def server_cpu_seconds() -> float:
+    """Of the embedded PostgreSQL. What a process used that has ended since is left out."""
+    total = 0.0
+    for process in psutil.Process().children(recursive=True):
+        with suppress(psutil.Error):
+            if process.name() == SERVER:
+                total += cpu_seconds(process.pid)
+    return total
+
+
+def python_mib(pid: int) -> float:
+    """Resident memory of a process and its descendants without PostgreSQL."""
+    owner = psutil.Process(pid)
+    total = 0
+    for process in (owner, *owner.children(recursive=True)):
+        with suppress(psutil.NoSuchProcess):
+            if process.name() != SERVER:
+                total += process.memory_info().rss
+    return total / 2**20
+
+
+def until(condition: Callable[[], bool], seconds: float, what: str) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        if time.monotonic() > deadline:
+            raise RuntimeError(f"After {seconds:g} s still not: {what}.")
+        time.sleep(0.02)
