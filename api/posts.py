@@ -11,10 +11,10 @@ from pydantic import TypeAdapter
 from api.bodies import json_body, require_json
 from api.door import HttpDoor
 from api.reference import inlined
-from schema.event import MAX_ITEMS, EventBody, Status, Verdict
+from schema.event import AUTO_ID, MAX_ITEMS, RANDOM_ID, EventBody, Status, Verdict
 
 _SCHEMA_OF_EVENT = inlined(TypeAdapter(EventBody).json_schema())
-_DERIVED = ("auto-", "random-")
+_DERIVED = (AUTO_ID, RANDOM_ID)
 
 
 @dataclass

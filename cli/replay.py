@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import replace
 from datetime import datetime
@@ -14,6 +14,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
+from cli.counts import counts_table
 from schema.database import DATABASE_ERRORS, READER_LIMITS, connect
 from schema.errors import StartError
 from schema.event import Door, Reason
@@ -99,7 +100,7 @@ async def _count(settings: Settings, selection: "Selection", console: Console) -
     async with _connection(settings) as connection:
         counts, _ = await count_letters(connection, selection)
     rows = [(str(reason), letters, "") for reason, letters in counts.most_common()]
-    console.print(_table([*rows, ("letters", counts.total(), "would be replayed")]))
+    console.print(counts_table([*rows, ("letters", counts.total(), "would be replayed")]))
 
 
 async def _replay(settings: Settings, selection: "Selection", console: Console) -> None:
@@ -218,19 +219,9 @@ def _line(outcome: "Outcome", total: int) -> Text:
 
 def _result(outcome: "Outcome") -> Table:
     reasons = ", ".join(f"{reason} {count}" for reason, count in outcome.reasons.most_common())
-    return _table([
+    return counts_table([
         ("letters", outcome.letters, "dead letters, oldest first"),
         ("stored", outcome.stored, "events"),
         ("duplicate", outcome.duplicate, "events that were stored before"),
         ("rejected", outcome.rejected, reasons or "events"),
     ])  # fmt: skip
-
-
-def _table(rows: Iterable[tuple[str, int, str]]) -> Table:
-    table = Table(box=None, show_header=False)
-    table.add_column(justify="left")
-    table.add_column(justify="right")
-    table.add_column(style="dim")
-    for name, count, meaning in rows:
-        table.add_row(name, str(count), meaning)
-    return table

@@ -13,6 +13,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
+from cli.counts import counts_table
 from schema.process import configure_logging, stop_on_signals
 from schema.settings import load_settings
 
@@ -135,11 +136,7 @@ def _progress(fleet: "Fleet", began: float) -> Text:
 def _table(fleet: "Fleet") -> Table:
     tally = fleet.tally
     reasons = ", ".join(f"{reason} {count}" for reason, count in tally.reasons.most_common())
-    table = Table(box=None, show_header=False)
-    table.add_column(justify="left")
-    table.add_column(justify="right")
-    table.add_column(style="dim")
-    for name, count, meaning in (
+    return counts_table((
         ("sent", tally.sent, "events, each counted once"),
         ("stored", tally.stored, "of these"),
         ("duplicate", tally.duplicate, "copies that were recognised"),
@@ -147,6 +144,4 @@ def _table(fleet: "Fleet") -> Table:
         ("waiting", fleet.waiting, "events without a receipt"),
         ("resent", tally.resent, "copies, because no receipt came"),
         ("dropped", tally.dropped, "events, because an outbox was full"),
-    ):
-        table.add_row(name, str(count), meaning)
-    return table
+    ))  # fmt: skip

@@ -31,6 +31,14 @@ class Message:
     items: list[Item] | None = None  # None: not decoded yet
     verdicts: list[Verdict] = field(default_factory=list)
     open_parts: int = 0
+    _source: Items | None = None
+
+    @property
+    def source(self) -> Items:
+        """What its dead letters are taken from; of an array parsed once, however many there are."""
+        if self._source is None:
+            self._source = Items(self.payload)
+        return self._source
 
     @property
     def devices(self) -> set[str]:
@@ -138,8 +146,7 @@ class Batch:
     def bury(self, detail: str) -> None:
         """Turn the only row into a dead letter."""
         row = self.rows.pop()
-        source = Items(row.message.payload)
-        rejection = reject(row.event, source, Reason.REFUSED_BY_DATABASE, detail)
+        rejection = reject(row.event, row.message.source, Reason.REFUSED_BY_DATABASE, detail)
         self.dead_letters.append(DeadLetter(rejection, row.message, row.place))
 
     def settle(self, new_keys: set[tuple[int, str]]) -> None:

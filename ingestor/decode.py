@@ -19,7 +19,17 @@ import structlog
 from pydantic import TypeAdapter, ValidationError
 from pydantic_core import from_json, to_json
 
-from schema.event import EPOCH, MAX_EXACT_INTEGER, MAX_ITEMS, Event, EventBody, Reason, Rejection
+from schema.event import (
+    AUTO_ID,
+    EPOCH,
+    MAX_EXACT_INTEGER,
+    MAX_ITEMS,
+    RANDOM_ID,
+    Event,
+    EventBody,
+    Reason,
+    Rejection,
+)
 from schema.instants import parse_instant
 from schema.settings import Settings
 
@@ -284,12 +294,12 @@ def _derived_id(
             detail = "a retained message comes again and again: give event_id or a time"
             raise RefusedError(Reason.NO_IDENTITY, detail)
         if origin.replay_of is not None:
-            return f"random-{origin.replay_of:x}-{index:x}"
-        return f"random-{uuid4().hex}"
+            return f"{RANDOM_ID}{origin.replay_of:x}-{index:x}"
+        return f"{RANDOM_ID}{uuid4().hex}"
     metrics, tags, seq = content
     text = msgspec.json.encode([device_id, sorted(metrics.items()), tags, seq])
     micros = (own_time - EPOCH) // MICROSECOND
-    return f"auto-{micros:x}-{blake2b(text, digest_size=8).hexdigest()}"
+    return f"{AUTO_ID}{micros:x}-{blake2b(text, digest_size=8).hexdigest()}"
 
 
 def _first_fault(error: ValidationError) -> RefusedError:

@@ -9,7 +9,7 @@ from dataclasses import replace
 from datetime import datetime
 
 from ingestor.batch import Batch, DeadLetter, Message, Part, Row
-from ingestor.decode import Items, Limits, outside_window, reject
+from ingestor.decode import Limits, outside_window, reject
 from ingestor.registry import Registry
 from schema.event import Event, Reason, Rejection
 
@@ -68,15 +68,13 @@ class Judge:
     ) -> None:
         await self._know(events, expected)
         batch.edition = self._registry.edition
-        sources: dict[int, Items] = {}
         for event, message, place, order in events:
             fault = self._registry.fault(event)
             if fault is None:
                 number = self._registry.devices[event.device_id].device_no
                 batch.rows.append(Row(number, event, message, place, order))
             else:
-                source = sources.setdefault(id(message), Items(message.payload))
-                rejection = reject(event, source, Reason.OUT_OF_RANGE, fault)
+                rejection = reject(event, message.source, Reason.OUT_OF_RANGE, fault)
                 batch.dead_letters.append(DeadLetter(rejection, message, place, order, event))
 
     async def _know(self, events: Sequence[_Pending], expected: Collection[str]) -> None:
@@ -103,13 +101,11 @@ class Judge:
 def inside_window(batch: Batch, now: datetime, limits: Limits) -> Batch:
     """The same batch, with those events as dead letters whose time would not be accepted at `now`."""
     placed = replace(batch, rows=[], dead_letters=[*batch.dead_letters])
-    sources: dict[int, Items] = {}
     for row in batch.rows:
         fault = outside_window(row.event.ts, now, limits)
         if fault is None:
             placed.rows.append(row)
         else:
-            source = sources.setdefault(id(row.message), Items(row.message.payload))
-            rejection = reject(row.event, source, *fault)
+            rejection = reject(row.event, row.message.source, *fault)
             placed.dead_letters.append(DeadLetter(rejection, row.message, row.place))
     return placed

@@ -83,13 +83,10 @@ class Lease:
             await connection.execute("select 1")
 
     def _report(self, *, ours: bool) -> None:
-        now, before = (self._held, self._lost) if ours else (self._lost, self._held)
-        now.set()
-        before.clear()
-        if ours:
-            self._confirmed.set()
-        else:
-            self._confirmed.clear()
+        for event, happened in (
+            (self._held, ours), (self._confirmed, ours), (self._lost, not ours)
+        ):  # fmt: skip
+            (event.set if happened else event.clear)()
         detail = "held" if ours else "another ingestor of this INSTANCE works: standing by"
         if self._health.report("lease", ok=ours, detail=detail) and not ours:
             log.warning("Another ingestor of this INSTANCE works: standing by.")

@@ -13,6 +13,8 @@ DeviceNo = NewType("DeviceNo", int)
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 MAX_ITEMS = 1000
 MAX_EXACT_INTEGER = 2**53
+# How an id begins that we gave: from the event's own time and content, or by chance without identity.
+AUTO_ID, RANDOM_ID = "auto-", "random-"
 
 DeviceId = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._:-]{0,127}$")]
 EventId = Annotated[str, StringConstraints(pattern=r"^\P{Cc}{1,128}$")]

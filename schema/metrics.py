@@ -13,7 +13,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from schema.event import Reason, Status, Verdict
+from schema.event import RANDOM_ID, Reason, Status, Verdict
 from schema.health import Health
 from schema.version import VERSION
 
@@ -21,7 +21,6 @@ BATCH_SECONDS = (0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 30)
 REQUEST_SECONDS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10)
 BATCH_EVENTS = (1, 10, 50, 100, 200, 500, 1000, 2000, 3000)
 REPLAY = "replay"  # Stands for a door where dead letters come in again.
-RANDOM_ID = "random-"  # Begins the id that an event without identity was given.
 
 
 class Dropped(StrEnum):

@@ -11,6 +11,7 @@ OutboxLoad  devices that keep each event until its receipt: accepted = receipt
 import json
 import threading
 import time
+from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -35,7 +36,7 @@ ANSWER_S_MAX = 45.0  # After `stop`: the ingestor, the API or the broker may be 
 PAYLOAD_BYTES_MAX = 100_000
 
 
-class Load:
+class Load(ABC):
     """A thread that makes new work at `rate` per second until `stop`. See the top of this file."""
 
     def __init__(self, rate: float, composer: Composer) -> None:
@@ -69,17 +70,17 @@ class Load:
             raise self._fault
 
     @property
+    @abstractmethod
     def busy(self) -> bool:
         """Something has no answer yet."""
-        raise NotImplementedError
 
+    @abstractmethod
     def work(self, new: int) -> None:
         """One turn: make `new` messages if there is room for them, read answers, send again."""
-        raise NotImplementedError
 
-    def _begin(self) -> None: ...
+    def _begin(self) -> None: ...  # noqa: B027  # Most loads have nothing to prepare,
 
-    def _end(self) -> None: ...
+    def _end(self) -> None: ...  # noqa: B027  # and nothing to close.
 
     def _run(self) -> None:
         try:

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 
 from rich.table import Table
 
+from cli.counts import counts_table
 from cli.selftest.ledger import Ledger, Outcome, percentile
 from cli.selftest.plan import Plan
 from schema.event import Door
@@ -26,12 +27,7 @@ def table(plan: Plan, ledger: Ledger, outcome: Outcome) -> Table:
         ("duplicated", outcome.duplicated, "returned or counted once more"),
         ("unexpected", outcome.unexpected, "returned, and never sent like that"),
     )
-    shown = Table(box=None, show_header=False)
-    shown.add_column(justify="left")
-    shown.add_column(justify="right")
-    shown.add_column(style="dim")
-    for name, count, meaning in counts:
-        shown.add_row(name, str(count), meaning)
+    shown = counts_table(counts)
     for name, door in (("publish to receipt", Door.MQTT), ("post to answer", Door.HTTP)):
         if seconds := ledger.seconds[door]:
             shown.add_row(name, f"{_ms(seconds, 50)} ms", f"p50; p99 {_ms(seconds, 99)} ms")
