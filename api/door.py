@@ -6,8 +6,9 @@ from datetime import UTC, datetime
 from time import monotonic
 
 from api.limits import RateLimiter
-from ingestor.decode import Limits, Origin, decode
+from ingestor.origin import Limits, Origin
 from ingestor.pipeline import Pipeline
+from ingestor.plain import Decoder
 from schema.errors import InvalidRequest, Overloaded
 from schema.event import Event, Reason, Rejection, Status, Verdict
 
@@ -27,14 +28,14 @@ _FAULTS_OF_THE_TEXT = {
 class HttpDoor:
     def __init__(self, pipeline: Pipeline, limiter: RateLimiter, limits: Limits) -> None:
         self._pipeline, self._limiter = pipeline, limiter
-        self._limits = limits
-        self._batch_limits = replace(limits, payload_bytes_max=BATCH_BYTES_MAX)
+        self._one = Decoder(limits)
+        self._many = Decoder(replace(limits, payload_bytes_max=BATCH_BYTES_MAX))
 
     async def post_event(self, payload: bytes) -> Verdict:
         """Store one event. Raises InvalidRequest if it is rejected, TooManyRequests over the limit."""
         deadline = _deadline()
         origin = Origin(datetime.now(UTC))
-        item = _one_object(decode(payload, origin, self._limits), payload)
+        item = _one_object(self._one.decode(payload, origin), payload)
         now = monotonic()
         if item.device_id is not None:
             self._limiter.take(item.device_id, now)
@@ -53,7 +54,7 @@ class HttpDoor:
         """One verdict per item. Raises InvalidRequest for a fault of the text as a whole."""
         deadline = _deadline()
         origin = Origin(datetime.now(UTC))
-        items = _an_array(decode(payload, origin, self._batch_limits), payload)
+        items = _an_array(self._many.decode(payload, origin), payload)
         verdicts = await self._submit(payload, origin, items, deadline)
         if items[0].item is None:
             raise InvalidRequest(verdicts[0].detail or "Rejected.", reason=verdicts[0].reason)

@@ -5,7 +5,7 @@ from dataclasses import replace
 from time import monotonic
 
 from api.door import ANSWER_WITHIN_S
-from ingestor.decode import Limits
+from ingestor.origin import Limits
 from ingestor.pipeline import Pipeline
 from ingestor.replay import Outcome, Replay, Selection
 from schema.database import READER_LIMITS, connect

@@ -9,7 +9,7 @@ from api.limits import RateLimiter
 from api.replay import Replays
 from api.server import listen, serve
 from api.store import QueryStore
-from ingestor.decode import Limits
+from ingestor.origin import Limits
 from ingestor.pipeline import Pipeline
 from ingestor.writer import WriterLimits
 from schema.database import READER_LIMITS, open_pool

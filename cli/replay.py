@@ -128,7 +128,7 @@ async def _pages(
     console: Console,
 ) -> None:
     """Page after page, up to the newest letter of now; what becomes of them is added to the outcome."""
-    from ingestor.decode import Limits  # noqa: PLC0415
+    from ingestor.origin import Limits  # noqa: PLC0415
     from ingestor.replay import Replay, count_letters  # noqa: PLC0415
 
     async with _connection(settings) as connection:
@@ -162,7 +162,7 @@ async def _connection(settings: Settings) -> AsyncIterator[Any]:
 @asynccontextmanager
 async def _pipeline(settings: Settings) -> AsyncIterator["Pipeline"]:
     """At work meanwhile. A fault of the database leaves as it came, not in a group."""
-    from ingestor.decode import Limits  # noqa: PLC0415
+    from ingestor.origin import Limits  # noqa: PLC0415
     from ingestor.pipeline import Pipeline  # noqa: PLC0415
     from ingestor.writer import WriterLimits  # noqa: PLC0415
 

@@ -3,9 +3,11 @@
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
+from operator import itemgetter
 from typing import NamedTuple
 
-from ingestor.decode import Items, Origin, reject
+from ingestor.decode import Items, reject
+from ingestor.origin import Origin
 from ingestor.signs import Fold, Sign, fold
 from schema.event import DeviceNo, Door, Event, Reason, Rejection, Status, Verdict
 
@@ -130,7 +132,7 @@ class Batch:
         first: dict[tuple[DeviceNo, str], Row] = {}
         for row in self.rows:
             first.setdefault((row.device_no, row.event.event_id), row)
-        return dict(sorted(first.items(), key=lambda pair: pair[0]))
+        return dict(sorted(first.items(), key=itemgetter(0)))
 
     def halves(self, suspect: int | None) -> Iterator["Batch"]:
         """Smaller batches, one of them with the suspected row alone. Dead letters go with the first."""
@@ -151,16 +153,22 @@ class Batch:
 
     def settle(self, new_keys: set[tuple[int, str]]) -> None:
         """Give every item its verdict; the first of equal keys is the stored one."""
-        unclaimed = set(new_keys)
+        if len(new_keys) == len(self.rows):
+            for row in self.rows:
+                row.message.verdicts[row.place] = Verdict(row.event.event_id, Status.STORED)
+        else:
+            self._settle_rows(set(new_keys))
+        for rejection, message, place, *_ in self.dead_letters:
+            message.verdicts[place] = Verdict(
+                rejection.event_id, Status.REJECTED, rejection.reason, rejection.detail
+            )
+
+    def _settle_rows(self, unclaimed: set[tuple[int, str]]) -> None:
         for row in self.rows:
             key = (row.device_no, row.event.event_id)
             status = Status.STORED if key in unclaimed else Status.DUPLICATE
             unclaimed.discard(key)
             row.message.verdicts[row.place] = Verdict(row.event.event_id, status)
-        for rejection, message, place, *_ in self.dead_letters:
-            message.verdicts[place] = Verdict(
-                rejection.event_id, Status.REJECTED, rejection.reason, rejection.detail
-            )
 
 
 def in_order_of_evaluation(rows: Iterable[Row]) -> list[Row]:

@@ -7,36 +7,20 @@ Ranges of the device's profile are checked later, where the profile is known (in
 """
 
 import re
-from dataclasses import dataclass
-from datetime import datetime, timedelta
-from hashlib import blake2b
+from datetime import datetime
 from math import isinf
-from typing import Any, NamedTuple, Self
-from uuid import uuid4
+from typing import Any
 
-import msgspec
 import structlog
 from pydantic import TypeAdapter, ValidationError
 from pydantic_core import from_json, to_json
 
-from schema.event import (
-    AUTO_ID,
-    EPOCH,
-    MAX_EXACT_INTEGER,
-    MAX_ITEMS,
-    RANDOM_ID,
-    Event,
-    EventBody,
-    Reason,
-    Rejection,
-)
-from schema.instants import parse_instant
-from schema.settings import Settings
+from ingestor.origin import Limits, Origin, RefusedError, accepted_time, derived_id
+from schema.event import MAX_EXACT_INTEGER, MAX_ITEMS, Event, EventBody, Reason, Rejection
 
 OVERSIZE_KEPT_BYTES = 1024
 DIGITS_MAX = 4300  # The parser takes no longer ones.
 BEYOND_A_DOUBLE = 10**400
-MICROSECOND = timedelta(microseconds=1)
 
 log = structlog.get_logger()
 
@@ -62,43 +46,6 @@ _EXPECTED = {
     Reason.BAD_TAGS: "up to 32 texts of 1 to 128 characters without NUL",
     Reason.BAD_SEQ: "an integer from 0 to 9007199254740991",
 }
-
-
-class RefusedError(Exception):
-    """Inside this file: one item cannot become an event."""
-
-    def __init__(self, reason: Reason, detail: str) -> None:
-        super().__init__(reason, detail)
-        self.reason, self.detail = reason, detail
-
-
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """The accepted window of event time and the size of one payload."""
-
-    max_age: timedelta
-    max_future: timedelta
-    payload_bytes_max: int
-
-    @classmethod
-    def of(cls, settings: Settings) -> Self:
-        return cls(
-            max_age=timedelta(days=settings.max_event_age_days),
-            max_future=timedelta(seconds=settings.max_future_seconds),
-            payload_bytes_max=settings.max_payload_bytes,
-        )
-
-
-class Origin(NamedTuple):
-    """What the door knows. `device_id` is the topic's; over HTTP the body must name the device.
-
-    `replay_of` is the number of the dead letter that comes again: a second one must not arise.
-    """
-
-    received_at: datetime
-    device_id: str | None = None
-    retained: bool = False
-    replay_of: int | None = None
 
 
 def decode(payload: bytes, origin: Origin, limits: Limits) -> list[Event | Rejection]:
@@ -228,7 +175,7 @@ def _event(item: Any, index: int, origin: Origin, limits: Limits) -> Event:
     event_id = body.get("event_id")
     if event_id is None:
         content = (metrics, tags, seq)
-        event_id = _derived_id(device_id, ts if own_time else None, content, origin, index)
+        event_id = derived_id(device_id, ts if own_time else None, content, origin, index)
     return Event(device_id, event_id, ts, metrics, tags, seq, origin.received_at)
 
 
@@ -252,54 +199,8 @@ def _time(body: EventBody, origin: Origin, limits: Limits) -> tuple[datetime, bo
     if not given:
         return origin.received_at, False
     name = given[0]
-    try:
-        if name == "age_ms":
-            ts = origin.received_at - timedelta(milliseconds=body["age_ms"])
-        elif name == "ts":
-            ts = EPOCH + timedelta(milliseconds=body["ts"])
-        else:
-            ts = parse_instant(body[name])  # type: ignore[literal-required]  # One of two names.
-    except (ValueError, OverflowError) as error:
-        raise RefusedError(Reason.BAD_TIME, f"{name}: {error}") from None
-    if ts < origin.received_at - limits.max_age:
-        detail = f"{name}: more than {limits.max_age.days} days before arrival"
-        raise RefusedError(Reason.TOO_OLD, detail)
-    if ts > origin.received_at + limits.max_future:
-        seconds = limits.max_future.total_seconds()
-        detail = f"{name}: more than {seconds:.0f} s after arrival"
-        raise RefusedError(Reason.IN_THE_FUTURE, detail)
+    ts = accepted_time(name, body[name], origin, limits)  # type: ignore[literal-required]  # One of four.
     return ts, name != "age_ms"
-
-
-def outside_window(ts: datetime, now: datetime, limits: Limits) -> tuple[Reason, str] | None:
-    """What is to be said against an accepted time when it is looked at again later."""
-    if ts < now - limits.max_age:
-        return Reason.TOO_OLD, f"more than {limits.max_age.days} days ago"
-    if ts > now + limits.max_future:
-        seconds = limits.max_future.total_seconds()
-        return Reason.IN_THE_FUTURE, f"more than {seconds:.0f} s ahead of our clock"
-    return None
-
-
-def _derived_id(
-    device_id: str, own_time: datetime | None, content: tuple[Any, ...], origin: Origin, index: int
-) -> str:
-    """The id of an event that has none: time first, so that the keys of a device grow.
-
-    Without a time of its own there is nothing that makes a resend recognisable: the id is random. Of
-    a dead letter it is that letter's, so that a second replay is recognised.
-    """
-    if own_time is None:
-        if origin.retained:
-            detail = "a retained message comes again and again: give event_id or a time"
-            raise RefusedError(Reason.NO_IDENTITY, detail)
-        if origin.replay_of is not None:
-            return f"{RANDOM_ID}{origin.replay_of:x}-{index:x}"
-        return f"{RANDOM_ID}{uuid4().hex}"
-    metrics, tags, seq = content
-    text = msgspec.json.encode([device_id, sorted(metrics.items()), tags, seq])
-    micros = (own_time - EPOCH) // MICROSECOND
-    return f"{AUTO_ID}{micros:x}-{blake2b(text, digest_size=8).hexdigest()}"
 
 
 def _first_fault(error: ValidationError) -> RefusedError:

@@ -8,9 +8,9 @@ from broker import topics
 from broker.session import Delivery
 from broker.topics import Kind
 from ingestor.batch import Message
-from ingestor.decode import Origin
 from ingestor.drops import DropWatch
 from ingestor.hearing import Hearing
+from ingestor.origin import Origin
 from ingestor.pipeline import Pipeline
 from ingestor.receipts import Receipts
 from ingestor.signs import HEARTBEAT, TELEMETRY, read_status

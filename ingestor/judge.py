@@ -9,7 +9,8 @@ from dataclasses import replace
 from datetime import datetime
 
 from ingestor.batch import Batch, DeadLetter, Message, Part, Row
-from ingestor.decode import Limits, outside_window, reject
+from ingestor.decode import reject
+from ingestor.origin import Limits, outside_window
 from ingestor.registry import Registry
 from schema.event import Event, Reason, Rejection
 

@@ -12,7 +12,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 
 from ingestor.batch import Message, Part
-from ingestor.decode import Origin
+from ingestor.origin import Origin
 from ingestor.patience import Patience
 from ingestor.registry import Registry
 from ingestor.signs import TELEMETRY

@@ -6,11 +6,18 @@ begin;
 select pg_advisory_xact_lock(77, lane) from unnest(array[{lanes}]) lane
 
 -- insert_keys --
--- What comes back is new. $1 and $2 are sorted and hold no pair twice.
-insert into event_key (device_no, event_id)
-select * from unnest($1::int[], $2::text[])
-on conflict do nothing
-returning device_no, event_id
+-- $1 and $2 are sorted and hold no pair twice. They come as two texts, joined by a character that no
+-- event_id holds, because the driver needs a microsecond for each element of an array. Which ones are new
+-- is told only if not all $3 of them are.
+with new as (
+    insert into event_key (device_no, event_id)
+    select * from unnest(string_to_array($1, E'\x1f')::int[], string_to_array($2, E'\x1f'))
+    on conflict do nothing
+    returning device_no, event_id
+)
+select count(*), case when count(*) < $3 then array_agg(device_no) end as device_nos,
+       case when count(*) < $3 then array_agg(event_id) end as event_ids
+from new
 
 -- read_facts --
 -- After the keys: whatever was committed before this batch was received is visible here.

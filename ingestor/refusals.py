@@ -20,8 +20,10 @@ def is_poison(error: Exception) -> bool:
         if error.sqlstate[:2] == "23":
             return bool(error.constraint_name) and (error.table_name or "").startswith("event")
         return error.sqlstate[:2] in _POISON_CLASSES
-    # The driver could not even encode a value.
-    return isinstance(error, asyncpg.InterfaceError) and isinstance(error, ValueError)
+    # A value that could not even be encoded, by the driver or by ingestor/copy_format.py.
+    return isinstance(error, UnicodeError) or (
+        isinstance(error, asyncpg.InterfaceError) and isinstance(error, ValueError)
+    )
 
 
 def lacks_partition(error: Exception) -> bool:

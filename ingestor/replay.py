@@ -17,7 +17,8 @@ from datetime import UTC, datetime
 from typing import Any
 
 from ingestor.batch import Item, Message
-from ingestor.decode import Items, Limits, Origin, decode, decode_item, outside_window, reject
+from ingestor.decode import Items, decode, decode_item, reject
+from ingestor.origin import Limits, Origin, outside_window
 from ingestor.pipeline import Pipeline
 from schema.event import Door, Event, Reason, Rejection, Status
 from schema.queries import load_queries

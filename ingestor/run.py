@@ -4,11 +4,11 @@ import asyncio
 
 from broker import topics
 from broker.session import Session
-from ingestor.decode import Limits
 from ingestor.door import MqttDoor
 from ingestor.drops import DropWatch
 from ingestor.hearing import Hearing
 from ingestor.lease import Lease
+from ingestor.origin import Limits
 from ingestor.pipeline import Pipeline
 from ingestor.receipts import Receipts
 from ingestor.writer import WriterLimits

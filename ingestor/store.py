@@ -12,11 +12,11 @@
 from collections.abc import Sequence
 from contextlib import suppress
 from datetime import datetime
+from io import BytesIO
 from typing import Any
 
-import msgspec
-
 from ingestor.batch import Batch, Row, in_order_of_evaluation
+from ingestor.copy_format import COLUMNS, EventCopy
 from ingestor.effects import Effects, decide
 from ingestor.refusals import copy_line, is_poison, lacks_partition, without_data
 from ingestor.registry import Registry
@@ -31,8 +31,9 @@ from schema.queries import load_queries
 
 queries = load_queries("ingestor")
 
-EVENT_COLUMNS = ("device_no", "ts", "event_id", "metrics", "tags", "seq", "received_at")
 REJECTED_COLUMNS = ("received_at", "door", "device_id", "reason", "detail", "item", "payload")
+
+BETWEEN = "\x1f"  # Of the ids in a list: a control character, which none of them holds.
 
 NewKeys = set[tuple[int, str]]
 
@@ -49,6 +50,7 @@ class Store:
         self._registry = registry
         self._offline_after_s = offline_after_s
         self._connection: Any = None
+        self._copy = EventCopy()
         self._copied: Sequence[Row] = ()  # in the order of the COPY, whose lines errors name
 
     async def write(self, batch: Batch) -> NewKeys:
@@ -104,10 +106,13 @@ class Store:
     async def _insert_keys(self, connection: Any, keys: Sequence[tuple[DeviceNo, str]]) -> NewKeys:
         if not keys:
             return set()
-        rows = await connection.fetch(
-            queries.insert_keys, [key[0] for key in keys], [key[1] for key in keys]
+        numbers, names = zip(*keys, strict=True)
+        new = await connection.fetchrow(
+            queries.insert_keys, BETWEEN.join(map(str, numbers)), BETWEEN.join(names), len(keys)
         )
-        return set(keys) if len(rows) == len(keys) else {(row[0], row[1]) for row in rows}
+        if new["count"] == len(keys):
+            return set(keys)
+        return set(zip(new["device_nos"] or (), new["event_ids"] or (), strict=True))
 
     async def _candidates(self, connection: Any, survivors: Sequence[Row]) -> list[Candidate]:
         rules = self._registry.rules_of_metric
@@ -128,15 +133,8 @@ class Store:
         self._copied = survivors
         if not survivors:
             return
-        encode = msgspec.json.Encoder().encode
-        records = []
-        for row in survivors:
-            event = row.event
-            records.append((
-                row.device_no, event.ts, event.event_id, encode(event.metrics).decode(),
-                event.tags, event.seq, event.received_at,
-            ))  # fmt: skip
-        await connection.copy_records_to_table("event", records=records, columns=EVENT_COLUMNS)
+        source = BytesIO(self._copy(survivors))
+        await connection.copy_to_table("event", source=source, columns=COLUMNS, format="binary")
 
     async def _insert_dead_letters(self, connection: Any, batch: Batch) -> None:
         new = [letter for letter in batch.dead_letters if letter.is_new]

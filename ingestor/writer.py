@@ -18,9 +18,10 @@ import structlog
 from prometheus_client import Histogram
 
 from ingestor.batch import Batch, Item, Message, Part
-from ingestor.decode import Limits, decode, outside_window
 from ingestor.judge import Judge, inside_window
+from ingestor.origin import Limits, outside_window
 from ingestor.patience import Patience
+from ingestor.plain import Decoder
 from ingestor.registry import Registry
 from ingestor.store import StaleRegistryError, Store
 from schema.errors import BatchRefused, NoPartition
@@ -74,6 +75,7 @@ class Writer:
         metrics: BatchMetrics,
         settle: Callable[[Sequence[Part]], None],
     ) -> None:
+        self._decode = Decoder(limits.decode).decode
         self._store, self._judge = store, Judge(registry)
         self._limits, self._patience = limits, patience
         self._metrics, self._settle = metrics, settle
@@ -109,7 +111,7 @@ class Writer:
 
     def decode(self, message: Message) -> list[Item]:
         if message.items is None:
-            message.decoded(decode(message.payload, message.origin, self._limits.decode))
+            message.decoded(self._decode(message.payload, message.origin))
             self._metrics.flow.enter(message.events - 1)
         return message.items or []
 

@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from ingestor.batch import Message
-from ingestor.decode import Limits, Origin, decode
+from ingestor.decode import decode
+from ingestor.origin import Limits, Origin
 from ingestor.pipeline import Pipeline
 from ingestor.signs import TELEMETRY, Sign
 from ingestor.writer import WriterLimits

@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from ingestor.batch import LANES
-from ingestor.decode import Origin, decode
+from ingestor.decode import decode
+from ingestor.origin import Origin
 from ingestor.signs import HEARTBEAT
 from schema.errors import Overloaded
 from schema.event import Reason, Status

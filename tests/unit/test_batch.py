@@ -18,7 +18,8 @@ from ingestor.batch import (
     Row,
     in_order_of_evaluation,
 )
-from ingestor.decode import Limits, Origin, decode
+from ingestor.decode import decode
+from ingestor.origin import Limits, Origin
 from ingestor.signs import BIRTH, HEARTBEAT, LIVE, TELEMETRY, WILL, Fold
 from schema.event import DeviceNo, Door, Event, Reason, Rejection, Status, Verdict
 

@@ -21,7 +21,8 @@ from broker.event_outbox import (
     total,
 )
 from broker.fleet import Battery, Device, Habits, build_fleet
-from ingestor.decode import Limits, Origin, decode
+from ingestor.decode import decode
+from ingestor.origin import Limits, Origin
 from schema.event import MAX_ITEMS, Event, Status
 
 NOW = datetime(2026, 2, 1, 14, 23, 45, tzinfo=UTC)

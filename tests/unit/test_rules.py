@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from ingestor.batch import Message, Row, in_order_of_evaluation
-from ingestor.decode import Origin
 from ingestor.effects import decide
+from ingestor.origin import Origin
 from ingestor.rules import Finding, RuleState, Step, applies, candidates, evaluate
 from schema.alert import Notify, Op, Rule, RuleBody, Severity
 from schema.event import DeviceNo, Door, Event

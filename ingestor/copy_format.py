@@ -1,0 +1,77 @@
+"""Events as PostgreSQL's binary COPY wants them (PostgreSQL manual, COPY, "Binary Format").
+
+asyncpg can do it as well, for any table, in four times the time: this knows one.
+"""
+
+from collections.abc import Iterable
+from datetime import UTC, datetime
+from struct import Struct
+
+import msgspec
+
+from ingestor.batch import Row
+
+COLUMNS = ("device_no", "ts", "event_id", "metrics", "tags", "seq", "received_at")
+TAGS_KEPT = 10_000  # Lists of tags as they were written before: a device repeats its own.
+
+_SIGNATURE = b"PGCOPY\n\xff\r\n\0" + bytes(8)
+_TRAILER = b"\xff\xff"
+_NULL = b"\xff\xff\xff\xff"
+_TEXT_OID = 25
+_LISTS_OF_ONE_DIMENSION = Struct(">iiiii").pack  # dimensions, no nulls, type, length, first index
+_NO_TAGS = Struct(">iiii").pack(12, 0, 0, _TEXT_OID)
+_PG_EPOCH = datetime(2000, 1, 1, tzinfo=UTC)
+_US_PER_DAY, _US_PER_S = 86_400_000_000, 1_000_000
+
+# Seven fields, each with its length before it: device_no and ts, then the length of event_id.
+_head = Struct(">hiiiqi").pack
+_length = Struct(">i").pack
+_json_head = Struct(">ib").pack  # jsonb has a version before its text: 1
+_int8 = Struct(">iq").pack
+
+
+class EventCopy:
+    """Writes batches of one connection."""
+
+    def __init__(self) -> None:
+        self._json = msgspec.json.Encoder().encode
+        self._tags: dict[tuple[str, ...], bytes] = {}
+
+    def __call__(self, rows: Iterable[Row]) -> bytes:
+        pieces = [_SIGNATURE]
+        json, written = self._json, self._written
+        for row in rows:
+            event = row.event
+            name, metrics = event.event_id.encode(), json(event.metrics)
+            pieces += (
+                _head(7, 4, row.device_no, 8, _microseconds(event.ts), len(name)),
+                name,
+                _json_head(len(metrics) + 1, 1),
+                metrics,
+                written(event.tags) if event.tags else _NO_TAGS,
+                _NULL if event.seq is None else _int8(8, event.seq),
+                _int8(8, _microseconds(event.received_at)),
+            )
+        pieces.append(_TRAILER)
+        return b"".join(pieces)
+
+    def _written(self, tags: list[str]) -> bytes:
+        """text[], with its length before it."""
+        key = tuple(tags)
+        found = self._tags.get(key)
+        if found is None:
+            pieces = [_LISTS_OF_ONE_DIMENSION(1, 0, _TEXT_OID, len(tags), 1)]
+            for tag in tags:
+                text = tag.encode()
+                pieces += (_length(len(text)), text)
+            body = b"".join(pieces)
+            found = _length(len(body)) + body
+            if len(self._tags) < TAGS_KEPT:
+                self._tags[key] = found
+        return found
+
+
+def _microseconds(instant: datetime) -> int:
+    """Since 2000-01-01, as timestamptz counts."""
+    since = instant - _PG_EPOCH
+    return since.days * _US_PER_DAY + since.seconds * _US_PER_S + since.microseconds
