@@ -2,7 +2,6 @@
 
 import asyncio
 from dataclasses import replace
-from datetime import UTC, datetime
 from time import monotonic
 
 from api.limits import RateLimiter
@@ -11,6 +10,7 @@ from ingestor.pipeline import Pipeline
 from ingestor.plain import Decoder
 from schema.errors import InvalidRequest, Overloaded
 from schema.event import Event, Reason, Rejection, Status, Verdict
+from schema.instants import now_us
 
 ANSWER_WITHIN_S = (
     4.5  # A 503 comes within 5 s; it means: unknown, send again with the same event_id.
@@ -34,7 +34,7 @@ class HttpDoor:
     async def post_event(self, payload: bytes) -> Verdict:
         """Store one event. Raises InvalidRequest if it is rejected, TooManyRequests over the limit."""
         deadline = _deadline()
-        origin = Origin(datetime.now(UTC))
+        origin = Origin(now_us())
         item = _one_object(self._one.decode(payload, origin), payload)
         now = monotonic()
         if item.device_id is not None:
@@ -53,7 +53,7 @@ class HttpDoor:
     async def post_batch(self, payload: bytes) -> list[Verdict]:
         """One verdict per item. Raises InvalidRequest for a fault of the text as a whole."""
         deadline = _deadline()
-        origin = Origin(datetime.now(UTC))
+        origin = Origin(now_us())
         items = _an_array(self._many.decode(payload, origin), payload)
         verdicts = await self._submit(payload, origin, items, deadline)
         if items[0].item is None:

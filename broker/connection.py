@@ -65,11 +65,12 @@ class Connection:
         on_delivery: Callable[[Delivery], None],
     ) -> None:
         self.version = version
+        self._mqtt5 = version is ProtocolVersion.V5
         self.connack: ReasonCode | None = None
         self.session_present = False
         self._generation, self._on_delivery = generation, on_delivery
         self._loop = asyncio.get_running_loop()
-        self._hung_up = self._closed = False
+        self._hung_up = self._closed = self._flushing = False
         self._unacknowledged: deque[Delivery] = deque()
         self._publisher = Publisher(self._send)
         self._outgoing: list[bytes] = []
@@ -119,12 +120,8 @@ class Connection:
             )
 
     def acknowledge(self) -> None:
-        """Send the PUBACKs that are due, in the order of arrival [MQTT-4.6.0-2]."""
-        waiting, due = self._unacknowledged, []
-        while waiting and waiting[0].done:
-            due.append(waiting.popleft().mid)
-        if due:
-            self._send(wire.pubacks(due))
+        """Look soon, once for many calls, which PUBACKs are due."""
+        self._flush_soon()
 
     async def publish(
         self, topic: str, payload: bytes, *, qos: int, retain: bool, correlation_data: bytes | None
@@ -150,15 +147,28 @@ class Connection:
 
     def _send(self, data: bytes) -> None:
         """Soon, in one piece with what else comes up in this turn of the event loop."""
-        if not self._outgoing:
-            self._loop.call_soon(self._flush)
         self._outgoing.append(data)
+        self._flush_soon()
+
+    def _flush_soon(self) -> None:
+        if not self._flushing:
+            self._flushing = True
+            self._loop.call_soon(self._flush)
 
     def _flush(self) -> None:
         """PUBACK stands for all of it: paho asks only whether it is a DISCONNECT or a QoS 0 PUBLISH."""
-        data = b"".join(self._outgoing)
+        self._flushing = False
+        data = b"".join((*self._outgoing, wire.pubacks(self._due())))
         self._outgoing.clear()
-        self._paho._packet_queue(PacketType.PUBACK << 4, data, 0, 1)  # noqa: SLF001
+        if data:
+            self._paho._packet_queue(PacketType.PUBACK << 4, data, 0, 1)  # noqa: SLF001
+
+    def _due(self) -> list[int]:
+        """The packet ids to acknowledge now, in the order of arrival [MQTT-4.6.0-2]."""
+        waiting, due = self._unacknowledged, []
+        while waiting and waiting[0].done:
+            due.append(waiting.popleft().mid)
+        return due
 
     def _watch_for_writing(self, client: Client, _userdata: Any, sock: Any) -> None:
         """From any thread. aiomqtt would also watch a socket that was closed until its turn came."""
@@ -177,8 +187,7 @@ class Connection:
             self._take_publish(first, body)
 
     def _take_publish(self, first: int, body: bytes) -> None:
-        mqtt5 = self.version is ProtocolVersion.V5
-        delivery = Delivery.parse(first, body, self._generation, mqtt5=mqtt5)
+        delivery = Delivery.parse(first, body, self._generation, mqtt5=self._mqtt5)
         if delivery.qos:
             self._unacknowledged.append(delivery)
         try:

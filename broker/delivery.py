@@ -1,18 +1,18 @@
 """A received message on its way from the socket to the acknowledgement."""
 
-from dataclasses import dataclass
-
+import msgspec
 import structlog
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties, VariableByteIntegers
 
 from broker import wire
 
+NO_PROPERTIES = b"\0"  # Nearly every message has none.
+
 log = structlog.get_logger()
 
 
-@dataclass(slots=True, eq=False)
-class Delivery:
+class Delivery(msgspec.Struct, eq=False, gc=False):
     """With QoS 1 it is owed an acknowledgement, on its own connection only: `generation` names that.
 
     Response topic and correlation data come with MQTT 5.
@@ -33,15 +33,16 @@ class Delivery:
         """Raises ConnectionError when this is no PUBLISH packet."""
         delivery = cls(*wire.parse_publish(first, body), generation)
         if mqtt5:
-            delivery._take_properties()
+            if delivery.payload[:1] == NO_PROPERTIES:
+                delivery.payload = delivery.payload[1:]
+            else:
+                delivery._take_properties()
         return delivery
 
     def _take_properties(self) -> None:
-        """Cut off what MQTT 5 puts before the payload: nearly always one zero byte, for none."""
+        """Cut off what MQTT 5 puts before the payload."""
         size, digits = VariableByteIntegers.decode(self.payload)  # type: ignore[no-untyped-call]
         packed, self.payload = self.payload[: digits + size], self.payload[digits + size :]
-        if not size:
-            return
         properties = Properties(PacketTypes.PUBLISH)  # type: ignore[no-untyped-call]
         try:
             properties.unpack(packed)  # type: ignore[no-untyped-call]

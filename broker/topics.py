@@ -3,11 +3,14 @@
 import re
 from enum import StrEnum
 
+REMEMBERED_MAX = 100_000  # Parsed topics: 30 MB.
 MAX_TOPIC_BYTES = 65_535  # [MQTT-1.5.3]: a string carries its length in two bytes.
 
 
 class Kind(StrEnum):
     """What a device says, by the last level of the topic."""
+
+    __hash__ = str.__hash__  # That of an Enum is written in Python.
 
     TELEMETRY = "telemetry"
     STATUS = "status"
@@ -20,6 +23,7 @@ DEVICE_FILTERS = tuple(f"devices/+/{kind}" for kind in Kind)
 # Mosquitto counts here what it dropped because a queue was full, for any client.
 DROPPED = "$SYS/broker/publish/messages/dropped"
 
+_parsed: dict[str, tuple[Kind, str]] = {}
 _KINDS = {kind.value: kind for kind in Kind}
 _match_device_topic = re.compile(
     rf"devices/([A-Za-z0-9][A-Za-z0-9._:-]{{0,127}})/({'|'.join(Kind)})"
@@ -29,10 +33,18 @@ _match_device_topic = re.compile(
 def parse(topic: str) -> tuple[Kind, str] | None:
     """The kind and the device of a message from a device; None for every other topic.
 
-    Called for each message: one compiled pattern, 0.7 µs.
+    Called for each message, so the topics of devices are remembered.
     """
+    known = _parsed.get(topic)
+    if known is not None:
+        return known
     found = _match_device_topic(topic)
-    return None if found is None else (_KINDS[found[2]], found[1])
+    if found is None:
+        return None
+    if len(_parsed) >= REMEMBERED_MAX:
+        _parsed.clear()
+    parsed = _parsed[topic] = (_KINDS[found[2]], found[1])
+    return parsed
 
 
 def device(device_id: str, kind: Kind) -> str:

@@ -4,12 +4,14 @@ The libraries handle the other packets. Both ends use this: our session and the 
 A stream that makes no sense raises ConnectionError: nothing after that point can be read.
 """
 
+import struct
 from collections.abc import Iterable
 from enum import IntEnum
 
 # Above the largest MAX_PAYLOAD_BYTES (8 MiB) and its topic, as in mosquitto.conf: what is too large
 # for us shall still arrive, to become a dead letter.
 PACKET_BYTES_MAX = 9 * 1024 * 1024
+PUBACK_WORD = 0x4002_0000  # A PUBACK without its packet id: type and remaining length.
 LENGTH_DIGITS_MAX = 4  # [MQTT-2.2.3]
 ANOTHER_DIGIT = 0x80
 
@@ -33,15 +35,21 @@ class PacketType(IntEnum):
 class Cutter:
     """Cuts a stream into packets, each its first byte and what follows the remaining length.
 
-    The beginning of a packet that is not complete yet waits for the next piece of the stream.
+    The beginning of a packet that is not complete yet waits for the next pieces of the stream.
     """
 
     def __init__(self) -> None:
         self._rest = bytearray()
+        self._needed = 0  # Bytes from the beginning of the rest on; below it, looking is in vain.
 
     def cut(self, piece: bytes) -> list[tuple[int, bytes]]:
-        self._rest += piece
-        buffer, size, start = self._rest, len(self._rest), 0
+        buffer = piece
+        if self._rest:
+            self._rest += piece
+            if len(self._rest) < self._needed:
+                return []
+            buffer = bytes(self._rest)
+        size, start, self._needed = len(buffer), 0, 0
         packets = []
         while start + 1 < size:
             body, length, shift, digit = start + 1, 0, 0, ANOTHER_DIGIT
@@ -51,11 +59,15 @@ class Cutter:
                 shift, body = shift + 7, body + 1
             if length > PACKET_BYTES_MAX or body - start > LENGTH_DIGITS_MAX + 1:
                 raise ConnectionError(f"A packet is larger than {PACKET_BYTES_MAX} bytes.")
-            if digit & ANOTHER_DIGIT or body + length > size:
+            if digit & ANOTHER_DIGIT:
                 break
-            packets.append((buffer[start], bytes(buffer[body : body + length])))
-            start = body + length
-        del buffer[:start]
+            end = body + length
+            if end > size:
+                self._needed = end - start
+                break
+            packets.append((buffer[start], buffer[body:end]))
+            start = end
+        self._rest = bytearray(buffer[start:])
         return packets
 
 
@@ -95,7 +107,8 @@ def publish(
 
 def pubacks(mids: Iterable[int]) -> bytes:
     """Several at once: one entry in the library's queue and one system call, not one for each."""
-    return b"".join([b"\x40\x02" + mid.to_bytes(2) for mid in mids])
+    words = [PUBACK_WORD | mid for mid in mids]
+    return struct.pack(f">{len(words)}I", *words)
 
 
 def answer(packet_type: PacketType, mid: int) -> bytes:

@@ -3,8 +3,9 @@
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
-from operator import itemgetter
 from typing import NamedTuple
+
+import msgspec
 
 from ingestor.decode import Items, reject
 from ingestor.origin import Origin
@@ -20,8 +21,7 @@ Edition = tuple[int, int]
 NEVER_JUDGED: Edition = (-1, -1)
 
 
-@dataclass(slots=True, eq=False)
-class Message:
+class Message(msgspec.Struct, eq=False, gc=False):
     """One MQTT message or HTTP post. `done` is called once, after everything in it is committed."""
 
     door: Door
@@ -31,7 +31,7 @@ class Message:
     sign: Sign | None = None
     ticket: object = None  # what the door needs to acknowledge it
     items: list[Item] | None = None  # None: not decoded yet
-    verdicts: list[Verdict] = field(default_factory=list)
+    verdicts: list[Verdict] = []
     open_parts: int = 0
     _source: Items | None = None
 
@@ -69,8 +69,7 @@ class Message:
 _PENDING = Verdict(None, Status.REJECTED)
 
 
-@dataclass(slots=True, eq=False)
-class Part:
+class Part(msgspec.Struct, eq=False, gc=False):
     """The items of a message that go to one writer; `indexes` None: all of them."""
 
     message: Message
@@ -78,7 +77,7 @@ class Part:
     indexes: Sequence[int] | None = None
 
 
-class Row(NamedTuple):
+class Row(msgspec.Struct, eq=False, gc=False):
     """One event on its way; `order` is its message's place in the batch."""
 
     device_no: DeviceNo
@@ -129,10 +128,9 @@ class Batch:
 
     def first_rows(self) -> dict[tuple[DeviceNo, str], Row]:
         """The rows by key, the first of equal ones, sorted: the order of keys and of events."""
-        first: dict[tuple[DeviceNo, str], Row] = {}
-        for row in self.rows:
-            first.setdefault((row.device_no, row.event.event_id), row)
-        return dict(sorted(first.items(), key=itemgetter(0)))
+        keys = [(row.device_no, row.event.event_id) for row in self.rows]
+        first = dict(zip(reversed(keys), reversed(self.rows), strict=True))
+        return {key: first[key] for key in sorted(first)}
 
     def halves(self, suspect: int | None) -> Iterator["Batch"]:
         """Smaller batches, one of them with the suspected row alone. Dead letters go with the first."""
@@ -173,4 +171,4 @@ class Batch:
 
 def in_order_of_evaluation(rows: Iterable[Row]) -> list[Row]:
     """Messages as they arrived; within one, by (timestamp, event_id): a shuffled array is as live."""
-    return sorted(rows, key=lambda row: (row.order, row.event.ts, row.event.event_id))
+    return sorted(rows, key=lambda row: (row.order, row.event.ts_us, row.event.event_id))

@@ -7,7 +7,6 @@ Ranges of the device's profile are checked later, where the profile is known (in
 """
 
 import re
-from datetime import datetime
 from math import isinf
 from typing import Any
 
@@ -153,7 +152,13 @@ def reject(event: Event, source: Items, reason: Reason, detail: str) -> Rejectio
     """The dead letter of an event that was refused after decoding, with what it was read from."""
     payload = source.text_of(event)
     return Rejection(
-        reason, detail, payload, event.received_at, event.device_id, event.event_id, event.item
+        reason,
+        detail,
+        payload,
+        event.received_at,
+        event.device_id,
+        event.event_id,
+        event.item,
     )
 
 
@@ -165,7 +170,7 @@ def _event(item: Any, index: int, origin: Origin, limits: Limits) -> Event:
     except ValidationError as error:
         raise _first_fault(error) from None
     device_id = _device(body.get("device_id"), origin)
-    ts, own_time = _time(body, origin, limits)
+    ts_us, own_time = _time(body, origin, limits)
     metrics = {
         # plain_number, written out: this is the hottest line of all.
         name: int(value) if value.is_integer() and abs(value) < MAX_EXACT_INTEGER else value
@@ -175,8 +180,8 @@ def _event(item: Any, index: int, origin: Origin, limits: Limits) -> Event:
     event_id = body.get("event_id")
     if event_id is None:
         content = (metrics, tags, seq)
-        event_id = derived_id(device_id, ts if own_time else None, content, origin, index)
-    return Event(device_id, event_id, ts, metrics, tags, seq, origin.received_at)
+        event_id = derived_id(device_id, ts_us if own_time else None, content, origin, index)
+    return Event(device_id, event_id, ts_us, metrics, tags, seq, origin.received_us)
 
 
 def _device(named: str | None, origin: Origin) -> str:
@@ -191,16 +196,16 @@ def _device(named: str | None, origin: Origin) -> str:
     return origin.device_id
 
 
-def _time(body: EventBody, origin: Origin, limits: Limits) -> tuple[datetime, bool]:
+def _time(body: EventBody, origin: Origin, limits: Limits) -> tuple[int, bool]:
     """The event's time, and whether it is its own: the same when the same event is sent again."""
     given = [name for name in _TIMES if name in body]
     if len(given) > 1:
         raise RefusedError(Reason.SEVERAL_TIMES, f"{' and '.join(given)}: at most one of them")
     if not given:
-        return origin.received_at, False
+        return origin.received_us, False
     name = given[0]
-    ts = accepted_time(name, body[name], origin, limits)  # type: ignore[literal-required]  # One of four.
-    return ts, name != "age_ms"
+    ts_us = accepted_time(name, body[name], origin, limits)  # type: ignore[literal-required]  # One of four.
+    return ts_us, name != "age_ms"
 
 
 def _first_fault(error: ValidationError) -> RefusedError:

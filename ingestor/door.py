@@ -2,7 +2,6 @@
 
 from collections import Counter, defaultdict, deque
 from collections.abc import Callable
-from datetime import UTC, datetime
 
 from broker import topics
 from broker.session import Delivery
@@ -15,6 +14,7 @@ from ingestor.pipeline import Pipeline
 from ingestor.receipts import Receipts
 from ingestor.signs import HEARTBEAT, TELEMETRY, read_status
 from schema.event import Door
+from schema.instants import now_us
 from schema.metrics import Dropped
 
 OTHER = "other"
@@ -114,7 +114,7 @@ class MqttDoor:
 
     def _message(self, kind: Kind, device_id: str, delivery: Delivery) -> Message | None:
         """None: it says nothing. What the broker kept is no sign of life, but it may be an event."""
-        origin = Origin(datetime.now(UTC), device_id, delivery.retain)
+        origin = Origin(now_us(), device_id, delivery.retain)
         if kind is Kind.TELEMETRY:
             if not delivery.payload:
                 return None

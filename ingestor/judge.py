@@ -46,7 +46,9 @@ class Judge:
     async def again(self, batch: Batch) -> Batch:
         """The same batch with the numbers and ranges of today, what was out of range included."""
         kept = [letter for letter in batch.dead_letters if letter.event is None]
-        events: list[_Pending] = [row[1:] for row in batch.rows]
+        events: list[_Pending] = [
+            (row.event, row.message, row.place, row.order) for row in batch.rows
+        ]
         events += [
             (letter.event, letter.message, letter.place, letter.order)
             for letter in batch.dead_letters
@@ -69,11 +71,12 @@ class Judge:
     ) -> None:
         await self._know(events, expected)
         batch.edition = self._registry.edition
+        devices, rows = self._registry.devices, batch.rows
         for event, message, place, order in events:
-            fault = self._registry.fault(event)
+            device = devices.get(event.device_id)
+            fault = self._registry.fault(event) if device is None else device.profile.fault(event)
             if fault is None:
-                number = self._registry.devices[event.device_id].device_no
-                batch.rows.append(Row(number, event, message, place, order))
+                rows.append(Row(devices[event.device_id].device_no, event, message, place, order))
             else:
                 rejection = reject(event, message.source, Reason.OUT_OF_RANGE, fault)
                 batch.dead_letters.append(DeadLetter(rejection, message, place, order, event))
@@ -91,12 +94,11 @@ class Judge:
 
     def _unknown(self, events: Sequence[_Pending], expected: Collection[str]) -> set[str]:
         devices, fault = self._registry.devices, self._registry.fault
-        strangers = {
-            event.device_id
-            for event, *_ in events
-            if event.device_id not in devices and fault(event) is None
-        }
-        return strangers.union(name for name in expected if name not in devices)
+        unknown = {name for name in expected if name not in devices}
+        for event, *_ in events:
+            if event.device_id not in devices and fault(event) is None:
+                unknown.add(event.device_id)
+        return unknown
 
 
 def inside_window(batch: Batch, now: datetime, limits: Limits) -> Batch:

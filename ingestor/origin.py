@@ -3,16 +3,14 @@
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from hashlib import blake2b
-from typing import Any, NamedTuple, Self
+from typing import Any, Self
 from uuid import uuid4
 
 import msgspec
 
-from schema.event import AUTO_ID, EPOCH, RANDOM_ID, Reason
-from schema.instants import parse_instant
+from schema.event import AUTO_ID, RANDOM_ID, Reason
+from schema.instants import EPOCH, epoch_us, from_epoch_us, parse_instant
 from schema.settings import Settings
-
-MICROSECOND = timedelta(microseconds=1)
 
 
 class RefusedError(Exception):
@@ -40,20 +38,25 @@ class Limits:
         )
 
 
-class Origin(NamedTuple):
+class Origin(msgspec.Struct, frozen=True, gc=False):
     """What the door knows. `device_id` is the topic's; over HTTP the body must name the device.
 
-    `replay_of` is the number of the dead letter that comes again: a second one must not arise.
+    It arrived at `received_us`, microseconds since the Unix epoch. `replay_of` is the number of the dead
+    letter that comes again: a second one must not arise.
     """
 
-    received_at: datetime
+    received_us: int
     device_id: str | None = None
     retained: bool = False
     replay_of: int | None = None
 
+    @property
+    def received_at(self) -> datetime:
+        return from_epoch_us(self.received_us)
 
-def accepted_time(name: str, value: Any, origin: Origin, limits: Limits) -> datetime:
-    """The instant that one of the four fields names. Raises RefusedError outside the accepted window."""
+
+def accepted_time(name: str, value: Any, origin: Origin, limits: Limits) -> int:
+    """The instant that one of the four fields names, in µs. Raises RefusedError outside the window."""
     received_at = origin.received_at
     try:
         if name == "age_ms":
@@ -64,14 +67,14 @@ def accepted_time(name: str, value: Any, origin: Origin, limits: Limits) -> date
             ts = parse_instant(value)
     except (ValueError, OverflowError) as error:
         raise RefusedError(Reason.BAD_TIME, f"{name}: {error}") from None
-    if ts < origin.received_at - limits.max_age:
+    if ts < received_at - limits.max_age:
         detail = f"{name}: more than {limits.max_age.days} days before arrival"
         raise RefusedError(Reason.TOO_OLD, detail)
-    if ts > origin.received_at + limits.max_future:
+    if ts > received_at + limits.max_future:
         seconds = limits.max_future.total_seconds()
         detail = f"{name}: more than {seconds:.0f} s after arrival"
         raise RefusedError(Reason.IN_THE_FUTURE, detail)
-    return ts
+    return epoch_us(ts)
 
 
 def outside_window(ts: datetime, now: datetime, limits: Limits) -> tuple[Reason, str] | None:
@@ -85,14 +88,14 @@ def outside_window(ts: datetime, now: datetime, limits: Limits) -> tuple[Reason,
 
 
 def derived_id(
-    device_id: str, own_time: datetime | None, content: tuple[Any, ...], origin: Origin, index: int
+    device_id: str, own_time_us: int | None, content: tuple[Any, ...], origin: Origin, index: int
 ) -> str:
     """The id of an event that has none: time first, so that the keys of a device grow.
 
     Without a time of its own there is nothing that makes a resend recognisable: the id is random. Of
     a dead letter it is that letter's, so that a second replay is recognised.
     """
-    if own_time is None:
+    if own_time_us is None:
         if origin.retained:
             detail = "a retained message comes again and again: give event_id or a time"
             raise RefusedError(Reason.NO_IDENTITY, detail)
@@ -101,5 +104,4 @@ def derived_id(
         return f"{RANDOM_ID}{uuid4().hex}"
     metrics, tags, seq = content
     text = msgspec.json.encode([device_id, sorted(metrics.items()), tags, seq])
-    micros = (own_time - EPOCH) // MICROSECOND
-    return f"{AUTO_ID}{micros:x}-{blake2b(text, digest_size=8).hexdigest()}"
+    return f"{AUTO_ID}{own_time_us:x}-{blake2b(text, digest_size=8).hexdigest()}"

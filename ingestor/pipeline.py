@@ -19,13 +19,13 @@ from ingestor.signs import TELEMETRY
 from ingestor.store import Store
 from ingestor.writer import BatchMetrics, Writer, WriterLimits
 from schema.errors import Overloaded
-from schema.event import EPOCH, DeviceNo, Door, Event, Rejection, Verdict
+from schema.event import DeviceNo, Door, Event, Rejection, Verdict
 from schema.health import Health
 from schema.metrics import REPLAY, Flow, Metrics
 
 WRITERS = 2
 
-_NOWHERE = Origin(EPOCH)
+_NOWHERE = Origin(0)
 _MARKER = object()  # The ticket of a message that goes to every writer and says nothing.
 
 
@@ -99,12 +99,7 @@ class Pipeline:
         self._waiting += 1
         self._idle.clear()
         self._flow_of(message).enter(message.events)
-        device_id = message.origin.device_id
-        if (
-            self._known(device_id)
-            if device_id is not None
-            else all(map(self._known, message.devices))
-        ):
+        if self._all_known(message):
             self._dispatch(message)
             return
         self._strangers.append(message)
@@ -163,8 +158,13 @@ class Pipeline:
     def _flow_of(self, message: Message) -> Flow:
         return self.flow if message.origin.replay_of is None else self._replayed
 
-    def _known(self, device_id: str) -> bool:
-        return device_id in self._registry.devices and device_id not in self._unresolved
+    def _all_known(self, message: Message) -> bool:
+        """None of its devices, or earlier messages of them, wait for a number."""
+        known, unresolved = self._registry.devices, self._unresolved
+        device_id = message.origin.device_id
+        if device_id is not None:
+            return device_id in known and device_id not in unresolved
+        return all(name in known and name not in unresolved for name in message.devices)
 
     async def _resolve(self) -> None:
         """Give strangers their numbers. Later messages of the same devices wait behind them."""
@@ -233,10 +233,11 @@ class Pipeline:
 
     def _settle(self, parts: Sequence[Part]) -> None:
         for part in parts:
-            if part.message.part_done():
-                self._flow_of(part.message).settle(part.message.verdicts)
+            message = part.message
+            if message.part_done():
+                self._flow_of(message).settle(message.verdicts)
                 self._waiting -= 1
-                self._waiting_bytes -= len(part.message.payload)
+                self._waiting_bytes -= len(message.payload)
         if self._waiting == 0:
             self._idle.set()
 

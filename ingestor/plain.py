@@ -5,19 +5,19 @@ tests/unit/test_decode.py puts every payload to both.
 """
 
 import re
-from datetime import datetime
 
 import msgspec
 from msgspec import UNSET, UnsetType
 
 from ingestor.decode import decode
-from ingestor.origin import Limits, Origin, RefusedError, accepted_time, derived_id
+from ingestor.origin import Limits, Origin, RefusedError, derived_id
 from schema.event import MAX_EXACT_INTEGER, MAX_ITEMS, Event, Rejection
+from schema.instants import MICROSECOND, epoch_us, parse_instant
 
 TEXT_CHARS_MAX = 128
 METRICS_MAX, TAGS_MAX = 64, 32
 NAMES_MAX = (
-    10_000  # Metric names that were seen to be good; beyond it they are looked at each time.
+    10_000  # Metric names, and tags, that were seen to be good; others are looked at each time.
 )
 
 _is_device_id = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,127}").fullmatch
@@ -49,13 +49,16 @@ class Decoder:
         self._limits = limits
         self._read = msgspec.json.Decoder(PlainBody | list[PlainBody]).decode
         self._names: set[str] = set()
+        self._tags: set[str] = set()
+        self._max_age_us = limits.max_age // MICROSECOND
+        self._max_future_us = limits.max_future // MICROSECOND
 
     def decode(self, payload: bytes, origin: Origin) -> list[Event | Rejection]:
         """As ingestor.decode.decode, and with the same result."""
         if payload.isascii() and b"\\" not in payload:
             try:
                 return self._plain(payload, origin)
-            except (msgspec.MsgspecError, RefusedError, RecursionError, _NotPlainError):
+            except (msgspec.MsgspecError, RefusedError, RecursionError, ValueError, _NotPlainError):
                 pass  # What is wrong with it, and with which items, the other one says.
         return decode(payload, origin, self._limits)
 
@@ -80,37 +83,47 @@ class Decoder:
         for name, value in metrics.items():
             if value.is_integer() and -MAX_EXACT_INTEGER < value < MAX_EXACT_INTEGER:
                 metrics[name] = int(value)
-        if tags and not (len(tags) <= TAGS_MAX and all(map(_is_text, tags))):
-            raise _NotPlainError
+        if tags and not (len(tags) <= TAGS_MAX and self._tags.issuperset(tags)):
+            self._learn_tags(tags)
         if seq is not None and not 0 <= seq < MAX_EXACT_INTEGER:
             raise _NotPlainError
-        ts, own_time = self._time(body, origin)
+        own_us = self._own_time(body, origin)
+        ts_us = origin.received_us if own_us is None else own_us
         event_id = body.event_id
         if event_id is UNSET:
-            content = (metrics, tags, seq)
-            event_id = derived_id(device_id, ts if own_time else None, content, origin, index or 0)
+            event_id = derived_id(device_id, own_us, (metrics, tags, seq), origin, index or 0)
         elif not (1 <= len(event_id) <= TEXT_CHARS_MAX and event_id.isprintable()):
             raise _NotPlainError
-        return Event(device_id, event_id, ts, metrics, tags, seq, origin.received_at, index)
+        return Event(device_id, event_id, ts_us, metrics, tags, seq, origin.received_us, index)
 
-    def _time(self, body: PlainBody, origin: Origin) -> tuple[datetime, bool]:
-        """Of several times the other decoder says which."""
+    def _own_time(self, body: PlainBody, origin: Origin) -> int | None:
+        """In µs, inside the accepted window. The rare cases are for the other decoder."""
         timestamp, ts = body.timestamp, body.ts
         if body.timeStamp is not UNSET or body.age_ms is not UNSET:
             raise _NotPlainError
-        if ts is not UNSET:
-            if timestamp is not UNSET:
-                raise _NotPlainError
-            return accepted_time("ts", ts, origin, self._limits), True
-        if timestamp is not UNSET:
-            return accepted_time("timestamp", timestamp, origin, self._limits), True
-        return origin.received_at, False
+        if timestamp is UNSET:
+            if ts is UNSET:
+                return None
+            own_us = ts * 1000
+        elif ts is UNSET:
+            own_us = epoch_us(parse_instant(timestamp))
+        else:
+            raise _NotPlainError
+        if -self._max_age_us <= own_us - origin.received_us <= self._max_future_us:
+            return own_us
+        raise _NotPlainError
 
     def _learn(self, metrics: dict[str, float]) -> None:
         if not 1 <= len(metrics) <= METRICS_MAX or not all(map(_is_metric_name, metrics)):
             raise _NotPlainError
         if len(self._names) < NAMES_MAX:
             self._names.update(metrics)
+
+    def _learn_tags(self, tags: list[str]) -> None:
+        if len(tags) > TAGS_MAX or not all(map(_is_text, tags)):
+            raise _NotPlainError
+        if len(self._tags) < NAMES_MAX:
+            self._tags.update(tags)
 
 
 def _device(named: str | UnsetType, of_topic: str | None) -> str:

@@ -6,7 +6,6 @@ each event received after the answer that confirmed it, without a message betwee
 """
 
 import asyncio
-from collections import defaultdict
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -15,6 +14,7 @@ import msgspec
 
 from ingestor.batch import Edition
 from ingestor.patience import Patience
+from ingestor.rules import RuleBook
 from schema.alert import Notify, Op, Rule, Severity
 from schema.database import WRITER_LIMITS, connect
 from schema.errors import StoreUnavailable
@@ -35,13 +35,15 @@ class Profile:
 
     def fault(self, event: Event) -> str | None:
         """The first metric out of range, in words that name profile and range."""
+        ranges = self.ranges
         for metric, value in event.metrics.items():
-            limits = self.ranges.get(metric)
-            if limits is not None and not limits[0] <= value <= limits[1]:
-                return (
-                    f"metrics.{metric}: {value} is outside {_shown(limits[0])} to {_shown(limits[1])}"
-                    f" of profile {self.name}"
-                )
+            if metric in ranges:
+                least, most = ranges[metric]
+                if not least <= value <= most:
+                    return (
+                        f"metrics.{metric}: {value} is outside {_shown(least)} to {_shown(most)}"
+                        f" of profile {self.name}"
+                    )
         return None
 
 
@@ -63,7 +65,7 @@ class Registry:
         self._lock = asyncio.Lock()
         self._profiles: dict[str, Profile] = {}
         self.devices: dict[str, Device] = {}
-        self.rules_of_metric: Mapping[str, Sequence[Rule]] = {}
+        self.rules = RuleBook()
         self.registry_version = self.rules_version = -1
         self._restarts = 0
 
@@ -93,11 +95,7 @@ class Registry:
 
     async def refresh_rules(self, connection: Any, version: int) -> None:
         """The rules as a writing transaction sees them: at least as new as `version`."""
-        found: dict[str, list[Rule]] = defaultdict(list)
-        for row in await connection.fetch(queries.read_rules):
-            rule = rule_from_row(row)
-            found[rule.metric].append(rule)
-        self.rules_of_metric = found
+        self.rules = RuleBook(map(rule_from_row, await connection.fetch(queries.read_rules)))
         self.rules_version = version
 
     def set_receipts(self, device_id: str, *, wanted: bool) -> None:

@@ -21,6 +21,7 @@ from ingestor.decode import Items, decode, decode_item, reject
 from ingestor.origin import Limits, Origin, outside_window
 from ingestor.pipeline import Pipeline
 from schema.event import Door, Event, Reason, Rejection, Status
+from schema.instants import epoch_us
 from schema.queries import load_queries
 
 PAGE_LETTERS_MAX = 200  # They wait together for one answer, and share batches.
@@ -93,7 +94,10 @@ class Letter:
         """Over MQTT the topic names the device, over HTTP the body. Retained stays retained."""
         device_id = self.device_id if self.door is Door.MQTT else None
         return Origin(
-            self.received_at, device_id, self.reason is Reason.NO_IDENTITY, replay_of=self.number
+            epoch_us(self.received_at),
+            device_id,
+            self.reason is Reason.NO_IDENTITY,
+            replay_of=self.number,
         )
 
 

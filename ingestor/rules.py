@@ -8,13 +8,17 @@ For one (rule, device), events in order:
 Times are event times; docs/http-api.md gives the semantics in full.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
 
+from ingestor.batch import Row, in_order_of_evaluation
 from schema.alert import Notify, Rule
 from schema.event import DeviceNo, Event
+
+Pair = tuple[DeviceNo, str]  # A device and a rule_id.
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,28 +61,63 @@ class Candidate:
     events: list[Event] = field(default_factory=list)
 
 
+class RuleBook:
+    """The rules in force by metric; a device with rules of its own has pages of its own."""
+
+    def __init__(self, rules: Iterable[Rule] = ()) -> None:
+        self._general: dict[str, list[Rule]] = defaultdict(list)
+        self._of_device: dict[str, dict[str, list[Rule]]] = {}
+        special = []
+        for rule in rules:
+            if rule.device_id is None:
+                self._general[rule.metric].append(rule)
+            else:
+                special.append((rule.device_id, rule))
+        for device_id, rule in special:
+            pages = self._of_device.setdefault(device_id, {**self._general})
+            pages[rule.metric] = [*pages.get(rule.metric, ()), rule]
+
+    def __bool__(self) -> bool:
+        return bool(self._general or self._of_device)
+
+    def of(self, device_id: str) -> Mapping[str, Sequence[Rule]]:
+        """By metric, those that may concern the device; which tags they ask for is not looked at."""
+        return self._of_device.get(device_id, self._general)
+
+
 def candidates(
-    events: Iterable[tuple[DeviceNo, Event]],
-    rules_of_metric: Mapping[str, Sequence[Rule]],
-    states: Mapping[tuple[DeviceNo, str], RuleState],
+    rows: Sequence[Row], rules: RuleBook, states: Mapping[Pair, RuleState]
 ) -> list[Candidate]:
     """The pairs in which something may happen: an event violates, or the state is not quiet."""
-    found: dict[tuple[DeviceNo, str], Candidate] = {}
-    live: set[tuple[DeviceNo, str]] = set()
-    for device_no, event in events:
-        for metric, value in event.metrics.items():
-            for rule in rules_of_metric.get(metric, ()):
-                if not applies(rule, event):
+    live = {pair for pair, state in states.items() if not state.quiet}
+    live.update(_violated(rows, rules))
+    if not live:
+        return []
+    concerned = {device_no for device_no, _ in live}
+    found: dict[Pair, Candidate] = {}
+    for row in in_order_of_evaluation(row for row in rows if row.device_no in concerned):
+        of_metric = rules.of(row.event.device_id)
+        for metric in row.event.metrics:
+            for rule in of_metric.get(metric, ()):
+                pair = (row.device_no, rule.rule_id)
+                if pair not in live or not applies(rule, row.event):
                     continue
-                key = (device_no, rule.rule_id)
-                pair = found.get(key)
-                if pair is None:
-                    state = states.get(key, RuleState())
-                    pair = found[key] = Candidate(rule, device_no, state)
-                pair.events.append(event)
-                if rule.violated_by(value) or not pair.state.quiet:
-                    live.add(key)
-    return [pair for key, pair in found.items() if key in live]
+                if pair not in found:
+                    found[pair] = Candidate(rule, row.device_no, states.get(pair, RuleState()))
+                found[pair].events.append(row.event)
+    return list(found.values())
+
+
+def _violated(rows: Iterable[Row], rules: RuleBook) -> Iterator[Pair]:
+    """For nearly every event nothing: this is all that rules cost then."""
+    for row in rows:
+        event = row.event
+        of_metric = rules.of(event.device_id)
+        for metric, value in event.metrics.items():
+            if metric in of_metric:
+                for rule in of_metric[metric]:
+                    if rule.violated_by(value) and applies(rule, event):
+                        yield row.device_no, rule.rule_id
 
 
 def applies(rule: Rule, event: Event) -> bool:

@@ -15,7 +15,7 @@ from datetime import datetime
 from io import BytesIO
 from typing import Any
 
-from ingestor.batch import Batch, Row, in_order_of_evaluation
+from ingestor.batch import Batch, Row
 from ingestor.copy_format import COLUMNS, EventCopy
 from ingestor.effects import Effects, decide
 from ingestor.refusals import copy_line, is_poison, lacks_partition, without_data
@@ -115,7 +115,7 @@ class Store:
         return set(zip(new["device_nos"] or (), new["event_ids"] or (), strict=True))
 
     async def _candidates(self, connection: Any, survivors: Sequence[Row]) -> list[Candidate]:
-        rules = self._registry.rules_of_metric
+        rules = self._registry.rules
         if not rules or not survivors:
             return []
         devices = sorted({row.device_no for row in survivors})
@@ -126,8 +126,7 @@ class Store:
             )
             for row in rows
         }
-        events = [(row.device_no, row.event) for row in in_order_of_evaluation(survivors)]
-        return candidates(events, rules, states)
+        return candidates(survivors, rules, states)
 
     async def _insert_events(self, connection: Any, survivors: Sequence[Row]) -> None:
         self._copied = survivors

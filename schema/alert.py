@@ -16,6 +16,8 @@ MAX_SPAN_S = 366 * 86_400
 
 
 class Op(StrEnum):
+    __hash__ = str.__hash__  # That of an Enum is written in Python.
+
     GT = ">"
     GE = ">="
     LT = "<"

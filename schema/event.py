@@ -3,14 +3,16 @@
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
-from typing import Annotated, NamedTuple, NewType, NotRequired
+from typing import Annotated, NewType, NotRequired
 
+import msgspec
 from pydantic import ConfigDict, Field, StringConstraints, with_config
 from typing_extensions import TypedDict
 
+from schema.instants import from_epoch_us
+
 DeviceNo = NewType("DeviceNo", int)
 
-EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 MAX_ITEMS = 1000
 MAX_EXACT_INTEGER = 2**53
 # How an id begins that we gave: from the event's own time and content, or by chance without identity.
@@ -77,21 +79,29 @@ class Status(StrEnum):
     REJECTED = "rejected"
 
 
-@dataclass(slots=True)
-class Event:
+class Event(msgspec.Struct, gc=False):
     """An event that the database will take. `metrics` holds ints where the value is integral.
 
-    `item` is its index in the array it came in.
+    Its time and its arrival are microseconds since the Unix epoch. `item` is its index in the array it
+    came in.
     """
 
     device_id: str
     event_id: str
-    ts: datetime
+    ts_us: int
     metrics: dict[str, float]
     tags: list[str]
     seq: int | None
-    received_at: datetime
+    received_us: int
     item: int | None = None
+
+    @property
+    def ts(self) -> datetime:
+        return from_epoch_us(self.ts_us)
+
+    @property
+    def received_at(self) -> datetime:
+        return from_epoch_us(self.received_us)
 
 
 @dataclass(slots=True)
@@ -107,7 +117,7 @@ class Rejection:
     item: int | None = None
 
 
-class Verdict(NamedTuple):
+class Verdict(msgspec.Struct, frozen=True, gc=False):
     """What became of one event; given only after the commit."""
 
     event_id: str | None

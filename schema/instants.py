@@ -1,7 +1,15 @@
-"""Instants as text: RFC 3339, the only form that devices and callers may write."""
+"""Instants as text, RFC 3339, the only form that devices and callers may write; and as whole numbers.
+
+Events carry their times as microseconds since the Unix epoch: reckoning with them takes a tenth of what it
+takes with datetimes.
+"""
 
 import re
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
+from time import time_ns
+
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+MICROSECOND = timedelta(microseconds=1)
 
 _RFC3339 = re.compile(
     r"[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt ][0-9]{2}:[0-9]{2}:[0-9]{2}(?:\.[0-9]{1,9})?"
@@ -33,3 +41,17 @@ def parse_query_instant(text: str) -> datetime:
     if len(text) > len("2026-02-01T14:23:45"):
         text = _PLUS_READ_AS_SPACE.sub("+", text)
     return parse_instant(text)
+
+
+def epoch_us(instant: datetime) -> int:
+    """Microseconds since the Unix epoch."""
+    return (instant - EPOCH) // MICROSECOND
+
+
+def from_epoch_us(microseconds: int) -> datetime:
+    """Raises OverflowError beyond the years 1 to 9999."""
+    return EPOCH + timedelta(microseconds=microseconds)
+
+
+def now_us() -> int:
+    return time_ns() // 1000

@@ -3,7 +3,7 @@
 import asyncio
 import json
 from collections.abc import AsyncIterator
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -16,6 +16,7 @@ from ingestor.signs import TELEMETRY, Sign
 from ingestor.writer import WriterLimits
 from schema.event import Door, Verdict
 from schema.health import Health
+from schema.instants import now_us
 from schema.metrics import Metrics
 
 LIMITS = Limits(timedelta(days=730), timedelta(seconds=300), 262_144)
@@ -29,7 +30,7 @@ class Doors:
 
     async def post(self, document: Any) -> list[Verdict]:
         payload = json.dumps(document).encode()
-        origin = Origin(datetime.now(UTC))
+        origin = Origin(now_us())
         return await self.pipeline.submit(payload, origin, decode(payload, origin, LIMITS))
 
     async def publish(
@@ -52,7 +53,7 @@ class Doors:
         **more: Any,
     ) -> list[Verdict]:
         settled: asyncio.Future[list[Verdict]] = asyncio.get_running_loop().create_future()
-        origin = Origin(datetime.now(UTC), device_id, retained)
+        origin = Origin(now_us(), device_id, retained)
         self.pipeline.accept(
             Message(
                 Door.MQTT,

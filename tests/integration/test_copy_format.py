@@ -12,6 +12,7 @@ from ingestor.batch import Message, Row
 from ingestor.copy_format import COLUMNS, EventCopy
 from ingestor.origin import Origin
 from schema.event import MAX_EXACT_INTEGER, DeviceNo, Door, Event
+from schema.instants import epoch_us
 
 NOW = datetime(2026, 11, 22, 12, tzinfo=UTC)
 TEXTS = ("a", "room:101", "\u00e9", "\u65e5\u672c", "\U0001f50b", '"', "\\", "{}", "x" * 128)
@@ -23,16 +24,16 @@ def chance_event(random: Random) -> Event:
     return Event(
         device_id="a",
         event_id="".join(random.choices(TEXTS, k=random.randint(1, 3))),
-        ts=NOW - timedelta(microseconds=random.randrange(10**13)),
+        ts_us=epoch_us(NOW) - random.randrange(10**13),
         metrics={f"m{n}": random.choice(NUMBERS) for n in range(random.randint(1, 64))},
         tags=random.choices(TEXTS, k=random.randrange(33)),
         seq=random.choice((None, 0, 1, MAX_EXACT_INTEGER - 1)),
-        received_at=NOW - timedelta(microseconds=random.randrange(10**13)),
+        received_us=epoch_us(NOW) - random.randrange(10**13),
     )
 
 
 def rows(events: list[Event]) -> list[Row]:
-    message = Message(Door.MQTT, b"", Origin(NOW), lambda _: None)
+    message = Message(Door.MQTT, b"", Origin(epoch_us(NOW)), lambda _: None)
     return [
         Row(DeviceNo(n * 1000), event, message, 0, 0) for n, event in enumerate(events, start=1)
     ]
@@ -83,6 +84,6 @@ async def test_a_batch_may_be_empty(db: Any) -> None:
     ],
 )
 async def test_no_microsecond_is_lost(db: Any, instant: datetime) -> None:
-    event = Event("a", "e", instant, {"x": 1}, ["t", "t"], 0, instant)
+    event = Event("a", "e", epoch_us(instant), {"x": 1}, ["t", "t"], 0, epoch_us(instant))
     ((_, ts, _, _, tags, seq, received_at),) = await copied(db, [event])
     assert (ts, received_at, tags, seq) == (instant, instant, ["t", "t"], 0)

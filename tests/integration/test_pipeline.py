@@ -15,6 +15,7 @@ from ingestor.origin import Origin
 from ingestor.signs import HEARTBEAT
 from schema.errors import Overloaded
 from schema.event import Reason, Status
+from schema.instants import epoch_us
 from tests.integration.conftest import LIMITS, Doors, make_pipeline
 from tests.mqtt import until
 
@@ -311,7 +312,7 @@ async def test_what_a_wrong_clock_let_in_does_not_hold_up_the_rest(
     dsn: str, doors: Doors, db: Any
 ) -> None:
     """Ten years ahead there is no partition, and never will be for an event like this."""
-    origin = Origin(datetime.now(UTC) + timedelta(days=3650))
+    origin = Origin(epoch_us(datetime.now(UTC) + timedelta(days=3650)))
     payload = json.dumps(event("ahead")).encode()
     ahead = doors.pipeline.submit(payload, origin, decode(payload, origin, LIMITS))
     async with asyncio.timeout(10):

@@ -22,6 +22,7 @@ from ingestor.decode import decode
 from ingestor.origin import Limits, Origin
 from ingestor.signs import BIRTH, HEARTBEAT, LIVE, TELEMETRY, WILL, Fold
 from schema.event import DeviceNo, Door, Event, Reason, Rejection, Status, Verdict
+from schema.instants import epoch_us
 
 properties = settings(max_examples=30, deadline=None, database=None)
 
@@ -38,15 +39,15 @@ Spec = tuple[str, str] | Reason
 def message_of(
     items: Sequence[Event | Rejection] | None = None, device_id: str | None = None
 ) -> Message:
-    message = Message(Door.MQTT, b"[]", Origin(ARRIVAL, device_id), lambda _: None)
+    message = Message(Door.MQTT, b"[]", Origin(epoch_us(ARRIVAL), device_id), lambda _: None)
     if items is not None:
         message.decoded(list(items))
     return message
 
 
 def event_of(device_id: str, event_id: str, at: float = 0) -> Event:
-    ts = ARRIVAL + timedelta(seconds=at)
-    return Event(device_id, event_id, ts, {"m": 1}, [], None, ARRIVAL)
+    ts_us = epoch_us(ARRIVAL + timedelta(seconds=at))
+    return Event(device_id, event_id, ts_us, {"m": 1}, [], None, epoch_us(ARRIVAL))
 
 
 def filled(messages: Sequence[Sequence[Spec]]) -> tuple[Batch, list[Message]]:
@@ -242,7 +243,7 @@ def test_halving_down_to_one_row_gives_the_verdicts_of_the_whole_but_for_the_bad
 def test_a_buried_row_becomes_a_dead_letter_with_its_own_item() -> None:
     items = [{"event_id": f"e{n}", "metrics": {"m": n}} for n in range(3)]
     payload = json.dumps(items).encode()
-    message = Message(Door.MQTT, payload, Origin(ARRIVAL, "a"), lambda _: None)
+    message = Message(Door.MQTT, payload, Origin(epoch_us(ARRIVAL), "a"), lambda _: None)
     message.decoded(decode(payload, message.origin, LIMITS))
     event = (message.items or [])[2]
     assert isinstance(event, Event)
@@ -287,7 +288,7 @@ def test_events_are_evaluated_by_message_then_time_then_event_id(
 @pytest.mark.parametrize("parts", [1, 2, 3])
 def test_a_door_is_told_once_after_the_last_part(parts: int) -> None:
     told: list[Message] = []
-    message = Message(Door.HTTP, b"", Origin(ARRIVAL), told.append, open_parts=parts)
+    message = Message(Door.HTTP, b"", Origin(epoch_us(ARRIVAL)), told.append, open_parts=parts)
     for _ in range(parts - 1):
         assert not message.part_done()
         assert told == []

@@ -12,6 +12,7 @@ from ingestor.effects import Effects, decide
 from ingestor.rules import Candidate, RuleState
 from schema.alert import AlertState, Notify, Op, Rule, Severity, Told, alert
 from schema.event import DeviceNo, Event
+from schema.instants import epoch_us
 from schema.presence import presence_changed, silence_alert
 
 START = datetime(2025, 1, 15, 11, 1, tzinfo=UTC)
@@ -37,7 +38,7 @@ def second(number: float) -> datetime:
 
 
 def reading(at: float, value: float, device_id: str = "deviceA") -> Event:
-    return Event(device_id, f"e{at:g}", second(at), {"temp": value}, [], None, START)
+    return Event(device_id, f"e{at:g}", epoch_us(second(at)), {"temp": value}, [], None, 0)
 
 
 def pair(*pairs: tuple[float, float], rule: Rule = HOT, **state: Any) -> Candidate:
@@ -172,7 +173,7 @@ def test_pairs_keep_their_incidents_apart() -> None:
 
 def test_the_alert_object_has_the_fields_of_the_contract_in_their_order() -> None:
     event = Event(
-        "deviceA", "e1", START, {"temp": 40, "hum": 0.5}, ["x"], 4, START + timedelta(seconds=1)
+        "deviceA", "e1", epoch_us(START), {"temp": 40, "hum": 0.5}, ["x"], 4, epoch_us(START) + 1
     )
     effects = decided(Candidate(HOT, DEVICE, RuleState(), [event]))
     (told,) = effects.told()

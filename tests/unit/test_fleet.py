@@ -24,6 +24,7 @@ from broker.fleet import Battery, Device, Habits, build_fleet
 from ingestor.decode import decode
 from ingestor.origin import Limits, Origin
 from schema.event import MAX_ITEMS, Event, Status
+from schema.instants import epoch_us
 
 NOW = datetime(2026, 2, 1, 14, 23, 45, tzinfo=UTC)
 LIMITS = Limits(timedelta(days=3650), timedelta(seconds=300), 262_144)
@@ -106,7 +107,7 @@ def test_the_ingestor_takes_what_a_device_measures(seed: int) -> None:
     for _ in range(3):
         pretend.measure(NOW)
     payload = as_payload(pretend.outbox.take_due(0, bytes_max=ANY_SIZE))
-    events = decode(payload, Origin(NOW, pretend.device_id), LIMITS)
+    events = decode(payload, Origin(epoch_us(NOW), pretend.device_id), LIMITS)
     assert [isinstance(event, Event) and event.seq for event in events] == [1, 2, 3]
     tags = {tuple(event.tags) for event in events if isinstance(event, Event)}
     assert len(tags) == 1

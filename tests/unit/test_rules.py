@@ -10,14 +10,16 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec.structs import replace as altered
 from pydantic import ValidationError
 
 from ingestor.batch import Message, Row, in_order_of_evaluation
 from ingestor.effects import decide
 from ingestor.origin import Origin
-from ingestor.rules import Finding, RuleState, Step, applies, candidates, evaluate
+from ingestor.rules import Finding, RuleBook, RuleState, Step, applies, candidates, evaluate
 from schema.alert import Notify, Op, Rule, RuleBody, Severity
 from schema.event import DeviceNo, Door, Event
+from schema.instants import epoch_us
 
 properties = settings(max_examples=40, deadline=None, database=None)
 
@@ -52,7 +54,15 @@ def reading(
 ) -> Event:
     """An event of second `at`; without a value it lacks the metric of the rule."""
     metrics = {"other": 1.0} if value is None else {"temp": value}
-    return Event("deviceA", event_id or f"e{at:g}", second(at), metrics, list(tags), None, START)
+    return Event(
+        "deviceA",
+        event_id or f"e{at:g}",
+        epoch_us(second(at)),
+        metrics,
+        list(tags),
+        None,
+        epoch_us(START),
+    )
 
 
 def readings(*pairs: tuple[float, float | None]) -> list[Event]:
@@ -94,11 +104,7 @@ class Stream:
             for order, events in enumerate(messages)
             for place, event in enumerate(events)
         )
-        pairs = candidates(
-            [(row.device_no, row.event) for row in rows],
-            {self.rule.metric: [self.rule]},
-            {(DEVICE, self.rule.rule_id): self.state},
-        )
+        pairs = candidates(rows, RuleBook([self.rule]), {(DEVICE, self.rule.rule_id): self.state})
         effects = decide(pairs, [self._newest(pair.events) for pair in pairs])
         numbers = range(self.incidents + 1, self.incidents + 1 + len(effects.opened))
         effects.number(numbers)
@@ -131,7 +137,7 @@ class Stream:
         self.log.append((what, finding.event.event_id, incident, finding.told, finding.late))
 
 
-MESSAGE = Message(Door.MQTT, b"", Origin(START, "deviceA"), lambda _: None)
+MESSAGE = Message(Door.MQTT, b"", Origin(epoch_us(START), "deviceA"), lambda _: None)
 
 
 def live(rule: Rule, events: Iterable[Event]) -> list[Said]:
@@ -324,8 +330,8 @@ def test_a_late_event_never_changes_an_incident(
     rule: Rule, events: list[Event], at: int, value: float
 ) -> None:
     newest = max((event.ts for event in events if relevant(rule, event)), default=START)
-    straggler = replace(reading(at, value, "late", ["t"]), ts=min(second(at), newest))
-    straggler.ts -= timedelta(microseconds=1)
+    straggler = reading(at, value, "late", ["t"])
+    straggler.ts_us = epoch_us(min(second(at), newest)) - 1
     stream = Stream(rule)
     for event in events:
         stream.batch([[event]])
@@ -425,7 +431,7 @@ def test_for_s_begins_anew_when_the_run_is_broken() -> None:
 
 def test_for_s_counts_event_time_not_the_time_of_arrival() -> None:
     rule = replace(HOT, for_s=10)
-    batch = [replace(event, received_at=START) for event in readings((0, 60), (10, 60))]
+    batch = [altered(event, received_us=epoch_us(START)) for event in readings((0, 60), (10, 60))]
     stream = Stream(rule)
     stream.batch([batch])
     assert [what for what, *_ in stream.log] == ["fired"]
@@ -544,9 +550,13 @@ def test_evaluation_knows_what_earlier_batches_have_seen() -> None:
 # -- Which pairs are looked at. --
 
 
+def rows_of(events: Iterable[Event]) -> list[Row]:
+    return [Row(DEVICE, event, MESSAGE, 0, order) for order, event in enumerate(events)]
+
+
 def pairs_of(rule: Rule, events: Sequence[Event], state: RuleState | None = None) -> list[Any]:
     states = {} if state is None else {(DEVICE, rule.rule_id): state}
-    return candidates([(DEVICE, event) for event in events], {rule.metric: [rule]}, states)
+    return candidates(rows_of(events), RuleBook([rule]), states)
 
 
 def test_a_quiet_pair_without_violation_is_not_looked_at() -> None:
@@ -592,12 +602,12 @@ def test_rules_and_devices_keep_to_themselves() -> None:
     cold = replace(HOT, rule_id="r2", op=Op.LT, threshold=0)
     volts = replace(HOT, rule_id="r3", metric="voltage", threshold=400)
     other = DeviceNo(8)
-    events = [
-        (DEVICE, replace(reading(1, 60), metrics={"temp": 60.0, "voltage": 390.0})),
-        (other, replace(reading(2, -5), device_id="deviceB")),
-        (DEVICE, replace(reading(3, -5), metrics={"voltage": 410.0})),
+    rows = [
+        *rows_of([altered(reading(1, 60), metrics={"temp": 60.0, "voltage": 390.0})]),
+        Row(other, altered(reading(2, -5), device_id="deviceB"), MESSAGE, 0, 1),
+        *rows_of([altered(reading(3, -5), metrics={"voltage": 410.0})]),
     ]
-    found = candidates(events, {"temp": [HOT, cold], "voltage": [volts]}, {})
+    found = candidates(rows, RuleBook([HOT, cold, volts]), {})
     assert {(pair.rule.rule_id, pair.device_no): len(pair.events) for pair in found} == {
         ("r1", DEVICE): 1,
         ("r2", other): 1,
