@@ -83,7 +83,7 @@ class Connection:
             if self._closed:
                 sock.close()
                 raise ConnectionAbortedError
-            return Intake(sock, self._take)
+            return Intake(sock, self._take_publish, self._publisher.take_puback)
 
         paho._create_socket = connect_with_intake  # type: ignore[method-assign]  # noqa: SLF001
         paho.disable_logger()  # It calls every lost link an error; the session logs that once.
@@ -179,12 +179,6 @@ class Connection:
                 self._loop.add_writer(sock.fileno(), client.loop_write)
 
         self._loop.call_soon_threadsafe(watch)
-
-    def _take(self, first: int, body: bytes) -> None:
-        if first >> 4 == PacketType.PUBACK:
-            self._publisher.take_puback(body)
-        else:
-            self._take_publish(first, body)
 
     def _take_publish(self, first: int, body: bytes) -> None:
         delivery = Delivery.parse(first, body, self._generation, mqtt5=self._mqtt5)

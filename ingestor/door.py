@@ -66,15 +66,32 @@ class MqttDoor:
         self._messages[kind, delivery.qos] += 1
         if delivery.generation != self._generation:
             self._begin_generation(delivery.generation)
-        if self._orphans and kind is Kind.TELEMETRY and self._adopted(delivery):
-            return
-        message = self._message(kind, device_id, delivery)
-        if message is None:
-            if kind is Kind.TELEMETRY:
-                self._drop(Dropped.EMPTY)
-            self._settle(delivery)
+        if kind is Kind.TELEMETRY:
+            self._take_telemetry(device_id, delivery)
         else:
-            self._pipeline.accept(message)
+            self._take_sign(kind, device_id, delivery)
+
+    def _take_telemetry(self, device_id: str, delivery: Delivery) -> None:
+        if self._orphans and self._adopted(delivery):
+            return
+        if not delivery.payload:
+            self._drop(Dropped.EMPTY)
+            self._settle(delivery)
+            return
+        # What the broker kept is no sign of life, but it may be an event.
+        sign = None if delivery.retain else TELEMETRY
+        origin = Origin(now_us(), device_id, delivery.retain)
+        self._pipeline.accept(
+            Message(Door.MQTT, delivery.payload, origin, self._done, sign, delivery)
+        )
+
+    def _take_sign(self, kind: Kind, device_id: str, delivery: Delivery) -> None:
+        sign = HEARTBEAT if kind is Kind.HEARTBEAT else read_status(delivery.payload)
+        if sign is None or delivery.retain:
+            self._settle(delivery)
+            return
+        origin = Origin(now_us(), device_id)
+        self._pipeline.accept(Message(Door.MQTT, b"", origin, self._done, sign, delivery, items=[]))
 
     def _take_other(self, delivery: Delivery) -> None:
         """The canary, a report of the broker, or the topic of a device that cannot exist."""
@@ -112,21 +129,6 @@ class MqttDoor:
         self._drop(Dropped.SUPERSEDED)
         return True
 
-    def _message(self, kind: Kind, device_id: str, delivery: Delivery) -> Message | None:
-        """None: it says nothing. What the broker kept is no sign of life, but it may be an event."""
-        origin = Origin(now_us(), device_id, delivery.retain)
-        if kind is Kind.TELEMETRY:
-            if not delivery.payload:
-                return None
-            sign = None if delivery.retain else TELEMETRY
-            return Message(Door.MQTT, delivery.payload, origin, self._done, sign, delivery)
-        if delivery.retain:
-            return None
-        sign = HEARTBEAT if kind is Kind.HEARTBEAT else read_status(delivery.payload)
-        if sign is None:
-            return None
-        return Message(Door.MQTT, b"", origin, self._done, sign, delivery, items=[])
-
     def _done(self, message: Message) -> None:
         delivery, device_id = message.ticket, message.origin.device_id
         assert isinstance(delivery, Delivery)  # noqa: S101  # Both set by _message alone.
@@ -134,8 +136,8 @@ class MqttDoor:
         if self._orphans:
             self._forget(message, delivery)
         self._settle(delivery)
-        if message.verdicts:
-            wanted = self._pipeline.wants_receipts(device_id)
+        wanted = self._pipeline.wants_receipts(device_id)
+        if message.verdicts and (wanted or delivery.response_topic is not None):
             self._receipts.add(delivery, device_id, message.verdicts, wanted=wanted)
 
     def _forget(self, message: Message, delivery: Delivery) -> None:

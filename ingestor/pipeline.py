@@ -14,7 +14,7 @@ from collections.abc import Iterator, Sequence
 from ingestor.batch import Message, Part
 from ingestor.origin import Origin
 from ingestor.patience import Patience
-from ingestor.registry import Registry
+from ingestor.registry import Device, Registry
 from ingestor.signs import TELEMETRY
 from ingestor.store import Store
 from ingestor.writer import BatchMetrics, Writer, WriterLimits
@@ -99,7 +99,13 @@ class Pipeline:
         self._waiting += 1
         self._idle.clear()
         self._flow_of(message).enter(message.events)
-        if self._all_known(message):
+        device_id = message.origin.device_id
+        if device_id is not None and device_id not in self._unresolved:
+            device = self._registry.devices.get(device_id)
+            if device is not None:
+                self._dispatch_whole(message, device)
+                return
+        elif device_id is None and all(map(self._known, message.devices)):
             self._dispatch(message)
             return
         self._strangers.append(message)
@@ -158,13 +164,8 @@ class Pipeline:
     def _flow_of(self, message: Message) -> Flow:
         return self.flow if message.origin.replay_of is None else self._replayed
 
-    def _all_known(self, message: Message) -> bool:
-        """None of its devices, or earlier messages of them, wait for a number."""
-        known, unresolved = self._registry.devices, self._unresolved
-        device_id = message.origin.device_id
-        if device_id is not None:
-            return device_id in known and device_id not in unresolved
-        return all(name in known and name not in unresolved for name in message.devices)
+    def _known(self, device_id: str) -> bool:
+        return device_id in self._registry.devices and device_id not in self._unresolved
 
     async def _resolve(self) -> None:
         """Give strangers their numbers. Later messages of the same devices wait behind them."""
@@ -195,7 +196,7 @@ class Pipeline:
 
     def _dispatch(self, message: Message) -> None:
         if message.origin.device_id is not None:
-            self._dispatch_whole(message, message.origin.device_id)
+            self._dispatch_whole(message, self._registry.devices.get(message.origin.device_id))
             return
         if message.ticket is _MARKER:
             message.open_parts = WRITERS
@@ -207,10 +208,9 @@ class Pipeline:
         for n, part in parts:
             self._writers[n].add(part)
 
-    def _dispatch_whole(self, message: Message, device_id: str) -> None:
+    def _dispatch_whole(self, message: Message, device: Device | None) -> None:
         """A message of one device, as nearly all are: forty thousand times a second."""
         message.open_parts = 1
-        device = self._registry.devices.get(device_id)
         if device is None:
             self._writers[0].add(Part(message, {}))
         else:

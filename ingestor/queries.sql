@@ -9,19 +9,18 @@ select pg_advisory_xact_lock(77, lane) from unnest(array[{lanes}]) lane
 -- $1 and $2 are sorted and hold no pair twice. They come as two texts, joined by a character that no
 -- event_id holds, because the driver needs a microsecond for each element of an array. Which ones are new
 -- is told only if not all $3 of them are.
+-- The versions are those of the statement's beginning: whatever was committed before this batch was
+-- received is among them.
 with new as (
     insert into event_key (device_no, event_id)
     select * from unnest(string_to_array($1, E'\x1f')::int[], string_to_array($2, E'\x1f'))
     on conflict do nothing
     returning device_no, event_id
 )
-select count(*), case when count(*) < $3 then array_agg(device_no) end as device_nos,
-       case when count(*) < $3 then array_agg(event_id) end as event_ids
+select count(*) as stored, case when count(*) < $3 then array_agg(device_no) end as device_nos,
+       case when count(*) < $3 then array_agg(event_id) end as event_ids,
+       (select rules_version from config), (select registry_version from config)
 from new
-
--- read_facts --
--- After the keys: whatever was committed before this batch was received is visible here.
-select rules_version, registry_version from config
 
 -- read_alert_states --
 select device_no, rule_id, pending_since, incident_id, notified_at, decided_at
@@ -41,7 +40,8 @@ from unnest($1::int[], $2::text[], $3::text[], $4::timestamptz[], $5::int[])
 order by pair.n
 
 -- mark_signs --
--- One row per device. A state of life that is fresh is left alone: the write would say nothing new.
+-- One row per device; $1 joins those of which nothing else is to be said than that they sent telemetry. A
+-- state of life that is fresh is left alone: the write would say nothing new.
 update presence p set
     state = case when s.life is null then p.state when s.asleep then 'asleep' else 'online' end,
     since = case when s.life is null or p.state = case when s.asleep then 'asleep' else 'online' end
@@ -59,10 +59,14 @@ update presence p set
             then least(p.check_at, statement_timestamp() + interval '10 s')
         when s.asleep or (s.life is not null and p.state <> 'online')
             then statement_timestamp()
-                 + make_interval(secs => coalesce(1.5 * coalesce(s.sleep_s, p.interval_s), $6))
+                 + make_interval(secs => coalesce(1.5 * coalesce(s.sleep_s, p.interval_s), $7))
         else p.check_at end
-from unnest($1::int[], $2::text[], $3::bool[], $4::float8[], $5::bool[])
-    as s (device_no, life, asleep, sleep_s, will)
+from (
+    select live, 'telemetry', false, null::float8, false
+    from unnest(string_to_array($1, E'\x1f')::int[]) as live
+    union all
+    select * from unnest($2::int[], $3::text[], $4::bool[], $5::float8[], $6::bool[])
+) as s (device_no, life, asleep, sleep_s, will)
 where p.device_no = s.device_no
   and (p.state <> 'online' or s.asleep or s.will or p.will_at is not null
        or p.last_seen < statement_timestamp()

@@ -2,7 +2,7 @@
 
 1. lanes      advisory locks: a device's batches commit in the order they are written
 2. keys       insert … on conflict do nothing returning: what comes back is new
-3. facts      versions of rules and registry, alert states, what was already evaluated
+3. facts      alert states, what was already evaluated; the versions of rules and registry came with 2
 4. events     COPY of the survivors; dead letters
 5. presence   signs of life; a device that returns resolves its silence
 6. alerts     transitions, incidents, outbox
@@ -21,6 +21,7 @@ from ingestor.effects import Effects, decide
 from ingestor.refusals import copy_line, is_poison, lacks_partition, without_data
 from ingestor.registry import Registry
 from ingestor.rules import Candidate, RuleState, candidates
+from ingestor.signs import LIVE
 from schema.alert import AlertState, Told
 from schema.database import WRITER_LIMITS, connect
 from schema.errors import BatchRefused, NoPartition, StoreUnavailable
@@ -81,8 +82,7 @@ class Store:
             return batch.in_doubt
         batch.in_doubt = None
         first = batch.first_rows()
-        new = await self._insert_keys(connection, list(first))
-        facts = await connection.fetchrow(queries.read_facts)
+        new, facts = await self._insert_keys(connection, list(first))
         if not self._registry.is_current(batch.edition, facts["registry_version"]):
             raise StaleRegistryError
         if facts["rules_version"] != self._registry.rules_version:
@@ -103,16 +103,16 @@ class Store:
             self._registry.set_receipts(row["device_id"], wanted=row["receipts"])
         return new
 
-    async def _insert_keys(self, connection: Any, keys: Sequence[tuple[DeviceNo, str]]) -> NewKeys:
-        if not keys:
-            return set()
-        numbers, names = zip(*keys, strict=True)
-        new = await connection.fetchrow(
-            queries.insert_keys, BETWEEN.join(map(str, numbers)), BETWEEN.join(names), len(keys)
-        )
-        if new["count"] == len(keys):
-            return set(keys)
-        return set(zip(new["device_nos"] or (), new["event_ids"] or (), strict=True))
+    async def _insert_keys(
+        self, connection: Any, keys: Sequence[tuple[DeviceNo, str]]
+    ) -> tuple[NewKeys, Any]:
+        """Which of them are new, and a row with the versions of rules and registry."""
+        numbers = BETWEEN.join([str(number) for number, _ in keys])
+        names = BETWEEN.join([name for _, name in keys])
+        row = await connection.fetchrow(queries.insert_keys, numbers, names, len(keys))
+        if row["stored"] == len(keys):
+            return set(keys), row
+        return set(zip(row["device_nos"] or (), row["event_ids"] or (), strict=True)), row
 
     async def _candidates(self, connection: Any, survivors: Sequence[Row]) -> list[Candidate]:
         rules = self._registry.rules
@@ -155,8 +155,11 @@ class Store:
         if not batch.signs:
             return []
         signs = sorted(batch.signs.items())
+        live = BETWEEN.join([str(device_no) for device_no, sign in signs if sign is LIVE])
+        signs = [pair for pair in signs if pair[1] is not LIVE]
         changed = await connection.fetch(
             queries.mark_signs,
+            live,
             [device_no for device_no, _ in signs],
             [sign.life for _, sign in signs],
             [sign.asleep for _, sign in signs],
