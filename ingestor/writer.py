@@ -26,6 +26,7 @@ from ingestor.registry import Registry
 from ingestor.store import StaleRegistryError, Store
 from schema.errors import BatchRefused, NoPartition
 from schema.event import Door
+from schema.instants import now_us
 from schema.metrics import Flow, Metrics
 
 log = structlog.get_logger()
@@ -37,7 +38,7 @@ class _MisplacedError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class WriterLimits:
-    """A batch closes at `batch_events_max` or after `linger_s`.
+    """A batch closes at `batch_events_max`, or when its first message has waited for `linger_s`.
 
     A message is never split over two batches, so up to 999 events more. Without linger a writer takes
     what waits as soon as it is free.
@@ -90,8 +91,8 @@ class Writer:
     async def run(self) -> None:
         while True:
             await self._came.wait()
-            if self._limits.linger_s and len(self._waiting) < self._limits.batch_events_max:
-                await asyncio.sleep(self._limits.linger_s)
+            if (linger_s := self._linger_s()) > 0:
+                await asyncio.sleep(linger_s)
             self._parts = self._take()
             began = perf_counter()
             batch = await self._judge.batch(self._parts)
@@ -114,6 +115,13 @@ class Writer:
             message.decoded(self._decode(message.payload, message.origin))
             self._metrics.flow.enter(message.events - 1)
         return message.items or []
+
+    def _linger_s(self) -> float:
+        """How long to wait for company: less what the oldest one has waited behind the last batch."""
+        if len(self._waiting) >= self._limits.batch_events_max:
+            return 0.0
+        waited_us = now_us() - self._waiting[0].message.origin.received_us
+        return min(self._limits.linger_s, self._limits.linger_s - waited_us / 1e6)
 
     def _take(self) -> list[Part]:
         parts: list[Part] = []
