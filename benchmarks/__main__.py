@@ -1,6 +1,6 @@
 """Every benchmark with its table: python -m benchmarks [name …]; benchmarks/README.md explains each.
 
-Without names all but growth, which fills a database first and is asked for by name.
+Without names all but those that fill databases first: growth and settings, asked for by name.
 """
 
 import argparse
@@ -8,7 +8,7 @@ import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from benchmarks import growth, ingest, latency, memory, posts
+from benchmarks import growth, ingest, latency, memory, posts, server_settings
 from benchmarks.report import Options, Row, about, table
 
 BENCHMARKS: dict[str, Callable[[Options], Iterator[Row]]] = {
@@ -17,8 +17,10 @@ BENCHMARKS: dict[str, Callable[[Options], Iterator[Row]]] = {
     "http": posts.run,
     "growth": growth.run,
     "memory": memory.run,
+    "settings": server_settings.run,
 }
-USUAL = tuple(name for name in BENCHMARKS if name != "growth")
+LONG = ("growth", "settings")
+USUAL = tuple(name for name in BENCHMARKS if name not in LONG)
 
 
 def main() -> None:
@@ -27,7 +29,10 @@ def main() -> None:
     parser.add_argument("--scale", type=float, default=1.0, help="1: full size")
     parser.add_argument("--json", type=Path, help="write the results there, too")
     parser.add_argument(
-        "--stored", type=int, default=1_000_000, help="growth: events stored before (1000000)"
+        "--stored",
+        type=int,
+        default=1_000_000,
+        help="growth, settings: events stored before (1000000)",
     )
     parser.add_argument("--outage", type=float, default=20, help="memory: seconds of it (20)")
     arguments = parser.parse_args()
@@ -37,8 +42,8 @@ def main() -> None:
     facts = about()
     print("\n".join(f"{name}: {value}" for name, value in facts.items()), flush=True)
     results = {name: table(name, BENCHMARKS[name](options)) for name in arguments.names or USUAL}
-    if "growth" not in results:
-        print("\ngrowth was left out: it fills a database first. python -m benchmarks growth")
+    if left_out := [name for name in LONG if name not in results]:
+        print(f"\nLeft out, because it fills databases first: {', '.join(left_out)}")
     if arguments.json:
         arguments.json.write_text(json.dumps({"about": facts, **results}, indent=1))
 

@@ -8,7 +8,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,12 +33,14 @@ SERVER = "postgres"  # The name of each process of the embedded PostgreSQL.
 class Database:
     """An embedded PostgreSQL with every partition of the accepted window, and nothing in it."""
 
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
+    def __init__(self, folder: Path, settings: Mapping[str, str]) -> None:
+        self._folder, self._settings = folder, settings
         self._stack = ExitStack()
 
     def start(self) -> None:
-        self.dsn = self._stack.enter_context(embedded_postgres(self._folder / "data"))
+        self.dsn = self._stack.enter_context(
+            embedded_postgres(self._folder / "data", options=self._settings)
+        )
 
     def stop(self) -> None:
         """Clean, so that the next start has nothing to recover. The address stays the same."""
@@ -72,10 +74,11 @@ class Database:
 
 
 @contextmanager
-def database() -> Iterator[Database]:
+def database(settings: Mapping[str, str] = {}) -> Iterator[Database]:
+    """`settings` are those of the server that differ from the shipped ones."""
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING))
     with temporary_folder() as folder:
-        server = Database(folder)
+        server = Database(folder, settings)
         server.start()
         try:
             max_age_days = Settings.model_fields["max_event_age_days"].default
