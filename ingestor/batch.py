@@ -21,7 +21,7 @@ Edition = tuple[int, int]
 NEVER_JUDGED: Edition = (-1, -1)
 
 
-class Message(msgspec.Struct, eq=False, gc=False):
+class Message(msgspec.Struct, eq=False):
     """One MQTT message or HTTP post. `done` is called once, after everything in it is committed."""
 
     door: Door
