@@ -167,6 +167,20 @@ on conflict (listener) do update set
                  then statement_timestamp() else hearing.since end,
     heard_at = statement_timestamp()
 
+-- remember_member --
+-- Before it subscribes. The filters only grow: a session may have kept what it had before.
+insert into ingest_member (client_id, instance, number, filters) values ($1, $2, $3, $4)
+on conflict (client_id) do update set
+    filters = array(select distinct unnest(ingest_member.filters || excluded.filters) order by 1)
+returning filters
+
+-- former_members --
+select number, filters from ingest_member where instance = $1 and number > $2 order by number
+
+-- forget_member --
+with forgotten as (delete from ingest_member where client_id = $1)
+delete from hearing where listener = $1
+
 -- device_names --
 select device_no, device_id from device where device_no = any($1::int[])
 
