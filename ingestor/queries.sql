@@ -42,6 +42,8 @@ order by pair.n
 
 -- mark_signs --
 -- One row per device. A state of life that is fresh is left alone: the write would say nothing new.
+-- Of several members one may bring the telemetry that was sent before the sleep that another one brought:
+-- for ten seconds telemetry does not end a sleep then. A birth or heartbeat does, they keep their order.
 update presence p set
     state = case when s.life is null then p.state when s.asleep then 'asleep' else 'online' end,
     since = case when s.life is null or p.state = case when s.asleep then 'asleep' else 'online' end
@@ -67,6 +69,9 @@ where p.device_no = s.device_no
   and (p.state <> 'online' or s.asleep or s.will or p.will_at is not null
        or p.last_seen < statement_timestamp()
                         - make_interval(secs => least(2, 0.1 * coalesce(p.interval_s, 20))))
+  and not (p.state = 'asleep' and s.life = 'telemetry' and not s.will
+           and p.last_seen > statement_timestamp() - interval '10 s'
+           and exists (select from ingest_member where number > 1))
 returning p.device_no, old.state as was, new.state, new.since, new.reason, new.last_seen
 
 -- set_receipts --

@@ -171,6 +171,25 @@ async def test_an_instance_hears_only_while_each_of_its_members_does(doors: Door
     assert await sweep(db, OFFLINE_AFTER_S) == 1, "the second is no member any more"
 
 
+async def test_what_another_member_brings_late_does_not_end_a_sleep(doors: Doors, db: Any) -> None:
+    """The device said it before it fell asleep; members have no order among each other."""
+    asleep, telemetry = status(b'{"state":"asleep","wake_in_s":3600}'), {"metrics": {"x": 1}}
+    await db.execute("insert into ingest_member values ('one', 'i', 1, '{}')")
+    await doors.sign("a", asleep)
+    await doors.publish("a", telemetry)
+    assert await state(db) == ("online", "telemetry"), "one alone keeps the order"
+    await db.execute("insert into ingest_member values ('two', 'i', 2, '{}')")
+    await doors.sign("a", asleep)
+    await doors.publish("a", telemetry)
+    assert await state(db) == ("asleep", "asleep")
+    await seen_ago(db, 11)
+    await doors.publish("a", telemetry)
+    assert await state(db) == ("online", "telemetry"), "it is awake again"
+    await doors.sign("a", asleep)
+    await doors.sign("a", HEARTBEAT)
+    assert await state(db) == ("online", "heartbeat")
+
+
 async def test_two_sweeps_at_once_make_one_change(doors: Doors, db: Any, dsn: str) -> None:
     await hear(db)
     for n in range(20):
