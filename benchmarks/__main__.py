@@ -1,6 +1,6 @@
 """Every benchmark with its table: python -m benchmarks [name …]; benchmarks/README.md explains each.
 
-Without names all but growth, which fills a database first and is asked for by name.
+Without names all but growth, which fills a database first, and workers, which wants more cores than two.
 """
 
 import argparse
@@ -8,17 +8,19 @@ import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from benchmarks import growth, ingest, latency, memory, posts
+from benchmarks import growth, ingest, latency, memory, posts, workers
 from benchmarks.report import Options, Row, about, table
 
 BENCHMARKS: dict[str, Callable[[Options], Iterator[Row]]] = {
     "ingest": ingest.run,
     "latency": latency.run,
     "http": posts.run,
+    "workers": workers.run,
     "growth": growth.run,
     "memory": memory.run,
 }
-USUAL = tuple(name for name in BENCHMARKS if name != "growth")
+ASKED_FOR = {"growth", "workers"}
+USUAL = tuple(name for name in BENCHMARKS if name not in ASKED_FOR)
 
 
 def main() -> None:
@@ -37,8 +39,8 @@ def main() -> None:
     facts = about()
     print("\n".join(f"{name}: {value}" for name, value in facts.items()), flush=True)
     results = {name: table(name, BENCHMARKS[name](options)) for name in arguments.names or USUAL}
-    if "growth" not in results:
-        print("\ngrowth was left out: it fills a database first. python -m benchmarks growth")
+    for name in sorted(ASKED_FOR - results.keys()):
+        print(f"\n{name} was left out: it is run by name. python -m benchmarks {name}")
     if arguments.json:
         arguments.json.write_text(json.dumps({"about": facts, **results}, indent=1))
 
