@@ -5,10 +5,13 @@ import asyncio
 from api.app import Services, create_app, create_status_app
 from api.door import HttpDoor
 from api.feed import FeedReader
+from api.health import WORKER
 from api.limits import RateLimiter
+from api.ports import listen
 from api.replay import Replays
-from api.server import listen, serve
+from api.server import serve
 from api.store import QueryStore
+from api.workers import Worker
 from ingestor.origin import Limits
 from ingestor.pipeline import Pipeline
 from ingestor.writer import WriterLimits
@@ -24,9 +27,16 @@ READERS_MAX = 8
 WAITING_POSTS_MAX, WAITING_BYTES_MAX = 2000, 48 * 1024 * 1024
 
 
-async def run(settings: Settings, stop: asyncio.Event, health: Health, metrics: Metrics) -> None:
+async def run(
+    settings: Settings,
+    stop: asyncio.Event,
+    health: Health,
+    metrics: Metrics,
+    worker: Worker | None = None,
+) -> None:
     """Answer over HTTP until `stop` is set. Raises StartError if it cannot start here."""
-    listener = listen(settings.http_host, settings.http_port, "HTTP_PORT")
+    shared = worker is not None
+    listener = listen(settings.http_host, settings.http_port, "HTTP_PORT", shared=shared)
     dsn = settings.dsn
     limits = Limits.of(settings)
     name = f"{settings.instance} api"
@@ -58,7 +68,9 @@ async def run(settings: Settings, stop: asyncio.Event, health: Health, metrics: 
             group.create_task(until_migrated(dsn, health))
             writing = group.create_task(pipeline.run(drained))
             reading = group.create_task(feed.run())
-            serving = group.create_task(serve(create_app(settings, services), listener, stop))
+            app = create_app(settings, services)
+            app.state[WORKER] = worker
+            serving = group.create_task(serve(app, listener, stop))
             await stop.wait()
             await feed.stop()
             await serving
@@ -67,9 +79,18 @@ async def run(settings: Settings, stop: asyncio.Event, health: Health, metrics: 
             reading.cancel()
 
 
-async def run_status(settings: Settings, stop: asyncio.Event, health: Health, _: Metrics) -> None:
+async def run_status(
+    settings: Settings,
+    stop: asyncio.Event,
+    health: Health,
+    _: Metrics,
+    worker: Worker | None = None,
+) -> None:
     """`/health`, `/live` and `/metrics` of a role without an API, where STATUS_PORT asks for it."""
     if settings.status_port is None:
         return
-    listener = listen(settings.status_host, settings.status_port, "STATUS_PORT")
-    await serve(create_status_app(health), listener, stop)
+    shared = worker is not None
+    listener = listen(settings.status_host, settings.status_port, "STATUS_PORT", shared=shared)
+    app = create_status_app(health)
+    app.state[WORKER] = worker
+    await serve(app, listener, stop)

@@ -8,9 +8,6 @@ from contextlib import contextmanager
 import uvicorn
 from litestar import Litestar
 
-from schema.errors import StartError
-
-BACKLOG = 2048
 KEEP_ALIVE_S = 75
 GRACE_S = 3  # For answers under way when the server is told to stop.
 
@@ -43,25 +40,3 @@ async def serve(app: Litestar, listener: socket.socket, stop: asyncio.Event) -> 
         await asyncio.wait((serving, stopped), return_when=asyncio.FIRST_COMPLETED)
         server.should_exit = True
         stopped.cancel()
-
-
-def listen(host: str, port: int, setting: str) -> socket.socket:
-    """A listening socket. Raises StartError naming the setting to change."""
-    try:
-        family, kind, protocol, _, address = socket.getaddrinfo(
-            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-        )[0]
-        listener = socket.socket(family, kind, protocol)
-    except OSError as error:
-        raise StartError(f"{setting}: {host} is no address of this machine ({error}).") from error
-    try:
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.bind(address)
-        listener.listen(BACKLOG)
-        listener.setblocking(False)
-    except OSError as error:
-        listener.close()
-        raise StartError(
-            f"{host}:{port} cannot be listened on ({error.strerror}): change {setting}."
-        ) from error
-    return listener

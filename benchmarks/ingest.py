@@ -21,9 +21,9 @@ from benchmarks.services import (
     Database,
     Load,
     Role,
-    cpu_seconds,
     database,
     role,
+    role_cpu_seconds,
     server_cpu_seconds,
     until,
 )
@@ -121,7 +121,7 @@ def measure(plan: Plan, ingestor: Role, server: Database, stored_before: int = 0
     before = ingestor.counts().settled
     events = plan.messages * plan.size
     with Load("load", replace(plan, ahead_max=AHEAD_MAX)) as load:
-        ingest_s, server_s = cpu_seconds(ingestor.pid), server_cpu_seconds()
+        ingest_s, server_s = role_cpu_seconds(ingestor), server_cpu_seconds()
         began = changed = time.perf_counter()
         samples = [(0.0, 0)]
         load.tell(0)
@@ -134,7 +134,7 @@ def measure(plan: Plan, ingestor: Role, server: Database, stored_before: int = 0
                 raise RuntimeError(f"{settled} of {events} are settled, and it goes no further.")
             samples.append((now - began, settled))
             load.tell(settled // plan.size)
-        ingest_s = cpu_seconds(ingestor.pid) - ingest_s
+        ingest_s = role_cpu_seconds(ingestor) - ingest_s
         server_s = server_cpu_seconds() - server_s
         _require_all(plan, load)
         stored = server.value("select count(*) from event_key") - stored_before

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from benchmarks.events import yesterday_ms
 from benchmarks.posts_load import Plan
 from benchmarks.report import Options, Row
-from benchmarks.services import Load, cpu_seconds, database, role, server_cpu_seconds
+from benchmarks.services import Load, database, role, role_cpu_seconds, server_cpu_seconds
 
 SINGLE_CONNECTIONS = 32
 BATCH_CONNECTIONS = 8  # 4,000 events under way: what two writers take at once.
@@ -13,21 +13,21 @@ BATCH = 500
 
 
 def run(options: Options) -> Iterator[Row]:
-    yield _row("POST /v1/events", options.scaled(100_000, 100), 0, SINGLE_CONNECTIONS)
-    yield _row(
+    yield measure("POST /v1/events", options.scaled(100_000, 100), 0, SINGLE_CONNECTIONS)
+    yield measure(
         f"POST /v1/events/batch of {BATCH}", options.scaled(2_000, 20), BATCH, BATCH_CONNECTIONS
     )
 
 
-def _row(name: str, requests: int, size: int, connections: int) -> Row:
+def measure(name: str, requests: int, size: int, connections: int, workers: int = 1) -> Row:
     events = requests * max(1, size)
-    with database() as server, role("api", server) as api:
+    with database() as server, role("api", server, workers=workers) as api:
         plan = Plan(api.port, requests, size, connections, yesterday_ms())
         with Load("posts_load", plan) as load:
-            api_s, server_s = cpu_seconds(api.pid), server_cpu_seconds()
+            api_s, server_s = role_cpu_seconds(api), server_cpu_seconds()
             load.tell(0)
             result = load.result()
-            api_s, server_s = cpu_seconds(api.pid) - api_s, server_cpu_seconds() - server_s
+            api_s, server_s = role_cpu_seconds(api) - api_s, server_cpu_seconds() - server_s
         stored = server.value("select count(*) from event_key")
     if result["statuses"] != {"200": requests} or stored != events:
         raise RuntimeError(f"{name}: answers {result['statuses']}, {stored} of {events} stored")

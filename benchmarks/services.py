@@ -139,7 +139,9 @@ class Role:
 
 
 @contextmanager
-def role(name: str, server: Database, broker: Mosquitto | None = None) -> Iterator[Role]:
+def role(
+    name: str, server: Database, broker: Mosquitto | None = None, *, workers: int = 1
+) -> Iterator[Role]:
     """`voltwire ingest` or `voltwire api`, ready."""
     port = free_port()
     settings = {
@@ -150,7 +152,8 @@ def role(name: str, server: Database, broker: Mosquitto | None = None) -> Iterat
     }
     if broker is not None:
         settings["MQTT_URL"] = f"mqtt://127.0.0.1:{broker.port}"
-    with temporary_folder() as folder, Process(folder, name, settings=settings) as process:
+    command = (name, "--workers", str(workers))
+    with temporary_folder() as folder, Process(folder, *command, settings=settings) as process:
         running = Role(process, port)
         running.wait_until_ready()
         yield running
@@ -212,6 +215,12 @@ def _ended_after(process: "subprocess.Popen[str]", seconds: float) -> Iterator[N
 def cpu_seconds(pid: int) -> float:
     times = psutil.Process(pid).cpu_times()
     return float(times.user + times.system)
+
+
+def role_cpu_seconds(role: Role) -> float:
+    """Of the process and its workers."""
+    children = psutil.Process(role.pid).children()
+    return cpu_seconds(role.pid) + sum(cpu_seconds(child.pid) for child in children)
 
 
 def server_cpu_seconds() -> float:

@@ -26,12 +26,12 @@ from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 from paho.mqtt.subscribeoptions import SubscribeOptions
 
-from broker import wire
+from broker import topics, wire
 from broker.delivery import Delivery
 from broker.intake import Intake
 from broker.publisher import WINDOW_MAX, Publisher
 from broker.wire import PacketType
-from schema.errors import BrokerUnavailable
+from schema.errors import BrokerUnavailable, StartError
 from schema.settings import MqttAddress
 
 ANSWER_S_MAX = 5  # For CONNACK, SUBACK and the end of DISCONNECT.
@@ -71,6 +71,7 @@ class Connection:
         self._generation, self._on_delivery = generation, on_delivery
         self._loop = asyncio.get_running_loop()
         self._hung_up = self._closed = self._flushing = False
+        self._shares = True
         self._unacknowledged: deque[Delivery] = deque()
         self._publisher = Publisher(self._send)
         self._outgoing: list[bytes] = []
@@ -108,16 +109,25 @@ class Connection:
         """Ask for QoS 1 and check it: with 2, paho loses messages in a crash (F13).
 
         With MQTT 5 retained messages come only when the subscription is new to the broker.
+        Raises StartError when the broker does not share subscriptions: trying again would not help.
         """
+        if topics.is_shared(topic_filter) and not self._shares:
+            raise _no_sharing(topic_filter)
         wanted: dict[str, Any] = {"qos": 1}
         if self.version is ProtocolVersion.V5:
             if_new = SubscribeOptions.RETAIN_SEND_IF_NEW_SUB
             wanted = {"options": SubscribeOptions(qos=1, retainHandling=if_new)}
         granted = await self.client.subscribe(topic_filter, **wanted)
         if [code.value if isinstance(code, ReasonCode) else code for code in granted] != [1]:
+            if topics.is_shared(topic_filter):
+                raise _no_sharing(topic_filter)
             raise BrokerUnavailable(
                 f"The broker does not grant QoS 1 for {topic_filter}: allow this client to read it."
             )
+
+    async def unsubscribe(self, topic_filter: str) -> None:
+        """Return after the UNSUBACK; also when there was no such subscription."""
+        await self.client.unsubscribe(topic_filter)
 
     def acknowledge(self) -> None:
         """Look soon, once for many calls, which PUBACKs are due."""
@@ -203,6 +213,7 @@ class Connection:
     ) -> None:
         self.connack, self.session_present = reason, flags.session_present
         self._publisher.limit(getattr(properties, "ReceiveMaximum", WINDOW_MAX))
+        self._shares = bool(getattr(properties, "SharedSubscriptionAvailable", True))
         self._aiomqtt_connack(client, userdata, flags, reason, properties)
 
     def _take_loss(
@@ -217,6 +228,13 @@ class Connection:
             self._hung_up = True
             self._aiomqtt_connack(client, userdata, ConnectFlags(False), HUNG_UP, None)
         self._aiomqtt_loss(client, userdata, flags, reason, properties)
+
+
+def _no_sharing(topic_filter: str) -> StartError:
+    return StartError(
+        f"The broker does not grant {topic_filter}, which several ingestors need: allow it, use a"
+        " broker with shared subscriptions, or start with --workers 1."
+    )
 
 
 def _secured(sock: Any, identity: Identity) -> Any:

@@ -11,10 +11,10 @@ from aiomqtt import ProtocolVersion
 
 from broker.connection import SESSION_EXPIRY_S, Connection, Identity
 from broker.delivery import Delivery
-from schema.errors import BrokerUnavailable, StartError, VoltwireError
+from schema.errors import BrokerUnavailable, StartError
 from schema.settings import MqttAddress
 
-__all__ = ["Delivery", "Session"]
+__all__ = ["Delivery", "Session", "end_session"]
 
 KEEPALIVE_S = 15  # paho gives a silent link up after two of them: 30 s at the latest.
 RETRY_S_MIN, RETRY_S_MAX = 1.0, 15.0
@@ -78,7 +78,10 @@ class Session:
         return self._subscribed
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Connect, stay, connect again for ever; leave with DISCONNECT when `stop` is set."""
+        """Connect, stay, connect again for ever; leave with DISCONNECT when `stop` is set.
+
+        Raises StartError when the broker has no shared subscriptions and one is asked for.
+        """
         async with asyncio.TaskGroup() as tasks:
             staying = tasks.create_task(self._stay_connected(stop))
             await stop.wait()
@@ -99,6 +102,15 @@ class Session:
         """Give the present connection up: the next one begins with a subscription that is new."""
         if self._connection is not None:
             self._connection.abort()
+
+    async def unsubscribe(self, topic_filter: str) -> None:
+        """Return after the UNSUBACK; what the broker holds for us already comes all the same.
+
+        Raises BrokerUnavailable while there is no connection; MqttError is for `on_connected` to pass on.
+        """
+        if self._connection is None:
+            raise BrokerUnavailable("There is no connection to the broker.")
+        await self._connection.unsubscribe(topic_filter)
 
     async def publish(
         self,
@@ -131,7 +143,7 @@ class Session:
             )
             try:
                 await self._hold(connection)
-            except* (aiomqtt.MqttError, VoltwireError) as group:
+            except* (aiomqtt.MqttError, BrokerUnavailable) as group:
                 fault = group.exceptions[0]
             finally:
                 self._let_go(connection)
@@ -190,6 +202,17 @@ class Session:
         else:
             self._log.warning("The broker cannot be reached.", **facts)
         await asyncio.sleep(pause_s)
+
+
+async def end_session(address: MqttAddress, client_id: str) -> None:
+    """Let the broker forget a session and what it holds; tries until the broker has."""
+    ended = asyncio.Event()
+
+    async def connected(_: bool) -> None:  # noqa: FBT001  # The session's signature.
+        ended.set()
+
+    # A clean start ends the former session, an expiry of 0 this one.
+    await Session(address, client_id, on_connected=connected, session_expiry_s=0).run(ended)
 
 
 class VersionChoice:

@@ -23,6 +23,8 @@ DEVICE_FILTERS = tuple(f"devices/+/{kind}" for kind in Kind)
 # Mosquitto counts here what it dropped because a queue was full, for any client.
 DROPPED = "$SYS/broker/publish/messages/dropped"
 
+SHARE = "$share/"
+
 _parsed: dict[str, tuple[Kind, str]] = {}
 _KINDS = {kind.value: kind for kind in Kind}
 _match_device_topic = re.compile(
@@ -63,8 +65,18 @@ def presence(device_id: str) -> str:
     return f"presence/{device_id}"
 
 
-def canary(instance: str) -> str:
-    return f"voltwire/{instance}/canary"
+def canary(instance: str, number: int = 1) -> str:
+    """Each member of an instance sends itself its own."""
+    return f"voltwire/{instance}/canary" + (f"/{number}" if number > 1 else "")
+
+
+def shared(group: str, topic_filter: str) -> str:
+    """Each message goes to one member of the group (MQTT 5, 4.8.2)."""
+    return f"{SHARE}{group}/{topic_filter}"
+
+
+def is_shared(topic_filter: str) -> bool:
+    return topic_filter.startswith(SHARE)
 
 
 def takes_receipts(response_topic: str, device_id: str) -> bool:

@@ -7,11 +7,13 @@ import asyncio
 import gc
 import sys
 from collections.abc import Callable, Coroutine
+from functools import partial
 from typing import Annotated, Any
 
 import typer
 from prometheus_client import REGISTRY
 
+from api.workers import CHECK, Worker
 from cli.replay import replay
 from cli.selftest.command import selftest
 from cli.simulate import simulate
@@ -24,6 +26,16 @@ from schema.settings import Settings, load_settings
 from schema.version import VERSION
 
 Role = Callable[[Settings, asyncio.Event, Health, Metrics], Coroutine[Any, Any, None]]
+
+WORKERS_MAX, MEMBERS_MAX = 64, 1000
+
+WorkersOption = Annotated[
+    int, typer.Option("--workers", min=1, max=WORKERS_MAX, help="Processes to share the work.")
+]
+WorkerOption = Annotated[
+    Worker | None,
+    typer.Option("--worker", parser=Worker.parse, hidden=True, help="One of them is started so."),
+]
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -88,20 +100,55 @@ def broker() -> None:
 
 
 @app.command()
-def ingest() -> None:
+def ingest(
+    workers: WorkersOption = 1,
+    members: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            max=MEMBERS_MAX,
+            show_default="first + workers - 1",
+            help="Members of the instance on all machines together.",
+        ),
+    ] = None,
+    first: Annotated[
+        int, typer.Option(min=1, max=MEMBERS_MAX, help="Number of the first one on this machine.")
+    ] = 1,
+    worker: WorkerOption = None,
+) -> None:
     """Receive from the broker, store, acknowledge."""
-    from api.run import run_status  # noqa: PLC0415
-    from ingestor.run import run  # noqa: PLC0415
+    from cli.workers import as_worker, run_workers, shared_port  # noqa: PLC0415
 
-    run_roles(_settings(), Health(("broker", "database", "schema", "storing")), run, run_status)
+    settings = _settings()
+    last = first + workers - 1
+    total = last if members is None else members
+    _require_members(settings, last, total)
+    if workers == 1:
+        with as_worker(worker):
+            _ingest_as(settings, first, total, worker)
+        return
+
+    def command(each: Worker) -> list[str]:
+        number = first + each.number - 1
+        return ["ingest", "--first", str(number), "--members", str(total)]
+
+    with shared_port(settings.status_host, settings.status_port, "STATUS_PORT") as environment:
+        run_workers(workers, command, environment)
 
 
 @app.command()
-def api() -> None:
+def api(workers: WorkersOption = 1, worker: WorkerOption = None) -> None:
     """Answer over HTTP."""
-    from api.run import run  # noqa: PLC0415
+    from cli.workers import as_worker, run_workers, shared_port  # noqa: PLC0415
 
-    run_roles(_settings(), Health(("database", "schema", "storing")), run)
+    settings = _settings()
+    _ = settings.dsn  # A fault of it is said once, not by each worker.
+    if workers == 1:
+        with as_worker(worker):
+            _answer_as(settings, worker)
+        return
+    with shared_port(settings.http_host, settings.http_port, "HTTP_PORT") as environment:
+        run_workers(workers, lambda _: ["api"], environment)
 
 
 @app.command()
@@ -135,6 +182,44 @@ def migrate() -> None:
 app.command()(simulate)
 app.command()(replay)
 app.command()(selftest)
+
+
+def _ingest_as(settings: Settings, number: int, total: int, worker: Worker | None) -> None:
+    from api.run import run_status  # noqa: PLC0415
+    from ingestor.member import Member  # noqa: PLC0415
+    from ingestor.run import run  # noqa: PLC0415
+
+    member = Member(settings.instance, number, total)
+    roles: list[Role] = [partial(run, member=member), partial(run_status, worker=worker)]
+    checks = ["broker", "database", "schema", "storing"]
+    if worker is not None:  # What a silent one holds is stored by nobody.
+        roles.append(worker.run)
+        checks.append(CHECK)
+    run_roles(settings, Health(tuple(checks)), *roles)
+
+
+def _answer_as(settings: Settings, worker: Worker | None) -> None:
+    from api.run import run  # noqa: PLC0415
+
+    roles: list[Role] = [partial(run, worker=worker)]
+    if worker is not None:
+        roles.append(worker.run)
+    run_roles(settings, Health(("database", "schema", "storing")), *roles)
+
+
+def _require_members(settings: Settings, last: int, total: int) -> None:
+    """Raises ConfigurationError if they cannot share what comes in."""
+    if last > total:
+        raise ConfigurationError(
+            f"Member {last} of {total}: --members counts those of all machines, --first - 1 of them"
+            " before ours."
+        )
+    if total > 1 and settings.mqtt.embedded:
+        raise ConfigurationError(
+            "Several ingestors need a broker with shared subscriptions, which the embedded one (MQTT"
+            " 3.1.1) has not: set MQTT_URL, or start with --workers 1."
+        )
+    _ = settings.dsn  # A fault of it is said once, not by each worker.
 
 
 def run_roles(settings: Settings, health: Health, *roles: Role) -> float:

@@ -97,7 +97,7 @@ def up(settings: Settings, *, demo: bool) -> None:
             raise StartError(
                 f"The database cannot be used: {error}. Check DATABASE_URL and PGPASSWORD."
             ) from error
-        roles = [run_ingest, run_api, run_schedule, _announce, _keeper(children)]
+        roles: list[Role] = [run_ingest, run_api, run_schedule, _announce, _keeper(children)]
         if demo:
             from cli.demo import run as run_demo  # noqa: PLC0415
 

@@ -17,7 +17,6 @@ from typing import Any
 
 import structlog
 
-from broker import topics
 from broker.session import Session
 from ingestor.pipeline import Pipeline
 from schema.database import DATABASE_ERRORS, WRITER_LIMITS, connect
@@ -34,20 +33,21 @@ log = structlog.get_logger()
 
 
 class Hearing:
-    """`came` is called for each delivery, `canary_came` for the canary."""
+    """`came` is called for each delivery, `canary_came` for the canary, which comes on `topic`."""
 
     def __init__(
         self,
         dsn: str,
-        instance: str,
+        listener: str,
         pipeline: Pipeline,
         health: Health,
         *,
+        topic: str,
         clock: Callable[[], float] = monotonic,
     ) -> None:
-        self._dsn, self._listener, self._pipeline = dsn, instance, pipeline
+        self._dsn, self._listener, self._pipeline = dsn, listener, pipeline
         self._health, self._clock = health, clock
-        self.topic = topics.canary(instance)
+        self.topic = topic
         self._session: Session | None = None
         self._canary_came = asyncio.Event()
         self._delivered_at: float | None = None  # None: never in this process.
@@ -71,6 +71,16 @@ class Hearing:
         async with asyncio.TaskGroup() as group:
             group.create_task(self._sing(session))
             group.create_task(self._note())
+
+    async def once(self, session: Session) -> None:
+        """Return when a canary came back and everything before it is stored; instead of `listen`."""
+        while not self._canary_came.is_set():
+            with suppress(BrokerUnavailable):
+                await session.publish(self.topic, b"canary", qos=1)
+            with suppress(TimeoutError):
+                async with asyncio.timeout(EVERY_S):
+                    await self._canary_came.wait()
+        await self._pipeline.flushed()
 
     async def _sing(self, session: Session) -> None:
         while True:

@@ -42,6 +42,8 @@ order by pair.n
 -- mark_signs --
 -- One row per device; $1 joins those of which nothing else is to be said than that they sent telemetry. A
 -- state of life that is fresh is left alone: the write would say nothing new.
+-- Of several members one may bring the telemetry that was sent before the sleep that another one brought:
+-- for ten seconds telemetry does not end a sleep then. A birth or heartbeat does, they keep their order.
 update presence p set
     state = case when s.life is null then p.state when s.asleep then 'asleep' else 'online' end,
     since = case when s.life is null or p.state = case when s.asleep then 'asleep' else 'online' end
@@ -71,6 +73,9 @@ where p.device_no = s.device_no
   and (p.state <> 'online' or s.asleep or s.will or p.will_at is not null
        or p.last_seen < statement_timestamp()
                         - make_interval(secs => least(2, 0.1 * coalesce(p.interval_s, 20))))
+  and not (p.state = 'asleep' and s.life = 'telemetry' and not s.will
+           and p.last_seen > statement_timestamp() - interval '10 s'
+           and exists (select from ingest_member where number > 1))
 returning p.device_no, old.state as was, new.state, new.since, new.reason, new.last_seen
 
 -- set_receipts --
@@ -170,6 +175,20 @@ on conflict (listener) do update set
     since = case when hearing.heard_at < statement_timestamp() - interval '10 s'
                  then statement_timestamp() else hearing.since end,
     heard_at = statement_timestamp()
+
+-- remember_member --
+-- Before it subscribes. The filters only grow: a session may have kept what it had before.
+insert into ingest_member (client_id, instance, number, filters) values ($1, $2, $3, $4)
+on conflict (client_id) do update set
+    filters = array(select distinct unnest(ingest_member.filters || excluded.filters) order by 1)
+returning filters
+
+-- former_members --
+select number, filters from ingest_member where instance = $1 and number > $2 order by number
+
+-- forget_member --
+with forgotten as (delete from ingest_member where client_id = $1)
+delete from hearing where listener = $1
 
 -- device_names --
 select device_no, device_id from device where device_no = any($1::int[])

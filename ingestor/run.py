@@ -2,91 +2,59 @@
 
 import asyncio
 
-from broker import topics
-from broker.session import Session
-from ingestor.door import MqttDoor
-from ingestor.drops import DropWatch
-from ingestor.hearing import Hearing
 from ingestor.lease import Lease
-from ingestor.origin import Limits
-from ingestor.pipeline import Pipeline
-from ingestor.receipts import Receipts
-from ingestor.writer import WriterLimits
-from schema.event import Door
+from ingestor.member import Member
+from ingestor.receiver import Receiver
+from ingestor.retire import retire_former
+from ingestor.roster import Roster
 from schema.health import Health
 from schema.metrics import Metrics
 from schema.migrate import until_migrated
 from schema.process import before
 from schema.settings import Settings
 
-LINGER_S = 0.015  # A batch fills meanwhile; publish to visible stays within tens of milliseconds.
 
+async def run(
+    settings: Settings,
+    stop: asyncio.Event,
+    health: Health,
+    metrics: Metrics,
+    member: Member | None = None,
+) -> None:
+    """Receive, store and acknowledge until `stop` is set, as this member; without one, alone."""
+    member = member or Member(settings.instance)
+    lease = Lease(settings.dsn, member.client_id, health)
+    roster = Roster(settings.dsn, member.name)
 
-async def run(settings: Settings, stop: asyncio.Event, health: Health, metrics: Metrics) -> None:
-    """Receive, store and acknowledge until `stop` is set, whenever the lease is ours."""
-    client_id = f"{settings.instance}-ingest"
-    pipeline = Pipeline(
-        settings.dsn,
-        WriterLimits(Limits.of(settings), linger_s=LINGER_S),
-        name=f"{settings.instance} ingest writer",
-        default_profile=settings.default_profile,
-        offline_after_s=settings.offline_after_seconds,
-        door=Door.MQTT,
-        health=health,
-        metrics=metrics,
+    async def prepare() -> set[str]:
+        return await roster.remember(member) - set(member.subscriptions)
+
+    receiver = Receiver(
+        settings,
+        member,
+        lease,
+        health,
+        metrics,
+        subscriptions=member.subscriptions,
+        wishes=member.wishes,
+        canary=member.canary,
+        hearing_health=health,
+        prepare=prepare,
     )
-    hearing = Hearing(settings.dsn, settings.instance, pipeline, health)
-    receipts = Receipts(metrics.receipts)
-    lease = Lease(settings.dsn, client_id, health)
-    door = MqttDoor(
-        pipeline,
-        lambda delivery: session.settle((delivery,)),
-        hearing,
-        DropWatch(metrics),
-        receipts,
-        metrics.messages,
-    )
 
-    async def connected(session_present: bool) -> None:  # noqa: FBT001  # The session's signature.
-        metrics.connections.labels(client_id).inc()
-        if not session_present:
-            metrics.new_sessions.labels(client_id).inc()
+    async def retire() -> None:
+        await receiver.subscribed.wait()
+        await retire_former(settings, member, health, metrics)
 
-    session = Session(
-        settings.mqtt,
-        client_id,
-        subscriptions=(*topics.DEVICE_FILTERS, hearing.topic),
-        wishes=(topics.DROPPED,),
-        on_delivery=door.receive,
-        on_connected=connected,
-        permit=lease.confirmed,
-    )
-    drained, left = asyncio.Event(), asyncio.Event()
+    if not await before(stop, until_migrated(settings.dsn, health)):
+        return
     async with asyncio.TaskGroup() as group:
-        if not await before(stop, until_migrated(settings.dsn, health)):
-            return
-        writing = group.create_task(pipeline.run(drained))
-        receiving = group.create_task(_receive(session, door, lease, left))
         helpers = [
             group.create_task(work)
-            for work in (lease.run(), hearing.listen(session), receipts.send(session))
+            for work in (lease.run(), receiver.hearing.listen(receiver.session))
         ]
-        await stop.wait()
-        door.close()
-        drained.set()
-        await writing
+        if member.number == 1:
+            helpers.append(group.create_task(retire()))
+        await receiver.run(stop)
         for helper in helpers:
             helper.cancel()
-        left.set()
-        await receiving
-
-
-async def _receive(session: Session, door: MqttDoor, lease: Lease, left: asyncio.Event) -> None:
-    """Be connected while the lease is ours, until `left` is set."""
-    while not left.is_set() and await before(left, lease.held()):
-        leave = asyncio.Event()
-        async with asyncio.TaskGroup() as group:
-            group.create_task(session.run(leave))
-            if await before(left, lease.lost()):
-                door.abandon()
-            leave.set()

@@ -3,10 +3,17 @@
 -- sweep_presence --
 -- The due devices, each judged once, whatever the number of schedulers. $1: the limit of silence in
 -- seconds while the interval is unknown. Silence counts from the last sign of life, but not from before
--- we began to hear without a gap; while we do not hear, nobody is judged. The last sign of life is
--- written down to two seconds (mark_signs), which the limits grant on top.
+-- we began to hear without a gap; while we do not hear, nobody is judged. An instance hears while each of
+-- its members does: what the others missed waits in the session of the one that is deaf (a listener that
+-- is no member stands for itself). The last sign of life is written down to two seconds (mark_signs),
+-- which the limits grant on top.
 with ear as (
-    select max(since) as since from hearing where heard_at > statement_timestamp() - interval '10 s'
+    select max(since) as since from (
+        select max(since) as since
+        from hearing full join ingest_member on client_id = listener
+        group by instance, case when instance is null then listener end
+        having bool_and(coalesce(heard_at > statement_timestamp() - interval '10 s', false))
+    ) instances
 ), due as materialized (
     select p.device_no from presence p, ear
     where ear.since is not null and p.check_at <= statement_timestamp()

@@ -41,7 +41,7 @@ class Entrance:
         self.door = MqttDoor(
             self.pipeline,
             self.settled.append,
-            Hearing(dsn, "test", self.pipeline, Health(())),
+            Hearing(dsn, "test", self.pipeline, Health(()), topic="voltwire/test/canary"),
             DropWatch(self.metrics),
             Receipts(self.metrics.receipts),
             self.metrics.messages,

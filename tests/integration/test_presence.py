@@ -149,6 +149,47 @@ async def test_our_own_downtime_is_not_the_devices_silence(doors: Doors, db: Any
     assert await sweep(db, OFFLINE_AFTER_S) == 1
 
 
+async def test_an_instance_hears_only_while_each_of_its_members_does(doors: Doors, db: Any) -> None:
+    """What the deaf one missed waits in its session, and may be a sign of life."""
+    await db.execute(
+        "insert into ingest_member select name, 'i', n, '{}'"
+        " from unnest(array['one', 'two']) with ordinality member (name, n)"
+    )
+    await doors.sign("a", HEARTBEAT)
+    await db.execute("insert into hearing values ('one', now() - interval '1 day', now())")
+    await seen_ago(db, 4000)
+    assert await sweep(db, OFFLINE_AFTER_S) == 0, "the second never listened"
+    await db.execute(
+        "insert into hearing values ('two', now() - interval '1 day', now() - interval '11 s')"
+    )
+    assert await sweep(db, OFFLINE_AFTER_S) == 0, "its canary is gone"
+    await db.execute("update hearing set since = now(), heard_at = now() where listener = 'two'")
+    assert await sweep(db, OFFLINE_AFTER_S) == 0, "both hear since now"
+    await db.execute("update hearing set heard_at = now() - interval '11 s' where listener = 'two'")
+    await db.execute("delete from ingest_member where client_id = 'two'")
+    await seen_ago(db, 4000)
+    assert await sweep(db, OFFLINE_AFTER_S) == 1, "the second is no member any more"
+
+
+async def test_what_another_member_brings_late_does_not_end_a_sleep(doors: Doors, db: Any) -> None:
+    """The device said it before it fell asleep; members have no order among each other."""
+    asleep, telemetry = status(b'{"state":"asleep","wake_in_s":3600}'), {"metrics": {"x": 1}}
+    await db.execute("insert into ingest_member values ('one', 'i', 1, '{}')")
+    await doors.sign("a", asleep)
+    await doors.publish("a", telemetry)
+    assert await state(db) == ("online", "telemetry"), "one alone keeps the order"
+    await db.execute("insert into ingest_member values ('two', 'i', 2, '{}')")
+    await doors.sign("a", asleep)
+    await doors.publish("a", telemetry)
+    assert await state(db) == ("asleep", "asleep")
+    await seen_ago(db, 11)
+    await doors.publish("a", telemetry)
+    assert await state(db) == ("online", "telemetry"), "it is awake again"
+    await doors.sign("a", asleep)
+    await doors.sign("a", HEARTBEAT)
+    assert await state(db) == ("online", "heartbeat")
+
+
 async def test_two_sweeps_at_once_make_one_change(doors: Doors, db: Any, dsn: str) -> None:
     await hear(db)
     for n in range(20):

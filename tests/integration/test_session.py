@@ -11,12 +11,12 @@ from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 
 from broker import wire
-from broker.session import Delivery, Session
+from broker.session import Delivery, Session, end_session
 from broker.wire import PacketType
-from schema.errors import BrokerUnavailable
+from schema.errors import BrokerUnavailable, StartError
 from schema.settings import MqttAddress
 from tests.mosquitto import Mosquitto, mosquitto, require_mosquitto
-from tests.mqtt import FILTERS, TOPIC, Ingest, running, send, until
+from tests.mqtt import FILTERS, TOPIC, Ingest, RawClient, running, send, until
 from tests.scripted_broker import numbered, scripted_broker
 
 
@@ -248,3 +248,49 @@ async def test_a_wish_that_the_broker_refuses_does_no_harm() -> None:
         ingest = Ingest(broker.port, wishes=("$SYS/x",))
         async with running(ingest.session):
             await until(lambda: ingest.session.connected)
+
+
+@pytest.mark.parametrize(
+    ("connack", "refused"),
+    [
+        pytest.param(b"\x20\x03\0\0\0", b"$share/", id="it refuses the subscription"),
+        pytest.param(b"\x20\x05\0\0\x02\x2a\0", None, id="it says at once that it has none"),
+    ],
+)
+async def test_a_broker_without_shared_subscriptions_is_an_error_at_start(
+    connack: bytes, refused: bytes | None
+) -> None:
+    async with scripted_broker(lambda _: connack) as broker:
+        broker.refused = refused
+        address = MqttAddress("127.0.0.1", broker.port)
+        session = Session(address, "x", subscriptions=(f"$share/x/{FILTERS[0]}",))
+        with pytest.raises(ExceptionGroup) as raised:
+            await session.run(asyncio.Event())
+    assert raised.group_contains(StartError, match="--workers 1")
+
+
+async def test_who_unsubscribed_still_gets_what_was_queued_before(broker: Mosquitto) -> None:
+    async with running(Ingest(broker.port).session) as session:
+        await until(lambda: session.connected)
+    await send(broker.port, b"1", b"2")
+    ingest = Ingest(broker.port, receive_maximum=1)
+    async with running(ingest.session):
+        await until(lambda: ingest.connections == [True] and len(ingest.got) == 1)
+        await ingest.session.unsubscribe(FILTERS[0])
+        await send(broker.port, b"3")
+        await send(broker.port, b"last", topic="devices/a/status")
+        while b"last" not in ingest.payloads:
+            ingest.session.settle(ingest.got)
+            await asyncio.sleep(0.01)
+    assert ingest.payloads == [b"1", b"2", b"last"]
+
+
+async def test_a_session_that_was_ended_is_forgotten_with_what_it_held(broker: Mosquitto) -> None:
+    async with running(Ingest(broker.port).session) as session:
+        await until(lambda: session.connected)
+    await send(broker.port, b"1")
+    await end_session(MqttAddress("127.0.0.1", broker.port), "ingest")
+    client = await RawClient.connect(broker.port, "ingest", clean=False)
+    assert not client.session_present
+    assert await client.silent(0.2)
+    client.disconnect()

@@ -31,7 +31,7 @@ class Listener:
     def __init__(self) -> None:
         self.stubs, self.clock, self.health = Stubs(), Clock(), Health(("broker",))
         pipeline, self.session = cast("Pipeline", self.stubs), cast("Session", self.stubs)
-        self.hearing = Hearing("", "test", pipeline, self.health, clock=self.clock)
+        self.hearing = Hearing("", "test", pipeline, self.health, topic="t", clock=self.clock)
         self.hearing._session = self.session
 
     def after(self, seconds: float) -> int:

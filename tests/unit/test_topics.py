@@ -49,6 +49,7 @@ def test_the_topics_that_we_write() -> None:
     assert topics.alert("a", "7") == "alerts/a/7"
     assert topics.presence("a") == "presence/a"
     assert topics.canary("berlin") == "voltwire/berlin/canary"
+    assert topics.canary("berlin", 3) == "voltwire/berlin/canary/3"
 
 
 def test_each_kind_has_one_filter() -> None:

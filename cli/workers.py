@@ -1,0 +1,150 @@
+"""One role in several processes: started, watched, started again, and stopped together.
+
+The parent has no work of its own, so nothing holds it up. It keeps the port that its children share.
+"""
+
+import asyncio
+import os
+import shutil
+import sys
+import tempfile
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from time import monotonic
+
+import structlog
+
+from api.ports import reserve
+from api.workers import Worker
+from schema.errors import ConfigurationError, StartError, VoltwireError
+from schema.process import before, stop_on_signals
+
+RESTART_S_MIN, RESTART_S_MAX = 0.5, 15.0
+STEADY_S = 30.0  # Who worked for so long is started again without a longer pause.
+STOP_S_MAX = 8.5  # A child leaves within seven seconds; a command within ten.
+KINDS: dict[str, type[VoltwireError]] = {
+    kind.__name__: kind for kind in (ConfigurationError, StartError)
+}
+
+log = structlog.get_logger()
+
+Command = Callable[[Worker], Sequence[str]]
+
+
+def run_workers(total: int, command: Command, environment: Mapping[str, str]) -> None:
+    """Run until a signal stops them all. `command` gives the arguments of each.
+
+    Raises what the first one says that cannot work here; whoever ends otherwise is started again.
+    """
+    with tempfile.TemporaryDirectory(prefix="voltwire-", ignore_cleanup_errors=True) as folder:
+        workers = [Worker(Path(folder), number, total) for number in range(1, total + 1)]
+        supervisor = Supervisor(command, {**os.environ, **environment})
+        asyncio.run(supervisor.run(workers))
+    if supervisor.fault is not None:
+        raise supervisor.fault
+
+
+class Supervisor:
+    def __init__(self, command: Command, environment: Mapping[str, str]) -> None:
+        self.fault: VoltwireError | None = None
+        self._command = command
+        self._environment = {**environment, "PYTHONPATH": os.pathsep.join(sys.path)}
+
+    async def run(self, workers: Sequence[Worker]) -> None:
+        self._stop = asyncio.Event()
+        stop_on_signals(self._stop)
+        async with asyncio.TaskGroup() as group:
+            for worker in workers:
+                group.create_task(self._keep(worker))
+
+    async def _keep(self, worker: Worker) -> None:
+        pause_s = RESTART_S_MIN
+        while not self._stop.is_set():
+            process = await self._start(worker)
+            began = monotonic()
+            if not await before(self._stop, process.wait()):
+                await self._end(process, worker)
+                return
+            if self._cannot_work(worker):
+                return
+            if monotonic() - began > STEADY_S:
+                pause_s = RESTART_S_MIN
+            log.error(
+                "A worker has ended by itself and is started again.",
+                worker=worker.number,
+                exit_code=process.returncode,
+                in_s=pause_s,
+            )
+            await before(self._stop, asyncio.sleep(pause_s))
+            pause_s = min(2 * pause_s, RESTART_S_MAX)
+
+    async def _start(self, worker: Worker) -> asyncio.subprocess.Process:
+        """Out of reach of Ctrl-C, which would reach it beside our SIGTERM, and bound to us by a pipe."""
+        return await asyncio.create_subprocess_exec(
+            sys.executable,
+            *("-m", "cli", *self._command(worker), "--worker", str(worker)),
+            env=self._environment,
+            stdin=asyncio.subprocess.PIPE,
+            start_new_session=True,
+        )
+
+    async def _end(self, process: asyncio.subprocess.Process, worker: Worker) -> None:
+        """One that has not begun has nothing to flush."""
+        with suppress(ProcessLookupError):
+            if worker.has_begun:
+                process.terminate()
+            else:
+                process.kill()
+        try:
+            await asyncio.wait_for(process.wait(), STOP_S_MAX)
+        except TimeoutError:
+            log.warning(
+                "A worker does not stop and is killed: what is not acknowledged comes again.",
+                worker=worker.number,
+            )
+            process.kill()
+            await process.wait()
+
+    def _cannot_work(self, worker: Worker) -> bool:
+        """Whether it left a reason why starting it again would not help. The first reason is ours."""
+        if not worker.fault_file.exists():
+            return False
+        kind, _, sentence = worker.fault_file.read_text(encoding="utf-8").partition("\n")
+        self.fault = self.fault or KINDS[kind](sentence)
+        self._stop.set()
+        return True
+
+
+@contextmanager
+def as_worker(worker: Worker | None) -> Iterator[None]:
+    """In the child: end with the parent, name ourselves in the log, leave the reason of a fault."""
+    if worker is None:
+        yield
+        return
+    threading.Thread(target=_end_with_parent, args=(worker.folder,), daemon=True).start()
+    structlog.contextvars.bind_contextvars(worker=worker.number)
+    try:
+        yield
+    except (ConfigurationError, StartError) as error:
+        text = f"{type(error).__name__}\n{error}"
+        worker.fault_file.write_text(text, encoding="utf-8")
+        raise SystemExit(1) from None
+
+
+def _end_with_parent(folder: Path) -> None:
+    """Nobody writes to the pipe: it ends with the parent, however that ends."""
+    os.read(sys.stdin.fileno(), 1)
+    shutil.rmtree(folder, ignore_errors=True)
+    os._exit(1)
+
+
+@contextmanager
+def shared_port(host: str, port: int | None, setting: str) -> Iterator[dict[str, str]]:
+    """Hold the port that the children share; the setting that tells them, also if any would do."""
+    if port is None:
+        yield {}
+        return
+    with reserve(host, port, setting) as reserved:
+        yield {setting: str(reserved.getsockname()[1])}
