@@ -1,11 +1,13 @@
 """The application: the only place of the API where things are wired together."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 from litestar import Litestar, Router
+from litestar.datastructures import State
 from litestar.di import Provide
-from litestar.types import Middleware
+from litestar.types import ASGIApp
 from prometheus_client import Histogram
 
 from api import aggregates, alerts, devices, events, health, posts, rejected, streams
@@ -14,10 +16,12 @@ from api.door import BATCH_BYTES_MAX, HttpDoor
 from api.feed import FeedReader
 from api.hosts import loopback_hosts_only
 from api.params import refuse_unknown_parameters
+from api.plain_posts import plain_posts_first
 from api.problems import EXCEPTION_HANDLERS
 from api.reference import openapi_config, openapi_document, reference_assets
 from api.replay import Replays
 from api.store import QueryStore
+from api.workers import Worker
 from schema.health import Health
 from schema.settings import Settings
 
@@ -34,9 +38,20 @@ class Services:
     replays: Replays
     checks: Health
     request_seconds: Histogram
+    worker: Worker | None = None  # Set where several processes answer on one port.
 
 
-def create_app(settings: Settings, services: Services) -> Litestar:
+def create_app(settings: Settings, services: Services) -> ASGIApp:
+    """What the server calls for each request."""
+    return plain_posts_first(
+        create_litestar(settings, services),
+        posts.plain_posts(services.door, settings.max_payload_bytes),
+        _middleware(settings, services),
+    )
+
+
+def create_litestar(settings: Settings, services: Services) -> Litestar:
+    """Every route and the document of them."""
     return Litestar(
         route_handlers=[
             _limited(settings.max_payload_bytes, posts.post_event),
@@ -66,14 +81,15 @@ def create_app(settings: Settings, services: Services) -> Litestar:
         dependencies=_dependencies(services),
         before_request=refuse_unknown_parameters,
         exception_handlers=EXCEPTION_HANDLERS,
-        middleware=_middleware(settings, services),
+        middleware=[*_middleware(settings, services)],
         openapi_config=openapi_config(),
         request_max_body_size=OTHER_BYTES_MAX,
+        state=State({health.WORKER: services.worker}),
         logging_config=None,
     )
 
 
-def create_status_app(checks: Health) -> Litestar:
+def create_status_app(checks: Health, worker: Worker | None = None) -> Litestar:
     """The small application of roles without an API."""
     return Litestar(
         route_handlers=[health.health, health.live, health.metrics],
@@ -81,6 +97,7 @@ def create_status_app(checks: Health) -> Litestar:
         before_request=refuse_unknown_parameters,
         exception_handlers=EXCEPTION_HANDLERS,
         openapi_config=None,
+        state=State({health.WORKER: worker}),
         logging_config=None,
     )
 
@@ -89,7 +106,7 @@ def _open_to_any_host(settings: Settings) -> bool:
     return settings.authenticated or settings.trusted_network
 
 
-def _middleware(settings: Settings, services: Services) -> list[Middleware]:
+def _middleware(settings: Settings, services: Services) -> list[Callable[[ASGIApp], ASGIApp]]:
     """The outermost first."""
     guard = [] if _open_to_any_host(settings) else [loopback_hosts_only]
     return [counted(services.request_seconds), *guard]

@@ -11,11 +11,14 @@ from schema.errors import InvalidRequest, UnsupportedMediaType
 
 def require_json(request: Request[Any, Any, Any]) -> None:
     """Only application/json: it also keeps plain forms of foreign pages out."""
-    media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    if media_type != "application/json":
+    if not is_json(request.headers.get("content-type", "")):
         raise UnsupportedMediaType("Send the body as Content-Type: application/json.")
     if request.headers.get("content-encoding", "identity").lower() != "identity":
         raise UnsupportedMediaType("Send the body without Content-Encoding.")
+
+
+def is_json(content_type: str) -> bool:
+    return content_type.partition(";")[0].strip().lower() == "application/json"
 
 
 def json_body(schema: Any) -> RequestBody:

@@ -3,14 +3,15 @@
 Not Litestar's own plugin: it adds 50 to 80 µs to a request, this 5 (measured side by side on 2 cores).
 """
 
+from collections.abc import Callable
 from time import perf_counter
 
 from litestar.enums import ScopeType
-from litestar.types import ASGIApp, HTTPScope, Message, Middleware, Receive, Scope, Send
+from litestar.types import ASGIApp, HTTPScope, Message, Receive, Scope, Send
 from prometheus_client import Histogram
 
 
-def counted(seconds: Histogram) -> Middleware:
+def counted(seconds: Histogram) -> Callable[[ASGIApp], ASGIApp]:
     """Middleware that observes every answered request of a known route."""
     observers: dict[tuple[str, str, int], Histogram] = {}  # Looking one up by its labels is slow.
 

@@ -5,6 +5,7 @@ carries that name.
 """
 
 import re
+from functools import lru_cache
 from http import HTTPStatus
 
 from litestar.enums import ScopeType
@@ -13,12 +14,14 @@ from litestar.types import ASGIApp, Receive, Scope, Send
 from api.problems import PROBLEM
 from schema.settings import is_loopback
 
+HOSTS_MAX = 16  # Header values that are remembered with their verdict: mostly there is one.
+
 _HOST = re.compile(r"(?:\[([0-9A-Fa-f:.]+)\]|([^:\[\]]+))(?::[0-9]*)?")
 
 
 def loopback_hosts_only(app: ASGIApp) -> ASGIApp:
     async def middleware(scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == ScopeType.HTTP and not is_loopback(_host(scope)):
+        if scope["type"] == ScopeType.HTTP and not _names_loopback(scope):
             await _refuse(send)
         else:
             await app(scope, receive, send)
@@ -26,11 +29,16 @@ def loopback_hosts_only(app: ASGIApp) -> ASGIApp:
     return middleware
 
 
-def _host(scope: Scope) -> str:
-    """The Host header without its port; IPv6 without brackets."""
+def _names_loopback(scope: Scope) -> bool:
     values = [value for name, value in scope["headers"] if name == b"host"]
-    found = _HOST.fullmatch(values[0].decode("latin-1")) if len(values) == 1 else None
-    return "" if found is None else found[1] or found[2]
+    return len(values) == 1 and _is_loopback(values[0])
+
+
+@lru_cache(HOSTS_MAX)
+def _is_loopback(value: bytes) -> bool:
+    """The Host header comes with its port; IPv6 in brackets."""
+    found = _HOST.fullmatch(value.decode("latin-1"))
+    return found is not None and is_loopback(found[1] or found[2])
 
 
 async def _refuse(send: Send) -> None:

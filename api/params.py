@@ -32,7 +32,7 @@ TimeZone = Annotated[str, QueryParameter(description="IANA name, for instance Eu
 DeviceIdPath = Annotated[str, PathParameter(description="Device id")]
 
 
-def refuse_unknown_parameters(request: Request[Any, Any, Any]) -> None:
+async def refuse_unknown_parameters(request: Request[Any, Any, Any]) -> None:
     """A mistyped name must not silently widen a question."""
     asked = request.query_params.keys()
     if not asked:

@@ -1,6 +1,7 @@
 """POST of events: one, or a batch. Answered 200 after the commit."""
 
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from litestar import Request, Response, post
@@ -9,7 +10,8 @@ from litestar.openapi.spec import Operation
 from pydantic import TypeAdapter
 
 from api.bodies import json_body, require_json
-from api.door import HttpDoor
+from api.door import BATCH_BYTES_MAX, HttpDoor
+from api.plain_posts import PlainPost
 from api.reference import inlined
 from schema.event import AUTO_ID, MAX_ITEMS, RANDOM_ID, EventBody, Status, Verdict
 
@@ -46,11 +48,7 @@ async def post_event(
     request: Request[Any, Any, Any], door: NamedDependency[HttpDoor]
 ) -> dict[str, str]:
     require_json(request)
-    verdict = await door.post_event(await request.body())
-    answer = {"status": "ok" if verdict.status is Status.STORED else str(verdict.status)}
-    if verdict.event_id is not None and verdict.event_id.startswith(_DERIVED):
-        answer["event_id"] = verdict.event_id
-    return answer
+    return await _answer_event(door, await request.body())
 
 
 @post(
@@ -65,8 +63,26 @@ async def post_batch(
     request: Request[Any, Any, Any], door: NamedDependency[HttpDoor]
 ) -> Response[list[dict[str, str | None]]]:
     require_json(request)
-    verdicts = await door.post_batch(await request.body())
-    return Response([_result(verdict) for verdict in verdicts])
+    return Response(await _answer_batch(door, await request.body()))
+
+
+def plain_posts(door: HttpDoor, payload_bytes_max: int) -> dict[str, PlainPost]:
+    """The same by path, for posts that do not go through Litestar."""
+    event = PlainPost(partial(_answer_event, door), payload_bytes_max)
+    batch = PlainPost(partial(_answer_batch, door), BATCH_BYTES_MAX)
+    return {"/v1/events": event, "/telemetry": event, "/v1/events/batch": batch}
+
+
+async def _answer_event(door: HttpDoor, body: bytes) -> dict[str, str]:
+    verdict = await door.post_event(body)
+    answer = {"status": "ok" if verdict.status is Status.STORED else str(verdict.status)}
+    if verdict.event_id is not None and verdict.event_id.startswith(_DERIVED):
+        answer["event_id"] = verdict.event_id
+    return answer
+
+
+async def _answer_batch(door: HttpDoor, body: bytes) -> list[dict[str, str | None]]:
+    return [_result(verdict) for verdict in await door.post_batch(body)]
 
 
 def _result(verdict: Verdict) -> dict[str, str | None]:

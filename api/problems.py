@@ -7,6 +7,7 @@ import asyncpg
 import structlog
 from litestar import Request, Response
 from litestar.exceptions import HTTPException, ValidationException
+from litestar.types import Receive, Scope, Send
 
 from schema.database import DATABASE_ERRORS
 from schema.errors import (
@@ -108,3 +109,13 @@ EXCEPTION_HANDLERS: dict[Any, Any] = {
     **dict.fromkeys(DATABASE_ERRORS, database_problem),
     Exception: unexpected_problem,
 }
+
+
+async def send_problem(error: Exception, scope: Scope, receive: Receive, send: Send) -> None:
+    """What Litestar makes of these handlers, for a request that does not go through it."""
+    handler = next(
+        EXCEPTION_HANDLERS[kind] for kind in type(error).mro() if kind in EXCEPTION_HANDLERS
+    )
+    request: Request[Any, Any, Any] = Request(scope)
+    answer = handler(request, error).to_asgi_response(app=None, request=request)
+    await answer(scope, receive, send)

@@ -5,7 +5,6 @@ import asyncio
 from api.app import Services, create_app, create_status_app
 from api.door import HttpDoor
 from api.feed import FeedReader
-from api.health import WORKER
 from api.limits import RateLimiter
 from api.ports import listen
 from api.replay import Replays
@@ -62,15 +61,14 @@ async def run(
             replays=Replays(dsn, f"{name} replay", pipeline, limits),
             checks=health,
             request_seconds=metrics.request_seconds,
+            worker=worker,
         )
         drained = asyncio.Event()
         async with asyncio.TaskGroup() as group:
             group.create_task(until_migrated(dsn, health))
             writing = group.create_task(pipeline.run(drained))
             reading = group.create_task(feed.run())
-            app = create_app(settings, services)
-            app.state[WORKER] = worker
-            serving = group.create_task(serve(app, listener, stop))
+            serving = group.create_task(serve(create_app(settings, services), listener, stop))
             await stop.wait()
             await feed.stop()
             await serving
@@ -91,6 +89,4 @@ async def run_status(
         return
     shared = worker is not None
     listener = listen(settings.status_host, settings.status_port, "STATUS_PORT", shared=shared)
-    app = create_status_app(health)
-    app.state[WORKER] = worker
-    await serve(app, listener, stop)
+    await serve(create_status_app(health, worker), listener, stop)

@@ -4,9 +4,10 @@ import asyncio
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any, cast
 
 import uvicorn
-from litestar import Litestar
+from litestar.types import ASGIApp
 
 KEEP_ALIVE_S = 75
 GRACE_S = 3  # For answers under way when the server is told to stop.
@@ -19,17 +20,18 @@ class _Server(uvicorn.Server):
         yield
 
 
-async def serve(app: Litestar, listener: socket.socket, stop: asyncio.Event) -> None:
+async def serve(app: ASGIApp, listener: socket.socket, stop: asyncio.Event) -> None:
     """Answer requests until `stop` is set."""
     server = _Server(
         uvicorn.Config(
-            app,
+            cast("Any", app),  # The same protocol, told by two libraries.
             http="httptools",
             ws="none",
             lifespan="off",
             access_log=False,
             log_config=None,
             server_header=False,
+            proxy_headers=False,  # Nobody asks for the client's address or scheme.
             timeout_keep_alive=KEEP_ALIVE_S,
             timeout_graceful_shutdown=GRACE_S,
         )

@@ -1,5 +1,6 @@
 """Waiting for the database: as long as it takes, with capped backoff, visible in the health checks."""
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
@@ -29,9 +30,16 @@ class Patience:
         health.report(CHECK, ok=True, detail="nothing waits in vain")
 
     async def __call__(self, action: Callable[[], Awaitable[T]]) -> T:
-        """The result of `action`, tried again for as long as it raises StoreUnavailable."""
-        failed = False
+        """The result of `action`, tried again for as long as it raises StoreUnavailable.
+
+        The first attempt stands by itself: nearly all succeed, and the library costs 50 µs.
+        """
         try:
+            return await action()
+        except StoreUnavailable as error:
+            self._fail(error)
+        try:
+            await asyncio.sleep(WAIT_S_FIRST)
             async for attempt in stamina.retry_context(
                 on=StoreUnavailable,
                 attempts=None,
@@ -41,17 +49,10 @@ class Patience:
                 wait_jitter=WAIT_S_FIRST,
             ):
                 with attempt:
-                    try:
-                        return await action()
-                    except StoreUnavailable as error:
-                        if not failed:
-                            failed = True
-                            self._fail(error)
-                        raise
+                    return await action()
             raise AssertionError("retry_context ends only with a result")  # pragma: no cover
         finally:
-            if failed:
-                self._recover()
+            self._recover()
 
     def _fail(self, error: StoreUnavailable) -> None:
         if self._health.trouble(CHECK, "the database takes nothing, trying again") == 1:

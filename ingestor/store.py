@@ -12,7 +12,6 @@
 from collections.abc import Sequence
 from contextlib import suppress
 from datetime import datetime
-from io import BytesIO
 from typing import Any
 
 from ingestor.batch import Batch, Row
@@ -132,7 +131,7 @@ class Store:
         self._copied = survivors
         if not survivors:
             return
-        source = BytesIO(self._copy(survivors))
+        source = memoryview(self._copy(survivors))  # Of a file object asyncpg reads in a thread.
         await connection.copy_to_table("event", source=source, columns=COLUMNS, format="binary")
 
     async def _insert_dead_letters(self, connection: Any, batch: Batch) -> None:

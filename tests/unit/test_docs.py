@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from prometheus_client import CollectorRegistry
 
-from api.app import Services, create_app
+from api.app import Services, create_litestar
 from schema.event import Reason
 from schema.health import Health
 from schema.metrics import Metrics
@@ -64,7 +64,7 @@ def routes() -> set[str]:
     """Every route of the OpenAPI document; its handlers are never called."""
     nothing: Any = None
     services = Services(**dict.fromkeys(Services.__slots__, nothing))
-    paths = create_app(Settings(), services).openapi_schema.to_schema()["paths"]
+    paths = create_litestar(Settings(), services).openapi_schema.to_schema()["paths"]
     return {f"{method.upper()} {path}" for path, methods in paths.items() for method in methods}
 
 
