@@ -5,13 +5,11 @@ from dataclasses import replace
 from time import monotonic
 
 from api.limits import RateLimiter
-from ingestor.batch import Message
 from ingestor.origin import Limits, Origin
 from ingestor.pipeline import Pipeline
 from ingestor.plain import Decoder
-from ingestor.signs import TELEMETRY
 from schema.errors import InvalidRequest, Overloaded
-from schema.event import Door, Event, Reason, Rejection, Status, Verdict
+from schema.event import Event, Reason, Rejection, Status, Verdict
 from schema.instants import now_us
 
 ANSWER_WITHIN_S = (
@@ -70,17 +68,8 @@ class HttpDoor:
         deadline: float,
     ) -> list[Verdict]:
         """Not by asyncio.timeout, which costs a post as much as decoding it."""
-        loop = asyncio.get_running_loop()
-        answer: asyncio.Future[list[Verdict]] = loop.create_future()
-
-        def settled(message: Message) -> None:
-            if not answer.done():  # Too late for the caller; the events stay.
-                answer.set_result(message.verdicts)
-
-        message = Message(Door.HTTP, payload, origin, settled, sign=TELEMETRY)
-        message.decoded(items)
-        self._pipeline.accept(message)
-        deadline_passed = loop.call_at(deadline, _give_up, answer)
+        answer = self._pipeline.submit(payload, origin, items)
+        deadline_passed = answer.get_loop().call_at(deadline, _give_up, answer)
         try:
             return await answer
         finally:

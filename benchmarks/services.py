@@ -100,7 +100,8 @@ class Counts:
 
     @property
     def settled(self) -> int:
-        return self.stored + self.duplicate + self.rejected + self.dropped
+        """With a verdict. What was dropped is a second copy of one that still waits."""
+        return self.stored + self.duplicate + self.rejected
 
 
 class Role:

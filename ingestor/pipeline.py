@@ -112,10 +112,10 @@ class Pipeline:
         self._unresolved.update(message.devices)
         self._stranger_came.set()
 
-    async def submit(
+    def submit(
         self, payload: bytes, origin: Origin, items: list[Event | Rejection]
-    ) -> list[Verdict]:
-        """Store the items of an HTTP post and return their verdicts, after the commit."""
+    ) -> "asyncio.Future[list[Verdict]]":
+        """Take the items of an HTTP post in; the verdicts come after the commit. Raises Overloaded."""
         answer: asyncio.Future[list[Verdict]] = asyncio.get_running_loop().create_future()
 
         def done(message: Message) -> None:
@@ -125,7 +125,7 @@ class Pipeline:
         message = Message(self._door, payload, origin, done, sign=TELEMETRY)
         message.decoded(items)
         self.accept(message)
-        return await answer
+        return answer
 
     async def refresh(self) -> None:
         """Learn of devices and profiles that were changed, before what was refused is tried again."""

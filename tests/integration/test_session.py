@@ -11,6 +11,7 @@ from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 
 from broker import wire
+from broker.intake import READ_BYTES_MAX
 from broker.session import Delivery, Session, end_session
 from broker.wire import PacketType
 from schema.errors import BrokerUnavailable, StartError
@@ -294,3 +295,28 @@ async def test_a_session_that_was_ended_is_forgotten_with_what_it_held(broker: M
     assert not client.session_present
     assert await client.silent(0.2)
     client.disconnect()
+
+
+async def test_a_broker_that_sends_more_than_we_allow_is_not_read_until_we_have_settled() -> None:
+    """Mosquitto 2.0.11 does so after an outage, and the memory of an ingestor is not endless."""
+    window, sent = 100, 50_000
+    async with scripted_broker() as broker:
+        ingest = Ingest(broker.port, receive_maximum=window)
+        async with running(ingest.session):
+            await until(lambda: ingest.session.connected)
+            for number in range(sent):
+                payload = b"\0" + str(number).encode()  # No properties.
+                broker.peers[0].send(
+                    wire.publish(TOPIC, payload, qos=1, retain=False, mid=number % 65_535 + 1)
+                )
+            await until(lambda: len(ingest.got) > window)
+            await asyncio.sleep(0.3)
+            one_read = READ_BYTES_MAX // 20
+            assert len(ingest.got) <= window + one_read, "read on, though the window was full"
+            while len(ingest.got) < sent:
+                ingest.session.settle(ingest.got)
+                await asyncio.sleep(0.01)
+            ingest.session.settle(ingest.got)
+            assert ingest.payloads == [str(number).encode() for number in range(sent)]
+            await until(lambda: len(broker.types(PacketType.PUBACK)) == sent)
+            assert ingest.session.connected
