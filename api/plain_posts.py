@@ -15,6 +15,8 @@ from litestar.types import ASGIApp, HTTPScope, Receive, Scope, Send
 from api.bodies import is_json
 from api.problems import send_problem
 
+LENGTH_DIGITS_MAX = 10  # Of a Content-Length: int() refuses some thousands of them.
+
 
 @dataclass(frozen=True, slots=True)
 class PlainPost:
@@ -50,6 +52,7 @@ def _is_plain(scope: HTTPScope, post: PlainPost) -> bool:
         and not scope["query_string"]
         and is_json(headers.get(b"content-type", b"").decode("latin-1"))
         and length.isdigit()
+        and len(length) <= LENGTH_DIGITS_MAX
         and int(length) <= post.body_bytes_max
         and b"content-encoding" not in headers
         and len(headers) == len(sent)

@@ -3,19 +3,21 @@
 aiomqtt 2.5 and the paho client inside it connect, subscribe, keep alive and notice a loss. But they
 acknowledge a message before our code has seen it, keep session_present and the reason codes of
 PUBACK to themselves, and spend 50 to 280 µs on each message. So PUBLISH and PUBACK, both ways, go
-around them. Three private names are touched, in this file alone: `_client`, to reach paho; its
-`_create_socket`, to put an Intake before the socket; its `_packet_queue`, to send our packets. The
-releases are pinned; tests/integration/test_session.py fails when others behave differently.
+around them. Four private names are touched, in this file alone: `_client`, to reach paho; its
+`_create_socket`, to put an Intake before the socket; its `_packet_queue`, to send our packets; its
+`_ping_t`, to tell it that the broker lives. The releases are pinned; tests/integration/test_session.py
+fails when others behave differently.
 """
 
 import asyncio
+import math
 import socket
 import ssl
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 
 import aiomqtt
 import structlog
@@ -34,9 +36,12 @@ from broker.wire import PacketType
 from schema.errors import BrokerUnavailable, StartError
 from schema.settings import MqttAddress
 
+UNREAD_LOOK_S = 1.0
 ANSWER_S_MAX = 5  # For CONNACK, SUBACK and the end of DISCONNECT.
 SESSION_EXPIRY_S = 7 * 24 * 3600  # MQTT 5: without it the session ends with the connection (F7).
 HUNG_UP = ReasonCode(PacketTypes.CONNACK, "Server unavailable")
+
+T = TypeVar("T")
 
 log = structlog.get_logger()
 
@@ -75,6 +80,7 @@ class Connection:
         self._unacknowledged: deque[Delivery] = deque()
         self._window = identity.receive_maximum
         self._unread: Any = None  # The socket, while it is not read.
+        self._pieces = 0  # Of the stream, so far.
         self._publisher = Publisher(self._send)
         self._outgoing: list[bytes] = []
         self.client = _client(identity, version)
@@ -86,7 +92,8 @@ class Connection:
             if self._closed:
                 sock.close()
                 raise ConnectionAbortedError
-            return Intake(sock, self._take_publish, self._publisher.take_puback)
+            take_puback = self._publisher.take_puback
+            return Intake(sock, self._take_publish, take_puback, self._heard)
 
         paho._create_socket = connect_with_intake  # type: ignore[method-assign]  # noqa: SLF001
         paho.disable_logger()  # It calls every lost link an error; the session logs that once.
@@ -119,7 +126,9 @@ class Connection:
         if self.version is ProtocolVersion.V5:
             if_new = SubscribeOptions.RETAIN_SEND_IF_NEW_SUB
             wanted = {"options": SubscribeOptions(qos=1, retainHandling=if_new)}
-        granted = await self.client.subscribe(topic_filter, **wanted)
+        granted = await self._answer(
+            self.client.subscribe(topic_filter, timeout=math.inf, **wanted)
+        )
         if [code.value if isinstance(code, ReasonCode) else code for code in granted] != [1]:
             if topics.is_shared(topic_filter):
                 raise _no_sharing(topic_filter)
@@ -129,7 +138,24 @@ class Connection:
 
     async def unsubscribe(self, topic_filter: str) -> None:
         """Return after the UNSUBACK; also when there was no such subscription."""
-        await self.client.unsubscribe(topic_filter)
+        await self._answer(self.client.unsubscribe(topic_filter, timeout=math.inf))
+
+    async def _answer(self, asking: Coroutine[Any, Any, T]) -> T:
+        """The broker's answer, however long the backlog is that Mosquitto sends before it.
+
+        Raises MqttError when nothing else comes either.
+        """
+        task = asyncio.create_task(asking)
+        try:
+            while True:
+                pieces = self._pieces
+                done, _ = await asyncio.wait((task,), timeout=ANSWER_S_MAX)
+                if done:
+                    return task.result()
+                if pieces == self._pieces and self._unread is None:
+                    raise aiomqtt.MqttError("The broker does not answer")
+        finally:
+            task.cancel()
 
     def acknowledge(self) -> None:
         """Look soon, once for many calls, which PUBACKs are due."""
@@ -194,6 +220,18 @@ class Connection:
         if sock is not None and self._unread is None:
             self._unread = sock
             self._loop.remove_reader(sock.fileno())
+            self._loop.call_later(UNREAD_LOOK_S, self._bear_with_it)
+
+    def _bear_with_it(self) -> None:
+        """What we do not read cannot tell paho that the broker lives: do not let it give up."""
+        if self._unread is not None and not self._closed:
+            self._heard()
+            self._loop.call_later(UNREAD_LOOK_S, self._bear_with_it)
+
+    def _heard(self) -> None:
+        """Any byte is as good as a PINGRESP, which may stand behind a long backlog."""
+        self._pieces += 1
+        self._paho._ping_t = 0  # noqa: SLF001
 
     def _read_again(self) -> None:
         sock: Any = self._unread

@@ -27,9 +27,11 @@ class Intake:
         sock: Any,
         take_publish: Callable[[int, bytes], None],
         take_puback: Callable[[bytes], None],
+        heard: Callable[[], None],
     ) -> None:
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._sock, self._take_publish, self._take_puback = sock, take_publish, take_puback
+        self._heard = heard  # Called for each piece of the stream, whatever it holds.
         self._cutter, self._others = Cutter(), bytearray()
 
     def __getattr__(self, name: str) -> Any:
@@ -71,6 +73,7 @@ class Intake:
         return piece
 
     def _sort(self, piece: bytes) -> None:
+        self._heard()
         for first, body in self._cutter.cut(piece):
             packet_type = first >> 4
             if packet_type == PUBLISH:

@@ -74,7 +74,7 @@ class Session:
 
     @property
     def connected(self) -> bool:
-        """Connected and subscribed."""
+        """Connected and subscribed, now or before."""
         return self._subscribed
 
     async def run(self, stop: asyncio.Event) -> None:
@@ -161,6 +161,8 @@ class Session:
                 tasks.create_task(self._begin(connection))
 
     async def _begin(self, connection: Connection) -> None:
+        """A broker that knows the session delivers already, and its answers come behind its backlog."""
+        self._subscribed = connection.session_present
         for topic_filter in self._subscriptions:
             await connection.subscribe(topic_filter)
         for topic_filter in self._wishes:

@@ -11,7 +11,8 @@ import msgspec
 from ingestor.batch import Row
 
 COLUMNS = ("device_no", "ts", "event_id", "metrics", "tags", "seq", "received_at")
-TAGS_KEPT = 10_000  # Lists of tags as they were written before: a device repeats its own.
+# Lists of tags as they were written before: a device repeats its own. With their keys up to 10 MB.
+TAGS_KEPT, TAGS_BYTES_MAX = 10_000, 256
 
 _SIGNATURE = b"PGCOPY\n\xff\r\n\0" + bytes(8)
 _TRAILER = b"\xff\xff"
@@ -68,6 +69,8 @@ class EventCopy:
                 pieces += (_length(len(text)), text)
             body = b"".join(pieces)
             found = _length(len(body)) + body
-            if len(self._tags) < TAGS_KEPT:
+            if len(found) <= TAGS_BYTES_MAX:
+                if len(self._tags) >= TAGS_KEPT:
+                    self._tags.clear()
                 self._tags[key] = found
         return found

@@ -23,7 +23,9 @@ BEYOND_A_DOUBLE = 10**400
 
 log = structlog.get_logger()
 
-_STRING_OR_LONG_NUMBER = re.compile(rb'"(?:[^"\\]|\\.)*"|[1-9][0-9]{%d,}' % (DIGITS_MAX - 1))
+_STRING_OR_LONG_NUMBER = re.compile(
+    rb'"(?:[^"\\]|\\.)*"|[1-9][0-9]{%d,}(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?' % (DIGITS_MAX - 1)
+)
 _validate = TypeAdapter(EventBody).validator.validate_python
 _TIMES = ("timestamp", "timeStamp", "ts", "age_ms")
 _REASON_OF_FIELD = {
@@ -96,8 +98,14 @@ def _parse(payload: bytes) -> Any:
 
 
 def _shortened(found: re.Match[bytes]) -> bytes:
-    """A number of so many digits is beyond every field, with fewer of them too."""
-    return found[0] if found[0].startswith(b'"') else found[0][: DIGITS_MAX - 1]
+    """An integer of so many digits is beyond every field, with fewer of them too; others are doubles."""
+    text = found[0]
+    if text.startswith(b'"'):
+        return text
+    if text.isdigit():
+        return text[: DIGITS_MAX - 1]
+    value = float(text)
+    return b"1e999" if isinf(value) else repr(value).encode()
 
 
 def _item_payload(item: Any) -> bytes:
@@ -172,7 +180,7 @@ def _event(item: Any, index: int, origin: Origin, limits: Limits) -> Event:
     device_id = _device(body.get("device_id"), origin)
     ts_us, own_time = _time(body, origin, limits)
     metrics = {
-        # plain_number, written out: this is the hottest line of all.
+        # plain_number, written out: in an array it is called for each metric of each event.
         name: int(value) if value.is_integer() and abs(value) < MAX_EXACT_INTEGER else value
         for name, value in body["metrics"].items()
     }

@@ -18,6 +18,7 @@ from schema.instants import now_us
 from schema.metrics import Dropped
 
 OTHER = "other"
+TOPICS_MAX = 100_000  # Parsed ones that are remembered: 30 MB.
 
 Content = tuple[str, bytes, bool]  # Topic, payload, and whether it was a retained message.
 
@@ -40,6 +41,7 @@ class MqttDoor:
     ) -> None:
         self._pipeline, self._settle, self._hearing = pipeline, settle, hearing
         self._drops, self._receipts, self._messages = drops, receipts, messages
+        self._parsed: dict[str, tuple[Kind, str]] = {}
         self._open = True
         self._generation = 0
         # What waits since an earlier connection, in the order of arrival.
@@ -58,7 +60,7 @@ class MqttDoor:
         if not self._open:
             return
         self._hearing.came()
-        parsed = topics.parse(delivery.topic)
+        parsed = self._parsed.get(delivery.topic) or self._parse(delivery.topic)
         if parsed is None:
             self._take_other(delivery)
             return
@@ -92,6 +94,14 @@ class MqttDoor:
             return
         origin = Origin(now_us(), device_id)
         self._pipeline.accept(Message(Door.MQTT, b"", origin, self._done, sign, delivery, items=[]))
+
+    def _parse(self, topic: str) -> tuple[Kind, str] | None:
+        parsed = topics.parse(topic)
+        if parsed is not None:
+            if len(self._parsed) >= TOPICS_MAX:
+                self._parsed.clear()
+            self._parsed[topic] = parsed
+        return parsed
 
     def _take_other(self, delivery: Delivery) -> None:
         """The canary, a report of the broker, or the topic of a device that cannot exist."""
@@ -131,7 +141,7 @@ class MqttDoor:
 
     def _done(self, message: Message) -> None:
         delivery, device_id = message.ticket, message.origin.device_id
-        assert isinstance(delivery, Delivery)  # noqa: S101  # Both set by _message alone.
+        assert isinstance(delivery, Delivery)  # noqa: S101  # Both set by _take_telemetry and _take_sign.
         assert device_id is not None  # noqa: S101
         if self._orphans:
             self._forget(message, delivery)

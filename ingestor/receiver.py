@@ -108,6 +108,7 @@ class Receiver:
     async def _permit(self) -> None:
         await self._lease.confirmed()
         self._surplus = await self._prepare()
+        await self._lease.confirmed()  # That may have taken long.
 
     async def _connected(self, session_present: bool) -> None:  # noqa: FBT001  # The session's signature.
         self._metrics.connections.labels(self._client_id).inc()

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Iterator
+from typing import Any
 
 import aiomqtt
 import pytest
@@ -320,3 +321,61 @@ async def test_a_broker_that_sends_more_than_we_allow_is_not_read_until_we_have_
             assert ingest.payloads == [str(number).encode() for number in range(sent)]
             await until(lambda: len(broker.types(PacketType.PUBACK)) == sent)
             assert ingest.session.connected
+
+
+async def _backlog(broker: Mosquitto, messages: int, **options: Any) -> Ingest:
+    """A session that is away, and what waits for it: Mosquitto sends that before its SUBACK."""
+    ingest = Ingest(broker.port, **options)
+    async with running(ingest.session):
+        await until(lambda: ingest.connections)
+    sender = Session(MqttAddress("127.0.0.1", broker.port), "sender")
+    async with running(sender):
+        await until(lambda: sender.connected)
+        for start in range(0, messages, 1000):
+            async with asyncio.TaskGroup() as tasks:
+                for number in range(start, start + 1000):
+                    tasks.create_task(sender.publish(TOPIC, str(number).encode()))
+    return ingest
+
+
+async def test_a_backlog_that_takes_longer_than_an_answer_is_taken_in_over_one_connection(
+    broker: Mosquitto,
+) -> None:
+    backlog = 30_000
+    ingest = await _backlog(broker, backlog, receive_maximum=200)
+    async with running(ingest.session):
+        await until(lambda: ingest.session.connected, 2)
+        settled = 0
+        async with asyncio.timeout(40):
+            while settled < backlog:
+                some = ingest.got[settled : settled + 100]
+                ingest.session.settle(some)
+                settled += len(some)
+                await asyncio.sleep(0.02)
+        await until(lambda: ingest.connections == [False, True])
+    assert sorted(map(int, ingest.payloads)) == list(range(backlog))
+    assert {delivery.generation for delivery in ingest.got} == {2}
+
+
+async def test_a_broker_that_is_not_read_for_longer_than_two_keep_alives_is_kept(
+    broker: Mosquitto,
+) -> None:
+    """As when the database goes away in the middle of catching up."""
+    backlog, window = 5000, 100
+    ingest = await _backlog(broker, backlog, receive_maximum=window, keepalive_s=1)
+    async with running(ingest.session):
+        settled = 0
+        while (
+            len(ingest.got) - settled <= window
+        ):  # It sends more than that only after some PUBACKs.
+            ingest.session.settle(ingest.got[settled : settled + 20])
+            settled = min(len(ingest.got), settled + 20)
+            await asyncio.sleep(0.02)
+        await asyncio.sleep(6.5)
+        assert ingest.session.connected
+        while len(ingest.got) < backlog:
+            ingest.session.settle(ingest.got)
+            await asyncio.sleep(0.01)
+        ingest.session.settle(ingest.got)
+        await until(lambda: ingest.connections == [False, True])
+    assert {delivery.generation for delivery in ingest.got} == {2}

@@ -833,3 +833,24 @@ def test_an_item_that_was_no_object_is_none_when_it_comes_alone(item: Any) -> No
 @given(st.binary(max_size=200))
 def test_arbitrary_bytes_as_an_item_get_one_answer(payload: bytes) -> None:
     assert isinstance(decode_item(payload, TOPIC, LIMITS), Event | Rejection)
+
+
+@pytest.mark.parametrize(
+    ("number", "value"),
+    [
+        ("1" + "0" * 5000 + "e-5000", 1),
+        ("1" + "0" * 5000 + ".5e-4999", 10),
+        ("-1" + "0" * 5000 + "E-5001", -0.1),
+        ("1" + "0" * 5000 + "e-4999.", None),
+        ("1" + "0" * 5000, None),
+        ("1" + "0" * 5000 + ".0", None),
+        ("1" + "0" * 5000 + "e2", None),
+    ],
+)
+def test_a_number_of_thousands_of_digits_is_what_it_says_or_refused(
+    number: str, value: float | None
+) -> None:
+    text = f'{{"event_id":"e","metrics":{{"a":{number}}},"unknown":1}}'
+    for payload in (text, text.replace(',"unknown":1', "")):
+        (item,) = decoded(payload, TOPIC)
+        assert (item.metrics["a"] if isinstance(item, Event) else None) == value
