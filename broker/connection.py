@@ -12,11 +12,9 @@ fails when others behave differently.
 import asyncio
 import math
 import socket
-import ssl
 from collections import deque
 from collections.abc import Callable, Coroutine
 from contextlib import suppress
-from dataclasses import dataclass
 from typing import Any, TypeVar, cast
 
 import aiomqtt
@@ -30,33 +28,18 @@ from paho.mqtt.subscribeoptions import SubscribeOptions
 
 from broker import topics, wire
 from broker.delivery import Delivery
+from broker.identity import ANSWER_S_MAX, Identity, client_of, packed, secured
 from broker.intake import Intake
 from broker.publisher import WINDOW_MAX, Publisher
 from broker.wire import PacketType
 from schema.errors import BrokerUnavailable, StartError
-from schema.settings import MqttAddress
 
 UNREAD_LOOK_S = 1.0
-ANSWER_S_MAX = 5  # For CONNACK, SUBACK and the end of DISCONNECT.
-SESSION_EXPIRY_S = 7 * 24 * 3600  # MQTT 5: without it the session ends with the connection (F7).
 HUNG_UP = ReasonCode(PacketTypes.CONNACK, "Server unavailable")
 
 T = TypeVar("T")
 
 log = structlog.get_logger()
-
-
-@dataclass(frozen=True)
-class Identity:
-    """What every connection of one session has in common."""
-
-    address: MqttAddress
-    client_id: str
-    tls: ssl.SSLContext | None
-    keepalive_s: int
-    receive_maximum: int
-    will: tuple[str, bytes] | None = None  # Topic and payload; QoS 1, retained.
-    session_expiry_s: int = SESSION_EXPIRY_S  # 0: the broker forgets us when the connection ends.
 
 
 class Connection:
@@ -83,12 +66,12 @@ class Connection:
         self._pieces = 0  # Of the stream, so far.
         self._publisher = Publisher(self._send)
         self._outgoing: list[bytes] = []
-        self.client = _client(identity, version)
+        self.client = client_of(identity, version)
         self._paho = paho = self.client._client  # noqa: SLF001  # See the top of this file.
         connect = paho._create_socket  # noqa: SLF001
 
         def connect_with_intake() -> Intake:  # In a thread: meanwhile we may have been closed.
-            sock = _secured(connect(), identity)
+            sock = secured(connect(), identity)
             if self._closed:
                 sock.close()
                 raise ConnectionAbortedError
@@ -165,7 +148,7 @@ class Connection:
         self, topic: str, payload: bytes, *, qos: int, retain: bool, correlation_data: bytes | None
     ) -> None:
         if self.version is ProtocolVersion.V5:
-            payload = _packed(correlation_data) + payload
+            payload = packed(correlation_data) + payload
         await self._publisher.publish(topic, payload, qos=qos, retain=retain)
 
     def abort(self) -> None:
@@ -308,51 +291,3 @@ def _no_sharing(topic_filter: str) -> StartError:
         f"The broker does not grant {topic_filter}, which several ingestors need: allow it, use a"
         " broker with shared subscriptions, or start with --workers 1."
     )
-
-
-def _secured(sock: Any, identity: Identity) -> Any:
-    """Not by paho, which leaves the socket open when it does not like the certificate."""
-    if identity.tls is None:
-        return sock
-    return identity.tls.wrap_socket(sock, server_hostname=identity.address.host)
-
-
-def _client(identity: Identity, version: ProtocolVersion) -> aiomqtt.Client:
-    """A client whose session the broker keeps while we are away; the versions say that differently."""
-    clean = not identity.session_expiry_s
-    kept: dict[str, Any] = {"clean_session": clean}
-    if version is ProtocolVersion.V5:
-        properties = _properties(
-            PacketTypes.CONNECT,
-            SessionExpiryInterval=identity.session_expiry_s,
-            ReceiveMaximum=identity.receive_maximum,
-        )
-        kept = {"clean_start": clean, "properties": properties}
-    return aiomqtt.Client(
-        identity.address.host,
-        identity.address.port,
-        identifier=identity.client_id,
-        username=identity.address.username,
-        password=identity.address.password,
-        protocol=version,
-        keepalive=identity.keepalive_s,
-        timeout=ANSWER_S_MAX,
-        will=identity.will and aiomqtt.Will(*identity.will, qos=1, retain=True),
-        **kept,
-    )
-
-
-def _properties(packet_type: int, **values: object) -> Properties:
-    properties = Properties(packet_type)  # type: ignore[no-untyped-call]
-    for name, value in values.items():
-        if value is not None:
-            setattr(properties, name, value)
-    return properties
-
-
-def _packed(correlation_data: bytes | None) -> bytes:
-    """The properties of a PUBLISH as they stand before its payload."""
-    if correlation_data is None:
-        return b"\0"
-    packed: bytes = _properties(PacketTypes.PUBLISH, CorrelationData=correlation_data).pack()  # type: ignore[no-untyped-call]
-    return packed

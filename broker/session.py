@@ -9,8 +9,9 @@ import aiomqtt
 import structlog
 from aiomqtt import ProtocolVersion
 
-from broker.connection import SESSION_EXPIRY_S, Connection, Identity
+from broker.connection import Connection
 from broker.delivery import Delivery
+from broker.identity import SESSION_EXPIRY_S, Identity
 from schema.errors import BrokerUnavailable, StartError
 from schema.settings import MqttAddress
 
