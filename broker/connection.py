@@ -63,6 +63,7 @@ class Connection:
         self._unacknowledged: deque[Delivery] = deque()
         self._window = identity.receive_maximum
         self._unread: Any = None  # The socket, while it is not read.
+        self._bearing = False  # Its timer runs.
         self._pieces = 0  # Of the stream, so far.
         self._publisher = Publisher(self._send)
         self._outgoing: list[bytes] = []
@@ -203,11 +204,13 @@ class Connection:
         if sock is not None and self._unread is None:
             self._unread = sock
             self._loop.remove_reader(sock.fileno())
-            self._loop.call_later(UNREAD_LOOK_S, self._bear_with_it)
+            if not self._bearing:
+                self._bear_with_it()
 
     def _bear_with_it(self) -> None:
         """What we do not read cannot tell paho that the broker lives: do not let it give up."""
-        if self._unread is not None and not self._closed:
+        self._bearing = self._unread is not None and not self._closed
+        if self._bearing:
             self._heard()
             self._loop.call_later(UNREAD_LOOK_S, self._bear_with_it)
 
