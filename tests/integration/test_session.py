@@ -60,7 +60,7 @@ async def test_unsettled_messages_come_again_from_a_real_broker(broker: Mosquitt
         await until(lambda: len(first.got) == 3)
     second = Ingest(broker.port)
     async with running(second.session):
-        await until(lambda: len(second.got) == 3 and second.session.connected)
+        await until(lambda: len(second.got) == 3 and second.connections)
     assert second.payloads == [b"1", b"2", b"3"]
     assert second.connections == [True]
 
