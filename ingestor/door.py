@@ -146,8 +146,8 @@ class MqttDoor:
         if self._orphans:
             self._forget(message, delivery)
         self._settle(delivery)
-        wanted = self._pipeline.wants_receipts(device_id)
-        if message.verdicts and (wanted or delivery.response_topic is not None):
+        if message.verdicts:
+            wanted = self._pipeline.wants_receipts(device_id)
             self._receipts.add(delivery, device_id, message.verdicts, wanted=wanted)
 
     def _forget(self, message: Message, delivery: Delivery) -> None:
