@@ -7,6 +7,7 @@ from api.door import HttpDoor
 from api.feed import FeedReader
 from api.limits import RateLimiter
 from api.ports import listen
+from api.reader import Reader
 from api.replay import Replays
 from api.server import serve
 from api.store import QueryStore
@@ -55,7 +56,7 @@ async def run(
         limiter = RateLimiter(settings.rate_limit_requests, settings.rate_limit_window_seconds)
         feed = FeedReader(dsn, pool, f"{name} feed", metrics.streams)
         services = Services(
-            store=QueryStore(pool, settings.default_profile),
+            store=QueryStore(Reader(pool), settings.default_profile),
             door=HttpDoor(pipeline, limiter, limits),
             feed=feed,
             replays=Replays(dsn, f"{name} replay", pipeline, limits),

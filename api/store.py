@@ -1,24 +1,19 @@
-"""The reading side: the only module of the API that runs SQL."""
+"""What the API asks of the tables, but for aggregates, and the few things it changes in them."""
 
-import asyncio
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 
-from api.params import EARLIEST, LATEST
+from api.params import LATEST
+from api.reader import Reader
 from schema.alert import RuleBody
 from schema.errors import InvalidRequest, NotFound
 from schema.event import plain_number
 from schema.queries import load_queries
 
 METRICS_POINTS_MAX = 50_000
-ACQUIRE_S_MAX = 3.0
 CHANGE_S_MAX = 4.5  # A 503 to a post comes within 5 s.
-QUESTION_S_MAX = 12.0  # A little more than PostgreSQL gives a statement of a reader.
 AGGREGATE_ROWS_MAX = 50_000
-# Newest first without a lower bound: most answers are found in few partitions.
-WIDENING = (timedelta(days=7), timedelta(days=90), None)
 AFTER_ALL = "\U0010ffff"
 
 queries = load_queries("api")
@@ -31,12 +26,12 @@ class KnownDevice(NamedTuple):
 
 
 class QueryStore:
-    def __init__(self, pool: Any, default_profile: str) -> None:
-        self._pool, self._default_profile = pool, default_profile
+    def __init__(self, reader: Reader, default_profile: str) -> None:
+        self._reader, self._default_profile = reader, default_profile
 
     async def device(self, device_id: str) -> KnownDevice:
         """Raises NotFound: a device exists from its first stored event, heartbeat or status."""
-        row = await self._ask("fetchrow", queries.find_device, device_id)
+        row = await self._reader.ask("fetchrow", queries.find_device, device_id)
         if row is None:
             raise NotFound(f"There is no device {device_id!r}.")
         profile = row["profile"] or self._default_profile
@@ -53,7 +48,9 @@ class QueryStore:
     ) -> list[Any]:
         """Newest first; one row more than `limit` if there is another page."""
         key = after or (LATEST, AFTER_ALL)
-        return await self._newest_first(queries.device_events, device[:2], start, end, key, limit)
+        return await self._reader.newest_first(
+            queries.device_events, device[:2], start, end, key, limit
+        )
 
     async def search(
         self,
@@ -65,13 +62,13 @@ class QueryStore:
         limit: int,
     ) -> list[Any]:
         key = after or (LATEST, AFTER_ALL, "")
-        return await self._newest_first(
+        return await self._reader.newest_first(
             queries.search_events, (list(tags),), start, end, key, limit
         )
 
     async def metrics(self, device: KnownDevice, start: datetime, end: datetime) -> str:
         return str(
-            await self._ask(
+            await self._reader.ask(
                 "fetchval", queries.device_metrics, *device[:2], start, end, METRICS_POINTS_MAX
             )
         )
@@ -80,7 +77,7 @@ class QueryStore:
         self, device: KnownDevice, start: datetime, end: datetime
     ) -> dict[str, dict[str, float | None]]:
         """Per metric of the range: count, min, max and avg."""
-        rows = await self._ask("fetch", queries.device_summary, device.device_no, start, end)
+        rows = await self._reader.ask("fetch", queries.device_summary, device.device_no, start, end)
         return {
             row["metric"]: {
                 "count": row["count"],
@@ -90,7 +87,7 @@ class QueryStore:
         }
 
     async def profile_metrics(self, profile: str) -> list[str]:
-        rows = await self._ask("fetch", queries.profile_metrics, profile)
+        rows = await self._reader.ask("fetch", queries.profile_metrics, profile)
         return [row["metric"] for row in rows]
 
     async def aggregate(
@@ -104,9 +101,9 @@ class QueryStore:
         """Buckets as JSON text. Raises InvalidRequest beyond the most rows of an answer."""
         numbers = None
         if device_ids:
-            found = await self._ask("fetch", queries.device_numbers, list(device_ids))
+            found = await self._reader.ask("fetch", queries.device_numbers, list(device_ids))
             numbers = [row["device_no"] for row in found]
-        row = await self._ask(
+        row = await self._reader.ask(
             "fetchrow",
             queries.aggregate_fixed,
             metric,
@@ -127,7 +124,7 @@ class QueryStore:
         self, after: str, state: str | None, tag: str | None, text: str | None, limit: int
     ) -> list[Any]:
         return list(
-            await self._ask(
+            await self._reader.ask(
                 "fetch",
                 queries.list_devices,
                 self._default_profile,
@@ -147,7 +144,7 @@ class QueryStore:
 
     async def add_rule(self, rule: RuleBody) -> Any:
         """In force for every event received after this returns."""
-        async with self._connection(CHANGE_S_MAX) as connection, connection.transaction():
+        async with self._reader.connection(CHANGE_S_MAX) as connection, connection.transaction():
             row = await connection.fetchrow(
                 queries.add_rule,
                 rule.device_id, rule.tag, rule.metric, rule.op, rule.threshold, rule.name,
@@ -158,10 +155,10 @@ class QueryStore:
             return row
 
     async def rules(self) -> list[Any]:
-        return list(await self._ask("fetch", queries.list_rules))
+        return list(await self._reader.ask("fetch", queries.list_rules))
 
     async def rule(self, rule_id: str) -> Any:
-        row = await self._ask("fetchrow", queries.one_rule, rule_id)
+        row = await self._reader.ask("fetchrow", queries.one_rule, rule_id)
         if row is None:
             raise NotFound(f"There is no rule {rule_id!r}.")
         return row
@@ -180,7 +177,7 @@ class QueryStore:
     ) -> list[Any]:
         """Dead letters below a number, newest first; one row more than `limit` if there is a page more."""
         return list(
-            await self._ask(
+            await self._reader.ask(
                 "fetch", queries.list_rejected, before, device_id, reason, door, start, end,
                 replayed, limit + 1,
             )
@@ -188,50 +185,13 @@ class QueryStore:
 
     async def rejected_payload(self, rejected_id: int) -> tuple[str, bytes]:
         """What is known of a dead letter, as JSON text, and its payload."""
-        row = await self._ask("fetchrow", queries.one_rejected, rejected_id)
+        row = await self._reader.ask("fetchrow", queries.one_rejected, rejected_id)
         if row is None:
             raise NotFound(f"There is no dead letter {rejected_id}.")
         return row["body"], row["payload"]
 
-    async def _newest_first(
-        self,
-        query: str,
-        subject: Sequence[Any],
-        start: datetime | None,
-        end: datetime | None,
-        key: Sequence[Any],
-        limit: int,
-    ) -> list[Any]:
-        """The rows from a key on, whose first part is a time; in widening windows without a start."""
-        upper, rows = end or LATEST, []
-        for lower in _lower_bounds(start, min(upper, key[0])):
-            rows = await self._ask("fetch", query, *subject, lower, upper, *key, limit + 1)
-            if len(rows) > limit or lower == (start or EARLIEST):
-                break
-        return list(rows)
-
-    async def _ask(self, method: str, query: str, *arguments: Any) -> Any:
-        async with self._connection(QUESTION_S_MAX) as connection:
-            return await getattr(connection, method)(query, *arguments)
-
-    @asynccontextmanager
-    async def _connection(self, within_s: float) -> AsyncIterator[Any]:
-        """A connection of the pool, for so long in all. Raises TimeoutError.
-
-        One that did not answer in time is thrown away: giving it back would wait for it once more.
-        """
-        async with asyncio.timeout(within_s):
-            connection = await self._pool.acquire(timeout=ACQUIRE_S_MAX)
-            try:
-                yield connection
-            except (asyncio.CancelledError, TimeoutError):
-                connection.terminate()
-                raise
-            finally:
-                await self._pool.release(connection)
-
     async def _body(self, query: str, *arguments: Any) -> str:
-        body = await self._ask("fetchval", query, *arguments)
+        body = await self._reader.ask("fetchval", query, *arguments)
         if body is None:
             raise NotFound(f"There is no device {arguments[-1]!r}.")
         return str(body)
@@ -239,10 +199,3 @@ class QueryStore:
 
 def _plain(value: float | None) -> float | None:
     return None if value is None else plain_number(value)
-
-
-def _lower_bounds(start: datetime | None, upper: datetime) -> list[datetime]:
-    """The lower bounds to try in turn; with a given start only that."""
-    if start is not None:
-        return [start]
-    return [EARLIEST if span is None else max(EARLIEST, upper - span) for span in WIDENING]
