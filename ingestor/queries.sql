@@ -2,8 +2,11 @@
 
 -- begin_in_lanes --
 -- Lanes in ascending order: whatever concerns a device happens in commit order, in every process.
+-- The transaction gets its number before the next statement reads rollup_state.closing: whoever gets one
+-- after the roller moved it, sees it moved (scheduler/rollups.py).
 begin;
-select pg_advisory_xact_lock(77, lane) from unnest(array[{lanes}]) lane
+select pg_advisory_xact_lock(77, lane) from unnest(array[{lanes}]) lane;
+select pg_current_xact_id()
 
 -- insert_keys --
 -- $1 and $2 are sorted and hold no pair twice. They come as two texts, joined by a character that no
@@ -19,8 +22,14 @@ with new as (
 )
 select count(*) as stored, case when count(*) < $3 then array_agg(device_no) end as device_nos,
        case when count(*) < $3 then array_agg(event_id) end as event_ids,
-       (select rules_version from config), (select registry_version from config)
+       (select rules_version from config), (select registry_version from config),
+       (select closing from rollup_state)
 from new
+
+-- mark_hours --
+-- The hours, as seconds since the Unix epoch, of late events: their rollups are no longer right.
+insert into rollup_mark (device_no, hour)
+select device_no, to_timestamp(hour) from unnest($1::int[], $2::bigint[]) as late (device_no, hour)
 
 -- read_alert_states --
 select device_no, rule_id, pending_since, incident_id, notified_at, decided_at

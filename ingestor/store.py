@@ -2,8 +2,9 @@
 
 1. lanes      advisory locks: a device's batches commit in the order they are written
 2. keys       insert … on conflict do nothing returning: what comes back is new
-3. facts      alert states, what was already evaluated; the versions of rules and registry came with 2
-4. events     COPY of the survivors; dead letters
+3. facts      alert states, what was already evaluated; the versions of rules and registry came with 2,
+              and which hours are closed
+4. events     COPY of the survivors; marks for the closed hours among theirs; dead letters
 5. presence   signs of life; a device that returns resolves its silence
 6. alerts     transitions, incidents, outbox
 7. end        COMMIT; with something to tell: feed lock, number, NOTIFY and COMMIT as one message
@@ -26,6 +27,7 @@ from schema.database import WRITER_LIMITS, connect
 from schema.errors import BatchRefused, NoPartition, StoreUnavailable
 from schema.event import DeviceNo
 from schema.feed import fill_outbox
+from schema.instants import epoch_us
 from schema.presence import presence_changed, silence_alert
 from schema.queries import load_queries
 
@@ -33,6 +35,8 @@ queries = load_queries("ingestor")
 
 REJECTED_COLUMNS = ("received_at", "door", "device_id", "reason", "detail", "item", "payload")
 
+HOUR_S = 3600
+HOUR_US = HOUR_S * 1_000_000
 BETWEEN = "\x1f"  # Of the ids in a list: a control character, which none of them holds.
 
 NewKeys = set[tuple[int, str]]
@@ -90,6 +94,7 @@ class Store:
         pairs = await self._candidates(connection, survivors)
         newest = await _newest_evaluated(connection, pairs)
         await self._insert_events(connection, survivors)
+        await _mark_hours(connection, survivors, facts["closing"])
         await self._insert_dead_letters(connection, batch)
         told = await self._mark_signs(connection, batch)
         receipts = await self._set_receipts(connection, batch)
@@ -105,7 +110,7 @@ class Store:
     async def _insert_keys(
         self, connection: Any, keys: Sequence[tuple[DeviceNo, str]]
     ) -> tuple[NewKeys, Any]:
-        """Which of them are new, and a row with the versions of rules and registry."""
+        """Which of them are new, and a row with the versions of rules and registry, and `closing`."""
         numbers = BETWEEN.join([str(number) for number, _ in keys])
         names = BETWEEN.join([name for _, name in keys])
         row = await connection.fetchrow(queries.insert_keys, numbers, names, len(keys))
@@ -276,6 +281,17 @@ def _begin(lanes: Sequence[int]) -> str:
     if not lanes:
         return "begin"
     return str(queries.begin_in_lanes).format(lanes=",".join(map(str, lanes)))
+
+
+async def _mark_hours(connection: Any, survivors: Sequence[Row], closing: datetime) -> None:
+    """Say that the rollups of these hours lack something. For live data that is nothing."""
+    limit = epoch_us(closing)
+    late = {
+        (row.device_no, row.event.ts_us // HOUR_US) for row in survivors if row.event.ts_us < limit
+    }
+    if late:
+        devices, hours = zip(*sorted(late), strict=True)
+        await connection.execute(queries.mark_hours, devices, [hour * HOUR_S for hour in hours])
 
 
 async def _newest_evaluated(connection: Any, pairs: Sequence[Candidate]) -> list[datetime | None]:
