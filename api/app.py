@@ -11,6 +11,7 @@ from litestar.types import ASGIApp
 from prometheus_client import Histogram
 
 from api import aggregates, alerts, devices, events, health, posts, rejected, streams
+from api.aggregate_store import AggregateStore
 from api.counting import counted
 from api.door import BATCH_BYTES_MAX, HttpDoor
 from api.feed import FeedReader
@@ -33,6 +34,7 @@ class Services:
     """What the handlers need, each by its name."""
 
     store: QueryStore
+    aggregates: AggregateStore
     door: HttpDoor
     feed: FeedReader
     replays: Replays
