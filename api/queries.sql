@@ -3,6 +3,10 @@
 -- find_device --
 select device_no, device_id, profile from device where device_id = $1
 
+-- floor_of_raw_events --
+-- Raw events before it are gone or about to go.
+select floor from rollup_state
+
 -- device_events --
 -- Newest first, from a key on.
 select ts, event_id, (select row_to_json(shown) from (

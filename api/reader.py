@@ -7,11 +7,16 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from api.params import EARLIEST, LATEST
+from schema.errors import RawEventsDropped
+from schema.queries import load_queries
 
 ACQUIRE_S_MAX = 3.0
 QUESTION_S_MAX = 12.0  # A little more than PostgreSQL gives a statement of a reader.
 # Newest first without a lower bound: most answers are found in few partitions.
 WIDENING = (timedelta(days=7), timedelta(days=90), None)
+
+
+queries = load_queries("api")
 
 
 class Reader:
@@ -53,7 +58,23 @@ class Reader:
             rows = await self.ask("fetch", query, *subject, lower, upper, *key, limit + 1)
             if len(rows) > limit or lower == (start or EARLIEST):
                 break
+        if start is not None:
+            await self.require_kept(start)
         return list(rows)
+
+    async def require_kept(self, start: datetime) -> None:
+        """Raises RawEventsDropped if raw events from `start` on are not kept any more.
+
+        Asked after the rows that it is about: whoever missed a partition sees the floor that made it go,
+        which was committed before.
+        """
+        require_kept(start, await self.ask("fetchval", queries.floor_of_raw_events))
+
+
+def require_kept(start: datetime, floor: datetime) -> None:
+    """Raises RawEventsDropped. No event was ever taken from before EARLIEST."""
+    if max(start, EARLIEST) < floor:
+        raise RawEventsDropped(floor)
 
 
 def _lower_bounds(start: datetime | None, upper: datetime) -> list[datetime]:

@@ -67,11 +67,11 @@ class QueryStore:
         )
 
     async def metrics(self, device: KnownDevice, start: datetime, end: datetime) -> str:
-        return str(
-            await self._reader.ask(
-                "fetchval", queries.device_metrics, *device[:2], start, end, METRICS_POINTS_MAX
-            )
+        body = await self._reader.ask(
+            "fetchval", queries.device_metrics, *device[:2], start, end, METRICS_POINTS_MAX
         )
+        await self._reader.require_kept(start)
+        return str(body)
 
     async def summary(
         self, device: KnownDevice, start: datetime, end: datetime
