@@ -5,7 +5,7 @@ from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 
 from api.params import LATEST
-from api.reader import Reader
+from api.reader import OF_A_DEVICE, OF_THE_FLEET, Reader
 from schema.alert import RuleBody
 from schema.errors import InvalidRequest, NotFound
 from schema.event import plain_number
@@ -49,21 +49,22 @@ class QueryStore:
         """Newest first; one row more than `limit` if there is another page."""
         key = after or (LATEST, AFTER_ALL)
         return await self._reader.newest_first(
-            queries.device_events, device[:2], start, end, key, limit
+            queries.device_events, device[:2], start, end, key, limit, OF_A_DEVICE
         )
 
     async def search(
         self,
-        tags: Sequence[str],
+        tags: str,
         start: datetime | None,
         end: datetime | None,
         *,
-        after: tuple[datetime, str, str] | None,
+        after: tuple[datetime, str, int] | None,
         limit: int,
     ) -> list[Any]:
-        key = after or (LATEST, AFTER_ALL, "")
+        """`tags` is a tsquery over whole tags. Newest first, as `events`."""
+        key = after or (LATEST, AFTER_ALL, 0)
         return await self._reader.newest_first(
-            queries.search_events, (list(tags),), start, end, key, limit
+            queries.search_events, (tags,), start, end, key, limit, OF_THE_FLEET
         )
 
     async def metrics(self, device: KnownDevice, start: datetime, end: datetime) -> str:
