@@ -14,9 +14,10 @@ from api.questions import (
     GroupBy,
     Question,
     Stat,
+    events_from,
     rolled_hours,
 )
-from api.reader import QUESTION_S_MAX, Reader
+from api.reader import QUESTION_S_MAX, Reader, require_kept
 from schema.errors import InvalidRequest
 from schema.queries import load_queries
 
@@ -76,13 +77,15 @@ class AggregateStore:
             hours = rolled_hours(question, facts["closed"])
             if hours is None:
                 source = queries.from_events
-                own: list[Any] = [question.tags or None]
+                own: list[Any] = [question.tags]
             else:
                 source = queries.from_rollups
                 own = [hours.start, hours.end, hours.cut]
             row = await connection.fetchrow(
                 _statement(question, source), *_arguments(question, numbers), *own
             )
+        if (first := events_from(question, hours)) is not None:
+            require_kept(first, row["floor"])
         if row["rows"] > AGGREGATE_ROWS_MAX:
             raise _too_many_rows()
         return str(row["body"])

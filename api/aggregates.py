@@ -11,9 +11,10 @@ from api.buckets import buckets
 from api.pages import json_text
 from api.params import EARLIEST, LATEST, RequiredTime, TimeZone, instant, known_name, time_zone
 from api.questions import USUAL_STATS, Fill, GroupBy, Question, Stat, parse_stats
+from api.tags import TAGS_MAX, tag_texts, wanted
 from schema.errors import InvalidRequest
 
-DEVICES_MAX, TAGS_MAX = 1000, 32
+DEVICES_MAX = 1000
 
 
 @get(
@@ -57,14 +58,14 @@ async def aggregate(
     start, end = instant("from_time", from_time), instant("to_time", to_time)
     if start >= end:
         raise InvalidRequest("from_time must be before to_time.")
-    if any("\0" in text for text in (metric, *(device_id or ()), *(tag or ()))):
-        raise InvalidRequest("metric, device_id and tag: without NUL.")
+    if any("\0" in text for text in (metric, *(device_id or ()))):
+        raise InvalidRequest("metric and device_id: without NUL.")
     start, end = max(start, EARLIEST), min(end, LATEST)  # No event is outside.
     zone = time_zone(tz)
     question = Question(
         metric=metric,
         device_ids=tuple(device_id or ()),
-        tags=tuple(tag or ()),
+        tags=wanted(tag_texts("tag", tag)),
         start=start,
         end=end,
         buckets=buckets(interval, zone, start, end),

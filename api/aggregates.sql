@@ -8,7 +8,7 @@ select closed, floor, array(select device_no from device where device_id = any($
 from rollup_state
 
 -- from_events --
--- $8: tags that an event must hold, null: any.
+-- $8: what is asked of the tags of an event, null: nothing.
 select case when $6::timestamptz[] is null then date_bin($5::interval, ts, 'epoch')
             else $6[width_bucket(ts, $6)] end as at,
        {who} as who, count(*) as count{stats}
@@ -16,7 +16,7 @@ from (
     select device_no, event_id, ts, tags, (metrics -> $1)::numeric as value
     from event
     where ts >= $3 and ts < $4 and metrics ? $1
-      and ($2::int[] is null or device_no = any($2)) and ($8::text[] is null or tags @> $8)
+      and ($2::int[] is null or device_no = any($2)) and ($8::text is null or array_to_tsvector(tags) @@ $8::text::tsquery)
 ) reading {joins}
 group by 1, 2
 

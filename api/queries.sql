@@ -3,6 +3,10 @@
 -- find_device --
 select device_no, device_id, profile from device where device_id = $1
 
+-- floor_of_raw_events --
+-- Raw events before it are gone or about to go.
+select floor from rollup_state
+
 -- device_events --
 -- Newest first, from a key on.
 select ts, event_id, (select row_to_json(shown) from (
@@ -15,15 +19,18 @@ order by ts desc, event_id desc
 limit $7
 
 -- search_events --
--- Newest first, from a key on, of all devices; the event holds every tag of $1.
-select ts, event_id, device_id, (select row_to_json(shown) from (
-    select event_id, device_id, rfc3339(ts) as timestamp, metrics, event.tags, seq,
+-- Newest first, from a key on, of all devices. The condition is spelt as the index event_tags has it.
+select ts, event_id, device_no, (select row_to_json(shown) from (
+    select event_id, device_id, rfc3339(ts) as timestamp, metrics, page.tags, seq,
            rfc3339(received_at) as received_at) shown)::text as body
-from event join device using (device_no)
-where event.tags @> $1::text[] and ts >= $2 and ts < $3
-  and ts <= $4 and (ts < $4 or (event_id, device_id) < ($5, $6))
-order by ts desc, event_id desc, device_id desc
-limit $7
+from (
+    select * from event
+    where array_to_tsvector(tags) @@ $1::text::tsquery and ts >= $2 and ts < $3
+      and ts <= $4 and (ts < $4 or (event_id, device_no) < ($5, $6))
+    order by ts desc, event_id desc, device_no desc
+    limit $7
+) page join device using (device_no)
+order by ts desc, event_id desc, device_no desc
 
 -- device_metrics --
 -- Oldest first, the first $5 of the range.

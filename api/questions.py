@@ -43,11 +43,11 @@ PERCENTILES = {Stat.P50: 0.5, Stat.P95: 0.95, Stat.P99: 0.99}
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """The half-open range [start, end); no device_ids: the fleet; an event must hold all `tags`."""
+    """The half-open range [start, end); no device_ids: the fleet; `tags` is a tsquery, None: any."""
 
     metric: str
     device_ids: tuple[str, ...]
-    tags: tuple[str, ...]
+    tags: str | None
     start: datetime
     end: datetime
     buckets: Buckets
@@ -72,7 +72,7 @@ def rolled_hours(question: Question, closed: datetime) -> Hours | None:
     Rollups know neither tags nor percentiles, and no part of an hour.
     """
     buckets = question.buckets
-    by_tag = question.tags or question.group_by is GroupBy.TAG
+    by_tag = question.tags is not None or question.group_by is GroupBy.TAG
     if by_tag or not PERCENTILES.keys().isdisjoint(question.stats):
         return None
     if not isinstance(buckets, Calendar) and not buckets.whole_hours:
@@ -84,11 +84,13 @@ def rolled_hours(question: Question, closed: datetime) -> Hours | None:
     return Hours(start, end, cut)
 
 
-def events_from(question: Question, hours: Hours | None) -> datetime:
-    """The first instant whose events an answer needs."""
+def events_from(question: Question, hours: Hours | None) -> datetime | None:
+    """The first instant whose events an answer needs; None: none. Marked hours are always kept."""
     if hours is None or question.start < hours.start:
         return question.start
-    return hours.cut[0] if hours.cut else hours.end
+    if hours.cut:
+        return hours.cut[0]
+    return hours.end if hours.end < question.end else None
 
 
 def whole_hour_from(at: datetime) -> datetime:

@@ -1,11 +1,10 @@
 """What the API asks of the tables, but for aggregates, and the few things it changes in them."""
 
-from collections.abc import Sequence
 from datetime import datetime
 from typing import Any, NamedTuple
 
 from api.params import LATEST
-from api.reader import Reader
+from api.reader import OF_A_DEVICE, OF_THE_FLEET, Reader
 from schema.alert import RuleBody
 from schema.errors import NotFound
 from schema.event import plain_number
@@ -48,29 +47,30 @@ class QueryStore:
         """Newest first; one row more than `limit` if there is another page."""
         key = after or (LATEST, AFTER_ALL)
         return await self._reader.newest_first(
-            queries.device_events, device[:2], start, end, key, limit
+            queries.device_events, device[:2], start, end, key, limit, OF_A_DEVICE
         )
 
     async def search(
         self,
-        tags: Sequence[str],
+        tags: str,
         start: datetime | None,
         end: datetime | None,
         *,
-        after: tuple[datetime, str, str] | None,
+        after: tuple[datetime, str, int] | None,
         limit: int,
     ) -> list[Any]:
-        key = after or (LATEST, AFTER_ALL, "")
+        """`tags` is a tsquery over whole tags. Newest first, as `events`."""
+        key = after or (LATEST, AFTER_ALL, 0)
         return await self._reader.newest_first(
-            queries.search_events, (list(tags),), start, end, key, limit
+            queries.search_events, (tags,), start, end, key, limit, OF_THE_FLEET
         )
 
     async def metrics(self, device: KnownDevice, start: datetime, end: datetime) -> str:
-        return str(
-            await self._reader.ask(
-                "fetchval", queries.device_metrics, *device[:2], start, end, METRICS_POINTS_MAX
-            )
+        body = await self._reader.ask(
+            "fetchval", queries.device_metrics, *device[:2], start, end, METRICS_POINTS_MAX
         )
+        await self._reader.require_kept(start)
+        return str(body)
 
     async def summary(
         self, device: KnownDevice, start: datetime, end: datetime
