@@ -63,6 +63,7 @@ def create_litestar(settings: Settings, services: Services) -> Litestar:
             aggregates.aggregate,
             devices.list_devices,
             devices.one_device,
+            devices.device_latest,
             devices.device_presence,
             alerts.add_rule,
             alerts.list_rules,

@@ -48,6 +48,17 @@ async def one_device(
     return json_text(await store.one_device(device_id))
 
 
+@get(
+    "/v1/devices/{device_id:str}/latest",
+    summary="The newest value of each metric of a device",
+    tags=["Devices"],
+)
+async def device_latest(
+    store: NamedDependency[QueryStore], device_id: DeviceIdPath
+) -> Response[bytes]:
+    return json_text(await store.latest(device_id))
+
+
 @get("/v1/devices/{device_id:str}/presence", summary="Presence of a device", tags=["Devices"])
 async def device_presence(
     store: NamedDependency[QueryStore], device_id: DeviceIdPath

@@ -17,6 +17,7 @@ AGGREGATE_ROWS_MAX = 50_000
 AFTER_ALL = "\U0010ffff"
 
 queries = load_queries("api")
+of_latest = load_queries("api", "latest.sql")
 
 
 class KnownDevice(NamedTuple):
@@ -142,6 +143,16 @@ class QueryStore:
 
     async def presence(self, device_id: str) -> str:
         return await self._body(queries.one_presence, device_id)
+
+    async def latest(self, device_id: str) -> str:
+        """The newest value of each metric. Exact, however far the rollups lag behind."""
+        row = await self._reader.ask("fetchrow", of_latest.find_device, device_id)
+        if row is None:
+            raise NotFound(f"There is no device {device_id!r}.")
+        body = await self._reader.ask(
+            "fetchval", of_latest.latest_values, row["device_no"], device_id, row["closed"]
+        )
+        return str(body)
 
     async def add_rule(self, rule: RuleBody) -> Any:
         """In force for every event received after this returns."""
