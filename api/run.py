@@ -8,6 +8,7 @@ from api.feed import FeedReader
 from api.limits import RateLimiter
 from api.ports import listen
 from api.reader import Reader
+from api.registry_store import RegistryStore
 from api.replay import Replays
 from api.server import serve
 from api.store import QueryStore
@@ -55,8 +56,10 @@ async def run(
         )
         limiter = RateLimiter(settings.rate_limit_requests, settings.rate_limit_window_seconds)
         feed = FeedReader(dsn, pool, f"{name} feed", metrics.streams)
+        reader = Reader(pool)
         services = Services(
-            store=QueryStore(Reader(pool), settings.default_profile),
+            store=QueryStore(reader, settings.default_profile),
+            registry=RegistryStore(reader, settings.default_profile),
             door=HttpDoor(pipeline, limiter, limits),
             feed=feed,
             replays=Replays(dsn, f"{name} replay", pipeline, limits),

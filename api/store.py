@@ -5,14 +5,13 @@ from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 
 from api.params import LATEST
-from api.reader import OF_A_DEVICE, OF_THE_FLEET, Reader
+from api.reader import CHANGE_S_MAX, OF_A_DEVICE, OF_THE_FLEET, Reader
 from schema.alert import RuleBody
 from schema.errors import InvalidRequest, NotFound
 from schema.event import plain_number
 from schema.queries import load_queries
 
 METRICS_POINTS_MAX = 50_000
-CHANGE_S_MAX = 4.5  # A 503 to a post comes within 5 s.
 AGGREGATE_ROWS_MAX = 50_000
 AFTER_ALL = "\U0010ffff"
 
