@@ -22,6 +22,7 @@ from api import (
     search,
     streams,
 )
+from api.aggregate_store import AggregateStore
 from api.counting import counted
 from api.door import BATCH_BYTES_MAX, HttpDoor
 from api.feed import FeedReader
@@ -46,6 +47,7 @@ class Services:
 
     store: QueryStore
     registry: RegistryStore
+    aggregates: AggregateStore
     door: HttpDoor
     feed: FeedReader
     replays: Replays

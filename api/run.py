@@ -2,6 +2,7 @@
 
 import asyncio
 
+from api.aggregate_store import AggregateStore
 from api.app import Services, create_app, create_status_app
 from api.door import HttpDoor
 from api.feed import FeedReader
@@ -60,6 +61,7 @@ async def run(
         services = Services(
             store=QueryStore(reader, settings.default_profile),
             registry=RegistryStore(reader, settings.default_profile),
+            aggregates=AggregateStore(reader),
             door=HttpDoor(pipeline, limiter, limits),
             feed=feed,
             replays=Replays(dsn, f"{name} replay", pipeline, limits),

@@ -1,10 +1,5 @@
-"""Events by their tags.
+"""Events by their tags."""
 
-One index of tags answers every kind of question: as a text search vector whose words are whole tags,
-which a tsquery asks for all of some tags, for any of some, and for the beginning of one.
-"""
-
-from collections.abc import Iterable
 from typing import Annotated, Any
 
 from litestar import Request, Response, get
@@ -15,10 +10,9 @@ from api.cursor import instant_of, number_of, question, read_cursor
 from api.pages import page
 from api.params import Cursor, FromTime, Limit, ToTime, time_range
 from api.store import QueryStore
+from api.tags import TAGS_MAX, tag_text, tag_texts, wanted
 from schema.errors import InvalidRequest
 
-TAGS_MAX = 32  # As many as an event carries.
-TAG_CHARACTERS_MAX = 128
 DEVICE_NO_MAX = 2**31 - 1
 
 
@@ -48,7 +42,10 @@ async def search(
     cursor: Cursor = None,
 ) -> Response[bytes]:
     start, end = time_range(from_time, to_time)
-    tags = wanted(_tags("tag", tag), _tags("any_tag", any_tag), _prefix(tag_prefix))
+    prefix = None if tag_prefix is None else tag_text("tag_prefix", tag_prefix)
+    tags = wanted(tag_texts("tag", tag), tag_texts("any_tag", any_tag), prefix)
+    if tags is None:
+        raise InvalidRequest("Give at least one of tag, any_tag and tag_prefix.")
     asked = question("search", tags, start, end)
     key = read_cursor(cursor, asked, 3)
     after = (
@@ -59,34 +56,3 @@ async def search(
         request, rows, limit, asked,
         lambda row: [row["ts"].isoformat(), row["event_id"], row["device_no"]],
     )  # fmt: skip
-
-
-def wanted(all_of: Iterable[str], any_of: Iterable[str], prefix: str | None) -> str:
-    """The tsquery that asks for all three. Raises InvalidRequest if none is given."""
-    conditions = [_word(tag) for tag in sorted(set(all_of))]
-    if one_of := [_word(tag) for tag in sorted(set(any_of))]:
-        conditions.append(f"({' | '.join(one_of)})")
-    if prefix is not None:
-        conditions.append(f"{_word(prefix)}:*")
-    if not conditions:
-        raise InvalidRequest("Give at least one of tag, any_tag and tag_prefix.")
-    return " & ".join(conditions)
-
-
-def _word(tag: str) -> str:
-    """A tag as it is, in the quotes of a tsquery."""
-    return "'" + tag.replace("\\", "\\\\").replace("'", "''") + "'"
-
-
-def _tags(name: str, texts: list[str] | None) -> list[str]:
-    return [_tag(name, text) for text in texts or ()]
-
-
-def _prefix(text: str | None) -> str | None:
-    return None if text is None else _tag("tag_prefix", text)
-
-
-def _tag(name: str, text: str) -> str:
-    if not 1 <= len(text) <= TAG_CHARACTERS_MAX or "\0" in text:
-        raise InvalidRequest(f"{name}: 1 to {TAG_CHARACTERS_MAX} characters without NUL.")
-    return text

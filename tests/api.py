@@ -7,6 +7,7 @@ from typing import Any, cast
 
 import httpx
 
+from api.aggregate_store import AggregateStore
 from api.app import Services, create_app
 from api.door import HttpDoor
 from api.limits import RateLimiter
@@ -50,6 +51,7 @@ async def api_on(dsn: str, name: str = "test api") -> AsyncIterator[httpx.AsyncC
         services = Services(
             store=QueryStore(reader, settings.default_profile),
             registry=RegistryStore(reader, settings.default_profile),
+            aggregates=AggregateStore(reader),
             door=HttpDoor(pipeline, RateLimiter(POSTS_PER_SECOND, 1), limits),
             feed=NOTHING,
             replays=NOTHING,

@@ -8,36 +8,18 @@ from typing import Any
 import httpx
 import pytest
 
+from scheduler.rollups import roll
 from schema.event import rfc3339
 from tests.api import api_on
 
 HOUR = timedelta(hours=1)
 NOW = datetime.now(UTC).replace(microsecond=0)
 
-# Everything up to an hour rolled up at once, as the scheduler does it by pieces.
-ROLL_UP = """
-with rolled as (delete from rollup), unmarked as (delete from rollup_mark),
-     closed as (update rollup_state set closing = $1, closed = $1)
-insert into rollup
-select device_no, key, date_trunc('hour', ts), count(*), sum(v), sum(v * v), min(v), max(v),
-       (array_agg(v order by ts, event_id))[1], min(ts), (array_agg(event_id order by ts, event_id))[1],
-       (array_agg(v order by ts desc, event_id desc))[1], max(ts),
-       (array_agg(event_id order by ts desc, event_id desc))[1]
-from event, lateral (select key, value::numeric as v from jsonb_each(metrics)) m
-where ts < $1
-group by device_no, key, date_trunc('hour', ts)
-"""
-
 
 @pytest.fixture
 async def http(dsn: str) -> AsyncIterator[httpx.AsyncClient]:
     async with api_on(dsn) as client:
         yield client
-
-
-async def roll_up(db: Any, closed: datetime) -> None:
-    await db.execute("delete from rollup")
-    await db.execute(ROLL_UP, closed)
 
 
 async def send(http: httpx.AsyncClient, events: list[dict[str, Any]]) -> None:
@@ -93,7 +75,7 @@ async def test_an_unknown_device_is_404_and_one_without_events_has_no_metrics(
 async def test_a_value_outlives_its_raw_event(http: httpx.AsyncClient, db: Any) -> None:
     events = [event("e1", NOW - timedelta(days=60), temp=7), event("e2", NOW, soc_percent=9)]
     await send(http, events)
-    await roll_up(db, NOW - HOUR)
+    await roll(db)
     await db.execute("update rollup_state set floor = $1", NOW - timedelta(days=31))
     await db.execute("delete from event where ts < $1", NOW - timedelta(days=31))
     assert await latest(http) == newest(events)
@@ -105,7 +87,8 @@ async def test_late_events_count_however_far_the_rollups_lag(
 ) -> None:
     chance = random.Random(seed)
     sent: list[dict[str, Any]] = []
-    closed = NOW.replace(minute=0, second=0) - timedelta(hours=40)
+    closing = NOW.replace(minute=0, second=0) - timedelta(hours=40)
+    await db.execute("update rollup_state set closing = $1, closed = $1", closing)
     for step in range(12):
         for n in range(chance.randint(1, 6)):
             at = NOW - timedelta(hours=chance.randint(0, 60), minutes=chance.choice([0, 0, 30]))
@@ -114,6 +97,6 @@ async def test_late_events_count_however_far_the_rollups_lag(
             await send(http, sent[-1:])
         assert await latest(http) == newest(sent)
         if chance.random() < 0.4:
-            closed += HOUR * chance.randint(0, 8)
-            await roll_up(db, min(closed, NOW.replace(minute=0, second=0)))
+            closing += HOUR * chance.randint(0, 8)
+            await roll(db, closing)
             assert await latest(http) == newest(sent)
