@@ -10,7 +10,18 @@ from litestar.di import Provide
 from litestar.types import ASGIApp
 from prometheus_client import Histogram
 
-from api import aggregates, alerts, devices, events, health, posts, rejected, search, streams
+from api import (
+    aggregates,
+    alerts,
+    devices,
+    events,
+    health,
+    posts,
+    profiles,
+    rejected,
+    search,
+    streams,
+)
 from api.aggregate_store import AggregateStore
 from api.counting import counted
 from api.door import BATCH_BYTES_MAX, HttpDoor
@@ -20,6 +31,7 @@ from api.params import refuse_unknown_parameters
 from api.plain_posts import plain_posts_first
 from api.problems import EXCEPTION_HANDLERS
 from api.reference import openapi_config, openapi_document, reference_assets
+from api.registry_store import RegistryStore
 from api.replay import Replays
 from api.store import QueryStore
 from api.workers import Worker
@@ -34,6 +46,7 @@ class Services:
     """What the handlers need, each by its name."""
 
     store: QueryStore
+    registry: RegistryStore
     aggregates: AggregateStore
     door: HttpDoor
     feed: FeedReader
@@ -64,8 +77,15 @@ def create_litestar(settings: Settings, services: Services) -> Litestar:
             events.device_summary,
             aggregates.aggregate,
             devices.list_devices,
+            devices.add_device,
             devices.one_device,
+            devices.put_device,
+            devices.forget_device,
+            devices.device_latest,
             devices.device_presence,
+            profiles.list_profiles,
+            profiles.one_profile,
+            profiles.put_profile,
             alerts.add_rule,
             alerts.list_rules,
             alerts.one_rule,

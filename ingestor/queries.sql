@@ -141,6 +141,7 @@ where device_id = any($1::text[])
 
 -- add_devices --
 -- A device exists from its first event, heartbeat or status. Its presence row stands from the start.
+-- The profile's interval cannot change until it is written down here (api/registry.sql).
 with added as (
     insert into device (device_id)
     select unnest($1::text[]) order by 1
@@ -148,7 +149,7 @@ with added as (
     returning device_no
 )
 insert into presence (device_no, reason, interval_s)
-select device_no, 'first message', (select interval_s from profile where name = $2)
+select device_no, 'first message', (select interval_s from profile where name = $2 for share)
 from added
 
 -- read_registry_version --

@@ -13,6 +13,7 @@ VoltwireError
     ├── InvalidRequest     422: a parameter or body that means nothing
     ├── RawEventsDropped   422: the question needs raw events that retention has dropped
     ├── NotFound           404: the device, rule, incident or profile in the path
+    ├── Conflict           409: what is to be created exists
     ├── TooManyRequests    429: over the rate limit of the device
     ├── PayloadTooLarge    413
     └── UnsupportedMediaType  415
@@ -96,6 +97,10 @@ class RawEventsDropped(RequestError):
 
 
 class NotFound(RequestError):
+    pass
+
+
+class Conflict(RequestError):
     pass
 
 
