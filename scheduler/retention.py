@@ -42,10 +42,11 @@ class Month:
 
     partition: str
     first: datetime
+    until: datetime
     attached: bool
     pending: bool
     blocks: int
-    bytes: int
+    size_bytes: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,8 +156,12 @@ async def drop(connection: Any, month: Month) -> None:
     await connection.execute(queries.drop_month.format(partition=month.partition))
 
 
+async def count_rejected(connection: Any, days: int) -> int:
+    return int(await connection.fetchval(queries.count_rejected, days))
+
+
 async def drop_rejected(connection: Any, days: int) -> int:
-    """Dead letters older than that, in pieces, so that no transaction gets long. Returns how many."""
+    """Drop dead letters older than that and return how many; in pieces, so that no transaction gets long."""
     dropped = 0
     while (result := await connection.execute(queries.drop_rejected, days)) != "DELETE 0":
         dropped += int(result.removeprefix("DELETE "))

@@ -25,17 +25,18 @@ update rollup_state set floor = $1 where floor < $1
 -- old_months --
 -- The partitions wholly before $1, one that is half detached first: PostgreSQL has but one at a time. A
 -- table that somebody else has detached is theirs.
-select relname as partition, at at time zone 'UTC' as first, inhrelid is not null as attached,
+select relname as partition, at at time zone 'UTC' as first, until at time zone 'UTC' as until, inhrelid is not null as attached,
        coalesce(inhdetachpending, false) as pending, coalesce(blocks, 0) as blocks,
-       pg_total_relation_size(c.oid) as bytes
+       pg_total_relation_size(c.oid) as size_bytes
 from pg_class c
 left join pg_inherits on inhrelid = c.oid and inhparent = 'event'::regclass
 left join leaving_month on partition = relname
-cross join lateral (select to_date(right(relname, 7), 'YYYY_MM')::timestamp as at) month
+cross join lateral (select to_date(right(relname, 7), 'YYYY_MM')::timestamp as at) beginning
+cross join lateral (select at + interval '1 month' as until) ending
 where relkind = 'r' and relname ~ '^event_[0-9]{4}_[0-9]{2}$'
   and relnamespace = (select relnamespace from pg_class where oid = 'event'::regclass)
   and (inhrelid is not null or partition is not null)
-  and (at + interval '1 month') at time zone 'UTC' <= $1
+  and until at time zone 'UTC' <= $1
 order by pending desc, relname
 
 -- is_rolled_up --
@@ -77,7 +78,7 @@ select count(*) from {partition}
 -- Of the events from block $1 on.
 select count(*) from {partition} where ctid >= format('(%s,0)', $1::bigint)::tid
 
--- count_old_letters --
+-- count_rejected --
 select count(*) from rejected where received_at < statement_timestamp() - make_interval(days => $1)
 
 -- drop_rejected --
