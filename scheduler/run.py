@@ -12,6 +12,7 @@ from apscheduler.schedulers.asyncio import AsyncIOScheduler
 
 from scheduler.delivery import Publisher
 from scheduler.retention import drop_rejected, retain
+from scheduler.rollups import roll
 from scheduler.silence import sweep
 from schema.database import DATABASE_ERRORS, WRITER_LIMITS, open_pool
 from schema.errors import Deferred
@@ -23,6 +24,7 @@ from schema.queries import load_queries
 from schema.settings import Settings
 
 SWEEP_S = 1
+ROLL_S = 30
 HOUR_S = 3600
 CONNECTIONS_MAX = 4
 CLOCK_CHECK_S = 1.0
@@ -51,6 +53,7 @@ def jobs(settings: Settings, metrics: Metrics) -> list[Job]:
                 db, datetime.now(UTC), max_age_days=settings.max_event_age_days
             ),
         ),
+        Job("rollups", ROLL_S, roll),
         Job(
             "dead letters",
             HOUR_S,
