@@ -10,9 +10,10 @@ from litestar.di import Provide
 from litestar.types import ASGIApp
 from prometheus_client import Histogram
 
-from api import aggregates, alerts, devices, events, health, posts, rejected, streams
+from api import aggregates, alerts, devices, events, exports, health, posts, rejected, streams
 from api.counting import counted
 from api.door import BATCH_BYTES_MAX, HttpDoor
+from api.export_store import Exports
 from api.feed import FeedReader
 from api.hosts import loopback_hosts_only
 from api.params import refuse_unknown_parameters
@@ -36,6 +37,7 @@ class Services:
     door: HttpDoor
     feed: FeedReader
     replays: Replays
+    exports: Exports
     checks: Health
     request_seconds: Histogram
     worker: Worker | None = None  # Set where several processes answer on one port.
@@ -61,6 +63,7 @@ def create_litestar(settings: Settings, services: Services) -> Litestar:
             events.device_metrics,
             events.device_summary,
             aggregates.aggregate,
+            exports.export,
             devices.list_devices,
             devices.one_device,
             devices.device_presence,
