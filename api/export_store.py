@@ -25,10 +25,10 @@ EXPORTS_MAX = 4  # At a time, in this process. Beyond it 503.
 RETRY_AFTER_S = 30
 CONNECTIONS_MAX = 2  # So many of them read at the same moment; the others send.
 SLICE_EVENTS_MAX, SLICE_BYTES_MAX = 2000, 2_000_000
-SLICE_S_MAX = 31.0  # A little more than PostgreSQL gives a slice.
+SLICE_S_MAX = 27.0  # A little more than PostgreSQL gives a slice.
 PATIENCE_S_MAX = 60.0  # So long a slice is tried again, for instance while the database restarts.
 EXPORT_LIMITS = READER_LIMITS | {
-    "statement_timeout": "30s",
+    "statement_timeout": "25s",
     # A slice follows an index; estimates of tags and of skipped devices are too rough to be left a choice.
     "enable_seqscan": "off",
     "max_parallel_workers_per_gather": "0",
@@ -133,7 +133,7 @@ class Exports:
 
     async def _slice(self, attempts: int | None, *arguments: Any) -> Any:
         async for attempt in stamina.retry_context(
-            on=DATABASE_ERRORS, attempts=attempts, timeout=PATIENCE_S_MAX
+            on=DATABASE_ERRORS, attempts=attempts, timeout=PATIENCE_S_MAX, wait_jitter=0.1
         ):
             with attempt:
                 async with self._reader.connection(SLICE_S_MAX) as connection:

@@ -60,7 +60,9 @@ def held_until_sent(app: ASGIApp) -> ASGIApp:
 class ExportOperation(Operation):
     def __post_init__(self) -> None:
         content = {
-            media_type: OpenAPIMediaType(schema=Schema(type=OpenAPIType.STRING, format=OpenAPIFormat.BINARY))
+            media_type: OpenAPIMediaType(
+                schema=Schema(type=OpenAPIType.STRING, format=OpenAPIFormat.BINARY)
+            )
             for media_type in MEDIA_TYPES
         }
         if self.responses is not None:
