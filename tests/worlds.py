@@ -21,6 +21,18 @@ ZONES = (
     "UTC", "Europe/Berlin", "America/New_York", "Australia/Lord_Howe", "Asia/Kolkata", "Africa/Cairo",
     "Asia/Beirut", "America/Havana", "Atlantic/Azores", "America/St_Johns", "Pacific/Chatham",
     "Antarctica/Troll", "America/Nuuk", "Africa/Casablanca", "Asia/Kathmandu", "America/Sao_Paulo",
+    "Pacific/Apia",
+)  # fmt: skip
+# Before there are events: the epoch and its first week, a day that Apia left out, midnights in Sao Paulo and
+# St John's that did not exist or existed twice.
+PAST = tuple(
+    map(
+        datetime.fromisoformat,
+        (
+            "1970-01-01T00:00Z", "1970-01-05T00:00Z", "2011-12-30T10:00Z", "2018-11-04T03:00Z",
+            "2006-10-29T02:31Z",
+        ),
+    )
 )  # fmt: skip
 DEVICES = ("a", "B", "b", "a.1", "a-1", "Z:9")
 TAGS = (
@@ -179,7 +191,7 @@ class World:
     def _bound(self) -> datetime:
         if self.stored and self.chance(0.2):
             return self.random.choice(self.events).ts + self.random.choice((0, 0, 1)) * MICROSECOND
-        near = self._near(self.random.choice(self.places))
+        near = self._near(self.random.choice(PAST if self.chance(0.07) else self.places))
         return _hour(near) if self.chance(0.7) else near
 
     def _stats(self) -> tuple[str, ...]:
