@@ -10,7 +10,8 @@ from litestar.di import Provide
 from litestar.types import ASGIApp
 from prometheus_client import Histogram
 
-from api import aggregates, alerts, devices, events, health, posts, rejected, streams
+from api import aggregates, alerts, devices, events, health, posts, rejected, search, streams
+from api.aggregate_store import AggregateStore
 from api.counting import counted
 from api.door import BATCH_BYTES_MAX, HttpDoor
 from api.feed import FeedReader
@@ -33,6 +34,7 @@ class Services:
     """What the handlers need, each by its name."""
 
     store: QueryStore
+    aggregates: AggregateStore
     door: HttpDoor
     feed: FeedReader
     replays: Replays
@@ -57,7 +59,7 @@ def create_litestar(settings: Settings, services: Services) -> Litestar:
             _limited(settings.max_payload_bytes, posts.post_event),
             _limited(BATCH_BYTES_MAX, posts.post_batch),
             events.device_events,
-            events.search,
+            search.search,
             events.device_metrics,
             events.device_summary,
             aggregates.aggregate,

@@ -1,13 +1,17 @@
 """Opaque keyset cursors, bound to the question they continue."""
 
 from base64 import urlsafe_b64decode, urlsafe_b64encode
+from datetime import datetime
 from hashlib import blake2b
 from typing import Any
 from urllib.parse import urlencode
 
 import msgspec
 
+from api.params import EARLIEST, LATEST
 from schema.errors import InvalidRequest
+
+NO_CURSOR = "cursor: this is no cursor of ours."
 
 
 def question(*parts: Any) -> str:
@@ -28,10 +32,28 @@ def read_cursor(cursor: str | None, asked: str, length: int) -> list[Any] | None
         found = msgspec.json.decode(urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)))
         belongs = isinstance(found, list) and found[0] == asked and len(found) == length + 1
     except (ValueError, IndexError, RecursionError) as error:
-        raise InvalidRequest("cursor: this is no cursor of ours.") from error
+        raise InvalidRequest(NO_CURSOR) from error
     if not belongs:
         raise InvalidRequest("cursor: it belongs to another question; start without one.")
     return list(found[1:])
+
+
+def instant_of(part: Any) -> datetime:
+    """A part of a key that is an instant. Raises InvalidRequest for anything else."""
+    try:
+        at = datetime.fromisoformat(str(part))
+    except ValueError as error:
+        raise InvalidRequest(NO_CURSOR) from error
+    if at.tzinfo is None or not EARLIEST <= at <= LATEST:
+        raise InvalidRequest(NO_CURSOR)
+    return at
+
+
+def number_of(part: Any, most: int) -> int:
+    """A part of a key that is a number from 0 to `most`. Raises InvalidRequest for anything else."""
+    if type(part) is not int or not 0 <= part <= most:
+        raise InvalidRequest(NO_CURSOR)
+    return part
 
 
 def next_link(path: str, query: list[tuple[str, str]], cursor: str) -> str:

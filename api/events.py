@@ -1,17 +1,15 @@
-"""Questions about events: of one device, by tag, as points, as a day's summary."""
+"""Questions about events: of one device, as points, as a day's summary."""
 
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import Annotated, Any
 
 from litestar import Request, Response, get
 from litestar.di import NamedDependency
 from litestar.params import QueryParameter
 
-from api.cursor import question, read_cursor
+from api.cursor import instant_of, question, read_cursor
 from api.pages import json_text, page
 from api.params import (
-    EARLIEST,
-    LATEST,
     Cursor,
     DeviceIdPath,
     FromTime,
@@ -48,33 +46,9 @@ async def device_events(
     asked = question("events", device_id, start, end)
     device = await store.device(device_id)
     key = read_cursor(cursor, asked, 2)
-    after = None if key is None else (_instant_of(key[0]), str(key[1]))
+    after = None if key is None else (instant_of(key[0]), str(key[1]))
     rows = await store.events(device, start, end, after=after, limit=limit)
     return page(request, rows, limit, asked, lambda row: [row["ts"].isoformat(), row["event_id"]])
-
-
-@get("/v1/search", summary="Events that carry every given tag, newest first", tags=["Events"])
-async def search(
-    request: Request[Any, Any, Any],
-    store: NamedDependency[QueryStore],
-    tag: Annotated[
-        list[str], QueryParameter(min_items=1, max_items=32, description="Repeat it for AND")
-    ],
-    from_time: FromTime = None,
-    to_time: ToTime = None,
-    limit: Limit = 100,
-    cursor: Cursor = None,
-) -> Response[bytes]:
-    start, end = time_range(from_time, to_time)
-    tags = sorted({_tag(text) for text in tag})
-    asked = question("search", tags, start, end)
-    key = read_cursor(cursor, asked, 3)
-    after = None if key is None else (_instant_of(key[0]), str(key[1]), str(key[2]))
-    rows = await store.search(tags, start, end, after=after, limit=limit)
-    return page(
-        request, rows, limit, asked,
-        lambda row: [row["ts"].isoformat(), row["event_id"], row["device_id"]],
-    )  # fmt: skip
 
 
 @get(
@@ -117,19 +91,3 @@ async def device_summary(
         names = await store.profile_metrics(device.profile)
         metrics = {name: {"count": 0, "min": 0, "max": 0, "avg": 0} for name in names}
     return {"device_id": device.device_id, "date": day.isoformat(), "tz": tz, "metrics": metrics}
-
-
-def _instant_of(text: Any) -> datetime:
-    try:
-        at = datetime.fromisoformat(str(text))
-    except ValueError as error:
-        raise InvalidRequest("cursor: this is no cursor of ours.") from error
-    if at.tzinfo is None or not EARLIEST <= at <= LATEST:
-        raise InvalidRequest("cursor: this is no cursor of ours.")
-    return at
-
-
-def _tag(text: str) -> str:
-    if not 1 <= len(text) <= 128 or "\0" in text:  # noqa: PLR2004  # As in schema/event.py.
-        raise InvalidRequest("tag: 1 to 128 characters without NUL.")
-    return text

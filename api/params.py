@@ -2,8 +2,9 @@
 
 import re
 from datetime import UTC, date, datetime, timedelta
+from enum import StrEnum
 from functools import cache
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 from zoneinfo import ZoneInfo, available_timezones
 
 from litestar import Request
@@ -15,6 +16,8 @@ from schema.instants import parse_query_instant
 EARLIEST = datetime(1900, 1, 1, tzinfo=UTC)
 LATEST = datetime(2200, 1, 1, tzinfo=UTC)
 PAGE_ROWS_MAX = 1000
+
+Name = TypeVar("Name", bound=StrEnum)
 
 _DAY = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
 _TIME = "RFC 3339; without offset it is UTC"
@@ -63,6 +66,13 @@ def time_range(
     if start is not None and end is not None and start >= end:
         raise InvalidRequest("from_time must be before to_time.")
     return start, end
+
+
+def known_name(name: str, text: str, names: type[Name]) -> Name:
+    """One of the names that a parameter takes."""
+    if text not in set(names):
+        raise InvalidRequest(f"{name}: one of {', '.join(names)}.")
+    return names(text)
 
 
 def time_zone(name: str) -> ZoneInfo:

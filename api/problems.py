@@ -15,11 +15,13 @@ from schema.errors import (
     NotFound,
     Overloaded,
     PayloadTooLarge,
+    RawEventsDropped,
     StoreUnavailable,
     TooManyRequests,
     UnsupportedMediaType,
     VoltwireError,
 )
+from schema.event import rfc3339
 
 PROBLEM = "application/problem+json"
 RETRY_AFTER_S = 1
@@ -28,6 +30,7 @@ log = structlog.get_logger()
 
 _STATUS: dict[type[VoltwireError], HTTPStatus] = {
     InvalidRequest: HTTPStatus.UNPROCESSABLE_ENTITY,
+    RawEventsDropped: HTTPStatus.UNPROCESSABLE_ENTITY,
     NotFound: HTTPStatus.NOT_FOUND,
     TooManyRequests: HTTPStatus.TOO_MANY_REQUESTS,
     PayloadTooLarge: HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
@@ -60,8 +63,10 @@ def voltwire_problem(_: Request[Any, Any, Any], error: VoltwireError) -> Respons
     detail = str(error)
     if isinstance(error, StoreUnavailable):
         detail = "The database is not available: nothing is known of this request, send it again."
-    reason, errors = getattr(error, "reason", None), getattr(error, "errors", None)
-    return problem(status, detail, headers, reason=reason, errors=errors)
+    members = {name: getattr(error, name, None) for name in ("reason", "errors")}
+    if isinstance(error, RawEventsDropped):
+        members["available_from"] = rfc3339(error.available_from)
+    return problem(status, detail, headers, **members)
 
 
 def http_problem(request: Request[Any, Any, Any], error: HTTPException) -> Response[dict[str, Any]]:

@@ -3,6 +3,10 @@
 -- find_device --
 select device_no, device_id, profile from device where device_id = $1
 
+-- floor_of_raw_events --
+-- Raw events before it are gone or about to go.
+select floor from rollup_state
+
 -- device_events --
 -- Newest first, from a key on.
 select ts, event_id, (select row_to_json(shown) from (
@@ -15,15 +19,18 @@ order by ts desc, event_id desc
 limit $7
 
 -- search_events --
--- Newest first, from a key on, of all devices; the event holds every tag of $1.
-select ts, event_id, device_id, (select row_to_json(shown) from (
-    select event_id, device_id, rfc3339(ts) as timestamp, metrics, event.tags, seq,
+-- Newest first, from a key on, of all devices. The condition is spelt as the index event_tags has it.
+select ts, event_id, device_no, (select row_to_json(shown) from (
+    select event_id, device_id, rfc3339(ts) as timestamp, metrics, page.tags, seq,
            rfc3339(received_at) as received_at) shown)::text as body
-from event join device using (device_no)
-where event.tags @> $1::text[] and ts >= $2 and ts < $3
-  and ts <= $4 and (ts < $4 or (event_id, device_id) < ($5, $6))
-order by ts desc, event_id desc, device_id desc
-limit $7
+from (
+    select * from event
+    where array_to_tsvector(tags) @@ $1::text::tsquery and ts >= $2 and ts < $3
+      and ts <= $4 and (ts < $4 or (event_id, device_no) < ($5, $6))
+    order by ts desc, event_id desc, device_no desc
+    limit $7
+) page join device using (device_no)
+order by ts desc, event_id desc, device_no desc
 
 -- device_metrics --
 -- Oldest first, the first $5 of the range.
@@ -51,24 +58,6 @@ order by metric
 
 -- profile_metrics --
 select jsonb_object_keys(metrics) as metric from profile where name = $1 order by 1
-
--- aggregate_fixed --
--- Buckets of a fixed length from the Unix epoch. $2: device numbers, null for the fleet.
-select json_agg(shown order by at)::text as body, count(*) as rows
-from (
-    select at, (select row_to_json(b) from (
-        select rfc3339(at) as bucket, count, plain(sum) as sum, plain(sum / count) as avg,
-               plain(min) as min, plain(max) as max) b) as shown
-    from (
-        select date_bin($5, ts, 'epoch') as at, count(*) as count, sum(value) as sum,
-               min(value) as min, max(value) as max
-        from (select ts, (metrics -> $1)::numeric as value from event
-              where ts >= $3 and ts < $4 and metrics ? $1
-                and ($2::int[] is null or device_no = any($2))) sample
-        group by at
-        limit $6 + 1
-    ) bucket
-) buckets
 
 -- list_devices --
 select device_id, row_to_json(shown)::text as body
@@ -104,9 +93,6 @@ from (
     from device join presence using (device_no)
     where device_id = $1
 ) shown
-
--- device_numbers --
-select device_no from device where device_id = any($1::text[])
 
 -- add_rule --
 insert into rule (device_id, tag, metric, op, threshold, name, severity, for_s, clear_threshold,

@@ -1,17 +1,24 @@
 """How the API reads: a pool of connections with a limit of time on everything."""
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from api.params import EARLIEST, LATEST
+from schema.errors import RawEventsDropped
+from schema.queries import load_queries
 
 ACQUIRE_S_MAX = 3.0
 QUESTION_S_MAX = 12.0  # A little more than PostgreSQL gives a statement of a reader.
-# Newest first without a lower bound: most answers are found in few partitions.
-WIDENING = (timedelta(days=7), timedelta(days=90), None)
+# How far back the windows of a question reach, newest first; then comes everything before.
+OF_A_DEVICE = (timedelta(days=7), timedelta(days=90))  # Read in order: only partitions are spared.
+# Sorted after they were read: a tag that every event carries is found in the first minutes.
+OF_THE_FLEET = tuple(timedelta(minutes=4**n) for n in range(11))
+
+
+queries = load_queries("api")
 
 
 class Reader:
@@ -46,18 +53,43 @@ class Reader:
         end: datetime | None,
         key: Sequence[Any],
         limit: int,
+        spans: Sequence[timedelta],
     ) -> list[Any]:
-        """The rows from a key on, whose first part is a time; in widening windows without a start."""
-        upper, rows = end or LATEST, []
-        for lower in _lower_bounds(start, min(upper, key[0])):
-            rows = await self.ask("fetch", query, *subject, lower, upper, *key, limit + 1)
-            if len(rows) > limit or lower == (start or EARLIEST):
+        """The rows from a key on, whose first part is a time; one more than `limit` if there are more."""
+        first, last = start or EARLIEST, end or LATEST
+        newest = min(last, key[0], datetime.now(UTC))
+        rows: list[Any] = []
+        for window in windows(first, last, newest, spans):
+            rows += await self.ask("fetch", query, *subject, *window, *key, limit + 1 - len(rows))
+            if len(rows) > limit:
                 break
-        return list(rows)
+        if start is not None:
+            await self.require_kept(start)
+        return rows
+
+    async def require_kept(self, start: datetime) -> None:
+        """Raises RawEventsDropped if raw events from `start` on are not kept any more.
+
+        Asked after the rows that it is about: whoever missed a partition sees the floor that made it go,
+        which was committed before.
+        """
+        require_kept(start, await self.ask("fetchval", queries.floor_of_raw_events))
 
 
-def _lower_bounds(start: datetime | None, upper: datetime) -> list[datetime]:
-    """The lower bounds to try in turn; with a given start only that."""
-    if start is not None:
-        return [start]
-    return [EARLIEST if span is None else max(EARLIEST, upper - span) for span in WIDENING]
+def require_kept(start: datetime, floor: datetime) -> None:
+    """Raises RawEventsDropped. No event was ever taken from before EARLIEST."""
+    if max(start, EARLIEST) < floor:
+        raise RawEventsDropped(floor)
+
+
+def windows(
+    start: datetime, end: datetime, newest: datetime, spans: Sequence[timedelta]
+) -> Iterator[tuple[datetime, datetime]]:
+    """[start, end) in half-open pieces, the newest first; they begin so long before `newest`."""
+    upper = end
+    for span in spans:
+        if newest - start <= span:
+            break
+        yield newest - span, upper
+        upper = newest - span
+    yield start, upper

@@ -28,6 +28,11 @@ PROBLEM_SCHEMA = {
         "status": {"type": "integer"},
         "detail": {"type": "string", "description": "A sentence for people"},
         "reason": {"type": "string", "enum": list(Reason), "description": "Of a rejected event"},
+        "available_from": {
+            "type": "string",
+            "format": "date-time",
+            "description": "Of a question for raw events that are not kept any more: the first instant kept",
+        },
         "errors": {
             "type": "array",
             "items": {

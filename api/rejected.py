@@ -14,7 +14,7 @@ from pydantic import ConfigDict, Field, StringConstraints, TypeAdapter, Validati
 from typing_extensions import TypedDict
 
 from api.bodies import invalid_body, json_body, require_json
-from api.cursor import question, read_cursor
+from api.cursor import number_of, question, read_cursor
 from api.pages import page
 from api.params import Cursor, FromTime, Limit, ToTime, time_range
 from api.reference import inlined
@@ -94,7 +94,7 @@ async def list_rejected(
     start, end = time_range(from_time, to_time)
     asked = question("rejected", device_id, reason, from_door, start, end, replayed)
     key = read_cursor(cursor, asked, 1)
-    before = BIGINT_MAX if key is None else _number_of(key[0])
+    before = BIGINT_MAX if key is None else number_of(key[0], BIGINT_MAX)
     rows = await store.rejected(
         before, device_id, reason, from_door, start, end, replayed, limit=limit
     )
@@ -188,9 +188,3 @@ def _text_or_none(payload: bytes) -> str | None:
 def _require_member(name: str, value: str | None, members: type[StrEnum]) -> None:
     if value is not None and value not in set(members):
         raise InvalidRequest(f"{name}: one of {', '.join(members)}.")
-
-
-def _number_of(key: Any) -> int:
-    if not isinstance(key, int) or not 0 <= key <= BIGINT_MAX:
-        raise InvalidRequest("cursor: this is no cursor of ours.")
-    return key

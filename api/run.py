@@ -2,6 +2,7 @@
 
 import asyncio
 
+from api.aggregate_store import AggregateStore
 from api.app import Services, create_app, create_status_app
 from api.door import HttpDoor
 from api.feed import FeedReader
@@ -55,8 +56,10 @@ async def run(
         )
         limiter = RateLimiter(settings.rate_limit_requests, settings.rate_limit_window_seconds)
         feed = FeedReader(dsn, pool, f"{name} feed", metrics.streams)
+        reader = Reader(pool)
         services = Services(
-            store=QueryStore(Reader(pool), settings.default_profile),
+            store=QueryStore(reader, settings.default_profile),
+            aggregates=AggregateStore(reader),
             door=HttpDoor(pipeline, limiter, limits),
             feed=feed,
             replays=Replays(dsn, f"{name} replay", pipeline, limits),

@@ -1,19 +1,17 @@
 """What the API asks of the tables, but for aggregates, and the few things it changes in them."""
 
-from collections.abc import Sequence
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any, NamedTuple
 
 from api.params import LATEST
-from api.reader import Reader
+from api.reader import OF_A_DEVICE, OF_THE_FLEET, Reader
 from schema.alert import RuleBody
-from schema.errors import InvalidRequest, NotFound
+from schema.errors import NotFound
 from schema.event import plain_number
 from schema.queries import load_queries
 
 METRICS_POINTS_MAX = 50_000
 CHANGE_S_MAX = 4.5  # A 503 to a post comes within 5 s.
-AGGREGATE_ROWS_MAX = 50_000
 AFTER_ALL = "\U0010ffff"
 
 queries = load_queries("api")
@@ -49,29 +47,30 @@ class QueryStore:
         """Newest first; one row more than `limit` if there is another page."""
         key = after or (LATEST, AFTER_ALL)
         return await self._reader.newest_first(
-            queries.device_events, device[:2], start, end, key, limit
+            queries.device_events, device[:2], start, end, key, limit, OF_A_DEVICE
         )
 
     async def search(
         self,
-        tags: Sequence[str],
+        tags: str,
         start: datetime | None,
         end: datetime | None,
         *,
-        after: tuple[datetime, str, str] | None,
+        after: tuple[datetime, str, int] | None,
         limit: int,
     ) -> list[Any]:
-        key = after or (LATEST, AFTER_ALL, "")
+        """`tags` is a tsquery over whole tags. Newest first, as `events`."""
+        key = after or (LATEST, AFTER_ALL, 0)
         return await self._reader.newest_first(
-            queries.search_events, (list(tags),), start, end, key, limit
+            queries.search_events, (tags,), start, end, key, limit, OF_THE_FLEET
         )
 
     async def metrics(self, device: KnownDevice, start: datetime, end: datetime) -> str:
-        return str(
-            await self._reader.ask(
-                "fetchval", queries.device_metrics, *device[:2], start, end, METRICS_POINTS_MAX
-            )
+        body = await self._reader.ask(
+            "fetchval", queries.device_metrics, *device[:2], start, end, METRICS_POINTS_MAX
         )
+        await self._reader.require_kept(start)
+        return str(body)
 
     async def summary(
         self, device: KnownDevice, start: datetime, end: datetime
@@ -89,36 +88,6 @@ class QueryStore:
     async def profile_metrics(self, profile: str) -> list[str]:
         rows = await self._reader.ask("fetch", queries.profile_metrics, profile)
         return [row["metric"] for row in rows]
-
-    async def aggregate(
-        self,
-        metric: str,
-        device_ids: Sequence[str],
-        start: datetime,
-        end: datetime,
-        interval: timedelta,
-    ) -> str:
-        """Buckets as JSON text. Raises InvalidRequest beyond the most rows of an answer."""
-        numbers = None
-        if device_ids:
-            found = await self._reader.ask("fetch", queries.device_numbers, list(device_ids))
-            numbers = [row["device_no"] for row in found]
-        row = await self._reader.ask(
-            "fetchrow",
-            queries.aggregate_fixed,
-            metric,
-            numbers,
-            start,
-            end,
-            interval,
-            AGGREGATE_ROWS_MAX,
-        )
-        if row["rows"] > AGGREGATE_ROWS_MAX:
-            raise InvalidRequest(
-                f"The answer has more than {AGGREGATE_ROWS_MAX} rows: ask for a longer interval"
-                " or a shorter range."
-            )
-        return row["body"] or "[]"
 
     async def devices(
         self, after: str, state: str | None, tag: str | None, text: str | None, limit: int

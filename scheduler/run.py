@@ -11,6 +11,7 @@ import structlog
 from apscheduler.schedulers.asyncio import AsyncIOScheduler
 
 from scheduler.delivery import Publisher
+from scheduler.rollups import roll
 from scheduler.silence import sweep
 from schema.database import DATABASE_ERRORS, WRITER_LIMITS, open_pool
 from schema.health import Health
@@ -21,6 +22,7 @@ from schema.queries import load_queries
 from schema.settings import Settings
 
 SWEEP_S = 1
+ROLL_S = 30
 HOUR_S = 3600
 CONNECTIONS_MAX = 3
 CLOCK_CHECK_S = 1.0
@@ -49,6 +51,7 @@ def jobs(settings: Settings) -> list[Job]:
                 db, datetime.now(UTC), max_age_days=settings.max_event_age_days
             ),
         ),
+        Job("rollups", ROLL_S, roll),
         Job(
             "dead letters",
             HOUR_S,

@@ -11,6 +11,7 @@ VoltwireError
 ├── Overloaded             a bounded queue is full or a deadline passed: the caller asks again later
 └── RequestError           a caller's mistake over HTTP
     ├── InvalidRequest     422: a parameter or body that means nothing
+    ├── RawEventsDropped   422: the question needs raw events that retention has dropped
     ├── NotFound           404: the device, rule, incident or profile in the path
     ├── TooManyRequests    429: over the rate limit of the device
     ├── PayloadTooLarge    413
@@ -18,6 +19,10 @@ VoltwireError
 
 api/problems.py alone turns them into status codes; cli/main.py into exit codes.
 """
+
+from datetime import datetime
+
+from schema.event import rfc3339
 
 
 class VoltwireError(Exception):
@@ -78,6 +83,16 @@ class InvalidRequest(RequestError):
         super().__init__(message)
         self.reason = reason
         self.errors = errors or []
+
+
+class RawEventsDropped(RequestError):
+    """`available_from` is the first instant that can be asked for."""
+
+    def __init__(self, available_from: datetime) -> None:
+        super().__init__(
+            f"Raw events before {rfc3339(available_from)} are not kept any more: ask from then on."
+        )
+        self.available_from = available_from
 
 
 class NotFound(RequestError):

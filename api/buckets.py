@@ -1,0 +1,122 @@
+"""Time buckets: fixed lengths from the Unix epoch, calendar periods of a time zone. Pure.
+
+Calendar buckets are reckoned here and handed to the database as a list of instants, so that a day has one
+meaning everywhere: it begins at local midnight, and where that does not exist or exists twice, at the first
+instant that belongs to it.
+"""
+
+import re
+from bisect import bisect_right
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, timedelta
+from zoneinfo import ZoneInfo
+
+from schema.errors import InvalidRequest
+
+HOUR = timedelta(hours=1)
+CENTURY = timedelta(days=36_525)
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+EPOCH_DAY, EPOCH_MONDAY = date(1970, 1, 1), date(1970, 1, 5)
+MONTHS_OF_YEAR = 12
+
+_INTERVAL = re.compile(r"([1-9][0-9]{0,9})(s|m|h|d|w|mo)")
+_FIXED_S = {"s": 1, "m": 60, "h": 3600}
+_DAYS = {"d": 1, "w": 7, "mo": 31}
+
+
+@dataclass(frozen=True, slots=True)
+class Fixed:
+    """Buckets of one length, counted from the Unix epoch."""
+
+    length: timedelta
+
+    @property
+    def whole_hours(self) -> bool:
+        """Whether no bucket begins within an hour."""
+        return self.length % HOUR == timedelta(0)
+
+    def number(self, start: datetime, end: datetime) -> int:
+        """How many buckets overlap the half-open range."""
+        return -((EPOCH - end) // self.length) - (start - EPOCH) // self.length
+
+
+@dataclass(frozen=True, slots=True)
+class Calendar:
+    """The buckets that overlap a range. `bounds` are their starts in UTC and the end of the last one."""
+
+    bounds: list[datetime]
+
+    def cut_hours(self, start: datetime, end: datetime) -> list[datetime]:
+        """The whole hours of UTC between two whole hours within which a bucket begins."""
+        first = bisect_right(self.bounds, start)
+        cut = []
+        for bound in self.bounds[first:]:
+            hour = whole_hour(bound)
+            if bound >= end:
+                break
+            if hour != bound:
+                cut.append(hour)
+        return cut
+
+
+Buckets = Fixed | Calendar
+
+
+def buckets(interval: str, zone: ZoneInfo, start: datetime, end: datetime) -> Buckets:
+    """What an interval such as 30s, 5m, 1h, 1d, 2w, 1mo makes of a range. Raises InvalidRequest."""
+    found = _INTERVAL.fullmatch(interval)
+    if found is None:
+        raise InvalidRequest(
+            "interval: a number and s, m, h, d, w or mo, for instance 30s, 5m, 1h, 1d, 1mo."
+        )
+    size, unit = int(found[1]), found[2]
+    days = size * _FIXED_S[unit] / 86_400 if unit in _FIXED_S else size * _DAYS[unit]
+    if days > CENTURY.days:
+        raise InvalidRequest("interval: at most a century.")
+    if unit in _FIXED_S:
+        return Fixed(timedelta(seconds=size * _FIXED_S[unit]))
+    return Calendar(_bounds(size, unit, zone, start, end))
+
+
+def whole_hour(at: datetime) -> datetime:
+    """The hour of UTC that an instant belongs to."""
+    return at - (at - EPOCH) % HOUR
+
+
+def local_midnight(day: date, zone: ZoneInfo) -> datetime:
+    """The first instant of a local day, in UTC."""
+    return datetime(day.year, day.month, day.day, tzinfo=zone).astimezone(UTC)
+
+
+def _bounds(size: int, unit: str, zone: ZoneInfo, start: datetime, end: datetime) -> list[datetime]:
+    """Of the periods that overlap the range.
+
+    Where clocks go back over midnight, the local date of `start` may be that of a day that is over; a
+    day that a zone left out has no length.
+    """
+    number = _index(size, unit, start.astimezone(zone).date()) - 1
+    bounds = [local_midnight(_first_day(size, unit, number), zone)]
+    while bounds[-1] < end:
+        number += 1
+        bound = local_midnight(_first_day(size, unit, number), zone)
+        if bound <= start:
+            bounds = [bound]
+        elif bound > bounds[-1]:
+            bounds.append(bound)
+    return bounds
+
+
+def _index(size: int, unit: str, day: date) -> int:
+    """The number of the period that a day belongs to."""
+    if unit == "mo":
+        return ((day.year - EPOCH_DAY.year) * MONTHS_OF_YEAR + day.month - 1) // size
+    origin = EPOCH_MONDAY if unit == "w" else EPOCH_DAY
+    return (day - origin).days // (size * _DAYS[unit])
+
+
+def _first_day(size: int, unit: str, number: int) -> date:
+    if unit == "mo":
+        year, month = divmod(number * size, MONTHS_OF_YEAR)
+        return date(EPOCH_DAY.year + year, month + 1, 1)
+    origin = EPOCH_MONDAY if unit == "w" else EPOCH_DAY
+    return origin + timedelta(days=number * size * _DAYS[unit])

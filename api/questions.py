@@ -1,0 +1,109 @@
+"""What may be asked of a metric over time, and from where the answer comes. Pure."""
+
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+from zoneinfo import ZoneInfo
+
+from api.buckets import HOUR, Buckets, Calendar, whole_hour
+from schema.errors import InvalidRequest
+
+
+class Stat(StrEnum):
+    """In the order in which an answer shows them."""
+
+    COUNT = "count"
+    SUM = "sum"
+    AVG = "avg"
+    MIN = "min"
+    MAX = "max"
+    FIRST = "first"
+    LAST = "last"
+    STDDEV = "stddev"
+    P50 = "p50"
+    P95 = "p95"
+    P99 = "p99"
+
+
+class GroupBy(StrEnum):
+    DEVICE = "device"
+    TAG = "tag"
+
+
+class Fill(StrEnum):
+    NONE = "none"
+    NULL = "null"
+    PREVIOUS = "previous"
+    LINEAR = "linear"
+
+
+USUAL_STATS = (Stat.COUNT, Stat.SUM, Stat.AVG, Stat.MIN, Stat.MAX)
+PERCENTILES = {Stat.P50: 0.5, Stat.P95: 0.95, Stat.P99: 0.99}
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """The half-open range [start, end); no device_ids: the fleet; `tags` is a tsquery, None: any."""
+
+    metric: str
+    device_ids: tuple[str, ...]
+    tags: str | None
+    start: datetime
+    end: datetime
+    buckets: Buckets
+    zone: ZoneInfo
+    group_by: GroupBy | None = None
+    fill: Fill = Fill.NONE
+    stats: tuple[Stat, ...] = USUAL_STATS
+
+
+@dataclass(frozen=True, slots=True)
+class Hours:
+    """The whole hours from `start` to `end` whose rollups an answer takes, but for the `cut` ones."""
+
+    start: datetime
+    end: datetime
+    cut: list[datetime]
+
+
+def rolled_hours(question: Question, closed: datetime) -> Hours | None:
+    """Which hours of a question rollups can answer; None: the events must.
+
+    Rollups know neither tags nor percentiles, and no part of an hour.
+    """
+    buckets = question.buckets
+    by_tag = question.tags is not None or question.group_by is GroupBy.TAG
+    if by_tag or not PERCENTILES.keys().isdisjoint(question.stats):
+        return None
+    if not isinstance(buckets, Calendar) and not buckets.whole_hours:
+        return None
+    start, end = whole_hour_from(question.start), min(whole_hour(question.end), closed)
+    if start >= end:
+        return None
+    cut = buckets.cut_hours(start, end) if isinstance(buckets, Calendar) else []
+    return Hours(start, end, cut)
+
+
+def events_from(question: Question, hours: Hours | None) -> datetime | None:
+    """The first instant whose events an answer needs; None: none. Marked hours are always kept."""
+    if hours is None or question.start < hours.start:
+        return question.start
+    if hours.cut:
+        return hours.cut[0]
+    return hours.end if hours.end < question.end else None
+
+
+def whole_hour_from(at: datetime) -> datetime:
+    """The first whole hour that does not begin before an instant."""
+    hour = whole_hour(at)
+    return hour if hour == at else hour + HOUR
+
+
+def parse_stats(text: str) -> tuple[Stat, ...]:
+    """A comma list. Raises InvalidRequest."""
+    names = set(text.split(","))
+    if unknown := sorted(names - set(Stat)):
+        raise InvalidRequest(
+            f"stats: a comma list of {', '.join(Stat)}; not {', '.join(unknown)[:64]!r}."
+        )
+    return tuple(stat for stat in Stat if stat in names)

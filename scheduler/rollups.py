@@ -1,0 +1,103 @@
+"""Rollups: kept exact beside writers that never wait for them.
+
+Two instants in `rollup_state`, closing >= closed. Writers mark the hours before `closing` that they write to,
+in the same transaction. Readers trust the rollups of hours before `closed` that carry no mark.
+
+1. closing    moves to the last whole hour, and commits
+2. number     a transaction number of our own, taken after that
+3. wait       until every transaction with a lower number has ended. What it wrote is visible from now on;
+              whoever has a higher number reads the moved `closing` and marks
+4. roll       hour by hour, some devices at a time, from their events
+5. closed     moves behind each hour that all devices have
+6. marks      the marked hours are rolled up anew, each with its marks in one statement
+
+A crash between any two steps leaves answers right: what is not closed or is marked is read from events.
+docs/decisions/0024-exact-rollups.md says what was tried and which simpler protocols were wrong.
+"""
+
+import asyncio
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from time import monotonic
+from typing import Any
+
+from schema.queries import load_queries
+
+HOUR, CLOSE_AT_ONCE_MAX = timedelta(hours=1), timedelta(days=1)
+POLL_S = 0.02
+# How much one statement rolls up grows and shrinks so that it takes about so long.
+STATEMENT_S = 0.5
+DEVICES_MIN, DEVICES_MAX = 10, 5000
+
+queries = load_queries("scheduler", "rollups.sql")
+
+
+async def roll(connection: Any, closing: datetime | None = None) -> None:
+    """Close what can be closed, up to the hour `closing` or the last one, and roll up what is marked.
+
+    Does nothing while another roller is at work.
+    """
+    if not await connection.fetchval(queries.lock_rollups):
+        return
+    try:
+        pace = Pace()
+        state = await connection.fetchrow(queries.move_closing, closing)
+        if state["closed"] < state["closing"]:
+            await until_writers_ended(connection)
+            await _close(connection, pace, state["closed"], state["closing"])
+        await _roll_marked(connection, pace, state["closing"])
+    finally:
+        await connection.fetchval(queries.unlock_rollups)
+
+
+async def until_writers_ended(connection: Any) -> None:
+    """Wait for every transaction that may not have seen what is committed now."""
+    number = await connection.fetchval(queries.take_number)
+    while not await connection.fetchval(queries.writers_ended, number):  # noqa: ASYNC110  # No event tells.
+        await asyncio.sleep(POLL_S)
+
+
+class Pace:
+    """How many devices a statement takes, from how long the last one took."""
+
+    def __init__(self) -> None:
+        self.size = DEVICES_MIN
+
+    async def roll(
+        self, connection: Any, devices: Sequence[int], starts: Sequence[datetime], span: timedelta
+    ) -> None:
+        """Roll up the hours of a span from each start, of the device in the same place."""
+        began = monotonic()
+        await connection.execute(
+            queries.roll_hours, devices, starts, span, min(starts), max(starts) + span
+        )
+        took = monotonic() - began
+        if took > STATEMENT_S:
+            self.size = max(DEVICES_MIN, self.size // 2)
+        elif took < STATEMENT_S / 4:
+            self.size = min(DEVICES_MAX, self.size * 2)
+
+
+async def _close(connection: Any, pace: Pace, closed: datetime, closing: datetime) -> None:
+    """A day at a time where much is to be caught up on."""
+    while closed < closing:
+        span = min(closing - closed, CLOSE_AT_ONCE_MAX)
+        after = 0
+        while rows := await connection.fetch(queries.devices_after, after, pace.size):
+            devices = [row["device_no"] for row in rows]
+            await pace.roll(connection, devices, [closed] * len(devices), span)
+            after = devices[-1]
+        closed += span
+        await connection.execute(queries.move_closed, closed)
+
+
+async def _roll_marked(connection: Any, pace: Pace, closing: datetime) -> None:
+    """Until there are fewer than one statement takes: what comes meanwhile waits for the next run."""
+    full = True
+    while full:
+        wanted = pace.size
+        rows = await connection.fetch(queries.marked_hours, closing, wanted)
+        if rows:
+            devices, hours = zip(*rows, strict=True)
+            await pace.roll(connection, devices, hours, HOUR)
+        full = len(rows) == wanted
