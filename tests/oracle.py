@@ -13,6 +13,7 @@ from datetime import UTC, date, datetime, timedelta
 from decimal import Context, Decimal
 from fractions import Fraction
 from functools import cache
+from math import isclose
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -123,11 +124,11 @@ def aggregate(events: Iterable[Stored], question: Question) -> list[Row]:
     rows = []
     for group in wanted:
         known = {n: _stats(found, question.metric) for n, found in cells[group].items()}
-        for n, values in _filled(wanted[group], known, buckets, question.fill):
+        for n, values in _filled(wanted[group], known, buckets, question):
             row: Row = {"bucket": buckets.start(n)}
             if question.group_by is not None:
                 row[question.group_by if question.group_by == "tag" else "device_id"] = group
-            rows.append((n, group.encode(), row | {name: values[name] for name in question.shown}))
+            rows.append((n, group.encode(), row | values))
     return [row for _, _, row in sorted(rows, key=lambda found: found[:2])]
 
 
@@ -276,8 +277,9 @@ def _root(square: Fraction) -> Fraction:
 
 
 def _filled(
-    wanted: Sequence[int], known: Mapping[int, Row], buckets: Buckets, fill: str
+    wanted: Sequence[int], known: Mapping[int, Row], buckets: Buckets, question: Question
 ) -> Iterator[tuple[int, Row]]:
+    """The asked stats of each wanted bucket."""
     before: list[int | None] = []
     after: list[int | None] = []
     for found, numbers in ((before, wanted), (after, wanted[::-1])):
@@ -286,18 +288,21 @@ def _filled(
             latest = n if n in known else latest
             found.append(latest)
     for n, left, right in zip(wanted, before, reversed(after), strict=True):
+        row: Row = dict.fromkeys(question.shown)
         if n in known:
-            yield n, known[n]
-            continue
-        row: Row = {"count": 0}
-        for name in STATS[1:]:
-            row[name] = None
-            if fill == "previous" and left is not None:
-                row[name] = known[left][name]
-            elif fill == "linear" and left is not None and right is not None:
-                begin, at, end = map(buckets.start, (left, n, right))
-                part = Fraction((at - begin) // MICROSECOND, (end - begin) // MICROSECOND)
-                row[name] = _between(known[left][name], known[right][name], part)
+            row = {name: known[n][name] for name in row}
+        elif question.fill == "previous" and left is not None:
+            row = {name: known[left][name] for name in row}
+        elif question.fill == "linear" and left is not None and right is not None:
+            begin, at, end = map(buckets.start, (left, n, right))
+            part = Fraction((at - begin) // MICROSECOND, (end - begin) // MICROSECOND)
+            row = {
+                name: _between(known[left][name], known[right][name], part)
+                for name in row
+                if name != "count"
+            }
+        if n not in known and "count" in question.shown:
+            row = {"count": 0} | row | {"count": 0}
         yield n, row
 
 
@@ -349,6 +354,8 @@ def is_number(wanted: Near | int | None, got: Any) -> bool:
         return False
     if wanted.exact:
         return bool(got == float(wanted.value))
+    if isclose(got, float(wanted.value), rel_tol=float(RELATIVE) / 10):
+        return True
     missed = abs(Fraction(got) - wanted.value)
     return missed <= abs(wanted.value) * RELATIVE + wanted.slack + SMALLEST
 
@@ -369,4 +376,5 @@ def _is_bucket(wanted: datetime, got: Any, tz: str) -> bool:
     if not isinstance(got, str) or _BUCKET.fullmatch(got) is None:
         return False
     local, at = wanted.astimezone(ZoneInfo(tz)), datetime.fromisoformat(got)
-    return at == local and at.utcoffset() == local.utcoffset() and (tz != "UTC" or got[-1] == "Z")
+    # Compared in UTC: across zones datetime calls repeated local times never equal (PEP 495).
+    return at == wanted and at.utcoffset() == local.utcoffset() and (tz != "UTC" or got[-1] == "Z")

@@ -113,7 +113,7 @@ class World:
         start, end = self._range()
         tz = random.choice(ZONES) if self.chance(0.6) else "UTC"
         interval = random.choice(INTERVALS)
-        rows_max = 1_000 if self.chance(0.9) else 20_000
+        rows_max = 200 if self.chance(0.95) else 20_000
         while (end - start) / _about(interval) > rows_max:
             interval = random.choice(INTERVALS)
         return Question(

@@ -8,12 +8,13 @@ import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from typing import Any, cast
 
 import httpx
 import pytest
 
+from api.aggregate_store import AggregateStore
 from api.app import Services, create_litestar
 from api.reader import Reader
 from api.store import QueryStore
@@ -53,78 +54,69 @@ class Api:
     floor: datetime | None = None
 
     async def check(self, happened: str) -> None:
-        """Ask several random questions at once."""
-        questions = [self.aggregate(self.world.question()) for _ in range(QUESTIONS)]
-        days = [self.summary() for _ in range(DAYS_ASKED)]
-        faults = [fault for fault in await asyncio.gather(*questions, *days) if fault]
-        if faults:
-            faults.sort(key=len)
+        """Ask several random questions at once, and then compare."""
+        questions = [self.world.question() for _ in range(QUESTIONS)]
+        days = [self.world.day() for _ in range(DAYS_ASKED)]
+        answers = await asyncio.gather(
+            *(self.client.get("/v1/metrics/aggregate", params=q.parameters) for q in questions),
+            *(
+                self.client.get(
+                    f"/devices/{device_id}/summary", params={"date": str(day), "tz": tz}
+                )
+                for device_id, day, tz in days
+            ),
+        )
+        faults = list(map(self.fault_of_aggregate, questions, answers))
+        faults += map(self.fault_of_summary, days, answers[QUESTIONS:])
+        if found := sorted(filter(None, faults), key=len):
             pytest.fail(
-                f"After {happened}: {len(faults)} wrong answers.\n\n{faults[0]}", pytrace=False
+                f"After {happened}: {len(found)} wrong answers.\n\n{found[0]}", pytrace=False
             )
 
-    async def aggregate(self, question: Question) -> str | None:
-        events = self.world.events
-        answer = await self.client.get("/v1/metrics/aggregate", params=question.parameters)
+    def fault_of_aggregate(self, question: Question, answer: httpx.Response) -> str | None:
         if self.floor is not None and needs_raw_before(self.floor, question):
             fault = _not_available(answer, self.floor)
         else:
             try:
-                expected = aggregate(events, question)
+                expected = aggregate(self.world.events, question)
             except TooManyRows:
-                fault = None if answer.status_code == httpx.codes.UNPROCESSABLE_ENTITY else "no 422"
+                refused = answer.status_code == httpx.codes.UNPROCESSABLE_ENTITY
+                fault = None if refused else f"{answer.status_code}, expected 422: too many rows"
             else:
                 fault = _not_ok(answer) or difference(expected, answer.text, question.tz)
         if fault is None:
             return None
         concerned = [
-            event
-            for event in sorted(events, key=lambda event: event.ts)
-            if question.metric in event.metrics and question.start <= event.ts < question.end
-        ]
-        shown = [
             f"{event.ts.isoformat()} {event.device_id} {event.event_id}"
             f" {event.metrics[question.metric]!r} {event.tags}"
-            for event in concerned[:EVENTS_SHOWN]
+            for event in sorted(self.world.events, key=lambda event: event.ts)
+            if question.metric in event.metrics and question.start <= event.ts < question.end
         ]
-        return "\n".join(
-            (fault, str(answer.url), repr(question), f"{len(concerned)} events:", *shown)
-        )
+        head = (fault, str(answer.url), repr(question), f"{len(concerned)} events:")
+        return "\n".join((*head, *concerned[:EVENTS_SHOWN]))
 
-    async def summary(self) -> str | None:
-        device_id, day, tz = self.world.day()
-        events = self.world.events
-        asked = {"date": day.isoformat(), "tz": tz}
-        answer = await self.client.get(f"/devices/{device_id}/summary", params=asked)
+    def fault_of_summary(self, asked: tuple[str, date, str], answer: httpx.Response) -> str | None:
+        device_id, day, tz = asked
         start, end = midnight(day, tz), midnight(day + timedelta(days=1), tz)
         whole_day = Question("", start, end, interval="1d", tz=tz)
         if self.floor is not None and needs_raw_before(self.floor, whole_day):
             fault = _not_available(answer, self.floor)
-            return fault and f"{fault}\n{answer.url}"
-        expected = summary(events, device_id, day, tz, PROFILE)
-        if fault := _not_ok(answer):
-            return f"{fault}\n{answer.url}"
-        body = read(answer.text)
-        head = {"device_id": device_id, **asked}
-        if {name: body.get(name) for name in head} != head or body[
-            "metrics"
-        ].keys() != expected.keys():
-            return f"{body}, expected {expected.keys()}\n{answer.url}"
-        for name, values in expected.items():
-            got = body["metrics"][name]
-            if list(got) != list(values) or not all(is_number(values[k], got[k]) for k in values):
-                shown = {stat: shown_number(value) for stat, value in values.items()}
-                return f"{name}: {got}, expected {shown}\n{answer.url}"
-        return None
+        else:
+            found = summary(self.world.events, device_id, day, tz, PROFILE)
+            head = {"device_id": device_id, "date": str(day), "tz": tz}
+            fault = _not_ok(answer) or _differs(read(answer.text), head, found)
+        return fault and f"{fault}\n{answer.url}"
 
 
 @asynccontextmanager
 async def asking(dsn: str, world: World) -> AsyncIterator[Api]:
     nothing: Any = None
     async with await open_pool(dsn, "test api", READER_LIMITS, size_max=4) as pool:
+        reader = Reader(pool)
         services = replace(
             Services(**dict.fromkeys(Services.__slots__, nothing)),
-            store=QueryStore(Reader(pool), "battery"),
+            store=QueryStore(reader, "battery"),
+            aggregates=AggregateStore(reader),
             request_seconds=Metrics().request_seconds,
         )
         transport = httpx.ASGITransport(cast("Any", create_litestar(Settings(), services)))
@@ -179,6 +171,19 @@ def _not_ok(answer: httpx.Response) -> str | None:
     if answer.status_code == httpx.codes.OK:
         return None
     return f"{answer.status_code}: {answer.text}"
+
+
+def _differs(body: Any, head: dict[str, str], metrics: dict[str, dict[str, Any]]) -> str | None:
+    if list(body) != [*head, "metrics"] or body != body | head:
+        return f"{body}, expected {head}"
+    if body["metrics"].keys() != metrics.keys():
+        return f"{body['metrics'].keys()}, expected {metrics.keys()}"
+    for name, values in metrics.items():
+        got = body["metrics"][name]
+        if list(got) != list(values) or not all(is_number(values[k], got[k]) for k in values):
+            shown = {stat: shown_number(value) for stat, value in values.items()}
+            return f"{name}: {got}, expected {shown}"
+    return None
 
 
 def _not_available(answer: httpx.Response, floor: datetime) -> str | None:
