@@ -10,6 +10,7 @@ import httpx
 from api.aggregate_store import AggregateStore
 from api.app import Services, create_app
 from api.door import HttpDoor
+from api.export_store import Exports
 from api.limits import RateLimiter
 from api.reader import Reader
 from api.store import QueryStore
@@ -53,6 +54,7 @@ async def api_on(dsn: str, name: str = "test api") -> AsyncIterator[httpx.AsyncC
             door=HttpDoor(pipeline, RateLimiter(POSTS_PER_SECOND, 1), limits),
             feed=NOTHING,
             replays=NOTHING,
+            exports=Exports(pool),
             checks=health,
             request_seconds=metrics.request_seconds,
         )
