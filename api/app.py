@@ -18,6 +18,7 @@ from api import (
     exports,
     health,
     posts,
+    profiles,
     rejected,
     search,
     streams,
@@ -32,6 +33,7 @@ from api.params import refuse_unknown_parameters
 from api.plain_posts import plain_posts_first
 from api.problems import EXCEPTION_HANDLERS
 from api.reference import openapi_config, openapi_document, reference_assets
+from api.registry_store import RegistryStore
 from api.replay import Replays
 from api.store import QueryStore
 from api.workers import Worker
@@ -46,6 +48,7 @@ class Services:
     """What the handlers need, each by its name."""
 
     store: QueryStore
+    registry: RegistryStore
     aggregates: AggregateStore
     door: HttpDoor
     feed: FeedReader
@@ -78,8 +81,15 @@ def create_litestar(settings: Settings, services: Services) -> Litestar:
             aggregates.aggregate,
             exports.export,
             devices.list_devices,
+            devices.add_device,
             devices.one_device,
+            devices.put_device,
+            devices.forget_device,
+            devices.device_latest,
             devices.device_presence,
+            profiles.list_profiles,
+            profiles.one_profile,
+            profiles.put_profile,
             alerts.add_rule,
             alerts.list_rules,
             alerts.one_rule,

@@ -11,6 +11,7 @@ from litestar.types import Receive, Scope, Send
 
 from schema.database import DATABASE_ERRORS
 from schema.errors import (
+    Conflict,
     InvalidRequest,
     NotFound,
     Overloaded,
@@ -32,6 +33,7 @@ _STATUS: dict[type[VoltwireError], HTTPStatus] = {
     InvalidRequest: HTTPStatus.UNPROCESSABLE_ENTITY,
     RawEventsDropped: HTTPStatus.UNPROCESSABLE_ENTITY,
     NotFound: HTTPStatus.NOT_FOUND,
+    Conflict: HTTPStatus.CONFLICT,
     TooManyRequests: HTTPStatus.TOO_MANY_REQUESTS,
     PayloadTooLarge: HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
     UnsupportedMediaType: HTTPStatus.UNSUPPORTED_MEDIA_TYPE,

@@ -47,23 +47,14 @@ select row_to_json(answer)::text from (
     ) page
 ) answer
 
--- device_summary --
--- Sums are exact (numeric): two huge values make no overflow on the way to their average.
-select metric, count(*) as count, plain(min(value)) as min, plain(max(value)) as max,
-       plain(sum(value) / count(*)) as avg
-from event, lateral (select key as metric, value::numeric as value from jsonb_each(metrics)) v
-where device_no = $1 and ts >= $2 and ts < $3
-group by metric
-order by metric
-
 -- profile_metrics --
 select jsonb_object_keys(metrics) as metric from profile where name = $1 order by 1
 
 -- list_devices --
 select device_id, row_to_json(shown)::text as body
 from (
-    select device_id, name, coalesce(profile, $1) as profile, tags, registered,
-           rfc3339(created_at) as created_at, state, rfc3339(since) as since, reason,
+    select device_id, name, coalesce(profile, $1) as profile, tags, device.interval_s,
+           registered, rfc3339(created_at) as created_at, state, rfc3339(since) as since, reason,
            rfc3339(last_seen) as last_seen
     from device join presence using (device_no)
     where device_id > $2
@@ -79,8 +70,8 @@ order by device_id
 -- one_device --
 select row_to_json(shown)::text
 from (
-    select device_id, name, coalesce(profile, $1) as profile, tags, registered,
-           rfc3339(created_at) as created_at, state, rfc3339(since) as since, reason,
+    select device_id, name, coalesce(profile, $1) as profile, tags, device.interval_s,
+           registered, rfc3339(created_at) as created_at, state, rfc3339(since) as since, reason,
            rfc3339(last_seen) as last_seen
     from device join presence using (device_no)
     where device_id = $2

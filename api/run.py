@@ -10,6 +10,7 @@ from api.feed import FeedReader
 from api.limits import RateLimiter
 from api.ports import listen
 from api.reader import Reader
+from api.registry_store import RegistryStore
 from api.replay import Replays
 from api.server import serve
 from api.store import QueryStore
@@ -63,6 +64,7 @@ async def run(
         reader = Reader(pool)
         services = Services(
             store=QueryStore(reader, settings.default_profile),
+            registry=RegistryStore(reader, settings.default_profile),
             aggregates=AggregateStore(reader),
             door=HttpDoor(pipeline, limiter, limits),
             feed=feed,
