@@ -14,10 +14,12 @@ import pytest
 from scheduler import retention
 from scheduler.retention import old_months, preview, retain
 from scheduler.rollups import roll
+from scheduler.run import jobs
 from schema.errors import Deferred
 from schema.event import Reason, Status
 from schema.metrics import Metrics
 from schema.migrate import make_partitions
+from schema.settings import Settings
 from tests.conftest import MAX_EVENT_AGE_DAYS
 from tests.integration.conftest import Doors
 
@@ -325,6 +327,21 @@ async def test_of_two_schedulers_at_once_one_works(
     assert sum(isinstance(result, Deferred) for result in results) == 1
     assert await keys_and_events(db) == (1, 1)
     assert await summed_up(db) == 4
+
+
+async def test_the_scheduler_has_it_as_a_job_that_may_be_deferred(
+    doors: Doors, db: Any, scheduler: Any
+) -> None:
+    await doors.post([event(200)])
+    (job,) = [
+        job for job in jobs(Settings(retention_days=DAYS), Metrics()) if job.name == "retention"
+    ]
+    await db.execute("select pg_advisory_lock(4245)")  # as scheduler/retention.py
+    await job.work(scheduler)
+    assert await keys_and_events(db) == (1, 1)
+    await db.execute("select pg_advisory_unlock(4245)")
+    await job.work(scheduler)
+    assert await keys_and_events(db) == (0, 0)
 
 
 async def test_the_rollups_come_first_also_while_another_roller_is_at_work(
