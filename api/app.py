@@ -15,6 +15,7 @@ from api import (
     alerts,
     devices,
     events,
+    exports,
     health,
     posts,
     profiles,
@@ -25,6 +26,7 @@ from api import (
 from api.aggregate_store import AggregateStore
 from api.counting import counted
 from api.door import BATCH_BYTES_MAX, HttpDoor
+from api.export_store import Exports
 from api.feed import FeedReader
 from api.hosts import loopback_hosts_only
 from api.options import options_handlers
@@ -52,6 +54,7 @@ class Services:
     door: HttpDoor
     feed: FeedReader
     replays: Replays
+    exports: Exports
     checks: Health
     request_seconds: Histogram
     worker: Worker | None = None  # Set where several processes answer on one port.
@@ -76,6 +79,7 @@ def create_litestar(settings: Settings, services: Services) -> Litestar:
         events.device_metrics,
         events.device_summary,
         aggregates.aggregate,
+        exports.export,
         devices.list_devices,
         devices.add_device,
         devices.one_device,

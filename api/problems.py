@@ -90,7 +90,8 @@ def database_problem(request: Request[Any, Any, Any], error: Exception) -> Respo
     """A question that PostgreSQL did not answer: too costly, without meaning, or not reachable."""
     if isinstance(error, asyncpg.QueryCanceledError):
         return voltwire_problem(
-            request, InvalidRequest("The question takes longer than 10 s: ask for a shorter range.")
+            request,
+            InvalidRequest("The question takes PostgreSQL too long: ask for a shorter range."),
         )
     if isinstance(error, asyncpg.DataError | ValueError):
         return voltwire_problem(

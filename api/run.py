@@ -5,6 +5,7 @@ import asyncio
 from api.aggregate_store import AggregateStore
 from api.app import Services, create_app, create_status_app
 from api.door import HttpDoor
+from api.export_store import CONNECTIONS_MAX, EXPORT_LIMITS, Exports
 from api.feed import FeedReader
 from api.limits import RateLimiter
 from api.ports import listen
@@ -42,7 +43,10 @@ async def run(
     dsn = settings.dsn
     limits = Limits.of(settings)
     name = f"{settings.instance} api"
-    async with await open_pool(dsn, name, READER_LIMITS, size_max=READERS_MAX) as pool:
+    async with (
+        await open_pool(dsn, name, READER_LIMITS, size_max=READERS_MAX) as pool,
+        await open_pool(dsn, f"{name} export", EXPORT_LIMITS, size_max=CONNECTIONS_MAX) as slices,
+    ):
         pipeline = Pipeline(
             dsn,
             WriterLimits(limits),
@@ -65,6 +69,7 @@ async def run(
             door=HttpDoor(pipeline, limiter, limits),
             feed=feed,
             replays=Replays(dsn, f"{name} replay", pipeline, limits),
+            exports=Exports(slices),
             checks=health,
             request_seconds=metrics.request_seconds,
             worker=worker,

@@ -2,8 +2,8 @@
 
 -- begin_in_lanes --
 -- Lanes in ascending order: whatever concerns a device happens in commit order, in every process.
--- The transaction gets its number before the next statement reads rollup_state.closing: whoever gets one
--- after the roller moved it, sees it moved (scheduler/rollups.py).
+-- The transaction gets its number before the next statement reads rollup_state: whoever gets one after
+-- `closing` or `floor` was moved, sees it moved (scheduler/rollups.py, scheduler/retention.py).
 begin;
 select pg_advisory_xact_lock(77, lane) from unnest(array[{lanes}]) lane;
 select pg_current_xact_id()
@@ -23,7 +23,7 @@ with new as (
 select count(*) as stored, case when count(*) < $3 then array_agg(device_no) end as device_nos,
        case when count(*) < $3 then array_agg(event_id) end as event_ids,
        (select rules_version from config), (select registry_version from config),
-       (select closing from rollup_state)
+       (select closing from rollup_state), (select floor from rollup_state)
 from new
 
 -- mark_hours --

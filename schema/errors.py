@@ -8,6 +8,7 @@ VoltwireError
 │   │   └── NoPartition    not now, unless our clock was wrong: the event lies outside the accepted window
 │   └── BatchRefused       never: the data itself is refused; the batch is split until the bad row is alone
 ├── BrokerUnavailable      the broker did not take a message: no connection, no PUBACK in time, or it refused
+├── Deferred               a job of the scheduler cannot go on now: its next run does
 ├── Overloaded             a bounded queue is full or a deadline passed: the caller asks again later
 └── RequestError           a caller's mistake over HTTP
     ├── InvalidRequest     422: a parameter or body that means nothing
@@ -62,6 +63,10 @@ class BatchRefused(StoreError):
 
 
 class BrokerUnavailable(VoltwireError):
+    pass
+
+
+class Deferred(VoltwireError):
     pass
 
 

@@ -53,6 +53,7 @@ async def api_on(dsn: str, name: str = "test api") -> AsyncIterator[httpx.AsyncC
             registry=RegistryStore(reader, settings.default_profile),
             aggregates=AggregateStore(reader),
             door=HttpDoor(pipeline, RateLimiter(POSTS_PER_SECOND, 1), limits),
+            exports=NOTHING,
             feed=NOTHING,
             replays=NOTHING,
             checks=health,
