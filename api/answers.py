@@ -250,6 +250,8 @@ ANSWERS: dict[str, dict[int, Answer]] = {
     "POST /v1/alerts": {201: RULE},
     "GET /v1/alerts": {200: Answer(list[RuleAnswer])},
     "GET /v1/alerts/{rule_id}": {200: RULE},
+    "PUT /v1/alerts/{rule_id}": {200: RULE},
+    "DELETE /v1/alerts/{rule_id}": {204: Answer()},
     "GET /v1/rejected": {200: Answer(list[RejectedAnswer])},
     "GET /v1/rejected/{rejected_id}": {
         200: Answer(RejectedPayloadAnswer, ("application/octet-stream",))
