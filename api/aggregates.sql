@@ -7,60 +7,63 @@
 select closed, floor, array(select device_no from device where device_id = any($1::text[])) as numbers
 from rollup_state
 
+-- bucket --
+-- The begin of the bucket that an instant belongs to.
+case when $6::timestamptz[] is null then date_bin($5::interval, {at}, 'epoch')
+     else $6[width_bucket({at}, $6)] end
+
 -- from_events --
 -- $8: what is asked of the tags of an event, null: nothing.
-select case when $6::timestamptz[] is null then date_bin($5::interval, ts, 'epoch')
-            else $6[width_bucket(ts, $6)] end as at,
-       {who} as who, count(*) as count{stats}
-from (
-    select device_no, event_id, ts, tags, (metrics -> $1)::numeric as value
-    from event
-    where ts >= $3 and ts < $4 and metrics ? $1
-      and ($2::int[] is null or device_no = any($2)) and ($8::text is null or array_to_tsvector(tags) @@ $8::text::tsquery)
-) reading {joins}
-group by 1, 2
+bucket as (
+    select {bucket} as at, {who} as who, count(*) as count{stats}
+    from (
+        select device_no, event_id, ts, tags, (metrics -> $1)::numeric as value
+        from event
+        where ts >= $3 and ts < $4 and metrics ? $1
+          and ($2::int[] is null or device_no = any($2))
+          and ($8::text is null or array_to_tsvector(tags) @@ $8::text::tsquery)
+    ) reading {joins}
+    group by 1, 2
+)
 
 -- from_rollups --
 -- Rollups of the hours from $8 to $9 that are closed and whole; events for the range around them, for the
 -- hours in $10, which a bucket's begin cuts, and for the marked ones.
-select case when $6::timestamptz[] is null then date_bin($5::interval, at, 'epoch')
-            else $6[width_bucket(at, $6)] end as at,
-       {who} as who, sum(count)::bigint as count{stats}
-from (
-    with raw_hour as materialized (
-        select device_no, hour from rollup_mark
-        where hour >= $8 and hour < $9 and ($2::int[] is null or device_no = any($2))
-        union
-        select device_no, hour from device cross join unnest($10::timestamptz[]) hour
-        where $2::int[] is null or device_no = any($2)
-    ), reading as (
-        select device_no, event_id, ts, (metrics -> $1)::numeric as value
-        from event
-        where (ts >= $3 and ts < $8) and metrics ? $1 and ($2::int[] is null or device_no = any($2))
+raw_hour as materialized (
+    select device_no, hour from rollup_mark
+    where hour >= $8 and hour < $9 and ($2::int[] is null or device_no = any($2))
+    union
+    select device_no, hour from device cross join unnest($10::timestamptz[]) hour
+    where $2::int[] is null or device_no = any($2)
+), bucket as (
+    select {bucket} as at, {who} as who, sum(count)::bigint as count{stats}
+    from (
+        select device_no, hour as at, count{of_rollup}
+        from rollup
+        where metric = $1 and hour >= $8 and hour < $9 and ($2::int[] is null or device_no = any($2))
+          and not exists (select from raw_hour
+                          where raw_hour.device_no = rollup.device_no and raw_hour.hour = rollup.hour)
         union all
-        select device_no, event_id, ts, (metrics -> $1)::numeric
-        from event
-        where (ts >= $9 and ts < $4) and metrics ? $1 and ($2::int[] is null or device_no = any($2))
-        union all
-        select device_no, event_id, ts, (metrics -> $1)::numeric
-        from raw_hour cross join lateral (
-            select event_id, ts, metrics from event
-            where device_no = raw_hour.device_no and ts >= hour and ts < hour + interval '1 hour'
-              and ts >= $8 and ts < $9 and metrics ? $1
-            offset 0) event  -- hour by hour: no other plan is as good
-    )
-    select device_no, hour as at, count, sum, squares, min, max,
-           first, first_ts, first_id, last, last_ts, last_id
-    from rollup
-    where metric = $1 and hour >= $8 and hour < $9 and ($2::int[] is null or device_no = any($2))
-      and not exists (select from raw_hour
-                      where raw_hour.device_no = rollup.device_no and raw_hour.hour = rollup.hour)
-    union all
-    select device_no, ts, 1, value, value * value, value, value,
-           value, ts, event_id, value, ts, event_id
-    from reading
-) part {joins}
-group by 1, 2
+        select device_no, ts, 1{of_reading}
+        from (
+            select device_no, event_id, ts, (metrics -> $1)::numeric as value
+            from event
+            where ts >= $3 and ts < $8 and metrics ? $1 and ($2::int[] is null or device_no = any($2))
+            union all
+            select device_no, event_id, ts, (metrics -> $1)::numeric
+            from event
+            where ts >= $9 and ts < $4 and metrics ? $1 and ($2::int[] is null or device_no = any($2))
+            union all
+            select device_no, event_id, ts, (metrics -> $1)::numeric
+            from raw_hour cross join lateral (
+                select event_id, ts, metrics from event
+                where device_no = raw_hour.device_no and ts >= hour and ts < hour + interval '1 hour'
+                  and ts >= $8 and ts < $9 and metrics ? $1
+                offset 0) event  -- hour by hour: no other plan is as good
+        ) reading
+    ) part {joins}
+    group by 1, 2
+)
 
 -- fill --
 -- Every bucket of the range for every group. One without events sees the nearest that hold some, before and
@@ -74,7 +77,7 @@ from (
         from (
             select at, who, count{names} from bucket
             union all
-            select at, who, null{nulls} from {groups}, (
+            select at, who, null{nulls} from ({groups}) groups, (
                 select generate_series(date_bin($5::interval, $3, 'epoch'), $4 - interval '1 us', $5) as at
                 where $6::timestamptz[] is null
                 union all
@@ -86,15 +89,20 @@ from (
 ) place
 window before as (partition by who, before order by at), after as (partition by who, after order by at desc)
 
+-- groups --
+select distinct who from bucket
+
+-- one_group --
+select '' as who
+
 -- answer --
 -- The rows as JSON text: written by the server, so that a large answer stalls no loop.
-with bucket as ({buckets})
+with {buckets}
 select count(*) as rows, '[' || coalesce(string_agg(shown, ','), '') || ']' as body,
        (select floor from rollup_state) as floor
 from (
-    select concat('{{"bucket":"', case when $7::text = 'UTC'
-                                     then to_char(at, 'YYYY-MM-DD"T"HH24:MI:SS"Z"')
-                                     else rfc3339_in($7, at) end, '"'{members}, '}}') as shown
+    select '{{"bucket":"' || case when $7::text = 'UTC' then to_char(at, 'YYYY-MM-DD"T"HH24:MI:SS"Z"')
+                                 else rfc3339_in($7, at) end || '"' || {members} || '}}' as shown
     from ({rows}) shown_bucket
     order by at, who
     limit {rows_max} + 1

@@ -44,8 +44,8 @@ insert into rollup (device_no, metric, hour, count, sum, squares, min, max, firs
                     last, last_ts, last_id)
 select device_no, metric, hour, count(*), sum(value), sum(value * value), min(value), max(value),
        (array_agg(value order by ts, event_id))[1], min(ts), (array_agg(event_id order by ts, event_id))[1],
-       (array_agg(value order by ts desc, event_id desc))[1], max(ts),
-       (array_agg(event_id order by ts desc, event_id desc))[1]
+       (array_agg(value order by ts, event_id))[count(*)], max(ts),
+       (array_agg(event_id order by ts, event_id))[count(*)]
 from (
     select span.device_no, date_bin('1 hour', ts, 'epoch') as hour, ts, event_id,
            reading.key as metric, reading.value::numeric as value

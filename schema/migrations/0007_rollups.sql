@@ -19,8 +19,10 @@ create table rollup (
     last numeric not null,
     last_ts timestamptz not null,
     last_id text collate "C" not null,
-    primary key (device_no, metric, hour)
-);
+    -- What most questions ask for stands in the index: the hours of a device lie together there, while the
+    -- rows lie in the order of the hours (a year of one: 91 pages instead of 8,800).
+    primary key (device_no, metric, hour) include (count, sum, squares, min, max)
+) with (autovacuum_vacuum_insert_scale_factor = 0.01);
 
 -- One row. Writers mark the hours before `closing` that they write to; readers trust the rollups of hours
 -- before `closed` that carry no mark. closing >= closed, both only grow.

@@ -1,0 +1,138 @@
+"""The statement that answers a question, put together from the pieces in aggregates.sql. Pure.
+
+Nothing of it is the caller's text: what is asked chooses among pieces, values are parameters.
+"""
+
+from collections.abc import Iterator, Sequence
+
+from api.questions import PERCENTILES, Fill, GroupBy, Question, Stat
+from schema.queries import load_queries
+
+queries = load_queries("api", "aggregates.sql")
+
+_WHO = {None: "''", GroupBy.DEVICE: "device_id", GroupBy.TAG: 'tag collate "C"'}
+_MEMBER = {GroupBy.DEVICE: "device_id", GroupBy.TAG: "tag"}
+_STDDEV = "case when {n} > 1 then sqrt(({n} * {squares} - {sum} * {sum}) / ({n} * ({n} - 1.0))) end"
+
+# What a statistic is of readings, and of parts that were summed up before.
+_OF_READINGS = {
+    Stat.SUM: "sum(value)",
+    Stat.AVG: "case when count(*) = 1 then sum(value) else sum(value) / count(*) end",
+    Stat.MIN: "min(value)",
+    Stat.MAX: "max(value)",
+    Stat.FIRST: "(array_agg(value order by ts, event_id{device}))[1]",
+    Stat.LAST: "(array_agg(value order by ts, event_id{device}))[count(*)]",
+    Stat.STDDEV: _STDDEV.format(n="count(*)", sum="sum(value)", squares="sum(value * value)"),
+    **{
+        stat: f"(percentile_cont({share}) within group (order by value::float8))::numeric"
+        for stat, share in PERCENTILES.items()
+    },
+}
+_OF_PARTS = {
+    Stat.SUM: "sum(sum)",
+    Stat.AVG: "sum(sum) / sum(count)",
+    Stat.MIN: "min(min)",
+    Stat.MAX: "max(max)",
+    Stat.FIRST: "(array_agg(first order by first_ts, first_id{device}))[1]",
+    Stat.LAST: "(array_agg(last order by last_ts, last_id{device}))[count(*)]",
+    Stat.STDDEV: _STDDEV.format(n="sum(count)", sum="sum(sum)", squares="sum(squares)"),
+}
+# The columns of a rollup that a statistic needs, and what they are of a single reading.
+_PARTS = {
+    Stat.SUM: ("sum",),
+    Stat.AVG: ("sum",),
+    Stat.MIN: ("min",),
+    Stat.MAX: ("max",),
+    Stat.FIRST: ("first", "first_ts", "first_id"),
+    Stat.LAST: ("last", "last_ts", "last_id"),
+    Stat.STDDEV: ("sum", "squares"),
+}
+_OF_READING = {
+    "squares": "value * value",
+    "first_ts": "ts",
+    "first_id": "event_id",
+    "last_ts": "ts",
+    "last_id": "event_id",
+}
+
+_FILLED = {
+    Fill.NULL: "{stat}",
+    Fill.PREVIOUS: "first_value({stat}) over before",
+    # By weights. Without a neighbour on either side its columns are those of the first empty buckets.
+    Fill.LINEAR: """coalesce({stat}, case when before > 0 and after > 0 then
+        (first_value({stat}) over before * extract(epoch from first_value(at) over after - at)
+         + first_value({stat}) over after * extract(epoch from at - first_value(at) over before))
+        / nullif(extract(epoch from first_value(at) over after - first_value(at) over before), 0) end)""",
+}
+
+# Sums may lie beyond a double; what is stored cannot, nor need it be rounded to one like the others.
+_PRINTED = {
+    Stat.SUM: "case when abs(sum) < 1.7976931348623159e308 then trim_scale(sum) end",
+    Stat.MIN: "trim_scale(min)",
+    Stat.MAX: "trim_scale(max)",
+    Stat.FIRST: "trim_scale(first)",
+    Stat.LAST: "trim_scale(last)",
+}
+
+
+def statement(question: Question, *, rolled: bool, rows_max: int) -> str:
+    asked = [stat for stat in question.stats if stat is not Stat.COUNT]
+    expressions = _OF_PARTS if rolled else _OF_READINGS
+    device = ", device_id" if _ties(question) else ""
+    columns = list(dict.fromkeys(column for stat in asked for column in _PARTS.get(stat, ())))
+    source = queries.from_rollups if rolled else queries.from_events
+    buckets = source.format(
+        bucket=queries.bucket.format(at="at" if rolled else "ts"),
+        who=_WHO[question.group_by],
+        stats="".join(f", {expressions[stat]} as {stat}" for stat in asked).format(device=device),
+        of_rollup="".join(f", {column}" for column in columns),
+        of_reading="".join(f", {_OF_READING.get(column, 'value')}" for column in columns),
+        joins=" ".join(_joins(question)),
+    )
+    members = " || ".join(_members(question))
+    rows = _filled(question, asked)
+    return str(
+        queries.answer.format(buckets=buckets, rows=rows, members=members, rows_max=rows_max)
+    )
+
+
+def _filled(question: Question, asked: Sequence[Stat]) -> str:
+    if question.fill is Fill.NONE:
+        return "select * from bucket"
+    expression = _FILLED[question.fill]
+    groups = queries.one_group if question.group_by is None else queries.groups
+    return str(
+        queries.fill.format(
+            stats="".join(f", {expression.format(stat=stat)} as {stat}" for stat in asked),
+            columns="".join(f", max({stat}) as {stat}" for stat in asked),
+            names="".join(f", {stat}" for stat in asked),
+            nulls=", null" * len(asked),
+            groups=groups,
+        )
+    )
+
+
+def _joins(question: Question) -> Iterator[str]:
+    if question.group_by is GroupBy.DEVICE or _ties(question):
+        yield "join device using (device_no)"
+    if question.group_by is GroupBy.TAG:
+        yield "cross join lateral (select distinct tag from unnest(tags) tag) tag"
+
+
+def _ties(question: Question) -> bool:
+    """Whether devices must be told apart that have events at one instant."""
+    ordered = not {Stat.FIRST, Stat.LAST}.isdisjoint(question.stats)
+    return ordered and len(question.device_ids) != 1
+
+
+def _members(question: Question) -> Iterator[str]:
+    """What follows the bucket in a row of the answer, as pieces of text."""
+    if question.group_by:
+        yield f"',\"{_MEMBER[question.group_by]}\":' || to_json(who)"
+    for stat in question.stats:
+        if stat is Stat.COUNT:
+            yield f"',\"{stat}\":' || {stat}"
+        elif stat in _PRINTED and question.fill is not Fill.LINEAR:
+            yield f"',\"{stat}\":' || coalesce(({_PRINTED[stat]})::text, 'null')"
+        else:
+            yield f"',\"{stat}\":' || json_number({stat})"
