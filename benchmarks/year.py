@@ -55,12 +55,13 @@ EVENTS = """
 """
 SEED_EVENTS = """
     insert into seed_event (event_id, device_id, ts, metrics, tags)
-    select event_id, device_id, ts, metrics, tags from event join device using (device_no)
+    select event_id, device_id, ts, metrics, event.tags from event join device using (device_no)
     where ts >= $1 and ts < $2
 """
 SIZE = """
-    select sum(pg_total_relation_size(relid))::bigint from pg_partition_tree($1::text::regclass)
-    where isleaf
+    select pg_total_relation_size($1::text::regclass)
+        + coalesce((select sum(pg_total_relation_size(inhrelid)) from pg_inherits
+                    where inhparent = $1::text::regclass), 0)::bigint
 """
 
 
