@@ -5,13 +5,15 @@ together, whatever the roller does meanwhile.
 """
 
 from collections.abc import Sequence
+from datetime import datetime
 from typing import Any
 
 from api.aggregate_sql import queries, statement
 from api.buckets import Calendar, Fixed
-from api.questions import Fill, Question, events_from, rolled_hours
+from api.questions import Fill, Hours, Question, events_from, rolled_hours, whole_hours
 from api.reader import QUESTION_S_MAX, Reader, require_kept
 from schema.errors import InvalidRequest
+from schema.event import plain_number
 
 AGGREGATE_ROWS_MAX = 50_000
 
@@ -34,11 +36,37 @@ class AggregateStore:
             own = [question.tags] if hours is None else [hours.start, hours.end, hours.cut]
             sql = statement(question, rolled=hours is not None, rows_max=AGGREGATE_ROWS_MAX)
             row = await connection.fetchrow(sql, *_arguments(question, numbers), *own)
-        if (first := events_from(question, hours)) is not None:
+        first = events_from(question.start, question.end, hours)
+        if first is not None:
             require_kept(first, row["floor"])
         if row["rows"] > AGGREGATE_ROWS_MAX:
             raise _too_many_rows()
         return str(row["body"])
+
+    async def summary(
+        self, device_no: int, start: datetime, end: datetime
+    ) -> dict[str, dict[str, float | None]]:
+        """Per metric of the range: count, min, max and avg. Raises RawEventsDropped as `answer` does."""
+        async with self._reader.connection(QUESTION_S_MAX) as connection:
+            facts = await connection.fetchrow(queries.facts, ())
+            hours = Hours(*whole_hours(start, end, facts["closed"]), cut=[])
+            rows = await connection.fetch(
+                queries.summary, device_no, start, end, hours.start, hours.end
+            )
+        if (first := events_from(start, end, hours)) is not None:
+            require_kept(first, rows[0]["floor"])
+        return {
+            row["metric"]: {
+                "count": int(row["count"]),
+                **{name: _shown(row[name]) for name in ("min", "max", "avg")},
+            }
+            for row in rows
+            if row["metric"] is not None
+        }
+
+
+def _shown(value: float | None) -> float | None:
+    return None if value is None else plain_number(value)
 
 
 def _arguments(question: Question, numbers: Sequence[int] | None) -> list[Any]:

@@ -7,6 +7,33 @@
 select closed, floor, array(select device_no from device where device_id = any($1::text[])) as numbers
 from rollup_state
 
+-- summary --
+-- Every metric of the device $1 from $2 to $3: rollups of the hours from $4 to $5 but for the marked ones, else
+-- events.
+with raw_hour as materialized (
+    select distinct hour from rollup_mark where device_no = $1 and hour >= $4 and hour < $5
+), part as (
+    select metric, count, sum, min, max from rollup
+    where device_no = $1 and hour >= $4 and hour < $5 and hour not in (select hour from raw_hour)
+    union all
+    select metric, 1, value, value, value
+    from (
+        select metrics from event where device_no = $1 and ts >= $2 and ts < $4
+        union all
+        select metrics from event where device_no = $1 and ts >= $5 and ts < $3
+        union all
+        select metrics from raw_hour cross join lateral (
+            select metrics from event
+            where device_no = $1 and ts >= hour and ts < hour + interval '1 hour' and ts >= $4 and ts < $5
+            offset 0) event
+    ) event, lateral (select key as metric, value::numeric as value from jsonb_each(metrics)) reading
+)
+select (select floor from rollup_state) as floor, metric, sum(count) as count, plain(min(min)) as min,
+       plain(max(max)) as max, plain(sum(sum) / sum(count)) as avg
+from (select null) always left join part on true
+group by metric
+order by metric
+
 -- bucket --
 -- The begin of the bucket that an instant belongs to.
 case when $6::timestamptz[] is null then date_bin($5::interval, {at}, 'epoch')

@@ -21,7 +21,7 @@ MONTHS_OF_YEAR = 12
 
 _INTERVAL = re.compile(r"([1-9][0-9]{0,9})(s|m|h|d|w|mo)")
 _FIXED_S = {"s": 1, "m": 60, "h": 3600}
-_DAYS = {"d": 1, "w": 7, "mo": 31}
+_DAYS = {"d": 1, "w": 7, "mo": CENTURY.days / 1200}
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,7 +111,7 @@ def _index(size: int, unit: str, day: date) -> int:
     if unit == "mo":
         return ((day.year - EPOCH_DAY.year) * MONTHS_OF_YEAR + day.month - 1) // size
     origin = EPOCH_MONDAY if unit == "w" else EPOCH_DAY
-    return (day - origin).days // (size * _DAYS[unit])
+    return (day - origin).days // int(size * _DAYS[unit])
 
 
 def _first_day(size: int, unit: str, number: int) -> date:

@@ -7,6 +7,7 @@ from litestar import Request, Response, get
 from litestar.di import NamedDependency
 from litestar.params import QueryParameter
 
+from api.aggregate_store import AggregateStore
 from api.cursor import instant_of, question, read_cursor
 from api.pages import json_text, page
 from api.params import (
@@ -80,13 +81,14 @@ async def device_metrics(
 )
 async def device_summary(
     store: NamedDependency[QueryStore],
+    aggregates: NamedDependency[AggregateStore],
     device_id: DeviceIdPath,
     date: Annotated[str, QueryParameter(description="A calendar day such as 2026-02-01")],
     tz: TimeZone = "UTC",
 ) -> dict[str, Any]:
     day, start, end = day_in(time_zone(tz), date)
     device = await store.device(device_id)
-    metrics = await store.summary(device, start, end)
+    metrics = await aggregates.summary(device.device_no, start, end)
     if not metrics:
         names = await store.profile_metrics(device.profile)
         metrics = {name: {"count": 0, "min": 0, "max": 0, "avg": 0} for name in names}

@@ -47,15 +47,6 @@ select row_to_json(answer)::text from (
     ) page
 ) answer
 
--- device_summary --
--- Sums are exact (numeric): two huge values make no overflow on the way to their average.
-select metric, count(*) as count, plain(min(value)) as min, plain(max(value)) as max,
-       plain(sum(value) / count(*)) as avg
-from event, lateral (select key as metric, value::numeric as value from jsonb_each(metrics)) v
-where device_no = $1 and ts >= $2 and ts < $3
-group by metric
-order by metric
-
 -- profile_metrics --
 select jsonb_object_keys(metrics) as metric from profile where name = $1 order by 1
 

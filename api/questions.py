@@ -77,20 +77,25 @@ def rolled_hours(question: Question, closed: datetime) -> Hours | None:
         return None
     if not isinstance(buckets, Calendar) and not buckets.whole_hours:
         return None
-    start, end = whole_hour_from(question.start), min(whole_hour(question.end), closed)
-    if start >= end:
+    start, end = whole_hours(question.start, question.end, closed)
+    if start == end:
         return None
-    cut = buckets.cut_hours(start, end) if isinstance(buckets, Calendar) else []
-    return Hours(start, end, cut)
+    return Hours(start, end, buckets.cut_hours(start, end) if isinstance(buckets, Calendar) else [])
 
 
-def events_from(question: Question, hours: Hours | None) -> datetime | None:
-    """The first instant whose events an answer needs; None: none. Marked hours are always kept."""
-    if hours is None or question.start < hours.start:
-        return question.start
+def whole_hours(start: datetime, end: datetime, closed: datetime) -> tuple[datetime, datetime]:
+    """The whole hours of a range that are closed; if there are none, twice its end."""
+    first, last = whole_hour_from(start), min(whole_hour(end), closed)
+    return (first, last) if first < last else (end, end)
+
+
+def events_from(start: datetime, end: datetime, hours: Hours | None) -> datetime | None:
+    """The first instant whose events an answer needs; None: none. What is marked is always kept."""
+    if hours is None or start < hours.start:
+        return start
     if hours.cut:
         return hours.cut[0]
-    return hours.end if hours.end < question.end else None
+    return hours.end if hours.end < end else None
 
 
 def whole_hour_from(at: datetime) -> datetime:

@@ -7,7 +7,6 @@ from api.params import LATEST
 from api.reader import OF_A_DEVICE, OF_THE_FLEET, Reader
 from schema.alert import RuleBody
 from schema.errors import NotFound
-from schema.event import plain_number
 from schema.queries import load_queries
 
 METRICS_POINTS_MAX = 50_000
@@ -71,19 +70,6 @@ class QueryStore:
         )
         await self._reader.require_kept(start)
         return str(body)
-
-    async def summary(
-        self, device: KnownDevice, start: datetime, end: datetime
-    ) -> dict[str, dict[str, float | None]]:
-        """Per metric of the range: count, min, max and avg."""
-        rows = await self._reader.ask("fetch", queries.device_summary, device.device_no, start, end)
-        return {
-            row["metric"]: {
-                "count": row["count"],
-                **{name: _plain(row[name]) for name in ("min", "max", "avg")},
-            }
-            for row in rows
-        }
 
     async def profile_metrics(self, profile: str) -> list[str]:
         rows = await self._reader.ask("fetch", queries.profile_metrics, profile)
@@ -164,7 +150,3 @@ class QueryStore:
         if body is None:
             raise NotFound(f"There is no device {arguments[-1]!r}.")
         return str(body)
-
-
-def _plain(value: float | None) -> float | None:
-    return None if value is None else plain_number(value)
