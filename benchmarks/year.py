@@ -17,8 +17,8 @@ from benchmarks.report import Row, note
 from benchmarks.services import Database, server_cpu_seconds
 from scheduler.rollups import roll
 
-MINUTE, HOUR, DAY = timedelta(minutes=1), timedelta(hours=1), timedelta(days=1)
-CHUNK = timedelta(days=5)
+HOUR, DAY = timedelta(hours=1), timedelta(days=1)
+CHUNK = timedelta(days=15)
 CHUNK_S_MAX = 600
 TIDY_S_MAX = 3600
 
