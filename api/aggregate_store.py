@@ -8,14 +8,27 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
+import msgspec
+
 from api.aggregate_sql import queries, statement
 from api.buckets import Calendar, Fixed
-from api.questions import Fill, Hours, Question, events_from, rolled_hours, whole_hours
+from api.questions import (
+    Fill,
+    Hours,
+    Question,
+    events_from,
+    rolled_hours,
+    share_of_events,
+    whole_hours,
+)
 from api.reader import QUESTION_S_MAX, Reader, require_kept
 from schema.errors import InvalidRequest
 from schema.event import plain_number
 
 AGGREGATE_ROWS_MAX = 50_000
+READINGS_MAX = (
+    5_000_000  # About what PostgreSQL reads in the 10 s that a statement of a reader gets.
+)
 
 
 class AggregateStore:
@@ -25,14 +38,15 @@ class AggregateStore:
     async def answer(self, question: Question) -> str:
         """The rows as JSON text.
 
-        Raises InvalidRequest beyond the most rows of an answer, RawEventsDropped if it needs events
-        that retention has dropped.
+        Raises InvalidRequest beyond the most rows that an answer has or is made of, RawEventsDropped
+        if it needs events that retention has dropped.
         """
         _require_few_buckets(question)
         async with self._reader.connection(QUESTION_S_MAX) as connection:
             facts = await connection.fetchrow(queries.facts, question.device_ids)
             numbers = facts["numbers"] if question.device_ids else None
             hours = rolled_hours(question, facts["closed"])
+            await _require_few_readings(connection, question, numbers, hours)
             own = [question.tags] if hours is None else [hours.start, hours.end, hours.cut]
             sql = statement(question, rolled=hours is not None, rows_max=AGGREGATE_ROWS_MAX)
             row = await connection.fetchrow(sql, *_arguments(question, numbers), *own)
@@ -76,6 +90,30 @@ def _arguments(question: Question, numbers: Sequence[int] | None) -> list[Any]:
     bounds = buckets.bounds if isinstance(buckets, Calendar) else None
     zone = question.zone.key
     return [question.metric, numbers, question.start, question.end, length, bounds, zone]
+
+
+async def _require_few_readings(
+    connection: Any, question: Question, numbers: Sequence[int] | None, hours: Hours | None
+) -> None:
+    """By the planner's estimate, before anything is read. The rollups of one device are always few."""
+    if hours is not None and len(question.device_ids) == 1:
+        return
+    start, end = question.start, question.end
+    plan = await connection.fetchval(queries.estimate_events, start, end, numbers, question.tags)
+    expected = _rows_of(plan)
+    if hours is not None:
+        asked = (question.metric, hours.start, hours.end, numbers)
+        plan = await connection.fetchval(queries.estimate_rollups, *asked)
+        expected = expected * share_of_events(start, end, hours) + _rows_of(plan)
+    if expected > READINGS_MAX:
+        raise InvalidRequest(
+            f"The answer would be made of about {expected:,.0f} readings, at most {READINGS_MAX:,} are"
+            " allowed: ask for a shorter range, fewer devices, or whole hours without tags and percentiles."
+        )
+
+
+def _rows_of(plan: str) -> float:
+    return float(msgspec.json.decode(plan)[0]["Plan"]["Plan Rows"])
 
 
 def _require_few_buckets(question: Question) -> None:

@@ -7,6 +7,18 @@
 select closed, floor, array(select device_no from device where device_id = any($1::text[])) as numbers
 from rollup_state
 
+-- estimate_events --
+-- What the planner thinks of the events in a range, of devices (null: all) and tags (null: any).
+explain (format json)
+select from event
+where ts >= $1 and ts < $2 and ($3::int[] is null or device_no = any($3))
+  and ($4::text is null or array_to_tsvector(tags) @@ $4::text::tsquery)
+
+-- estimate_rollups --
+explain (format json)
+select from rollup
+where metric = $1 and hour >= $2 and hour < $3 and ($4::int[] is null or device_no = any($4))
+
 -- summary --
 -- Every metric of the device $1 from $2 to $3: rollups of the hours from $4 to $5 but for the marked ones, else
 -- events.

@@ -7,9 +7,8 @@ from litestar import Request, Response, get, post
 from litestar.di import NamedDependency
 from litestar.openapi.spec import Operation
 from litestar.params import FromPath
-from pydantic import ValidationError
 
-from api.bodies import invalid_body, json_body, require_json
+from api.bodies import json_body, read_body
 from api.reference import inlined
 from api.store import QueryStore
 from schema.alert import RuleBody
@@ -32,8 +31,8 @@ class RuleOperation(Operation):
 async def add_rule(
     request: Request[Any, Any, Any], store: NamedDependency[QueryStore]
 ) -> Response[dict[str, Any]]:
-    require_json(request)
-    return Response(_rule(await store.add_rule(_parse(await request.body()))), status_code=201)
+    rule = await read_body(request, RuleBody)
+    return Response(_rule(await store.add_rule(rule)), status_code=201)
 
 
 @get("/v1/alerts", summary="All rules", tags=["Alerts"])
@@ -44,13 +43,6 @@ async def list_rules(store: NamedDependency[QueryStore]) -> list[dict[str, Any]]
 @get("/v1/alerts/{rule_id:str}", summary="One rule", tags=["Alerts"])
 async def one_rule(store: NamedDependency[QueryStore], rule_id: FromPath[str]) -> dict[str, Any]:
     return _rule(await store.rule(rule_id))
-
-
-def _parse(body: bytes) -> RuleBody:
-    try:
-        return RuleBody.model_validate_json(body)
-    except ValidationError as error:
-        raise invalid_body(error) from error
 
 
 def _rule(row: Any) -> dict[str, Any]:

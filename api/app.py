@@ -10,16 +10,30 @@ from litestar.di import Provide
 from litestar.types import ASGIApp
 from prometheus_client import Histogram
 
-from api import aggregates, alerts, devices, events, health, posts, rejected, search, streams
+from api import (
+    aggregates,
+    alerts,
+    devices,
+    events,
+    exports,
+    health,
+    posts,
+    profiles,
+    rejected,
+    search,
+    streams,
+)
 from api.aggregate_store import AggregateStore
 from api.counting import counted
 from api.door import BATCH_BYTES_MAX, HttpDoor
+from api.export_store import Exports
 from api.feed import FeedReader
 from api.hosts import loopback_hosts_only
 from api.params import refuse_unknown_parameters
 from api.plain_posts import plain_posts_first
 from api.problems import EXCEPTION_HANDLERS
 from api.reference import openapi_config, openapi_document, reference_assets
+from api.registry_store import RegistryStore
 from api.replay import Replays
 from api.store import QueryStore
 from api.workers import Worker
@@ -34,10 +48,12 @@ class Services:
     """What the handlers need, each by its name."""
 
     store: QueryStore
+    registry: RegistryStore
     aggregates: AggregateStore
     door: HttpDoor
     feed: FeedReader
     replays: Replays
+    exports: Exports
     checks: Health
     request_seconds: Histogram
     worker: Worker | None = None  # Set where several processes answer on one port.
@@ -63,9 +79,17 @@ def create_litestar(settings: Settings, services: Services) -> Litestar:
             events.device_metrics,
             events.device_summary,
             aggregates.aggregate,
+            exports.export,
             devices.list_devices,
+            devices.add_device,
             devices.one_device,
+            devices.put_device,
+            devices.forget_device,
+            devices.device_latest,
             devices.device_presence,
+            profiles.list_profiles,
+            profiles.one_profile,
+            profiles.put_profile,
             alerts.add_rule,
             alerts.list_rules,
             alerts.one_rule,

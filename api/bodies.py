@@ -1,12 +1,29 @@
 """Bodies that handlers read as bytes: what they must be sent as, and how OpenAPI describes them."""
 
-from typing import Any
+from typing import Any, TypeVar
 
 from litestar import Request
 from litestar.openapi.spec import OpenAPIMediaType, RequestBody
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
 from schema.errors import InvalidRequest, UnsupportedMediaType
+
+Body = TypeVar("Body", bound=BaseModel)
+
+
+async def read_body(request: Request[Any, Any, Any], model: type[Body]) -> Body:
+    """Raises UnsupportedMediaType, or InvalidRequest that names each field at fault."""
+    require_json(request)
+    try:
+        return model.model_validate_json(await request.body())
+    except ValidationError as error:
+        raise invalid_body(error) from error
+
+
+def require_same(name: str, told: str | None, in_path: str) -> None:
+    """A body may repeat what the path names."""
+    if told not in {None, in_path}:
+        raise InvalidRequest(f"{name}: {told!r} is not {in_path!r}, which the path names.")
 
 
 def require_json(request: Request[Any, Any, Any]) -> None:

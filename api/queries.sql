@@ -53,8 +53,8 @@ select jsonb_object_keys(metrics) as metric from profile where name = $1 order b
 -- list_devices --
 select device_id, row_to_json(shown)::text as body
 from (
-    select device_id, name, coalesce(profile, $1) as profile, tags, registered,
-           rfc3339(created_at) as created_at, state, rfc3339(since) as since, reason,
+    select device_id, name, coalesce(profile, $1) as profile, tags, device.interval_s,
+           registered, rfc3339(created_at) as created_at, state, rfc3339(since) as since, reason,
            rfc3339(last_seen) as last_seen
     from device join presence using (device_no)
     where device_id > $2
@@ -70,8 +70,8 @@ order by device_id
 -- one_device --
 select row_to_json(shown)::text
 from (
-    select device_id, name, coalesce(profile, $1) as profile, tags, registered,
-           rfc3339(created_at) as created_at, state, rfc3339(since) as since, reason,
+    select device_id, name, coalesce(profile, $1) as profile, tags, device.interval_s,
+           registered, rfc3339(created_at) as created_at, state, rfc3339(since) as since, reason,
            rfc3339(last_seen) as last_seen
     from device join presence using (device_no)
     where device_id = $2

@@ -98,6 +98,12 @@ def events_from(start: datetime, end: datetime, hours: Hours | None) -> datetime
     return hours.end if hours.end < end else None
 
 
+def share_of_events(start: datetime, end: datetime, hours: Hours) -> float:
+    """How much of a range is read from events though rollups answer the rest, from 0 to 1."""
+    read = (hours.start - start) + (end - hours.end) + len(hours.cut) * HOUR
+    return read / (end - start)
+
+
 def whole_hour_from(at: datetime) -> datetime:
     """The first whole hour that does not begin before an instant."""
     hour = whole_hour(at)

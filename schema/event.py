@@ -56,6 +56,7 @@ class Reason(StrEnum):
     BAD_TIME = "bad_time"
     SEVERAL_TIMES = "several_times"
     TOO_OLD = "too_old"
+    OLDER_THAN_RETENTION = "older_than_retention"
     IN_THE_FUTURE = "in_the_future"
     BAD_METRICS = "bad_metrics"
     BAD_METRIC_NAME = "bad_metric_name"

@@ -12,6 +12,7 @@ from api.app import Services, create_app
 from api.door import HttpDoor
 from api.limits import RateLimiter
 from api.reader import Reader
+from api.registry_store import RegistryStore
 from api.store import QueryStore
 from ingestor.origin import Limits
 from ingestor.pipeline import Pipeline
@@ -49,8 +50,10 @@ async def api_on(dsn: str, name: str = "test api") -> AsyncIterator[httpx.AsyncC
         reader = Reader(pool)
         services = Services(
             store=QueryStore(reader, settings.default_profile),
+            registry=RegistryStore(reader, settings.default_profile),
             aggregates=AggregateStore(reader),
             door=HttpDoor(pipeline, RateLimiter(POSTS_PER_SECOND, 1), limits),
+            exports=NOTHING,
             feed=NOTHING,
             replays=NOTHING,
             checks=health,
