@@ -1,18 +1,21 @@
 """Alert rules."""
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
 
 from litestar import Request, Response, get, post
 from litestar.di import NamedDependency
 from litestar.openapi.spec import Operation
-from litestar.params import FromPath
+from litestar.params import PathParameter
 
-from api.bodies import json_body, read_body
-from api.reference import inlined
+from api.bodies import inlined, json_body, read_body
 from api.store import QueryStore
 from schema.alert import RuleBody
 from schema.event import plain_number, rfc3339
+
+RuleIdPath = Annotated[
+    str, PathParameter(description="Rule id", schema_extra={"pattern": r"^[A-Za-z0-9]{1,64}$"})
+]
 
 
 @dataclass
@@ -41,7 +44,7 @@ async def list_rules(store: NamedDependency[QueryStore]) -> list[dict[str, Any]]
 
 
 @get("/v1/alerts/{rule_id:str}", summary="One rule", tags=["Alerts"])
-async def one_rule(store: NamedDependency[QueryStore], rule_id: FromPath[str]) -> dict[str, Any]:
+async def one_rule(store: NamedDependency[QueryStore], rule_id: RuleIdPath) -> dict[str, Any]:
     return _rule(await store.rule(rule_id))
 
 

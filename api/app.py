@@ -29,6 +29,7 @@ from api.door import BATCH_BYTES_MAX, HttpDoor
 from api.export_store import Exports
 from api.feed import FeedReader
 from api.hosts import loopback_hosts_only
+from api.options import options_handlers
 from api.params import refuse_unknown_parameters
 from api.plain_posts import plain_posts_first
 from api.problems import EXCEPTION_HANDLERS
@@ -70,40 +71,41 @@ def create_app(settings: Settings, services: Services) -> ASGIApp:
 
 def create_litestar(settings: Settings, services: Services) -> Litestar:
     """Every route and the document of them."""
+    handlers: list[Any] = [
+        _limited(settings.max_payload_bytes, posts.post_event),
+        _limited(BATCH_BYTES_MAX, posts.post_batch),
+        events.device_events,
+        search.search,
+        events.device_metrics,
+        events.device_summary,
+        aggregates.aggregate,
+        exports.export,
+        devices.list_devices,
+        devices.add_device,
+        devices.one_device,
+        devices.put_device,
+        devices.forget_device,
+        devices.device_latest,
+        devices.device_presence,
+        profiles.list_profiles,
+        profiles.one_profile,
+        profiles.put_profile,
+        alerts.add_rule,
+        alerts.list_rules,
+        alerts.one_rule,
+        rejected.list_rejected,
+        rejected.one_rejected,
+        rejected.replay,
+        streams.alert_stream,
+        streams.presence_stream,
+        health.health,
+        health.live,
+        health.metrics,
+        openapi_document,
+        reference_assets(),
+    ]
     return Litestar(
-        route_handlers=[
-            _limited(settings.max_payload_bytes, posts.post_event),
-            _limited(BATCH_BYTES_MAX, posts.post_batch),
-            events.device_events,
-            search.search,
-            events.device_metrics,
-            events.device_summary,
-            aggregates.aggregate,
-            exports.export,
-            devices.list_devices,
-            devices.add_device,
-            devices.one_device,
-            devices.put_device,
-            devices.forget_device,
-            devices.device_latest,
-            devices.device_presence,
-            profiles.list_profiles,
-            profiles.one_profile,
-            profiles.put_profile,
-            alerts.add_rule,
-            alerts.list_rules,
-            alerts.one_rule,
-            rejected.list_rejected,
-            rejected.one_rejected,
-            rejected.replay,
-            streams.alert_stream,
-            streams.presence_stream,
-            health.health,
-            health.live,
-            health.metrics,
-            openapi_document,
-            reference_assets(),
-        ],
+        route_handlers=[*options_handlers(handlers), *handlers],
         dependencies=_dependencies(services),
         before_request=refuse_unknown_parameters,
         exception_handlers=EXCEPTION_HANDLERS,

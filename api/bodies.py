@@ -51,3 +51,20 @@ def invalid_body(error: ValidationError) -> InvalidRequest:
     ]
     named = "; ".join(f"{fault['field'] or 'body'}: {fault['message']}" for fault in errors)
     return InvalidRequest(named, errors=errors)
+
+
+def inlined(schema: dict[str, Any]) -> dict[str, Any]:
+    """A pydantic schema without `$defs`, which mean nothing inside an OpenAPI document."""
+    definitions = schema.pop("$defs", {})
+
+    def resolve(value: Any) -> Any:
+        if isinstance(value, list):
+            return [resolve(inner) for inner in value]
+        if not isinstance(value, dict):
+            return value
+        rest = {name: resolve(inner) for name, inner in value.items() if name != "$ref"}
+        target = value.get("$ref")
+        return rest if target is None else resolve(definitions[target.rpartition("/")[2]]) | rest
+
+    resolved: dict[str, Any] = resolve(schema)
+    return resolved

@@ -8,11 +8,10 @@ from litestar.di import NamedDependency
 from litestar.openapi.spec import Operation
 from litestar.params import QueryParameter
 
-from api.bodies import json_body, read_body, require_same
+from api.bodies import inlined, json_body, read_body, require_same
 from api.cursor import question, read_cursor
 from api.pages import json_text, page
 from api.params import Cursor, DeviceIdPath, Limit
-from api.reference import inlined
 from api.registry_store import RegistryStore
 from api.store import QueryStore
 from schema.errors import InvalidRequest

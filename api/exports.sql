@@ -43,8 +43,8 @@ with same_device as materialized (
     select * from weighed
     where n = 1 or weight <= $7
 ), shown as materialized (
-    select n, event_id, device_id, btrim(to_json(ts at time zone 'UTC')::text, '"') || 'Z' as timestamp, slice.tags, seq,
-           btrim(to_json(received_at at time zone 'UTC')::text, '"') || 'Z' as received_at,
+    select n, event_id, device_id, rfc3339(ts) as timestamp, slice.tags, seq,
+           rfc3339(received_at) as received_at,
            case when $10::text[] is null then metrics else
                (select jsonb_object_agg(key, value) from jsonb_each(metrics) where key = any($10)) end as metrics
     from slice join device using (device_no)

@@ -8,16 +8,17 @@ from litestar.di import NamedDependency
 from litestar.openapi.spec import Operation
 from litestar.params import PathParameter
 
-from api.bodies import json_body, read_body, require_same
+from api.bodies import inlined, json_body, read_body, require_same
 from api.cursor import question, read_cursor
 from api.pages import json_text, page
 from api.params import Cursor, Limit
-from api.reference import inlined
 from api.registry_store import RegistryStore
 from schema.errors import InvalidRequest
 from schema.registry import PROFILE_NAME, ProfileBody, is_profile_name
 
-ProfileNamePath = Annotated[str, PathParameter(description="Name of the profile")]
+ProfileNamePath = Annotated[
+    str, PathParameter(description="Name of the profile", schema_extra={"pattern": PROFILE_NAME})
+]
 
 
 @dataclass

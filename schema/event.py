@@ -18,8 +18,9 @@ MAX_EXACT_INTEGER = 2**53
 # How an id begins that we gave: from the event's own time and content, or by chance without identity.
 AUTO_ID, RANDOM_ID = "auto-", "random-"
 
-DeviceId = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._:-]{0,127}$")]
-EventId = Annotated[str, StringConstraints(pattern=r"^\P{Cc}{1,128}$")]
+DEVICE_ID = r"^[A-Za-z0-9][A-Za-z0-9._:-]{0,127}$"
+DeviceId = Annotated[str, StringConstraints(pattern=DEVICE_ID)]
+EventId = Annotated[str, StringConstraints(pattern=r"^[^\x00-\x1f\x7f-\x9f]{1,128}$")]
 MetricName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_.:/%-]{1,128}$")]
 MetricValue = Annotated[float, Field(allow_inf_nan=False)]
 Tag = Annotated[str, StringConstraints(pattern=r"^[^\x00]{1,128}$")]

@@ -14,7 +14,7 @@ from pydantic import (
 
 from schema.event import DeviceId, MetricName, MetricValue, Tag
 
-MAX_INTERVAL_S = 366 * 86_400
+MIN_INTERVAL_S, MAX_INTERVAL_S = 0.1, 366 * 86_400
 MAX_TAGS = 32
 PROFILE_NAME = r"^[A-Za-z0-9][A-Za-z0-9._:-]{0,127}$"
 
@@ -22,12 +22,12 @@ ProfileName = Annotated[str, StringConstraints(pattern=PROFILE_NAME)]
 Interval = Annotated[
     float,
     Field(
-        strict=True, gt=0, le=MAX_INTERVAL_S,
+        strict=True, ge=MIN_INTERVAL_S, le=MAX_INTERVAL_S,
         description="Expected seconds between two signs of life",
     ),
 ]  # fmt: skip
-Name = Annotated[str, Field(min_length=1, max_length=200, pattern=r"^\P{Cc}+$")]
-Unit = Annotated[str, Field(min_length=1, max_length=32, pattern=r"^\P{Cc}+$")]
+Name = Annotated[str, Field(min_length=1, max_length=200, pattern=r"^[^\x00-\x1f\x7f-\x9f]+$")]
+Unit = Annotated[str, Field(min_length=1, max_length=32, pattern=r"^[^\x00-\x1f\x7f-\x9f]+$")]
 Limit = Annotated[MetricValue, Field(strict=True)]
 
 _device_id, _profile_name = TypeAdapter(DeviceId), TypeAdapter(ProfileName)

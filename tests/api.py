@@ -10,6 +10,7 @@ import httpx
 from api.aggregate_store import AggregateStore
 from api.app import Services, create_app
 from api.door import HttpDoor
+from api.export_store import Exports
 from api.limits import RateLimiter
 from api.reader import Reader
 from api.registry_store import RegistryStore
@@ -53,9 +54,9 @@ async def api_on(dsn: str, name: str = "test api") -> AsyncIterator[httpx.AsyncC
             registry=RegistryStore(reader, settings.default_profile),
             aggregates=AggregateStore(reader),
             door=HttpDoor(pipeline, RateLimiter(POSTS_PER_SECOND, 1), limits),
-            exports=NOTHING,
             feed=NOTHING,
             replays=NOTHING,
+            exports=Exports(pool),
             checks=health,
             request_seconds=metrics.request_seconds,
         )

@@ -266,6 +266,8 @@ def _percentile(values: Sequence[Fraction], part: Fraction) -> Near:
     place = part * (len(values) - 1)
     below = int(place)
     low, high = values[below], values[min(below + 1, len(values) - 1)]
+    if place != below and high - low > Fraction(MOST):
+        return Near(Decimal("Infinity"))  # percentile_cont reckons in doubles.
     around = values[max(below - 1, 0) : below + 2]
     slack = _rounded(max(map(abs, around)) * Fraction(INTERPOLATED))
     return Near(_rounded(low + (high - low) * (place - below)), slack)

@@ -5,6 +5,7 @@ zones whose hours are not those of UTC, ends of months, now.
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from functools import cache
 from itertools import pairwise
@@ -64,13 +65,11 @@ class World:
     def __init__(self, seed: int, now: datetime) -> None:
         self.random = Random(seed)
         self.now = now
-        self.stored: dict[tuple[str, str], Stored] = {}
+        self.events: list[Stored] = []
+        self.keys: set[tuple[str, str]] = set()
+        self.floor = now - timedelta(days=DAYS + 10)  # Nothing is sent that would be older.
         zones = self.random.sample(ZONES, 4)
         self.places = [now, *(self._place(zone) for zone in (*zones, *zones))]
-
-    @property
-    def events(self) -> list[Stored]:
-        return list(self.stored.values())
 
     def chance(self, part: float) -> bool:
         return self.random.random() < part
@@ -80,24 +79,31 @@ class World:
         body, statuses = [], []
         for _ in range(size):
             event = self._event()
+            if self.keys and self.chance(0.1):
+                device_id, event_id = self.random.choice(sorted(self.keys))
+                event = replace(event, device_id=device_id, event_id=event_id)
             key = event.device_id, event.event_id
-            if self.stored and self.chance(0.1):
-                key = self.random.choice(list(self.stored))
-            statuses.append("duplicate" if key in self.stored else "stored")
-            device_id, event_id = key
-            self.stored.setdefault(
-                key, Stored(device_id, event_id, event.ts, event.metrics, event.tags)
-            )
+            statuses.append("duplicate" if key in self.keys else "stored")
+            if key not in self.keys:
+                self.keys.add(key)
+                self.events.append(event)
             body.append(
                 {
-                    "device_id": device_id,
-                    "event_id": event_id,
+                    "device_id": event.device_id,
+                    "event_id": event.event_id,
                     "timestamp": event.ts.isoformat(),
                     "metrics": event.metrics,
                     "tags": list(event.tags),
                 }
             )
         return body, statuses
+
+    def retire(self, floor: datetime) -> None:
+        """Older events are not sent any more, and their keys are free."""
+        self.floor = floor
+        self.keys = {
+            (event.device_id, event.event_id) for event in self.events if event.ts >= floor
+        }
 
     def closing(self) -> datetime | None:
         """An hour that a roller may close: somewhere, near a place, or the last one."""
@@ -132,7 +138,7 @@ class World:
     def day(self) -> tuple[str, date, str]:
         """A question for a summary: device, day, zone."""
         tz = self.random.choice(ZONES)
-        device_id = self.random.choice([device_id for device_id, _ in self.stored])
+        device_id = self.random.choice(self.events).device_id
         near = self.random.choice(self.places) + self.random.randint(-1, 1) * timedelta(days=1)
         return device_id, near.astimezone(ZoneInfo(tz)).date(), tz
 
@@ -147,9 +153,10 @@ class World:
 
     def _event(self) -> Stored:
         random = self.random
-        if self.stored and self.chance(0.1):
+        ts = self._near(random.choice(self.places))
+        if self.events and self.chance(0.1):
             ts = random.choice(self.events).ts
-        else:
+        while ts < self.floor:
             ts = self._near(random.choice(self.places))
         names = random.sample(list(VALUES), random.randint(1, 5))
         tags = random.choices(TAGS, k=random.choice((0, 1, 1, 2, 3, 6)))
@@ -189,7 +196,7 @@ class World:
                 return start, end
 
     def _bound(self) -> datetime:
-        if self.stored and self.chance(0.2):
+        if self.events and self.chance(0.2):
             return self.random.choice(self.events).ts + self.random.choice((0, 0, 1)) * MICROSECOND
         near = self._near(self.random.choice(PAST if self.chance(0.07) else self.places))
         return _hour(near) if self.chance(0.7) else near

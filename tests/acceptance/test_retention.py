@@ -85,6 +85,11 @@ def test_what_the_preview_shows_goes_and_a_question_for_it_names_the_first_time_
         assert (answer.status_code, answer.json().get("available_from")) == (422, floor), path
     (found,) = http.get("/v1/devices/a/events", params={"from_time": floor}).json()
     assert found["event_id"] == "e5"
+    summed_up = {"metric": "x", "from_time": "2000-01-01T00:00:00Z", "to_time": new["timestamp"]}
+    (bucket,) = http.get("/v1/metrics/aggregate", params=summed_up | {"interval": "1d"}).json()
+    assert (bucket["count"], bucket["sum"]) == (1, 200)
+    fine = http.get("/v1/metrics/aggregate", params=summed_up | {"interval": "1m"})
+    assert (fine.status_code, fine.json().get("available_from")) == (422, floor)
 
 
 def test_without_a_database_it_says_which_one_is_missing() -> None:

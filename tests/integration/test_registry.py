@@ -27,6 +27,7 @@ BAD_REGISTRATIONS: list[dict[str, Any]] = [
     {"tags": ["x"] * 33},
     {"tags": ["a\0"]},
     {"interval_s": 0},
+    {"interval_s": 5e-324},
     {"interval_s": "60"},
     {"interval_s": True},
     {"interval_s": 1e300},
