@@ -71,6 +71,7 @@ def _row(question: Question, api: Role, server: Database) -> Row:
         "question": question.name,
         "asked": len(ours.ms),
         "answer, KiB": len(ours.body) / 1024,
+        "fastest, ms": min(ours.ms),
         "p50, ms": p50,
         "p99, ms": percentile(ours.ms, 99),
         "target, ms": question.target_ms or "",
