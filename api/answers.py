@@ -234,6 +234,9 @@ ANSWERS: dict[str, dict[int, Answer]] = {
     "GET /devices/{device_id}/metrics": {200: Answer(PointsAnswer)},
     "GET /devices/{device_id}/summary": {200: Answer(SummaryAnswer)},
     "GET /v1/metrics/aggregate": {200: Answer(list[BucketAnswer])},
+    "GET /v1/export": {
+        200: Answer(others=("text/csv", "application/x-ndjson", "application/vnd.apache.parquet"))
+    },
     "GET /v1/devices": {200: Answer(list[DeviceAnswer])},
     "POST /v1/devices": {201: DEVICE},
     "GET /v1/devices/{device_id}": {200: DEVICE},
