@@ -9,13 +9,14 @@ import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from benchmarks import growth, ingest, latency, memory, posts, server_settings, workers
+from benchmarks import growth, ingest, latency, memory, posts, queries, server_settings, workers
 from benchmarks.report import Options, Row, about, table
 
 BENCHMARKS: dict[str, Callable[[Options], Iterator[Row]]] = {
     "ingest": ingest.run,
     "latency": latency.run,
     "http": posts.run,
+    "queries": queries.run,
     "workers": workers.run,
     "growth": growth.run,
     "memory": memory.run,
@@ -37,10 +38,16 @@ def main() -> None:
         help="growth, settings: events stored before (1000000)",
     )
     parser.add_argument("--outage", type=float, default=20, help="memory: seconds of it (20)")
+    parser.add_argument(
+        "--hourly",
+        type=int,
+        default=100,
+        help="queries: devices that report every hour of the year (100; the whole fleet: 999)",
+    )
     arguments = parser.parse_args()
     if unknown := set(arguments.names) - set(BENCHMARKS):
         parser.error(f"no benchmark is called {', '.join(sorted(unknown))}")
-    options = Options(arguments.scale, arguments.stored, arguments.outage)
+    options = Options(arguments.scale, arguments.stored, arguments.outage, arguments.hourly)
     facts = about()
     print("\n".join(f"{name}: {value}" for name, value in facts.items()), flush=True)
     results = {name: table(name, BENCHMARKS[name](options)) for name in arguments.names or USUAL}

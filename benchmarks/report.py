@@ -26,11 +26,15 @@ Row = Mapping[str, Value]
 
 @dataclass(frozen=True)
 class Options:
-    """`scale` 1 is the full size; `stored` events are there before the growth is measured."""
+    """`scale` 1 is the full size; `stored` events are there before the growth is measured.
+
+    `hourly` devices of the generated year report every hour of it.
+    """
 
     scale: float
     stored: int
     outage_s: float
+    hourly: int
 
     def scaled(self, count: int, least: int = 1) -> int:
         return max(least, int(count * self.scale))

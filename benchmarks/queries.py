@@ -1,0 +1,138 @@
+"""Queries: questions about a generated year over HTTP, and beside each the same one asked the seed's way.
+
+Both read the same events from the same PostgreSQL, one after the other, and must give the same answer: the
+same rows, with numbers that differ by no more than the rounding of the seed's doubles.
+"""
+
+import asyncio
+import http.client
+import json
+import math
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+from urllib.parse import urlencode
+
+import asyncpg
+
+from benchmarks.questions import Question, questions
+from benchmarks.rates import percentile
+from benchmarks.report import Options, Row
+from benchmarks.services import (
+    Database,
+    Role,
+    database,
+    role,
+    role_cpu_seconds,
+    server_cpu_seconds,
+)
+from benchmarks.year import Year, fill, last_hour, roll_up, sizes, tidy
+
+WARM_UP = 3
+REPEATS_MIN, REPEATS_MAX, REPEAT_S_MAX = 5, 100, 10.0
+ANSWER_S_MAX = 60
+ROUNDING = 1e-9  # Doubles that were added up in another order.
+
+
+def run(options: Options) -> Iterator[Row]:
+    fleet = options.scaled(1000, 20)
+    hourly = min(fleet - 1, options.scaled(options.hourly))
+    year = Year(options.scaled(365, 4), hourly, fleet, last_hour())
+    with database() as server:
+        fill(server, year)
+        yield from roll_up(server, year)
+        tidy(server)
+        yield sizes(server, year)
+        with role("api", server) as api:
+            for question in questions(year):
+                yield _row(question, api, server)
+
+
+@dataclass(frozen=True)
+class Asked:
+    """The last answer, and how long each took."""
+
+    body: bytes
+    ms: list[float]
+
+
+def _row(question: Question, api: Role, server: Database) -> Row:
+    api_s, server_s = role_cpu_seconds(api), server_cpu_seconds()
+    ours = _over_http(question, api.port)
+    asked = WARM_UP + len(ours.ms)
+    api_s, server_s = role_cpu_seconds(api) - api_s, server_cpu_seconds() - server_s
+    seed = _seed_way(question, server)
+    if not agrees(json.loads(ours.body), json.loads(seed.body)):
+        raise RuntimeError(f"{question.name}: the answers differ.")
+    p50, seed_p50 = percentile(ours.ms, 50), percentile(seed.ms, 50)
+    return {
+        "question": question.name,
+        "asked": len(ours.ms),
+        "answer, KiB": len(ours.body) / 1024,
+        "fastest, ms": min(ours.ms),
+        "p50, ms": p50,
+        "p99, ms": percentile(ours.ms, 99),
+        "target, ms": question.target_ms or "",
+        "API CPU, ms": api_s / asked * 1e3,
+        "PostgreSQL CPU, ms": server_s / asked * 1e3,
+        "the seed's way, p50, ms": seed_p50,
+        "times": seed_p50 / p50,
+    }
+
+
+def _over_http(question: Question, port: int) -> Asked:
+    """Over one connection that is kept, until the last byte of the answer."""
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=ANSWER_S_MAX)
+    path = f"{question.path}?{urlencode(question.parameters)}"
+
+    def ask() -> bytes:
+        connection.request("GET", path)
+        answer = connection.getresponse()
+        body = answer.read()
+        if answer.status != http.client.OK:
+            raise RuntimeError(f"{question.name}: {answer.status} {body[:500]!r}")
+        return body
+
+    try:
+        return _timed(ask)
+    finally:
+        connection.close()
+
+
+def _seed_way(question: Question, server: Database) -> Asked:
+    with asyncio.Runner() as runner:
+        connection = runner.run(asyncpg.connect(server.dsn, command_timeout=ANSWER_S_MAX))
+        try:
+            return _timed(lambda: runner.run(question.seed.ask(connection)))
+        finally:
+            runner.run(connection.close())
+
+
+def _timed(ask: Callable[[], bytes]) -> Asked:
+    for _ in range(WARM_UP):
+        ask()
+    began, ms = time.perf_counter(), list[float]()
+    while len(ms) < REPEATS_MIN or (
+        len(ms) < REPEATS_MAX and time.perf_counter() - began < REPEAT_S_MAX
+    ):
+        start = time.perf_counter()
+        body = ask()
+        ms.append((time.perf_counter() - start) * 1e3)
+    return Asked(body, ms)
+
+
+def agrees(ours: Any, seed: Any) -> bool:
+    """Whether an answer holds what the seed's does, and as many rows; it may have further fields."""
+    match seed:
+        case list():
+            return len(ours) == len(seed) and all(map(agrees, ours, seed))
+        case dict():
+            return all(name in ours and agrees(ours[name], value) for name, value in seed.items())
+        case int() | float():
+            return math.isclose(ours, seed, rel_tol=ROUNDING)
+        case str() if ours != seed:
+            return datetime.fromisoformat(ours) == datetime.fromisoformat(seed)
+        case _:
+            return bool(ours == seed)

@@ -1,0 +1,106 @@
+"""What the query benchmark asks: of the product over HTTP, and of the seed's table in SQL."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+
+from benchmarks import seed_way
+from benchmarks.seed_way import SeedQuestion
+from benchmarks.year import DAY, Year
+
+DEVICE, METRIC, TAG = "d0", "soc_percent", "room:1"
+
+
+@dataclass(frozen=True)
+class Question:
+    name: str
+    path: str
+    parameters: dict[str, Any]
+    seed: SeedQuestion
+    target_ms: float | None = None
+
+
+def questions(year: Year) -> Iterator[Question]:
+    """The three with a target first."""
+    yield _of_device(f"1 device, {year.days} days, 1 h", year, year.days, "hour", target_ms=15)
+    month = min(year.days, 30)
+    yield _of_device(f"1 device, {month} days, 1 m", year, month, "minute", target_ms=120)
+    yield _of_fleet(f"{year.fleet:,} devices, 24 h, 1 h", year, target_ms=60)
+    yield _of_fleet(f"{year.fleet:,} devices, 24 h, 1 h, group_by=device", year, by_device=True)
+    yield _of_device(
+        f"1 device, {year.days} days, 1 d in Europe/Berlin",
+        year,
+        year.days,
+        "day",
+        zone="Europe/Berlin",
+    )
+    week = min(year.days, 7)
+    yield _of_device(f"1 device, {week} days, 1 h, p95", year, week, "hour", p95=True)
+    yield _summary(year)
+    yield Question(
+        "latest values of a device",
+        f"/v1/devices/{DEVICE}/latest",
+        {},
+        SeedQuestion(seed_way.LATEST, (DEVICE,), seed_way.as_latest),
+    )
+    yield Question(
+        "newest 100 events of a device",
+        f"/v1/devices/{DEVICE}/events",
+        {"limit": 100},
+        SeedQuestion(seed_way.NEWEST_OF_DEVICE, (DEVICE,), seed_way.as_events),
+    )
+    yield Question(
+        "newest 100 events of a tag",
+        "/v1/search",
+        {"tag": TAG, "limit": 100},
+        SeedQuestion(seed_way.NEWEST_OF_TAG, (TAG,), seed_way.as_events),
+    )
+
+
+def _of_device(
+    name: str,
+    year: Year,
+    days: int,
+    unit: str,
+    *,
+    zone: str = "UTC",
+    p95: bool = False,
+    target_ms: float | None = None,
+) -> Question:
+    sql = seed_way.aggregate(unit, zone, "device_id = $3", seed_way.P95 if p95 else seed_way.USUAL)
+    parameters = _range(year, timedelta(days=days), unit) | {"device_id": DEVICE, "tz": zone}
+    if p95:
+        parameters["stats"] = "p95"
+    seed = SeedQuestion(sql, (year.end - timedelta(days=days), year.end, DEVICE))
+    return Question(name, "/v1/metrics/aggregate", parameters, seed, target_ms)
+
+
+def _of_fleet(
+    name: str, year: Year, *, by_device: bool = False, target_ms: float | None = None
+) -> Question:
+    group = "device_id" if by_device else None
+    sql = seed_way.aggregate("hour", "UTC", "true", seed_way.USUAL, group)
+    parameters = _range(year, DAY, "hour") | ({"group_by": "device"} if by_device else {})
+    seed = SeedQuestion(sql, (year.last_day, year.end))
+    return Question(name, "/v1/metrics/aggregate", parameters, seed, target_ms)
+
+
+def _range(year: Year, length: timedelta, unit: str) -> dict[str, Any]:
+    return {
+        "metric": METRIC,
+        "from_time": (year.end - length).isoformat(),
+        "to_time": year.end.isoformat(),
+        "interval": f"1{unit[0]}",
+    }
+
+
+def _summary(year: Year) -> Question:
+    """Of a whole day in UTC, every minute of which the device reported."""
+    day = (year.end - DAY).replace(hour=0)
+    return Question(
+        "a day's summary of a device",
+        f"/devices/{DEVICE}/summary",
+        {"date": f"{day - DAY:%Y-%m-%d}"},
+        SeedQuestion(seed_way.SUMMARY, (day - DAY, day, DEVICE), seed_way.as_summary),
+    )
