@@ -234,6 +234,9 @@ ANSWERS: dict[str, dict[int, Answer]] = {
     "GET /devices/{device_id}/metrics": {200: Answer(PointsAnswer)},
     "GET /devices/{device_id}/summary": {200: Answer(SummaryAnswer)},
     "GET /v1/metrics/aggregate": {200: Answer(list[BucketAnswer])},
+    "GET /v1/export": {
+        200: Answer(others=("text/csv", "application/x-ndjson", "application/vnd.apache.parquet"))
+    },
     "GET /v1/devices": {200: Answer(list[DeviceAnswer])},
     "POST /v1/devices": {201: DEVICE},
     "GET /v1/devices/{device_id}": {200: DEVICE},
@@ -247,6 +250,8 @@ ANSWERS: dict[str, dict[int, Answer]] = {
     "POST /v1/alerts": {201: RULE},
     "GET /v1/alerts": {200: Answer(list[RuleAnswer])},
     "GET /v1/alerts/{rule_id}": {200: RULE},
+    "PUT /v1/alerts/{rule_id}": {200: RULE},
+    "DELETE /v1/alerts/{rule_id}": {204: Answer()},
     "GET /v1/rejected": {200: Answer(list[RejectedAnswer])},
     "GET /v1/rejected/{rejected_id}": {
         200: Answer(RejectedPayloadAnswer, ("application/octet-stream",))

@@ -36,6 +36,7 @@ from api.problems import EXCEPTION_HANDLERS
 from api.reference import openapi_config, openapi_document, reference_assets
 from api.registry_store import RegistryStore
 from api.replay import Replays
+from api.rule_store import RuleStore
 from api.store import QueryStore
 from api.workers import Worker
 from schema.health import Health
@@ -50,6 +51,7 @@ class Services:
 
     store: QueryStore
     registry: RegistryStore
+    rules: RuleStore
     aggregates: AggregateStore
     door: HttpDoor
     feed: FeedReader
@@ -93,6 +95,8 @@ def create_litestar(settings: Settings, services: Services) -> Litestar:
         alerts.add_rule,
         alerts.list_rules,
         alerts.one_rule,
+        alerts.put_rule,
+        alerts.delete_rule,
         rejected.list_rejected,
         rejected.one_rejected,
         rejected.replay,

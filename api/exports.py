@@ -1,15 +1,12 @@
 """Exports: every stored event as a file, however many there are."""
 
 from contextlib import ExitStack
-from dataclasses import dataclass
 from typing import Annotated, Any
 
 import structlog
 from litestar import Request, get
 from litestar.di import NamedDependency
 from litestar.enums import ScopeType
-from litestar.openapi.spec import OpenAPIMediaType, OpenAPIResponse, Operation, Schema
-from litestar.openapi.spec.enums import OpenAPIFormat, OpenAPIType
 from litestar.params import QueryParameter
 from litestar.response import Stream
 from litestar.types import ASGIApp, Message, Receive, Scope, Send
@@ -23,7 +20,6 @@ from schema.errors import InvalidRequest
 DEVICES_MAX, TAGS_MAX, METRICS_MAX = 1000, 32, 64
 SEND_S_MAX = 60.0  # A client that takes nothing for that long is cut off.
 HELD = "held_until_sent"
-MEDIA_TYPES = ("text/csv", "application/x-ndjson", "application/vnd.apache.parquet")
 
 log = structlog.get_logger()
 
@@ -56,26 +52,12 @@ def held_until_sent(app: ASGIApp) -> ASGIApp:
     return middleware
 
 
-@dataclass
-class ExportOperation(Operation):
-    def __post_init__(self) -> None:
-        content = {
-            media_type: OpenAPIMediaType(
-                schema=Schema(type=OpenAPIType.STRING, format=OpenAPIFormat.BINARY)
-            )
-            for media_type in MEDIA_TYPES
-        }
-        if self.responses is not None:
-            self.responses["200"] = OpenAPIResponse(description="The file", content=content)
-
-
 @get(
     "/v1/export",
     summary="Every event as a file",
     description="Streamed, however much it is: month by month with device_id, else day by day (UTC), in it"
     " device by device, oldest first. CSV and Parquet have a row per value, NDJSON an event per line."
     f" At most {EXPORTS_MAX} at a time, beyond it 503.",
-    operation_class=ExportOperation,
     middleware=[held_until_sent, cut_off_idle_readers(SEND_S_MAX)],
     tags=["Events"],
 )

@@ -85,22 +85,6 @@ from (
     where device_id = $1
 ) shown
 
--- add_rule --
-insert into rule (device_id, tag, metric, op, threshold, name, severity, for_s, clear_threshold,
-                  cooldown_s, notify, enabled)
-values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)
-returning *
-
--- rules_changed --
--- In the transaction of the change: from its commit on every writer works with the new rules.
-update config set rules_version = rules_version + 1
-
--- list_rules --
-select * from rule order by created_at, rule_id
-
--- one_rule --
-select * from rule where rule_id = $1
-
 -- list_rejected --
 -- Newest first, below a number.
 select rejected_id, (select row_to_json(shown) from (

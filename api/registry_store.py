@@ -6,8 +6,10 @@ from typing import Any
 
 import msgspec
 
-from api.reader import CHANGE_S_MAX, Reader
+from api.change import change, end_incidents
+from api.reader import Reader
 from ingestor.batch import LANES
+from schema.alert import Told
 from schema.errors import Conflict, InvalidRequest, NotFound
 from schema.event import plain_number
 from schema.queries import load_queries
@@ -22,25 +24,26 @@ class RegistryStore:
 
     async def add_device(self, body: NewDeviceBody) -> None:
         """Raises Conflict if it is registered, InvalidRequest for an unknown profile."""
-        async with self._change() as connection:
+        async with self._change() as (connection, _):
             number, _ = await self._locked_device(connection, body.device_id)
             if not await self._register(connection, number, body, again=False):
                 raise Conflict(f"The device {body.device_id!r} is registered: PUT replaces it.")
 
     async def put_device(self, device_id: str, body: DeviceBody) -> bool:
         """Whether the device is new. Raises InvalidRequest for an unknown profile."""
-        async with self._change() as connection:
+        async with self._change() as (connection, _):
             number, created = await self._locked_device(connection, device_id)
             await self._register(connection, number, body, again=True)
             return created
 
     async def forget_device(self, device_id: str) -> None:
-        """Its events stay, and then it does, too. Raises NotFound."""
-        async with self._change() as connection:
+        """Its events stay, and then it does, too; its open incidents end. Raises NotFound."""
+        async with self._change() as (connection, told):
             number = await connection.fetchval(queries.find_device, device_id)
             if number is None:
                 raise NotFound(f"There is no device {device_id!r}.")
             await connection.execute(queries.take_lanes, [number % LANES])
+            told.extend(await end_incidents(connection, device_no=number))
             await connection.execute(queries.forget_registration, number)
             await self._expect_intervals(connection, device_no=number)
             await connection.execute(queries.forget_device, number)
@@ -59,7 +62,7 @@ class RegistryStore:
     async def put_profile(self, name: str, body: ProfileBody) -> bool:
         """Whether it is new."""
         metrics = {metric: _shown(limits) for metric, limits in body.metrics.items()}
-        async with self._change() as connection:
+        async with self._change() as (connection, _):
             await connection.execute(queries.take_lanes, list(range(LANES)))
             created = await connection.fetchval(
                 queries.put_profile,
@@ -69,9 +72,9 @@ class RegistryStore:
             return bool(created)
 
     @asynccontextmanager
-    async def _change(self) -> AsyncIterator[Any]:
-        async with self._reader.connection(CHANGE_S_MAX) as connection, connection.transaction():
-            yield connection
+    async def _change(self) -> AsyncIterator[tuple[Any, list[Told]]]:
+        async with change(self._reader) as (connection, told):
+            yield connection, told
             await connection.execute(queries.registry_changed)
 
     async def _locked_device(self, connection: Any, device_id: str) -> tuple[int, bool]:

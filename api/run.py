@@ -12,6 +12,7 @@ from api.ports import listen
 from api.reader import Reader
 from api.registry_store import RegistryStore
 from api.replay import Replays
+from api.rule_store import RuleStore
 from api.server import serve
 from api.store import QueryStore
 from api.workers import Worker
@@ -65,6 +66,7 @@ async def run(
         services = Services(
             store=QueryStore(reader, settings.default_profile),
             registry=RegistryStore(reader, settings.default_profile),
+            rules=RuleStore(reader),
             aggregates=AggregateStore(reader),
             door=HttpDoor(pipeline, limiter, limits),
             feed=feed,

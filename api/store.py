@@ -4,8 +4,7 @@ from datetime import datetime
 from typing import Any, NamedTuple
 
 from api.params import LATEST
-from api.reader import CHANGE_S_MAX, OF_A_DEVICE, OF_THE_FLEET, Reader
-from schema.alert import RuleBody
+from api.reader import OF_A_DEVICE, OF_THE_FLEET, Reader
 from schema.errors import NotFound
 from schema.queries import load_queries
 
@@ -106,27 +105,6 @@ class QueryStore:
             "fetchval", of_latest.latest_values, row["device_no"], device_id, row["closed"]
         )
         return str(body)
-
-    async def add_rule(self, rule: RuleBody) -> Any:
-        """In force for every event received after this returns."""
-        async with self._reader.connection(CHANGE_S_MAX) as connection, connection.transaction():
-            row = await connection.fetchrow(
-                queries.add_rule,
-                rule.device_id, rule.tag, rule.metric, rule.op, rule.threshold, rule.name,
-                rule.severity, rule.for_s, rule.clear_threshold, rule.cooldown_s, rule.notify,
-                rule.enabled,
-            )  # fmt: skip
-            await connection.execute(queries.rules_changed)
-            return row
-
-    async def rules(self) -> list[Any]:
-        return list(await self._reader.ask("fetch", queries.list_rules))
-
-    async def rule(self, rule_id: str) -> Any:
-        row = await self._reader.ask("fetchrow", queries.one_rule, rule_id)
-        if row is None:
-            raise NotFound(f"There is no rule {rule_id!r}.")
-        return row
 
     async def rejected(
         self,

@@ -14,6 +14,7 @@ from api.export_store import Exports
 from api.limits import RateLimiter
 from api.reader import Reader
 from api.registry_store import RegistryStore
+from api.rule_store import RuleStore
 from api.store import QueryStore
 from ingestor.origin import Limits
 from ingestor.pipeline import Pipeline
@@ -52,6 +53,7 @@ async def api_on(dsn: str, name: str = "test api") -> AsyncIterator[httpx.AsyncC
         services = Services(
             store=QueryStore(reader, settings.default_profile),
             registry=RegistryStore(reader, settings.default_profile),
+            rules=RuleStore(reader),
             aggregates=AggregateStore(reader),
             door=HttpDoor(pipeline, RateLimiter(POSTS_PER_SECOND, 1), limits),
             feed=NOTHING,

@@ -55,13 +55,10 @@ from event join device using (device_no) cross join lateral jsonb_each(metrics) 
 -- The functions of answers anew, so that the planner can write them out where they are called, which takes a
 -- twentieth of the time: for that a function may be neither strict nor more stable than what it calls.
 
--- RFC 3339 in UTC, with a fraction only where there is one.
+-- RFC 3339 in UTC, with a fraction only where there is one, as JSON writes it: half the time of to_char.
 create or replace function rfc3339(instant timestamptz) returns text
 language sql stable parallel safe called on null input
-return to_char(instant at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS')
-    || case when date_trunc('second', instant) = instant then ''
-            else rtrim(to_char(instant at time zone 'UTC', '.US'), '0') end
-    || 'Z';
+return btrim(to_json(instant at time zone 'UTC')::text, '"') || 'Z';
 
 -- A number as a double; null beyond its range, zero where it is smaller than the smallest.
 create or replace function plain(value numeric) returns double precision
