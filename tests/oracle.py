@@ -153,15 +153,15 @@ def needs_raw_before(floor: datetime, question: Question) -> bool:
     """Whether an answer takes raw events older than that: then it is 422.
 
     Rollups hold whole hours, devices and metrics. They tell nothing of tags and percentiles, nor of a
-    part of an hour.
+    part of an hour, which every fixed interval may need that is not of whole hours.
     """
     if question.start >= floor:
         return False
     if question.tags or question.group_by == "tag" or PERCENTILES.keys() & set(question.stats):
         return True
-    if _unit(question.interval)[1] in "sm" and Buckets(question.interval, "UTC").length < HOUR:
-        return True
     buckets = Buckets(question.interval, question.tz)
+    if buckets.length % HOUR:
+        return True
     cuts = [buckets.start(n) for n in buckets.between(question.start, min(question.end, floor))]
     inner = [at for at in [question.start, *cuts, question.end] if question.start <= at < floor]
     return any((at - EPOCH) % HOUR for at in inner)
@@ -369,8 +369,11 @@ def _is(name: str, wanted: Any, got: Any, tz: str) -> bool:
 
 
 def _is_bucket(wanted: datetime, got: Any, tz: str) -> bool:
+    """Its offset is in whole minutes, which local mean times of old were not."""
     if not isinstance(got, str) or _BUCKET.fullmatch(got) is None:
         return False
-    local, at = wanted.astimezone(ZoneInfo(tz)), datetime.fromisoformat(got)
-    # Compared in UTC: across zones datetime calls repeated local times never equal (PEP 495).
-    return at == wanted and at.utcoffset() == local.utcoffset() and (tz != "UTC" or got[-1] == "Z")
+    at, offset = datetime.fromisoformat(got), wanted.astimezone(ZoneInfo(tz)).utcoffset()
+    shown = at.utcoffset()
+    assert offset is not None
+    assert shown is not None
+    return at == wanted and abs(shown - offset) < FIXED["m"] and (tz != "UTC" or got[-1] == "Z")

@@ -176,7 +176,8 @@ def test_what_needs_raw_events() -> None:
     assert needs(stats=("p99",))
     assert needs(end=START + 1.5 * hour)
     assert not needs(end=START + 30.5 * hour)
-    assert needs(interval="90m")
+    assert needs(interval="90m", end=START + hour)
+    assert not needs(interval="120m")
     assert needs(interval="1d", tz="Asia/Kolkata")
 
 
