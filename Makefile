@@ -63,7 +63,7 @@ format: .venv/.dev  ## format and mend what ruff can mend
 
 lock: .venv/.runtime  ## resolve the dependencies anew into requirements*.lock
 	@$(LOCK_IN) > .venv/lock.in
-	$(COMPILE) pyproject.toml .venv/lock.in -o requirements.lock
+	$(COMPILE) --extra parquet pyproject.toml .venv/lock.in -o requirements.lock
 	$(COMPILE) -c requirements.lock --group dev -o requirements-dev.lock
 
 .PHONY: help setup up demo check apt test chaos bench format lock

@@ -3,12 +3,15 @@
 Nothing of it is the caller's text: what is asked chooses among pieces, values are parameters.
 """
 
+import sys
 from collections.abc import Iterator, Sequence
 
 from api.questions import PERCENTILES, Fill, GroupBy, Question, Stat
 from schema.queries import load_queries
 
 queries = load_queries("api", "aggregates.sql")
+
+DOUBLE_MAX = sys.float_info.max
 
 _WHO = {None: "''", GroupBy.DEVICE: "device_id", GroupBy.TAG: 'tag collate "C"'}
 _MEMBER = {GroupBy.DEVICE: "device_id", GroupBy.TAG: "tag"}
@@ -24,7 +27,7 @@ _OF_READINGS = {
     Stat.LAST: "(array_agg(value order by ts, event_id{device}))[count(*)]",
     Stat.STDDEV: _STDDEV.format(n="count(*)", sum="sum(value)", squares="sum(value * value)"),
     **{
-        stat: f"(percentile_cont({share}) within group (order by value::float8))::numeric"
+        stat: f"(percentile_cont({share}) within group (order by value::float8))::text::numeric"
         for stat, share in PERCENTILES.items()
     },
 }
@@ -65,14 +68,8 @@ _FILLED = {
         / nullif(extract(epoch from first_value(at) over after - first_value(at) over before), 0) end)""",
 }
 
-# Sums may lie beyond a double; what is stored cannot, nor need it be rounded to one like the others.
-_PRINTED = {
-    Stat.SUM: "case when abs(sum) < 1.7976931348623159e308 then trim_scale(sum) end",
-    Stat.MIN: "trim_scale(min)",
-    Stat.MAX: "trim_scale(max)",
-    Stat.FIRST: "trim_scale(first)",
-    Stat.LAST: "trim_scale(last)",
-}
+# What was stored is printed as it is; what was reckoned is rounded to a double.
+_STORED = {Stat.MIN, Stat.MAX, Stat.FIRST, Stat.LAST}
 
 
 def statement(question: Question, *, rolled: bool, rows_max: int) -> str:
@@ -105,10 +102,19 @@ def _filled(question: Question, asked: Sequence[Stat]) -> str:
         queries.fill.format(
             stats="".join(f", {expression.format(stat=stat)} as {stat}" for stat in asked),
             columns="".join(f", max({stat}) as {stat}" for stat in asked),
-            names="".join(f", {stat}" for stat in asked),
+            names="".join(f", {_shown(stat)}" for stat in asked),
             nulls=", null" * len(asked),
             groups=groups,
         )
+    )
+
+
+def _shown(stat: Stat) -> str:
+    """What lies beyond a double is null for its neighbours, too."""
+    return (
+        stat
+        if stat in _STORED
+        else f"case when abs({stat}) <= {DOUBLE_MAX!r} then {stat} end as {stat}"
     )
 
 
@@ -116,7 +122,7 @@ def _joins(question: Question) -> Iterator[str]:
     if question.group_by is GroupBy.DEVICE or _ties(question):
         yield "join device using (device_no)"
     if question.group_by is GroupBy.TAG:
-        yield "cross join lateral (select distinct tag from unnest(tags) tag) tag"
+        yield "cross join lateral (select distinct tag from unnest(reading.tags) tag) tag"
 
 
 def _ties(question: Question) -> bool:
@@ -132,7 +138,7 @@ def _members(question: Question) -> Iterator[str]:
     for stat in question.stats:
         if stat is Stat.COUNT:
             yield f"',\"{stat}\":' || {stat}"
-        elif stat in _PRINTED and question.fill is not Fill.LINEAR:
-            yield f"',\"{stat}\":' || coalesce(({_PRINTED[stat]})::text, 'null')"
+        elif stat in _STORED and question.fill is not Fill.LINEAR:
+            yield f"',\"{stat}\":' || coalesce(trim_scale({stat})::text, 'null')"
         else:
             yield f"',\"{stat}\":' || json_number({stat})"

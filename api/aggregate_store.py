@@ -5,13 +5,14 @@ together, whatever the roller does meanwhile.
 """
 
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import msgspec
 
 from api.aggregate_sql import queries, statement
-from api.buckets import Calendar, Fixed
+from api.buckets import Calendar, Fixed, offset_changes
 from api.questions import (
     Fill,
     Hours,
@@ -84,12 +85,24 @@ def _shown(value: float | None) -> float | None:
 
 
 def _arguments(question: Question, numbers: Sequence[int] | None) -> list[Any]:
-    """$1 to $7 of the statements."""
+    """$1 to $9 of the statements."""
     buckets = question.buckets
     length = buckets.length if isinstance(buckets, Fixed) else None
     bounds = buckets.bounds if isinstance(buckets, Calendar) else None
-    zone = question.zone.key
-    return [question.metric, numbers, question.start, question.end, length, bounds, zone]
+    changes = offset_changes(question.zone, buckets.first(question.start), question.end)
+    since, offsets = map(list, zip(*changes, strict=True))
+    texts = [_offset_text(offset, question.zone) for offset in offsets]
+    return [
+        question.metric, numbers, question.start, question.end, length, bounds, since, offsets, texts,
+    ]  # fmt: skip
+
+
+def _offset_text(offset: timedelta, zone: ZoneInfo) -> str:
+    """As RFC 3339 writes it."""
+    if zone.key == "UTC":
+        return "Z"
+    hours, minutes = divmod(abs(offset) // timedelta(minutes=1), 60)
+    return f"{'-' if offset < timedelta() else '+'}{hours:02}:{minutes:02}"
 
 
 async def _require_few_readings(
@@ -120,12 +133,7 @@ def _require_few_buckets(question: Question) -> None:
     """Where every bucket of the range is a row, its number is known before anything is read."""
     if question.fill is Fill.NONE:
         return
-    buckets = question.buckets
-    number = (
-        buckets.number(question.start, question.end)
-        if isinstance(buckets, Fixed)
-        else len(buckets.bounds) - 1
-    )
+    number = question.buckets.number(question.start, question.end)
     if number > AGGREGATE_ROWS_MAX:
         raise _too_many_rows()
 

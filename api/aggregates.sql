@@ -1,7 +1,8 @@
 -- Aggregates: pieces that api/aggregate_store.py puts together for a question. Every value and sum is
 -- numeric, hence exact: it makes no difference which part of an answer came from rollups.
 -- $1 metric, $2 device numbers (null: all), $3 and $4 the half-open range, $5 length of fixed buckets,
--- $6 bounds of calendar buckets, $7 time zone; the planner leaves out the branches that do not apply.
+-- $6 bounds of calendar buckets, $7 since when the time zone has which offset $8, written $9; the planner leaves
+-- out the branches that do not apply.
 
 -- facts --
 select closed, floor, array(select device_no from device where device_id = any($1::text[])) as numbers
@@ -52,7 +53,7 @@ case when $6::timestamptz[] is null then date_bin($5::interval, {at}, 'epoch')
      else $6[width_bucket({at}, $6)] end
 
 -- from_events --
--- $8: what is asked of the tags of an event, null: nothing.
+-- $10: what is asked of the tags of an event, null: nothing.
 bucket as (
     select {bucket} as at, {who} as who, count(*) as count{stats}
     from (
@@ -60,26 +61,26 @@ bucket as (
         from event
         where ts >= $3 and ts < $4 and metrics ? $1
           and ($2::int[] is null or device_no = any($2))
-          and ($8::text is null or array_to_tsvector(tags) @@ $8::text::tsquery)
+          and ($10::text is null or array_to_tsvector(tags) @@ $10::text::tsquery)
     ) reading {joins}
     group by 1, 2
 )
 
 -- from_rollups --
--- Rollups of the hours from $8 to $9 that are closed and whole; events for the range around them, for the
--- hours in $10, which a bucket's begin cuts, and for the marked ones.
+-- Rollups of the hours from $10 to $11 that are closed and whole; events for the range around them, for the
+-- hours in $12, which a bucket's begin cuts, and for the marked ones.
 raw_hour as materialized (
     select device_no, hour from rollup_mark
-    where hour >= $8 and hour < $9 and ($2::int[] is null or device_no = any($2))
+    where hour >= $10 and hour < $11 and ($2::int[] is null or device_no = any($2))
     union
-    select device_no, hour from device cross join unnest($10::timestamptz[]) hour
+    select device_no, hour from device cross join unnest($12::timestamptz[]) hour
     where $2::int[] is null or device_no = any($2)
 ), bucket as (
     select {bucket} as at, {who} as who, sum(count)::bigint as count{stats}
     from (
         select device_no, hour as at, count{of_rollup}
         from rollup
-        where metric = $1 and hour >= $8 and hour < $9 and ($2::int[] is null or device_no = any($2))
+        where metric = $1 and hour >= $10 and hour < $11 and ($2::int[] is null or device_no = any($2))
           and not exists (select from raw_hour
                           where raw_hour.device_no = rollup.device_no and raw_hour.hour = rollup.hour)
         union all
@@ -87,17 +88,17 @@ raw_hour as materialized (
         from (
             select device_no, event_id, ts, (metrics -> $1)::numeric as value
             from event
-            where ts >= $3 and ts < $8 and metrics ? $1 and ($2::int[] is null or device_no = any($2))
+            where ts >= $3 and ts < $10 and metrics ? $1 and ($2::int[] is null or device_no = any($2))
             union all
             select device_no, event_id, ts, (metrics -> $1)::numeric
             from event
-            where ts >= $9 and ts < $4 and metrics ? $1 and ($2::int[] is null or device_no = any($2))
+            where ts >= $11 and ts < $4 and metrics ? $1 and ($2::int[] is null or device_no = any($2))
             union all
             select device_no, event_id, ts, (metrics -> $1)::numeric
             from raw_hour cross join lateral (
                 select event_id, ts, metrics from event
                 where device_no = raw_hour.device_no and ts >= hour and ts < hour + interval '1 hour'
-                  and ts >= $8 and ts < $9 and metrics ? $1
+                  and ts >= $10 and ts < $11 and metrics ? $1
                 offset 0) event  -- hour by hour: no other plan is as good
         ) reading
     ) part {joins}
@@ -140,8 +141,11 @@ with {buckets}
 select count(*) as rows, '[' || coalesce(string_agg(shown, ','), '') || ']' as body,
        (select floor from rollup_state) as floor
 from (
-    select '{{"bucket":"' || case when $7::text = 'UTC' then to_char(at, 'YYYY-MM-DD"T"HH24:MI:SS"Z"')
-                                 else rfc3339_in($7, at) end || '"' || {members} || '}}' as shown
+    select '{{"bucket":"' || case when cardinality($7::timestamptz[]) = 1
+                                 then to_char(at + ($8::interval[])[1], 'YYYY-MM-DD"T"HH24:MI:SS') || ($9::text[])[1]
+                                 else to_char(at + $8[width_bucket(at, $7)], 'YYYY-MM-DD"T"HH24:MI:SS')
+                                      || $9[width_bucket(at, $7)] end
+           || '"' || {members} || '}}' as shown
     from ({rows}) shown_bucket
     order by at, who
     limit {rows_max} + 1

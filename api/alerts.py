@@ -1,19 +1,25 @@
 """Alert rules."""
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
 
-from litestar import Request, Response, get, post
+import msgspec
+from litestar import Request, Response, delete, get, post, put
 from litestar.di import NamedDependency
 from litestar.openapi.spec import Operation
-from litestar.params import FromPath
-from pydantic import ValidationError
+from litestar.params import PathParameter
 
-from api.bodies import invalid_body, json_body, require_json
-from api.reference import inlined
-from api.store import QueryStore
+from api.bodies import inlined, json_body, read_body
+from api.cursor import instant_of, question, read_cursor
+from api.pages import page
+from api.params import EARLIEST, Cursor, Limit
+from api.rule_store import RuleStore
 from schema.alert import RuleBody
 from schema.event import plain_number, rfc3339
+
+RuleIdPath = Annotated[
+    str, PathParameter(description="Rule id", schema_extra={"pattern": r"^[A-Za-z0-9]{1,64}$"})
+]
 
 
 @dataclass
@@ -30,27 +36,58 @@ class RuleOperation(Operation):
     tags=["Alerts"],
 )
 async def add_rule(
-    request: Request[Any, Any, Any], store: NamedDependency[QueryStore]
+    request: Request[Any, Any, Any], rules: NamedDependency[RuleStore]
 ) -> Response[dict[str, Any]]:
-    require_json(request)
-    return Response(_rule(await store.add_rule(_parse(await request.body()))), status_code=201)
+    rule = await read_body(request, RuleBody)
+    return Response(_rule(await rules.add(rule)), status_code=201)
 
 
-@get("/v1/alerts", summary="All rules", tags=["Alerts"])
-async def list_rules(store: NamedDependency[QueryStore]) -> list[dict[str, Any]]:
-    return [_rule(row) for row in await store.rules()]
+@get("/v1/alerts", summary="Rules, oldest first", tags=["Alerts"])
+async def list_rules(
+    request: Request[Any, Any, Any],
+    rules: NamedDependency[RuleStore],
+    limit: Limit = 100,
+    cursor: Cursor = None,
+) -> Response[bytes]:
+    asked = question("rules")
+    key = read_cursor(cursor, asked, 2)
+    after = (EARLIEST, "") if key is None else (instant_of(key[0]), str(key[1]))
+    rows = [
+        {**row, "body": msgspec.json.encode(_rule(row)).decode()}
+        for row in await rules.page(after, limit)
+    ]
+    return page(
+        request, rows, limit, asked, lambda row: [row["created_at"].isoformat(), row["rule_id"]]
+    )
 
 
 @get("/v1/alerts/{rule_id:str}", summary="One rule", tags=["Alerts"])
-async def one_rule(store: NamedDependency[QueryStore], rule_id: FromPath[str]) -> dict[str, Any]:
-    return _rule(await store.rule(rule_id))
+async def one_rule(rules: NamedDependency[RuleStore], rule_id: RuleIdPath) -> dict[str, Any]:
+    return _rule(await rules.one(rule_id))
 
 
-def _parse(body: bytes) -> RuleBody:
-    try:
-        return RuleBody.model_validate_json(body)
-    except ValidationError as error:
-        raise invalid_body(error) from error
+@put(
+    "/v1/alerts/{rule_id:str}",
+    operation_class=RuleOperation,
+    summary="Replace a rule as a whole",
+    description="Where it decides otherwise than before, it begins anew: open incidents of it are resolved.",
+    tags=["Alerts"],
+)
+async def put_rule(
+    request: Request[Any, Any, Any], rules: NamedDependency[RuleStore], rule_id: RuleIdPath
+) -> dict[str, Any]:
+    rule = await read_body(request, RuleBody)
+    return _rule(await rules.replace(rule_id, rule))
+
+
+@delete(
+    "/v1/alerts/{rule_id:str}",
+    summary="Delete a rule",
+    description="Open incidents of it are resolved.",
+    tags=["Alerts"],
+)
+async def delete_rule(rules: NamedDependency[RuleStore], rule_id: RuleIdPath) -> None:
+    await rules.delete(rule_id)
 
 
 def _rule(row: Any) -> dict[str, Any]:

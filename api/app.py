@@ -10,17 +10,33 @@ from litestar.di import Provide
 from litestar.types import ASGIApp
 from prometheus_client import Histogram
 
-from api import aggregates, alerts, devices, events, health, posts, rejected, search, streams
+from api import (
+    aggregates,
+    alerts,
+    devices,
+    events,
+    exports,
+    health,
+    posts,
+    profiles,
+    rejected,
+    search,
+    streams,
+)
 from api.aggregate_store import AggregateStore
 from api.counting import counted
 from api.door import BATCH_BYTES_MAX, HttpDoor
+from api.export_store import Exports
 from api.feed import FeedReader
 from api.hosts import loopback_hosts_only
+from api.options import options_handlers
 from api.params import refuse_unknown_parameters
 from api.plain_posts import plain_posts_first
 from api.problems import EXCEPTION_HANDLERS
 from api.reference import openapi_config, openapi_document, reference_assets
+from api.registry_store import RegistryStore
 from api.replay import Replays
+from api.rule_store import RuleStore
 from api.store import QueryStore
 from api.workers import Worker
 from schema.health import Health
@@ -34,10 +50,13 @@ class Services:
     """What the handlers need, each by its name."""
 
     store: QueryStore
+    registry: RegistryStore
+    rules: RuleStore
     aggregates: AggregateStore
     door: HttpDoor
     feed: FeedReader
     replays: Replays
+    exports: Exports
     checks: Health
     request_seconds: Histogram
     worker: Worker | None = None  # Set where several processes answer on one port.
@@ -54,32 +73,43 @@ def create_app(settings: Settings, services: Services) -> ASGIApp:
 
 def create_litestar(settings: Settings, services: Services) -> Litestar:
     """Every route and the document of them."""
+    handlers: list[Any] = [
+        _limited(settings.max_payload_bytes, posts.post_event),
+        _limited(BATCH_BYTES_MAX, posts.post_batch),
+        events.device_events,
+        search.search,
+        events.device_metrics,
+        events.device_summary,
+        aggregates.aggregate,
+        exports.export,
+        devices.list_devices,
+        devices.add_device,
+        devices.one_device,
+        devices.put_device,
+        devices.forget_device,
+        devices.device_latest,
+        devices.device_presence,
+        profiles.list_profiles,
+        profiles.one_profile,
+        profiles.put_profile,
+        alerts.add_rule,
+        alerts.list_rules,
+        alerts.one_rule,
+        alerts.put_rule,
+        alerts.delete_rule,
+        rejected.list_rejected,
+        rejected.one_rejected,
+        rejected.replay,
+        streams.alert_stream,
+        streams.presence_stream,
+        health.health,
+        health.live,
+        health.metrics,
+        openapi_document,
+        reference_assets(),
+    ]
     return Litestar(
-        route_handlers=[
-            _limited(settings.max_payload_bytes, posts.post_event),
-            _limited(BATCH_BYTES_MAX, posts.post_batch),
-            events.device_events,
-            search.search,
-            events.device_metrics,
-            events.device_summary,
-            aggregates.aggregate,
-            devices.list_devices,
-            devices.one_device,
-            devices.device_presence,
-            alerts.add_rule,
-            alerts.list_rules,
-            alerts.one_rule,
-            rejected.list_rejected,
-            rejected.one_rejected,
-            rejected.replay,
-            streams.alert_stream,
-            streams.presence_stream,
-            health.health,
-            health.live,
-            health.metrics,
-            openapi_document,
-            reference_assets(),
-        ],
+        route_handlers=[*options_handlers(handlers), *handlers],
         dependencies=_dependencies(services),
         before_request=refuse_unknown_parameters,
         exception_handlers=EXCEPTION_HANDLERS,

@@ -13,7 +13,7 @@ from zoneinfo import ZoneInfo
 
 from schema.errors import InvalidRequest
 
-HOUR = timedelta(hours=1)
+HOUR, DAY = timedelta(hours=1), timedelta(days=1)
 CENTURY = timedelta(days=36_525)
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 EPOCH_DAY, EPOCH_MONDAY = date(1970, 1, 1), date(1970, 1, 5)
@@ -35,6 +35,10 @@ class Fixed:
         """Whether no bucket begins within an hour."""
         return self.length % HOUR == timedelta(0)
 
+    def first(self, start: datetime) -> datetime:
+        """The start of the bucket that an instant belongs to."""
+        return start - (start - EPOCH) % self.length
+
     def number(self, start: datetime, end: datetime) -> int:
         """How many buckets overlap the half-open range."""
         return -((EPOCH - end) // self.length) - (start - EPOCH) // self.length
@@ -45,6 +49,13 @@ class Calendar:
     """The buckets that overlap a range. `bounds` are their starts in UTC and the end of the last one."""
 
     bounds: list[datetime]
+
+    def first(self, _: datetime) -> datetime:
+        """The start of the first bucket."""
+        return self.bounds[0]
+
+    def number(self, *_: datetime) -> int:
+        return len(self.bounds) - 1
 
     def cut_hours(self, start: datetime, end: datetime) -> list[datetime]:
         """The whole hours of UTC between two whole hours within which a bucket begins."""
@@ -76,6 +87,40 @@ def buckets(interval: str, zone: ZoneInfo, start: datetime, end: datetime) -> Bu
     if unit in _FIXED_S:
         return Fixed(timedelta(seconds=size * _FIXED_S[unit]))
     return Calendar(_bounds(size, unit, zone, start, end))
+
+
+def offset_changes(
+    zone: ZoneInfo, start: datetime, end: datetime
+) -> list[tuple[datetime, timedelta]]:
+    """What a zone adds to UTC in a range, in whole minutes: since when, and how much.
+
+    It changes at most once within a day.
+    """
+    changes = [(start, _offset(zone, start))]
+    at = start
+    while at < end:
+        later = min(at + DAY, end)
+        if _offset(zone, later) != changes[-1][1]:
+            changes.append((_change(zone, at, later), _offset(zone, later)))
+        at = later
+    return changes
+
+
+def _change(zone: ZoneInfo, before: datetime, after: datetime) -> datetime:
+    """The second in which the offset of `after` began."""
+    while after - before > timedelta(seconds=1):
+        middle = before + (after - before) // 2
+        if _offset(zone, middle) == _offset(zone, after):
+            after = middle
+        else:
+            before = middle
+    return after.replace(microsecond=0)
+
+
+def _offset(zone: ZoneInfo, at: datetime) -> timedelta:
+    """RFC 3339 knows no offsets with seconds, which zones had before 1972."""
+    offset = at.astimezone(zone).utcoffset() or timedelta()
+    return offset // timedelta(minutes=1) * timedelta(minutes=1)
 
 
 def whole_hour(at: datetime) -> datetime:

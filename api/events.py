@@ -83,7 +83,12 @@ async def device_summary(
     store: NamedDependency[QueryStore],
     aggregates: NamedDependency[AggregateStore],
     device_id: DeviceIdPath,
-    date: Annotated[str, QueryParameter(description="A calendar day such as 2026-02-01")],
+    date: Annotated[
+        str,
+        QueryParameter(
+            description="A calendar day such as 2026-02-01", schema_extra={"format": "date"}
+        ),
+    ],
     tz: TimeZone = "UTC",
 ) -> dict[str, Any]:
     day, start, end = day_in(time_zone(tz), date)

@@ -8,8 +8,10 @@ from litestar import MediaType, Request, Response
 from api.cursor import next_link, write_cursor
 
 
-def json_text(body: str, headers: dict[str, str] | None = None) -> Response[bytes]:
-    return Response(body.encode(), media_type=MediaType.JSON, headers=headers)
+def json_text(
+    body: str, headers: dict[str, str] | None = None, *, status: int = 200
+) -> Response[bytes]:
+    return Response(body.encode(), media_type=MediaType.JSON, headers=headers, status_code=status)
 
 
 def page(

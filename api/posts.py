@@ -9,10 +9,9 @@ from litestar.di import NamedDependency
 from litestar.openapi.spec import Operation
 from pydantic import TypeAdapter
 
-from api.bodies import json_body, require_json
+from api.bodies import inlined, json_body, require_json
 from api.door import BATCH_BYTES_MAX, HttpDoor
 from api.plain_posts import PlainPost
-from api.reference import inlined
 from schema.event import AUTO_ID, MAX_ITEMS, RANDOM_ID, EventBody, Status, Verdict
 
 _SCHEMA_OF_EVENT = inlined(TypeAdapter(EventBody).json_schema())
@@ -32,7 +31,12 @@ class PostBatchOperation(Operation):
     def __post_init__(self) -> None:
         # Items are judged one by one, so that a bad item never touches its neighbours.
         self.request_body = json_body(
-            {"type": "array", "minItems": 1, "maxItems": MAX_ITEMS, "items": _SCHEMA_OF_EVENT}
+            {
+                "type": "array",
+                "minItems": 1,
+                "maxItems": MAX_ITEMS,
+                "items": {"anyOf": [_SCHEMA_OF_EVENT, {}]},
+            }
         )
 
 

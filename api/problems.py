@@ -11,6 +11,7 @@ from litestar.types import Receive, Scope, Send
 
 from schema.database import DATABASE_ERRORS
 from schema.errors import (
+    Conflict,
     InvalidRequest,
     NotFound,
     Overloaded,
@@ -32,6 +33,7 @@ _STATUS: dict[type[VoltwireError], HTTPStatus] = {
     InvalidRequest: HTTPStatus.UNPROCESSABLE_ENTITY,
     RawEventsDropped: HTTPStatus.UNPROCESSABLE_ENTITY,
     NotFound: HTTPStatus.NOT_FOUND,
+    Conflict: HTTPStatus.CONFLICT,
     TooManyRequests: HTTPStatus.TOO_MANY_REQUESTS,
     PayloadTooLarge: HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
     UnsupportedMediaType: HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
@@ -88,7 +90,8 @@ def database_problem(request: Request[Any, Any, Any], error: Exception) -> Respo
     """A question that PostgreSQL did not answer: too costly, without meaning, or not reachable."""
     if isinstance(error, asyncpg.QueryCanceledError):
         return voltwire_problem(
-            request, InvalidRequest("The question takes longer than 10 s: ask for a shorter range.")
+            request,
+            InvalidRequest("The question takes PostgreSQL too long: ask for a shorter range."),
         )
     if isinstance(error, asyncpg.DataError | ValueError):
         return voltwire_problem(

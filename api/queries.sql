@@ -53,8 +53,8 @@ select jsonb_object_keys(metrics) as metric from profile where name = $1 order b
 -- list_devices --
 select device_id, row_to_json(shown)::text as body
 from (
-    select device_id, name, coalesce(profile, $1) as profile, tags, registered,
-           rfc3339(created_at) as created_at, state, rfc3339(since) as since, reason,
+    select device_id, name, coalesce(profile, $1) as profile, tags, device.interval_s,
+           registered, rfc3339(created_at) as created_at, state, rfc3339(since) as since, reason,
            rfc3339(last_seen) as last_seen
     from device join presence using (device_no)
     where device_id > $2
@@ -70,8 +70,8 @@ order by device_id
 -- one_device --
 select row_to_json(shown)::text
 from (
-    select device_id, name, coalesce(profile, $1) as profile, tags, registered,
-           rfc3339(created_at) as created_at, state, rfc3339(since) as since, reason,
+    select device_id, name, coalesce(profile, $1) as profile, tags, device.interval_s,
+           registered, rfc3339(created_at) as created_at, state, rfc3339(since) as since, reason,
            rfc3339(last_seen) as last_seen
     from device join presence using (device_no)
     where device_id = $2
@@ -84,22 +84,6 @@ from (
     from device join presence using (device_no)
     where device_id = $1
 ) shown
-
--- add_rule --
-insert into rule (device_id, tag, metric, op, threshold, name, severity, for_s, clear_threshold,
-                  cooldown_s, notify, enabled)
-values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)
-returning *
-
--- rules_changed --
--- In the transaction of the change: from its commit on every writer works with the new rules.
-update config set rules_version = rules_version + 1
-
--- list_rules --
-select * from rule order by created_at, rule_id
-
--- one_rule --
-select * from rule where rule_id = $1
 
 -- list_rejected --
 -- Newest first, below a number.

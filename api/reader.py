@@ -12,6 +12,7 @@ from schema.queries import load_queries
 
 ACQUIRE_S_MAX = 3.0
 QUESTION_S_MAX = 12.0  # A little more than PostgreSQL gives a statement of a reader.
+CHANGE_S_MAX = 4.5  # A 503 to a change comes within 5 s.
 # How far back the windows of a question reach, newest first; then comes everything before.
 OF_A_DEVICE = (timedelta(days=7), timedelta(days=90))  # Read in order: only partitions are spared.
 # Sorted after they were read: a tag that every event carries is found in the first minutes.

@@ -12,6 +12,7 @@ from litestar.openapi.plugins import SwaggerRenderPlugin
 from litestar.router import Router
 from litestar.static_files import create_static_files_router
 
+from api.answers import ANSWERS, Answer
 from api.problems import PROBLEM
 from schema.event import Reason
 from schema.version import VERSION
@@ -42,12 +43,13 @@ PROBLEM_SCHEMA = {
         },
     },
 }
-RATE_LIMITED = {"/v1/events", "/telemetry"}
+RATE_LIMITED = {"POST /v1/events", "POST /telemetry"}
+MAY_CONFLICT = {"POST /v1/devices"}
 
 
 class _Reference(SwaggerRenderPlugin):
     def render(self, request: Request[Any, Any, Any], openapi_schema: dict[str, Any]) -> bytes:
-        return super().render(request, with_problems(openapi_schema))
+        return super().render(request, described(openapi_schema))
 
 
 def openapi_config() -> OpenAPIConfig:
@@ -71,37 +73,45 @@ def openapi_config() -> OpenAPIConfig:
 
 @get("/openapi.json", include_in_schema=False)
 async def openapi_document(request: Request[Any, Any, Any]) -> dict[str, Any]:
-    return with_problems(request.app.openapi_schema.to_schema())
+    return described(request.app.openapi_schema.to_schema())
 
 
-def with_problems(document: dict[str, Any]) -> dict[str, Any]:
-    """Litestar documents its own errors; what this API answers are problem details."""
+def described(document: dict[str, Any]) -> dict[str, Any]:
+    """Litestar's document with what is really answered: api/answers.py, and problem details for errors."""
     schemas = document.setdefault("components", {}).setdefault("schemas", {})
     schemas["Problem"] = PROBLEM_SCHEMA
     for path, operations in document["paths"].items():
         for method, operation in operations.items():
-            responses = operation["responses"]
-            responses.pop("400", None)
-            for status in _problems_of(path, method):
+            for parameter in operation.get("parameters", ()):
+                parameter["schema"] = _without_null(parameter["schema"])
+            name = f"{method.upper()} {path}"
+            responses = {
+                str(status): _answer(answer, operation)
+                for status, answer in ANSWERS.get(name, {}).items()
+            }
+            for status in _problems_of(name, operation):
                 responses.setdefault(str(int(status)), _problem(status))
+            operation["responses"] = responses
     return document
 
 
-def inlined(schema: dict[str, Any]) -> dict[str, Any]:
-    """A pydantic schema without `$defs`, which mean nothing inside an OpenAPI document."""
-    definitions = schema.pop("$defs", {})
+def _without_null(schema: dict[str, Any]) -> dict[str, Any]:
+    """A parameter that is absent is not null: neither a query nor a header can say so."""
+    kinds = [kind for kind in schema.get("oneOf", ()) if kind != {"type": "null"}]
+    if len(kinds) != 1:
+        return schema
+    rest = {name: value for name, value in schema.items() if name != "oneOf"}
+    return {**kinds[0], **rest}
 
-    def resolve(value: Any) -> Any:
-        if isinstance(value, list):
-            return [resolve(inner) for inner in value]
-        if not isinstance(value, dict):
-            return value
-        rest = {name: resolve(inner) for name, inner in value.items() if name != "$ref"}
-        target = value.get("$ref")
-        return rest if target is None else resolve(definitions[target.rpartition("/")[2]]) | rest
 
-    resolved: dict[str, Any] = resolve(schema)
-    return resolved
+def _answer(answer: Answer, operation: dict[str, Any]) -> dict[str, Any]:
+    found: dict[str, Any] = {"description": "Done"}
+    if content := answer.content():
+        found |= {"description": "The answer", "content": content}
+    if any(parameter["name"] == "cursor" for parameter in operation.get("parameters", ())):
+        link = {"description": 'The next page, rel="next"; absent on the last'}
+        found["headers"] = {"Link": link | {"schema": {"type": "string"}}}
+    return found
 
 
 def reference_assets() -> Router | HTTPRouteHandler:
@@ -112,16 +122,19 @@ def reference_assets() -> Router | HTTPRouteHandler:
     )
 
 
-def _problems_of(path: str, method: str) -> list[HTTPStatus]:
-    found = [HTTPStatus.UNPROCESSABLE_ENTITY]
-    if path not in {"/live", "/health"}:
+def _problems_of(name: str, operation: dict[str, Any]) -> list[HTTPStatus]:
+    """Besides 405, which is no answer of an operation, and 500, which is a fault."""
+    found = [HTTPStatus.UNPROCESSABLE_ENTITY, HTTPStatus.MISDIRECTED_REQUEST]
+    if name not in {"GET /live", "GET /health"}:
         found.append(HTTPStatus.SERVICE_UNAVAILABLE)
-    if "{" in path:
+    if "{" in name:
         found.append(HTTPStatus.NOT_FOUND)
-    if method == "post":
+    if "requestBody" in operation:
         found += [HTTPStatus.REQUEST_ENTITY_TOO_LARGE, HTTPStatus.UNSUPPORTED_MEDIA_TYPE]
-    if path in RATE_LIMITED:
+    if name in RATE_LIMITED:
         found.append(HTTPStatus.TOO_MANY_REQUESTS)
+    if name in MAY_CONFLICT:
+        found.append(HTTPStatus.CONFLICT)
     return found
 
 

@@ -13,11 +13,10 @@ from litestar.params import PathParameter, QueryParameter
 from pydantic import ConfigDict, Field, StringConstraints, TypeAdapter, ValidationError, with_config
 from typing_extensions import TypedDict
 
-from api.bodies import invalid_body, json_body, require_json
+from api.bodies import inlined, invalid_body, json_body, require_json
 from api.cursor import number_of, question, read_cursor
 from api.pages import page
 from api.params import Cursor, FromTime, Limit, ToTime, time_range
-from api.reference import inlined
 from api.replay import Replays
 from api.store import QueryStore
 from ingestor.replay import Selection

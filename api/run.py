@@ -5,11 +5,14 @@ import asyncio
 from api.aggregate_store import AggregateStore
 from api.app import Services, create_app, create_status_app
 from api.door import HttpDoor
+from api.export_store import CONNECTIONS_MAX, EXPORT_LIMITS, Exports
 from api.feed import FeedReader
 from api.limits import RateLimiter
 from api.ports import listen
 from api.reader import Reader
+from api.registry_store import RegistryStore
 from api.replay import Replays
+from api.rule_store import RuleStore
 from api.server import serve
 from api.store import QueryStore
 from api.workers import Worker
@@ -41,7 +44,10 @@ async def run(
     dsn = settings.dsn
     limits = Limits.of(settings)
     name = f"{settings.instance} api"
-    async with await open_pool(dsn, name, READER_LIMITS, size_max=READERS_MAX) as pool:
+    async with (
+        await open_pool(dsn, name, READER_LIMITS, size_max=READERS_MAX) as pool,
+        await open_pool(dsn, f"{name} export", EXPORT_LIMITS, size_max=CONNECTIONS_MAX) as slices,
+    ):
         pipeline = Pipeline(
             dsn,
             WriterLimits(limits),
@@ -59,10 +65,13 @@ async def run(
         reader = Reader(pool)
         services = Services(
             store=QueryStore(reader, settings.default_profile),
+            registry=RegistryStore(reader, settings.default_profile),
+            rules=RuleStore(reader),
             aggregates=AggregateStore(reader),
             door=HttpDoor(pipeline, limiter, limits),
             feed=feed,
             replays=Replays(dsn, f"{name} replay", pipeline, limits),
+            exports=Exports(slices),
             checks=health,
             request_seconds=metrics.request_seconds,
             worker=worker,

@@ -5,15 +5,14 @@ from typing import Any, NamedTuple
 
 from api.params import LATEST
 from api.reader import OF_A_DEVICE, OF_THE_FLEET, Reader
-from schema.alert import RuleBody
 from schema.errors import NotFound
 from schema.queries import load_queries
 
 METRICS_POINTS_MAX = 50_000
-CHANGE_S_MAX = 4.5  # A 503 to a post comes within 5 s.
 AFTER_ALL = "\U0010ffff"
 
 queries = load_queries("api")
+of_latest = load_queries("api", "latest.sql")
 
 
 class KnownDevice(NamedTuple):
@@ -97,26 +96,15 @@ class QueryStore:
     async def presence(self, device_id: str) -> str:
         return await self._body(queries.one_presence, device_id)
 
-    async def add_rule(self, rule: RuleBody) -> Any:
-        """In force for every event received after this returns."""
-        async with self._reader.connection(CHANGE_S_MAX) as connection, connection.transaction():
-            row = await connection.fetchrow(
-                queries.add_rule,
-                rule.device_id, rule.tag, rule.metric, rule.op, rule.threshold, rule.name,
-                rule.severity, rule.for_s, rule.clear_threshold, rule.cooldown_s, rule.notify,
-                rule.enabled,
-            )  # fmt: skip
-            await connection.execute(queries.rules_changed)
-            return row
-
-    async def rules(self) -> list[Any]:
-        return list(await self._reader.ask("fetch", queries.list_rules))
-
-    async def rule(self, rule_id: str) -> Any:
-        row = await self._reader.ask("fetchrow", queries.one_rule, rule_id)
+    async def latest(self, device_id: str) -> str:
+        """The newest value of each metric. Exact, however far the rollups lag behind."""
+        row = await self._reader.ask("fetchrow", of_latest.find_device, device_id)
         if row is None:
-            raise NotFound(f"There is no rule {rule_id!r}.")
-        return row
+            raise NotFound(f"There is no device {device_id!r}.")
+        body = await self._reader.ask(
+            "fetchval", of_latest.latest_values, row["device_no"], device_id, row["closed"]
+        )
+        return str(body)
 
     async def rejected(
         self,

@@ -1,6 +1,5 @@
 """Server-sent events (WHATWG HTML 9.2): alerts and presence as they are committed."""
 
-import asyncio
 from collections.abc import AsyncIterator, Callable
 from typing import Annotated
 
@@ -8,9 +7,9 @@ from litestar import get
 from litestar.di import NamedDependency
 from litestar.params import FromQuery, HeaderParameter
 from litestar.response import Stream
-from litestar.types import ASGIApp, Message, Receive, Scope, Send
 
 from api.feed import FeedReader
+from api.idle import cut_off_idle_readers
 from schema.alert import AlertState
 from schema.errors import InvalidRequest
 from schema.feed import FeedItem
@@ -27,36 +26,12 @@ LastEventId = Annotated[
 ]
 
 
-def cut_off_idle_readers(app: ASGIApp) -> ASGIApp:
-    """Middleware of streams: what a client does not take in time ends its stream."""
-
-    async def middleware(scope: Scope, receive: Receive, send: Send) -> None:
-        late = False
-
-        async def send_in_time(message: Message) -> None:
-            nonlocal late
-            try:
-                async with asyncio.timeout(SEND_S_MAX):
-                    await send(message)
-            except TimeoutError:
-                late = True
-                raise
-
-        try:
-            await app(scope, receive, send_in_time)
-        except Exception:
-            if not late:
-                raise
-
-    return middleware
-
-
 @get(
     "/v1/alerts/stream",
     summary="Alerts as they are committed (server-sent events)",
     description="Violations have the default event type; acknowledged and resolved are named so.",
     media_type="text/event-stream",
-    middleware=[cut_off_idle_readers],
+    middleware=[cut_off_idle_readers(SEND_S_MAX)],
     tags=["Alerts"],
 )
 async def alert_stream(
@@ -71,7 +46,7 @@ async def alert_stream(
     "/v1/presence/stream",
     summary="Changes of presence as they are committed (server-sent events)",
     media_type="text/event-stream",
-    middleware=[cut_off_idle_readers],
+    middleware=[cut_off_idle_readers(SEND_S_MAX)],
     tags=["Devices"],
 )
 async def presence_stream(

@@ -15,6 +15,7 @@ from prometheus_client import REGISTRY
 
 from api.workers import CHECK, Worker
 from cli.replay import replay
+from cli.retention import retention
 from cli.selftest.command import selftest
 from cli.simulate import simulate
 from schema.database import DATABASE_ERRORS, watch
@@ -181,6 +182,7 @@ def migrate() -> None:
 
 app.command()(simulate)
 app.command()(replay)
+app.command()(retention)
 app.command()(selftest)
 
 

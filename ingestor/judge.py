@@ -4,7 +4,7 @@ The cache behind that may be older than the database: the writing transaction fi
 same items are judged again.
 """
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 from datetime import datetime
 
@@ -12,7 +12,7 @@ from ingestor.batch import Batch, DeadLetter, Message, Part, Row
 from ingestor.decode import reject
 from ingestor.origin import Limits, outside_window
 from ingestor.registry import Registry
-from schema.event import Event, Reason, Rejection
+from schema.event import Event, Reason, Rejection, rfc3339
 
 # An event with its message, its place among the items, and the place of its message in the batch.
 _Pending = tuple[Event, Message, int, int]
@@ -103,9 +103,19 @@ class Judge:
 
 def inside_window(batch: Batch, now: datetime, limits: Limits) -> Batch:
     """The same batch, with those events as dead letters whose time would not be accepted at `now`."""
+    return _without(batch, lambda ts: outside_window(ts, now, limits))
+
+
+def above_floor(batch: Batch, floor: datetime) -> Batch:
+    """The same batch, with those events as dead letters that are from before the floor of raw events."""
+    fault = (Reason.OLDER_THAN_RETENTION, f"raw events are kept from {rfc3339(floor)} on")
+    return _without(batch, lambda ts: fault if ts < floor else None)
+
+
+def _without(batch: Batch, fault_of: Callable[[datetime], tuple[Reason, str] | None]) -> Batch:
     placed = replace(batch, rows=[], dead_letters=[*batch.dead_letters])
     for row in batch.rows:
-        fault = outside_window(row.event.ts, now, limits)
+        fault = fault_of(row.event.ts)
         if fault is None:
             placed.rows.append(row)
         else:

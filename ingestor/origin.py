@@ -23,11 +23,12 @@ class RefusedError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """The accepted window of event time and the size of one payload."""
+    """The accepted window of event time and the size of one payload. `retention` None: kept for ever."""
 
     max_age: timedelta
     max_future: timedelta
     payload_bytes_max: int
+    retention: timedelta | None = None
 
     @classmethod
     def of(cls, settings: Settings) -> Self:
@@ -35,7 +36,18 @@ class Limits:
             max_age=timedelta(days=settings.max_event_age_days),
             max_future=timedelta(seconds=settings.max_future_seconds),
             payload_bytes_max=settings.max_payload_bytes,
+            retention=timedelta(days=settings.retention_days) if settings.retention_days else None,
         )
+
+    @property
+    def accepted_age(self) -> timedelta:
+        return self.max_age if self.retention is None else min(self.max_age, self.retention)
+
+    def refusal_of_age(self, age: timedelta) -> tuple[Reason, timedelta] | None:
+        """The reason to refuse an event of that age, and the limit that it is over: retention goes first."""
+        if self.retention is not None and age > self.retention:
+            return Reason.OLDER_THAN_RETENTION, self.retention
+        return (Reason.TOO_OLD, self.max_age) if age > self.max_age else None
 
 
 class Origin(msgspec.Struct, frozen=True, gc=False):
@@ -67,9 +79,9 @@ def accepted_time(name: str, value: Any, origin: Origin, limits: Limits) -> int:
             ts = parse_instant(value)
     except (ValueError, OverflowError) as error:
         raise RefusedError(Reason.BAD_TIME, f"{name}: {error}") from None
-    if ts < received_at - limits.max_age:
-        detail = f"{name}: more than {limits.max_age.days} days before arrival"
-        raise RefusedError(Reason.TOO_OLD, detail)
+    if (too_old := limits.refusal_of_age(received_at - ts)) is not None:
+        reason, limit = too_old
+        raise RefusedError(reason, f"{name}: more than {limit.days} days before arrival")
     if ts > received_at + limits.max_future:
         seconds = limits.max_future.total_seconds()
         detail = f"{name}: more than {seconds:.0f} s after arrival"
@@ -79,8 +91,9 @@ def accepted_time(name: str, value: Any, origin: Origin, limits: Limits) -> int:
 
 def outside_window(ts: datetime, now: datetime, limits: Limits) -> tuple[Reason, str] | None:
     """What is to be said against an accepted time when it is looked at again later."""
-    if ts < now - limits.max_age:
-        return Reason.TOO_OLD, f"more than {limits.max_age.days} days ago"
+    if (too_old := limits.refusal_of_age(now - ts)) is not None:
+        reason, limit = too_old
+        return reason, f"more than {limit.days} days ago"
     if ts > now + limits.max_future:
         seconds = limits.max_future.total_seconds()
         return Reason.IN_THE_FUTURE, f"more than {seconds:.0f} s ahead of our clock"

@@ -50,7 +50,7 @@ class Decoder:
         self._read = msgspec.json.Decoder(PlainBody | list[PlainBody]).decode
         self._names: set[str] = set()
         self._tags: set[str] = set()
-        self._max_age_us = limits.max_age // MICROSECOND
+        self._max_age_us = limits.accepted_age // MICROSECOND
         self._max_future_us = limits.max_future // MICROSECOND
 
     def decode(self, payload: bytes, origin: Origin) -> list[Event | Rejection]:

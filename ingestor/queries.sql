@@ -2,8 +2,8 @@
 
 -- begin_in_lanes --
 -- Lanes in ascending order: whatever concerns a device happens in commit order, in every process.
--- The transaction gets its number before the next statement reads rollup_state.closing: whoever gets one
--- after the roller moved it, sees it moved (scheduler/rollups.py).
+-- The transaction gets its number before the next statement reads rollup_state: whoever gets one after
+-- `closing` or `floor` was moved, sees it moved (scheduler/rollups.py, scheduler/retention.py).
 begin;
 select pg_advisory_xact_lock(77, lane) from unnest(array[{lanes}]) lane;
 select pg_current_xact_id()
@@ -37,7 +37,7 @@ select count(*) as stored, case when count(*) < $3 then array_agg(device_no) end
        case when count(*) < $3 then array_agg(event_id) end as event_ids,
        (select count(*) from stale) > (select count(*) from heard) as unheard,
        (select rules_version from config), (select registry_version from config),
-       (select closing from rollup_state)
+       (select closing from rollup_state), (select floor from rollup_state)
 from new
 
 -- mark_hours --
@@ -155,6 +155,7 @@ where device_id = any($1::text[])
 
 -- add_devices --
 -- A device exists from its first event, heartbeat or status. Its presence row stands from the start.
+-- The profile's interval cannot change until it is written down here (api/registry.sql).
 with added as (
     insert into device (device_id)
     select unnest($1::text[]) order by 1
@@ -162,7 +163,7 @@ with added as (
     returning device_no
 )
 insert into presence (device_no, reason, interval_s)
-select device_no, 'first message', (select interval_s from profile where name = $2)
+select device_no, 'first message', (select interval_s from profile where name = $2 for share)
 from added
 
 -- read_registry_version --

@@ -3,7 +3,7 @@
 1. lanes      advisory locks: a device's batches commit in the order they are written
 2. keys       insert … on conflict do nothing returning: what comes back is new; plain signs of life
 3. facts      alert states, what was already evaluated; the versions of rules and registry came with 2,
-              and which hours are closed
+              and which hours are closed, and from when on raw events are kept
 4. events     COPY of the survivors; marks for the closed hours among theirs; dead letters
 5. presence   other signs of life; a device that returns resolves its silence
 6. alerts     transitions, incidents, outbox
@@ -46,6 +46,14 @@ class StaleRegistryError(Exception):
     """Devices or profiles changed since the batch was checked: check it again."""
 
 
+class BelowFloorError(Exception):
+    """The batch holds events from before `floor`, of which nothing is kept any more."""
+
+    def __init__(self, floor: datetime) -> None:
+        super().__init__(floor)
+        self.floor = floor
+
+
 class Store:
     """The writing side of one connection. Not shared: one writer, one store."""
 
@@ -61,12 +69,12 @@ class Store:
         """Store the batch and return the keys that are new.
 
         Raises BatchRefused if PostgreSQL refuses the data, StoreUnavailable for everything else,
-        StaleRegistryError if the batch must be checked again. After any of them nothing was
-        stored, but for a commit whose answer was lost: the next attempt finds out.
+        StaleRegistryError or BelowFloorError if the batch must be checked again. After any of them
+        nothing was stored, but for a commit whose answer was lost: the next attempt finds out.
         """
         try:
             return await self._transaction(await self._connected(), batch)
-        except StaleRegistryError:
+        except (StaleRegistryError, BelowFloorError):
             await self._rollback()
             raise
         except Exception as error:
@@ -88,6 +96,7 @@ class Store:
         new, facts = await self._insert_keys(connection, list(first), _live(batch))
         if not self._registry.is_current(batch.edition, facts["registry_version"]):
             raise StaleRegistryError
+        _require_kept(batch.rows, facts["floor"])
         if facts["rules_version"] != self._registry.rules_version:
             await self._registry.refresh_rules(connection, facts["rules_version"])
         survivors = [row for key, row in first.items() if key in new]
@@ -110,7 +119,9 @@ class Store:
     async def _insert_keys(
         self, connection: Any, keys: Sequence[tuple[DeviceNo, str]], live: str
     ) -> tuple[NewKeys, Any]:
-        """Which of them are new, and a row of what else is to be known. Refreshes plain signs of life."""
+        """Which of them are new, and a row of facts: versions of rules and registry, closing, floor,
+        and `unheard`: of a `live` device there is more to say than that it was heard.
+        """
         numbers = BETWEEN.join([str(number) for number, _ in keys])
         names = BETWEEN.join([name for _, name in keys])
         row = await connection.fetchrow(queries.insert_keys, numbers, names, len(keys), live)
@@ -286,6 +297,13 @@ def _live(batch: Batch) -> str:
     return BETWEEN.join(
         [str(number) for number, sign in sorted(batch.signs.items()) if sign is LIVE]
     )
+
+
+def _require_kept(rows: Sequence[Row], floor: datetime) -> None:
+    """Raises BelowFloorError: its key may be gone, so that a repeat would be stored once more."""
+    limit = epoch_us(floor)
+    if any(row.event.ts_us < limit for row in rows):
+        raise BelowFloorError(floor)
 
 
 async def _mark_hours(connection: Any, survivors: Sequence[Row], closing: datetime) -> None:

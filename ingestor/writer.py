@@ -3,6 +3,7 @@
 Not now (StoreUnavailable): the same batch again, for as long as it takes; nothing is acknowledged.
 Refused (BatchRefused): split until the bad row is alone, which becomes a dead letter.
 Stale (the registry changed meanwhile): ranges and numbers are checked again with the new one.
+Below the floor (retention dropped that time meanwhile): those events become dead letters.
 """
 
 import asyncio
@@ -18,12 +19,12 @@ import structlog
 from prometheus_client import Histogram
 
 from ingestor.batch import Batch, Item, Message, Part
-from ingestor.judge import Judge, inside_window
+from ingestor.judge import Judge, above_floor, inside_window
 from ingestor.origin import Limits, outside_window
 from ingestor.patience import Patience
 from ingestor.plain import Decoder
 from ingestor.registry import Registry
-from ingestor.store import StaleRegistryError, Store
+from ingestor.store import BelowFloorError, StaleRegistryError, Store
 from schema.errors import BatchRefused, NoPartition
 from schema.event import Door
 from schema.instants import now_us
@@ -139,6 +140,8 @@ class Writer:
             new = await self._patience(lambda: self._attempt(batch))
         except StaleRegistryError:
             await self._write(await self._judge.again(batch))
+        except BelowFloorError as error:
+            await self._write(above_floor(batch, error.floor))
         except _MisplacedError:
             await self._write(inside_window(batch, datetime.now(UTC), self._limits.decode))
         except BatchRefused as refused:

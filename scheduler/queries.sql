@@ -101,11 +101,6 @@ order by told.device_id
 -- last_device_of_page --
 select max(device_id) from (select device_id from device where device_id > $1 order by device_id limit $2) page
 
--- drop_rejected --
-delete from rejected where rejected_id in (
-    select rejected_id from rejected where received_at < statement_timestamp() - make_interval(days => $1)
-    limit 10000)
-
 -- prune_outbox --
 -- Told things older than 30 days, but for the last word on each device and each open incident.
 delete from outbox o using feed f

@@ -40,6 +40,7 @@ async def roll(connection: Any, closing: datetime | None = None) -> None:
     if not await connection.fetchval(queries.lock_rollups):
         return
     try:
+        await connection.execute(queries.take_memory)
         pace = Pace()
         state = await connection.fetchrow(queries.move_closing, closing)
         if state["closed"] < state["closing"]:

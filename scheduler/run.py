@@ -11,9 +11,11 @@ import structlog
 from apscheduler.schedulers.asyncio import AsyncIOScheduler
 
 from scheduler.delivery import Publisher
+from scheduler.retention import drop_rejected, retain
 from scheduler.rollups import roll
 from scheduler.silence import sweep
 from schema.database import DATABASE_ERRORS, WRITER_LIMITS, open_pool
+from schema.errors import Deferred
 from schema.health import Health
 from schema.metrics import Metrics
 from schema.migrate import make_partitions, until_migrated
@@ -24,7 +26,7 @@ from schema.settings import Settings
 SWEEP_S = 1
 ROLL_S = 30
 HOUR_S = 3600
-CONNECTIONS_MAX = 3
+CONNECTIONS_MAX = 4
 CLOCK_CHECK_S = 1.0
 CLOCK_STEP_S_MIN = 2.0
 
@@ -41,7 +43,7 @@ class Job:
     work: Callable[[Any], Awaitable[Any]]
 
 
-def jobs(settings: Settings) -> list[Job]:
+def jobs(settings: Settings, metrics: Metrics) -> list[Job]:
     return [
         Job("silence", SWEEP_S, lambda db: sweep(db, settings.offline_after_seconds)),
         Job(
@@ -55,8 +57,9 @@ def jobs(settings: Settings) -> list[Job]:
         Job(
             "dead letters",
             HOUR_S,
-            lambda db: _drop_rejected(db, settings.rejected_days),
+            lambda db: drop_rejected(db, settings.rejected_days),
         ),
+        Job("retention", HOUR_S, lambda db: _retain(db, settings.retention_days, metrics)),
         Job("told alerts", HOUR_S, _prune_feed),
     ]
 
@@ -68,7 +71,7 @@ async def run(settings: Settings, stop: asyncio.Event, health: Health, metrics: 
     name = f"{settings.instance} scheduler"
     async with await open_pool(settings.dsn, name, WRITER_LIMITS, size_max=CONNECTIONS_MAX) as pool:
         timer = AsyncIOScheduler(timezone="UTC")
-        for job in jobs(settings):
+        for job in jobs(settings, metrics):
             timer.add_job(
                 _run_job,
                 "interval",
@@ -119,10 +122,11 @@ async def _run_job(job: Job, pool: Any, health: Health, metrics: Metrics) -> Non
         metrics.job_succeeded_at.labels(job.name).set_to_current_time()
 
 
-async def _drop_rejected(connection: Any, days: int) -> None:
-    """In pieces, so that no transaction gets long."""
-    while await connection.execute(queries.drop_rejected, days) != "DELETE 0":
-        pass
+async def _retain(connection: Any, days: int, metrics: Metrics) -> None:
+    try:
+        await retain(connection, days, datetime.now(UTC), metrics, log.info)
+    except Deferred as why:
+        log.info("Retention goes on at its next run.", reason=str(why))
 
 
 async def _prune_feed(connection: Any) -> None:

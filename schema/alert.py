@@ -67,7 +67,10 @@ class RuleBody(BaseModel):
     metric: MetricName
     op: Op
     threshold: Annotated[MetricValue, Field(strict=True)]
-    name: Annotated[str, Field(min_length=1, max_length=200, pattern=r"^\P{Cc}+$")] | None = None
+    name: (
+        Annotated[str, Field(min_length=1, max_length=200, pattern=r"^[^\x00-\x1f\x7f-\x9f]+$")]
+        | None
+    ) = None
     severity: Severity = Severity.WARNING
     for_s: Annotated[float, Field(strict=True, ge=0, le=MAX_SPAN_S)] = 0
     clear_threshold: Annotated[MetricValue, Field(strict=True)] | None = None

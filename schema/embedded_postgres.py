@@ -27,12 +27,14 @@ import structlog
 
 from schema.errors import StartError
 from schema.postgres_home import (
+    CLUSTER,
     DATABASE,
     Home,
     find_home,
     make_cluster,
     make_folder,
     open_own,
+    possible_homes,
     reachable_programs,
     socket_folder,
 )
@@ -65,7 +67,10 @@ STILL_STARTING_S = 10  # Between two lines about a slow start.
 LOCK_WAIT_S_MAX = 5
 QUIT_S_MAX = 0.5  # A server that can still act on SIGQUIT does so at once.
 LOG_TAIL_BYTES = 1500
-STATUS_LINE = 7  # Of postmaster.pid, counted from 0 (LOCK_FILE_LINE_PM_STATUS in miscadmin.h).
+SOCKETS_LINE, STATUS_LINE = (
+    4,
+    7,
+)  # Of postmaster.pid, counted from 0 (LOCK_FILE_LINE_… in miscadmin.h).
 
 log = structlog.get_logger()
 
@@ -97,6 +102,19 @@ def embedded_postgres(
         yield dsn
 
 
+def running_postgres(data_dir: Path) -> str | None:
+    """The DSN of the server that somebody else runs on this data folder now, None without one."""
+    for home in possible_homes(data_dir.resolve()):
+        lines = pid_file_lines(home / CLUSTER)
+        if len(lines) > STATUS_LINE and lines[STATUS_LINE] == "ready":
+            return _dsn(lines[SOCKETS_LINE])
+    return None
+
+
+def _dsn(sockets: object) -> str:
+    return f"postgresql://postgres@/{DATABASE}?host={quote(str(sockets))}&port=5432"
+
+
 def _start(
     stack: ExitStack,
     data_dir: Path,
@@ -114,7 +132,7 @@ def _start(
     sockets = stack.enter_context(socket_folder(home))
     remove_stale_files(home.cluster, sockets)
     stack.enter_context(_server(home, programs, sockets, options, stop_s_max))
-    return f"postgresql://postgres@/{DATABASE}?host={quote(str(sockets))}&port=5432"
+    return _dsn(sockets)
 
 
 @contextmanager

@@ -8,11 +8,13 @@ VoltwireError
 │   │   └── NoPartition    not now, unless our clock was wrong: the event lies outside the accepted window
 │   └── BatchRefused       never: the data itself is refused; the batch is split until the bad row is alone
 ├── BrokerUnavailable      the broker did not take a message: no connection, no PUBACK in time, or it refused
+├── Deferred               a job of the scheduler cannot go on now: its next run does
 ├── Overloaded             a bounded queue is full or a deadline passed: the caller asks again later
 └── RequestError           a caller's mistake over HTTP
     ├── InvalidRequest     422: a parameter or body that means nothing
     ├── RawEventsDropped   422: the question needs raw events that retention has dropped
     ├── NotFound           404: the device, rule, incident or profile in the path
+    ├── Conflict           409: what is to be created exists
     ├── TooManyRequests    429: over the rate limit of the device
     ├── PayloadTooLarge    413
     └── UnsupportedMediaType  415
@@ -64,6 +66,10 @@ class BrokerUnavailable(VoltwireError):
     pass
 
 
+class Deferred(VoltwireError):
+    pass
+
+
 class Overloaded(VoltwireError):
     def __init__(self, message: str, retry_after_s: int = 1) -> None:
         super().__init__(message)
@@ -96,6 +102,10 @@ class RawEventsDropped(RequestError):
 
 
 class NotFound(RequestError):
+    pass
+
+
+class Conflict(RequestError):
     pass
 
 

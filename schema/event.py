@@ -18,8 +18,9 @@ MAX_EXACT_INTEGER = 2**53
 # How an id begins that we gave: from the event's own time and content, or by chance without identity.
 AUTO_ID, RANDOM_ID = "auto-", "random-"
 
-DeviceId = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._:-]{0,127}$")]
-EventId = Annotated[str, StringConstraints(pattern=r"^\P{Cc}{1,128}$")]
+DEVICE_ID = r"^[A-Za-z0-9][A-Za-z0-9._:-]{0,127}$"
+DeviceId = Annotated[str, StringConstraints(pattern=DEVICE_ID)]
+EventId = Annotated[str, StringConstraints(pattern=r"^[^\x00-\x1f\x7f-\x9f]{1,128}$")]
 MetricName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_.:/%-]{1,128}$")]
 MetricValue = Annotated[float, Field(allow_inf_nan=False)]
 Tag = Annotated[str, StringConstraints(pattern=r"^[^\x00]{1,128}$")]
@@ -56,6 +57,7 @@ class Reason(StrEnum):
     BAD_TIME = "bad_time"
     SEVERAL_TIMES = "several_times"
     TOO_OLD = "too_old"
+    OLDER_THAN_RETENTION = "older_than_retention"
     IN_THE_FUTURE = "in_the_future"
     BAD_METRICS = "bad_metrics"
     BAD_METRIC_NAME = "bad_metric_name"

@@ -144,6 +144,11 @@ class Metrics:
             ("job",),
             registry=registry,
         )
+        self.dropped_months = Counter(
+            "voltwire_retention_dropped_partitions",
+            "Months of raw events that were dropped because they were older than RETENTION_DAYS.",
+            registry=registry,
+        )
         Info("voltwire_build", "The version that runs.", registry=registry).info(
             {"version": VERSION}
         )

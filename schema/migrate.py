@@ -98,8 +98,12 @@ async def until_migrated(dsn: str, health: Health) -> None:
 
 
 async def make_partitions(connection: Any, now: datetime, *, max_age_days: int) -> int:
-    """The months from the oldest accepted event time to two months ahead. Returns how many were new."""
-    start, end = now - timedelta(days=max_age_days + 1), now + PARTITIONS_AHEAD
+    """The months from the oldest accepted event time to two months ahead. Returns how many were new.
+
+    Those that retention took away stay away.
+    """
+    floor = await connection.fetchval("select floor from rollup_state")
+    start, end = max(now - timedelta(days=max_age_days + 1), floor), now + PARTITIONS_AHEAD
     made = 0
     while start < end:
         stop = min(start + PARTITION_STEP, end)

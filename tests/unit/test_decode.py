@@ -3,6 +3,7 @@
 import json
 import math
 import re
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -12,10 +13,11 @@ from hypothesis import strategies as st
 from msgspec.structs import replace as altered
 
 from ingestor.decode import Items, decode, decode_item, reject
-from ingestor.origin import Limits, Origin
+from ingestor.origin import Limits, Origin, outside_window
 from ingestor.plain import Decoder
 from schema.event import Event, Reason, Rejection
 from schema.instants import epoch_us
+from schema.settings import Settings
 
 properties = settings(max_examples=30, deadline=None, database=None)
 
@@ -25,6 +27,7 @@ LIMITS = Limits(timedelta(days=3650), timedelta(seconds=300), payload_bytes_max=
 TOPIC = Origin(epoch_us(ARRIVAL), "deviceA")
 HTTP = Origin(epoch_us(ARRIVAL))
 GOOD: dict[str, Any] = {"event_id": "e001", "metrics": {"soc_percent": 67.5}}
+UNDER_OTHER_LIMITS = {Reason.OLDER_THAN_RETENTION}
 SAID_AFTER_DECODING = {
     Reason.NOT_AN_ARRAY,
     Reason.OUT_OF_RANGE,
@@ -33,10 +36,12 @@ SAID_AFTER_DECODING = {
 }
 
 
-def decoded(payload: bytes | str, origin: Origin = TOPIC) -> list[Event | Rejection]:
+def decoded(
+    payload: bytes | str, origin: Origin = TOPIC, limits: Limits = LIMITS
+) -> list[Event | Rejection]:
     """By both decoders, which must agree about everything but the ids that chance gives."""
     raw = payload.encode() if isinstance(payload, str) else payload
-    found, again = decode(raw, origin, LIMITS), Decoder(LIMITS).decode(raw, origin)
+    found, again = decode(raw, origin, limits), Decoder(limits).decode(raw, origin)
     assert list(map(without_chance, again)) == list(map(without_chance, found))
     for one, other in zip(found, again, strict=True):
         if isinstance(one, Event) and isinstance(other, Event):
@@ -388,7 +393,9 @@ def test_every_reason_that_decoding_may_give_has_its_case() -> None:
         Reason.TOO_MANY_ITEMS,
         Reason.TOO_LARGE,
     }
-    assert {reason for reason, _, _ in FAULTS} == set(Reason) - of_the_text - SAID_AFTER_DECODING
+    assert {reason for reason, _, _ in FAULTS} == set(
+        Reason
+    ) - of_the_text - SAID_AFTER_DECODING - UNDER_OTHER_LIMITS
 
 
 @pytest.mark.parametrize("value", ["1e400", "-1e400", "1e999999", "9" * 400])
@@ -704,6 +711,34 @@ def test_the_edges_of_the_accepted_window_belong_to_it(
     else:
         assert isinstance(result, Rejection)
         assert result.reason is verdict_on_it
+
+
+@pytest.mark.parametrize(
+    ("age_days", "retention_days", "verdict_on_it"),
+    [
+        (100, 100, None),
+        (101, 100, Reason.OLDER_THAN_RETENTION),
+        (3651, 100, Reason.OLDER_THAN_RETENTION),
+        (3651, 4000, Reason.TOO_OLD),
+        (4001, 4000, Reason.OLDER_THAN_RETENTION),
+        (3650, None, None),
+    ],
+)
+def test_what_is_older_than_retention_is_refused_as_that_also_where_it_is_too_old(
+    age_days: int, retention_days: int | None, verdict_on_it: Reason | None
+) -> None:
+    retention = None if retention_days is None else timedelta(days=retention_days)
+    limits = replace(LIMITS, retention=retention)
+    ts = ARRIVAL - timedelta(days=age_days)
+    (result,) = decoded(json.dumps(GOOD | {"timestamp": at(ts)}), limits=limits)
+    assert (result.reason if isinstance(result, Rejection) else None) is verdict_on_it
+    later = outside_window(ts, ARRIVAL, limits)
+    assert (None if later is None else later[0]) is verdict_on_it
+
+
+def test_the_limits_take_retention_from_the_settings() -> None:
+    assert Limits.of(Settings(retention_days=0)).retention is None
+    assert Limits.of(Settings(retention_days=30)).retention == timedelta(days=30)
 
 
 # -- Identity. --

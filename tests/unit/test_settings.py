@@ -253,6 +253,11 @@ def test_all_faults_are_told_in_one_message() -> None:
         assert f" {name}: " in message
 
 
+def test_events_may_be_kept_for_a_shorter_or_a_longer_time_than_they_are_accepted() -> None:
+    for days in (1, 36_525):
+        assert load_settings(retention_days=days).retention_days == days
+
+
 def test_all_contradictions_are_told_in_one_message() -> None:
     message = refused(
         auth="off", http_host="0.0.0.0", mqtt_cert_file="no-such.pem", mqtt_ca_file="nor-this.pem"

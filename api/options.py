@@ -1,0 +1,34 @@
+"""OPTIONS of paths with several handlers: Litestar answers with the methods of the first one only."""
+
+from collections import defaultdict
+from collections.abc import Sequence
+from typing import Any
+
+from litestar import HttpMethod, Response, route
+from litestar.handlers import HTTPRouteHandler
+
+
+def options_handlers(handlers: Sequence[Any]) -> list[HTTPRouteHandler]:
+    """To be registered before the others, or Litestar adds its own."""
+    methods: dict[str, set[str]] = defaultdict(set)
+    for handler in handlers:
+        if isinstance(handler, HTTPRouteHandler):
+            for path in handler.paths:
+                methods[path].update(handler.http_methods)
+    return [_options(path, names) for path, names in methods.items() if len(names) > 1]
+
+
+def _options(path: str, methods: set[str]) -> HTTPRouteHandler:
+    allow = ", ".join(sorted({*methods, HttpMethod.OPTIONS}))
+
+    @route(
+        path,
+        http_method=[HttpMethod.OPTIONS],
+        status_code=204,
+        include_in_schema=False,
+        sync_to_thread=False,
+    )
+    def options() -> Response[None]:
+        return Response(None, status_code=204, headers={"Allow": allow})
+
+    return options

@@ -1,0 +1,76 @@
+-- Devices and profiles as callers register them.
+
+-- Locks are taken in this order: lanes, device, profile, config. Writers hold lanes while they write to
+-- presence, so whoever changes it takes the lanes of the devices first.
+
+-- take_lanes --
+select pg_advisory_xact_lock(77, lane) from unnest($1::int[]) lane
+
+-- find_device --
+select device_no from device where device_id = $1
+
+-- create_device --
+-- Nothing if it exists. Nobody else can name the new number before the commit, so it needs no lane.
+with added as (
+    insert into device (device_id) values ($1) on conflict do nothing returning device_no
+), present as (
+    insert into presence (device_no) select device_no from added
+)
+select device_no from added
+
+-- hold_profile --
+-- Its interval cannot change until we have written it down.
+select from profile where name = $1 for share
+
+-- register_device --
+-- $6: also if it is registered.
+update device set name = $2, profile = $3, tags = $4, interval_s = $5, registered = true
+where device_no = $1 and ($6 or not registered)
+returning device_no
+
+-- forget_registration --
+update device set name = null, profile = null, tags = '{}', interval_s = null, registered = false
+where device_no = $1
+
+-- forget_device --
+-- One that was nothing but registered. The number is free of traces then, but is never given again.
+with forgotten as (
+    delete from presence p
+    where device_no = $1 and state = 'never_seen'
+      and not exists (select from event_key k where k.device_no = p.device_no)
+      and not exists (select from rollup r where r.device_no = p.device_no)
+    returning device_no
+)
+delete from device using forgotten where device.device_no = forgotten.device_no
+
+-- expect_intervals --
+-- Of these devices ($1), or of those with a profile ($2): the device's own interval, else its profile's. The
+-- sweep looks at once where a limit moved and silence is being counted. $3: DEFAULT_PROFILE.
+update presence p set
+    interval_s = expected.interval_s,
+    check_at = case when p.state in ('online', 'asleep', 'late') then statement_timestamp()
+                    else p.check_at end
+from (
+    select device_no, coalesce(device.interval_s, profile.interval_s) as interval_s
+    from device left join profile on profile.name = coalesce(device.profile, $3)
+    where ($1::int[] is null or device_no = any($1))
+      and ($2::text is null or coalesce(device.profile, $3) = $2)
+) expected
+where p.device_no = expected.device_no and p.interval_s is distinct from expected.interval_s
+
+-- registry_changed --
+-- In the transaction of the change: from its commit on every writer works with the new registry.
+update config set registry_version = registry_version + 1
+
+-- put_profile --
+insert into profile (name, metrics, interval_s, receipts) values ($1, $2, $3, $4)
+on conflict (name) do update set
+    metrics = excluded.metrics, interval_s = excluded.interval_s, receipts = excluded.receipts
+returning old.name is null as created
+
+-- list_profiles --
+-- By name, after one; a single one where $2 names it.
+select name, row_to_json(profile)::text as body from profile
+where name > $1 and ($2::text is null or name = $2)
+order by name
+limit $3

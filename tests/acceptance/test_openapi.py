@@ -1,0 +1,28 @@
+"""schemathesis asks the running API what its OpenAPI document allows and forbids, and checks every answer."""
+
+import subprocess
+import sys
+
+import httpx
+
+from tests.acceptance.conftest import base_url
+from tests.services import ROOT, Process
+
+EXAMPLES = 12  # Of each operation and kind.
+SEED = 1
+
+
+def test_what_is_answered_is_what_the_document_says(up: Process) -> None:
+    run = subprocess.run(
+        [
+            sys.executable, "-m", "schemathesis.cli", f"--config-file={ROOT / 'schemathesis.toml'}", "run",
+            f"{base_url(up)}/openapi.json", "--checks=all", f"--max-examples={EXAMPLES}", f"--seed={SEED}",
+            "--no-color", "--warnings=off", "--request-timeout=10", "--generation-database=none",
+        ],
+        cwd=up.folder,
+        capture_output=True,
+        text=True,
+        check=False,
+    )  # fmt: skip
+    assert run.returncode == 0, run.stdout[-20_000:] + run.stderr[-2000:]
+    assert httpx.get(f"{base_url(up)}/health").json()["status"] == "ok"

@@ -1,0 +1,186 @@
+"""Random worlds: whatever was sent, rolled up or retired in whatever order, answers are those of brute force.
+
+A world is a seed and a day. PROPERTY_EXAMPLES sets how many are tried, PROPERTY_SEED the first of them.
+"""
+
+import asyncio
+import os
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, timedelta
+from typing import Any
+
+import httpx
+import pytest
+
+from scheduler.retention import retain
+from scheduler.rollups import roll
+from schema.database import WRITER_LIMITS, connect
+from schema.metrics import Metrics
+from tests.api import api_on
+from tests.integration.conftest import Doors
+from tests.oracle import (
+    Question,
+    TooManyRows,
+    aggregate,
+    difference,
+    is_number,
+    midnight,
+    needs_raw_before,
+    read,
+    shown_number,
+    summary,
+)
+from tests.worlds import DAYS, VALUES, World
+
+EXAMPLES = int(os.environ.get("PROPERTY_EXAMPLES", "4"))
+FIRST_SEED = int(os.environ.get("PROPERTY_SEED", "0"))
+STAGES = 4
+QUESTIONS, DAYS_ASKED = 15, 3  # each time that something happened
+EVENTS_SHOWN = 25
+PROFILE = ("soc_percent", "voltage_v", "current_a", "temp_c")
+
+
+@dataclass
+class Api:
+    """Asks the real application and compares with brute force."""
+
+    client: httpx.AsyncClient
+    world: World
+    floor: datetime | None = None
+    moving_to: datetime | None = None  # At any moment that may become the floor.
+
+    async def check(self, happened: str) -> None:
+        """Ask several random questions at once, and then compare."""
+        questions = [self.world.question() for _ in range(QUESTIONS)]
+        days = [self.world.day() for _ in range(DAYS_ASKED)]
+        answers = await asyncio.gather(
+            *(self.client.get("/v1/metrics/aggregate", params=q.parameters) for q in questions),
+            *(
+                self.client.get(
+                    f"/devices/{device_id}/summary", params={"date": str(day), "tz": tz}
+                )
+                for device_id, day, tz in days
+            ),
+        )
+        faults = list(map(self.fault_of_aggregate, questions, answers))
+        faults += map(self.fault_of_summary, days, answers[QUESTIONS:])
+        if found := sorted(filter(None, faults), key=len):
+            pytest.fail(
+                f"After {happened}: {len(found)} wrong answers.\n\n{found[0]}", pytrace=False
+            )
+
+    def _floor(self, answer: httpx.Response) -> datetime | None:
+        return self.moving_to if "available_from" in answer.text and self.moving_to else self.floor
+
+    def fault_of_aggregate(self, question: Question, answer: httpx.Response) -> str | None:
+        if (floor := self._floor(answer)) is not None and needs_raw_before(floor, question):
+            fault = _not_available(answer, floor)
+        else:
+            try:
+                expected = aggregate(self.world.events, question)
+            except TooManyRows:
+                refused = answer.status_code == httpx.codes.UNPROCESSABLE_ENTITY
+                fault = None if refused else f"{answer.status_code}, expected 422: too many rows"
+            else:
+                fault = _not_ok(answer) or difference(expected, answer.text, question.tz)
+        if fault is None:
+            return None
+        concerned = [
+            f"{event.ts.isoformat()} {event.device_id} {event.event_id}"
+            f" {event.metrics[question.metric]!r} {event.tags}"
+            for event in sorted(self.world.events, key=lambda event: event.ts)
+            if question.metric in event.metrics and question.start <= event.ts < question.end
+        ]
+        head = (fault, str(answer.url), repr(question), f"{len(concerned)} events:")
+        return "\n".join((*head, *concerned[:EVENTS_SHOWN]))
+
+    def fault_of_summary(self, asked: tuple[str, date, str], answer: httpx.Response) -> str | None:
+        device_id, day, tz = asked
+        start, end = midnight(day, tz), midnight(day + timedelta(days=1), tz)
+        whole_day = Question("", start, end, interval="1d", tz=tz)
+        if (floor := self._floor(answer)) is not None and needs_raw_before(floor, whole_day):
+            fault = _not_available(answer, floor)
+        else:
+            found = summary(self.world.events, device_id, day, tz, PROFILE)
+            head = {"device_id": device_id, "date": str(day), "tz": tz}
+            fault = _not_ok(answer) or _differs(read(answer.text), head, found)
+        return fault and f"{fault}\n{answer.url}"
+
+
+async def send(doors: Doors, world: World) -> None:
+    for _ in range(world.random.randint(1, 4)):
+        body, statuses = world.post(world.random.randint(1, 60))
+        verdicts = await doors.post(body)
+        assert [str(verdict.status) for verdict in verdicts] == statuses
+
+
+@pytest.mark.parametrize("seed", range(FIRST_SEED, FIRST_SEED + EXAMPLES))
+async def test_every_answer_is_that_of_brute_force(seed: int, dsn: str, doors: Doors) -> None:
+    now = datetime.now(UTC)
+    world = World(seed, now)
+    roller = await connect(dsn, "test roller", WRITER_LIMITS)
+    async with api_on(dsn) as client:
+        api = Api(client, world)
+        if world.chance(0.5):  # As if all of it had been there before there were rollups.
+            old = (now - timedelta(days=DAYS + 10)).replace(minute=0, second=0, microsecond=0)
+            await roller.execute("update rollup_state set closing = $1, closed = $1", old)
+        for stage in range(STAGES):
+            await send(doors, world)
+            await api.check(f"stage {stage}, sending")
+            closing = world.closing()
+            if world.chance(0.5):
+                await asyncio.gather(roll(roller, closing), send(doors, world))
+            else:
+                await asyncio.gather(roll(roller, closing), api.check(f"stage {stage}, rolling"))
+            await api.check(f"stage {stage}, closing {closing}")
+        await roll(roller)
+        assert await roller.fetchval("select count(*) from rollup_mark") == 0
+        await api.check("rolling everything up")
+        days = world.random.randrange(30, DAYS)
+        api.moving_to = (now - timedelta(days=days)).replace(
+            day=1, hour=0, minute=0, second=0, microsecond=0
+        )
+        retiring = retain(roller, days, now, Metrics(), lambda *_, **__: None)
+        await asyncio.gather(retiring, api.check(f"retiring what is older than {api.moving_to}"))
+        api.floor, api.moving_to = api.moving_to, None
+        world.retire(api.floor)
+        await api.check(f"retiring what was older than {api.floor}")
+        await send(doors, world)
+        await roll(roller)
+        await api.check(f"sending after that, floor {api.floor}")
+    roller.terminate()
+
+
+def _not_ok(answer: httpx.Response) -> str | None:
+    if answer.status_code == httpx.codes.OK:
+        return None
+    return f"{answer.status_code}: {answer.text}"
+
+
+def _differs(body: Any, head: dict[str, str], metrics: dict[str, dict[str, Any]]) -> str | None:
+    if list(body) != [*head, "metrics"] or body != body | head:
+        return f"{body}, expected {head}"
+    if body["metrics"].keys() != metrics.keys():
+        return f"{body['metrics'].keys()}, expected {metrics.keys()}"
+    for name, values in metrics.items():
+        got = body["metrics"][name]
+        if list(got) != list(values) or not all(is_number(values[k], got[k]) for k in values):
+            shown = {stat: shown_number(value) for stat, value in values.items()}
+            return f"{name}: {got}, expected {shown}"
+    return None
+
+
+def _not_available(answer: httpx.Response, floor: datetime) -> str | None:
+    if answer.status_code != httpx.codes.UNPROCESSABLE_ENTITY:
+        return f"{answer.status_code}, expected 422 because of the floor: {answer.text[:300]}"
+    available_from = answer.json().get("available_from")
+    if available_from is None or datetime.fromisoformat(available_from) != floor:
+        return f"expected to be told of {floor}: {answer.text}"
+    return None
+
+
+def test_the_worlds_hold_every_value() -> None:
+    world = World(0, datetime.now(UTC))
+    for _ in range(20):
+        world.post(50)
+    assert {name for event in world.events for name in event.metrics} == set(VALUES)

@@ -1,0 +1,96 @@
+"""The hot queries find what they need by an index, in the partitions that can hold it."""
+
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import asyncpg
+import pytest
+
+from api.params import EARLIEST, LATEST
+from api.reader import OF_THE_FLEET, windows
+from api.registry_store import queries as of_registry
+from api.store import AFTER_ALL, of_latest, queries
+from scheduler.rollups import roll
+from tests.plans import DEVICES, generate, plan_of
+
+NOW = datetime.now(UTC)
+WEEK = (NOW - timedelta(days=7), NOW)
+MOST_PARTITIONS_OF_A_WEEK = 2
+BIGINT_MAX = 2**63 - 1
+
+
+@pytest.fixture
+async def filled(dsn: str) -> AsyncIterator[Any]:
+    """A device has 1,500 events, the fleet 30,000."""
+    connection = await asyncpg.connect(dsn, server_settings={"timezone": "UTC"})
+    await generate(connection)
+    yield connection
+    connection.terminate()
+
+
+async def test_lists_and_points_of_a_device_read_its_rows_of_the_range(filled: Any) -> None:
+    key = (LATEST, AFTER_ALL)
+    newest = await plan_of(filled, queries.device_events, 5, "d5", EARLIEST, LATEST, *key, 101)
+    week = await plan_of(filled, queries.device_events, 5, "d5", *WEEK, *key, 101)
+    points = await plan_of(filled, queries.device_metrics, 5, "d5", *WEEK, 50_000)
+    for plan in (newest, week, points):
+        assert not plan.read_whole
+        assert plan.rows_most <= 200
+        assert any(name.endswith("_device_no_ts_idx") for name in plan.indexes)
+    for plan in (week, points):
+        assert len(plan.partitions) <= MOST_PARTITIONS_OF_A_WEEK
+
+
+async def test_a_rare_tag_or_beginning_is_found_by_the_index_of_tags(filled: Any) -> None:
+    key = (LATEST, AFTER_ALL, 0)
+    for tags, most in (("'room:7'", 200), ("'room:7':*", 3000), ("'nothing':*", DEVICES)):
+        plan = await plan_of(filled, queries.search_events, tags, EARLIEST, LATEST, *key, 101)
+        assert any("tsvector" in name for name in plan.indexes), tags
+        assert plan.rows_most <= most, tags
+        assert not plan.read_whole - {"device"}, tags
+
+
+async def test_a_tag_of_every_event_is_found_without_reading_them_all(filled: Any) -> None:
+    start, end = list(windows(EARLIEST, LATEST, NOW, OF_THE_FLEET))[5]
+    key = (LATEST, AFTER_ALL, 0)
+    plan = await plan_of(filled, queries.search_events, "'fleet'", start, end, *key, 101)
+    assert len(plan.partitions) <= MOST_PARTITIONS_OF_A_WEEK
+    assert plan.rows_most <= 1000
+
+
+async def test_latest_values_come_from_the_last_rollups_and_the_open_hours(filled: Any) -> None:
+    week_ago = (NOW - timedelta(days=7)).replace(minute=0, second=0, microsecond=0)
+    await filled.execute("update rollup_state set closing = $1, closed = $1", week_ago)
+    await roll(filled)
+    await filled.execute("vacuum analyze")
+    row = await filled.fetchrow(of_latest.find_device, "d5")
+    plan = await plan_of(filled, of_latest.latest_values, row["device_no"], "d5", row["closed"])
+    assert not plan.read_whole
+    assert plan.rows_most <= 20
+    assert "rollup_pkey" in plan.indexes
+
+
+async def test_pages_of_devices_follow_the_index_of_names(filled: Any) -> None:
+    await filled.execute(
+        "insert into device (device_id) select 'x' || n from generate_series(1, 5000) n;"
+        "insert into presence (device_no) select device_no from device on conflict do nothing"
+    )
+    await filled.execute("vacuum analyze device, presence")
+    plan = await plan_of(filled, queries.list_devices, "battery", "d5", None, None, None, 101)
+    assert "device_device_id_key" in plan.indexes
+    assert plan.rows_most <= 101
+    plan = await plan_of(filled, of_registry.expect_intervals, [5], None, "battery")
+    assert not plan.read_whole - {"profile"}
+
+
+async def test_pages_of_dead_letters_follow_an_index(filled: Any) -> None:
+    for device_id, reason, index in (
+        (None, None, "rejected_pkey"),
+        ("d5", None, "rejected_device"),
+        (None, "reason 5", "rejected_reason"),
+    ):
+        filters = (device_id, reason, None, None, None, None)
+        plan = await plan_of(filled, queries.list_rejected, BIGINT_MAX, *filters, 31)
+        assert index in plan.indexes
+        assert plan.rows_most <= 31

@@ -1,0 +1,284 @@
+"""Devices and profiles over HTTP, and what they change for the next event, in every process."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
+from typing import Any
+
+import httpx
+import pytest
+
+from scheduler.silence import sweep
+from tests.api import all_pages, api_on
+
+OFFLINE_AFTER_S = 300
+HEAR = "insert into hearing values ('test', now() - interval '1 day', now() + interval '1 day')"
+
+BAD_REGISTRATIONS: list[dict[str, Any]] = [
+    {"device_id": None},
+    {"device_id": "a b"},
+    {"id": "a"},
+    {"name": ""},
+    {"name": "a\nb"},
+    {"profile": "nowhere"},
+    {"profile": 1},
+    {"tags": None},
+    {"tags": [""]},
+    {"tags": ["x"] * 33},
+    {"tags": ["a\0"]},
+    {"interval_s": 0},
+    {"interval_s": 5e-324},
+    {"interval_s": "60"},
+    {"interval_s": True},
+    {"interval_s": 1e300},
+    {"registered": True},
+]
+BAD_PROFILES: list[dict[str, Any]] = [
+    {"metrics": {"x": {"min": 2, "max": 1}}},
+    {"metrics": {"a b": {}}},
+    {"metrics": {"x": {"minimum": 2}}},
+    {"metrics": {"x": {"min": "2"}}},
+    {"metrics": {"x": 2}},
+    {"metrics": None},
+    {"interval_s": -1},
+    {"receipts": 1},
+    {"name": "other"},
+    {"ranges": {}},
+]
+
+
+@pytest.fixture
+async def processes(dsn: str) -> AsyncIterator[list[httpx.AsyncClient]]:
+    """Two of them on one database."""
+    async with AsyncExitStack() as stack:
+        yield [await stack.enter_async_context(api_on(dsn, f"api {n}")) for n in range(2)]
+
+
+@pytest.fixture
+async def http(processes: list[httpx.AsyncClient]) -> httpx.AsyncClient:
+    return processes[0]
+
+
+async def post_event(
+    http: httpx.AsyncClient, event_id: str, device_id: str = "a", **metrics: float
+) -> httpx.Response:
+    event = {"event_id": event_id, "device_id": device_id, "metrics": metrics or {"temp": 1}}
+    return await http.post("/v1/events", json=event)
+
+
+async def test_a_device_is_registered_once_and_then_shown_as_it_was_registered(
+    http: httpx.AsyncClient,
+) -> None:
+    body = {"device_id": "a", "name": "Häuschen", "profile": "open", "tags": ["x", "y", "x"]}
+    answer = await http.post("/v1/devices", json=body | {"interval_s": 60})
+    assert answer.status_code == 201
+    shown = answer.json()
+    assert {name: shown[name] for name in body} == body | {"tags": ["x", "y"]}
+    assert (shown["interval_s"], shown["registered"]) == (60, True)
+    assert (shown["state"], shown["reason"]) == ("never_seen", "registered")
+    assert (await http.get("/v1/devices/a")).json() == shown
+    assert (await http.get("/v1/devices?tag=y")).json() == [shown]
+    again = await http.post("/v1/devices", json={"device_id": "a"})
+    assert (again.status_code, again.json()["status"]) == (409, 409)
+    assert (await http.get("/v1/devices/a")).json() == shown
+
+
+async def test_a_device_that_exists_from_its_events_can_be_registered(
+    http: httpx.AsyncClient,
+) -> None:
+    await post_event(http, "e1")
+    assert not (await http.get("/v1/devices/a")).json()["registered"]
+    answer = await http.post("/v1/devices", json={"device_id": "a", "name": "n"})
+    assert answer.status_code == 201
+    assert answer.json()["state"] == "online"
+    assert answer.json()["profile"] == "battery"
+
+
+async def test_put_replaces_the_registration_as_a_whole(http: httpx.AsyncClient) -> None:
+    body = {"name": "n", "profile": "open", "tags": ["x"], "interval_s": 60}
+    answer = await http.put("/v1/devices/a", json=body)
+    assert answer.status_code == 201
+    answer = await http.put("/v1/devices/a", json={"device_id": "a", "name": "m"})
+    assert answer.status_code == 200
+    shown = answer.json()
+    assert [shown[name] for name in ("name", "profile", "tags", "interval_s", "registered")] == [
+        "m", "battery", [], None, True,
+    ]  # fmt: skip
+    assert (await http.put("/v1/devices/a", json={"device_id": "b"})).status_code == 422
+
+
+async def test_a_device_with_events_outlives_its_registration(http: httpx.AsyncClient) -> None:
+    await post_event(http, "e1")
+    await http.put("/v1/devices/a", json={"name": "n", "profile": "open", "tags": ["x"]})
+    answer = await http.delete("/v1/devices/a")
+    assert (answer.status_code, answer.content) == (204, b"")
+    shown = (await http.get("/v1/devices/a")).json()
+    assert [shown[name] for name in ("name", "profile", "tags", "registered")] == [
+        None, "battery", [], False,
+    ]  # fmt: skip
+    assert len((await http.get("/v1/devices/a/events")).json()) == 1
+    assert (await http.delete("/v1/devices/nobody")).status_code == 404
+
+
+async def test_a_device_that_was_nothing_but_registered_is_gone_and_may_come_back(
+    processes: list[httpx.AsyncClient], db: Any
+) -> None:
+    http, other = processes
+    await http.post("/v1/devices", json={"device_id": "a"})
+    assert (
+        await post_event(other, "e1", soc_percent=101)
+    ).status_code == 422  # It knows its number.
+    await db.execute("update presence set state = 'never_seen'")  # A rejected event is life.
+    assert (await http.delete("/v1/devices/a")).status_code == 204
+    assert (await http.get("/v1/devices/a")).status_code == 404
+    assert (await post_event(other, "e2")).json() == {"status": "ok"}
+    assert len((await http.get("/v1/devices/a/events")).json()) == 1
+    assert (await http.get("/v1/devices/a")).json()["state"] == "online"
+
+
+async def test_a_registration_without_meaning_is_422_and_changes_nothing(
+    http: httpx.AsyncClient, db: Any
+) -> None:
+    before = await db.fetchval("select registry_version from config")
+    for change in BAD_REGISTRATIONS:
+        answer = await http.post("/v1/devices", json={"device_id": "a"} | change)
+        assert answer.status_code == 422, change
+        assert next(iter(change)) in answer.json()["detail"]
+    assert await db.fetchval("select count(*) from device") == 0
+    assert await db.fetchval("select registry_version from config") == before
+
+
+async def test_what_is_no_json_document_is_refused(http: httpx.AsyncClient) -> None:
+    json = {"Content-Type": "application/json"}
+    long = b'{"name":"' + b"x" * 70_000 + b'"}'
+    for method in ("POST /v1/devices", "PUT /v1/devices/a", "PUT /v1/profiles/a"):
+        verb, path = method.split()
+        assert (await http.request(verb, path, content=b"{}")).status_code == 415
+        for body, status in ((b"{", 422), (b"[]", 422), (long, 413)):
+            answer = await http.request(verb, path, content=body, headers=json)
+            assert answer.status_code == status
+
+
+async def test_profiles_are_listed_written_and_replaced(http: httpx.AsyncClient) -> None:
+    assert [row["name"] for row in (await http.get("/v1/profiles")).json()] == ["battery", "open"]
+    battery = (await http.get("/v1/profiles/battery")).json()
+    assert battery["metrics"]["soc_percent"] == {"unit": "%", "min": 0, "max": 100}
+    body = {
+        "metrics": {"x": {"unit": "V", "min": -1.0, "max": 2.5}, "y": {"max": None}},
+        "interval_s": 60,
+        "receipts": True,
+    }
+    answer = await http.put("/v1/profiles/mine", json=body)
+    assert answer.status_code == 201
+    mine = {"name": "mine"} | body | {"metrics": {"x": body["metrics"]["x"], "y": {}}}  # type: ignore[index]
+    assert answer.json() == (await http.get("/v1/profiles/mine")).json() == mine
+    assert '"min": -1,' in answer.text or '"min":-1,' in answer.text
+    answer = await http.put("/v1/profiles/mine", json=mine)
+    assert (answer.status_code, answer.json()) == (200, mine)
+    answer = await http.put("/v1/profiles/mine", json={})
+    assert answer.json() == {"name": "mine", "metrics": {}, "interval_s": None, "receipts": False}
+    assert (await http.get("/v1/profiles/nowhere")).status_code == 404
+    names = [row["name"] for row in await all_pages(http, "/v1/profiles?limit=1")]
+    assert names == ["battery", "mine", "open"]
+
+
+async def test_a_profile_without_meaning_is_422(http: httpx.AsyncClient) -> None:
+    for body in BAD_PROFILES:
+        answer = await http.put("/v1/profiles/mine", json=body)
+        assert answer.status_code == 422, body
+        assert next(iter(body)) in answer.json()["detail"]
+    assert (await http.get("/v1/profiles/mine")).status_code == 404
+    assert (await http.put("/v1/profiles/a%20b", json={})).status_code == 422
+
+
+async def test_a_changed_range_holds_for_the_next_event_in_every_process(
+    processes: list[httpx.AsyncClient],
+) -> None:
+    http, other = processes
+    for n, process in enumerate(processes):
+        assert (await post_event(process, f"warm {n}", soc_percent=90)).status_code == 200
+    for n in range(5):
+        narrow = {"metrics": {"soc_percent": {"min": 0, "max": 50}}}
+        await http.put("/v1/profiles/battery", json=narrow)
+        assert (await post_event(other, f"a{n}", soc_percent=90)).status_code == 422
+        assert (await post_event(http, f"b{n}", soc_percent=90)).status_code == 422
+        await other.put("/v1/profiles/battery", json={"metrics": {}})
+        assert (await post_event(other, f"c{n}", soc_percent=900)).status_code == 200
+        assert (await post_event(http, f"d{n}", soc_percent=900)).status_code == 200
+
+
+async def test_another_profile_holds_for_the_next_event_in_every_process(
+    processes: list[httpx.AsyncClient],
+) -> None:
+    http, other = processes
+    for n in range(3):
+        assert (await post_event(other, f"a{n}", soc_percent=900)).status_code == 422
+        await http.put("/v1/devices/a", json={"profile": "open"})
+        assert (await post_event(other, f"b{n}", soc_percent=900)).status_code == 200
+        await http.delete("/v1/devices/a")
+
+
+async def expected(db: Any) -> dict[str, float | None]:
+    rows = await db.fetch(
+        "select device_id, p.interval_s from device join presence p using (device_no)"
+    )
+    return {row["device_id"]: row["interval_s"] for row in rows}
+
+
+async def test_the_expected_interval_is_the_devices_own_then_its_profiles(
+    http: httpx.AsyncClient, db: Any
+) -> None:
+    await http.put("/v1/profiles/slow", json={"interval_s": 600})
+    await http.put("/v1/devices/own", json={"profile": "slow", "interval_s": 10})
+    await http.put("/v1/devices/slow", json={"profile": "slow"})
+    await post_event(http, "e1", "stranger")
+    assert await expected(db) == {"own": 10, "slow": 600, "stranger": None}
+    await http.put("/v1/profiles/slow", json={"interval_s": 700})
+    await http.put("/v1/profiles/battery", json={"interval_s": 30})
+    await post_event(http, "e1", "newcomer")
+    assert await expected(db) == {"own": 10, "slow": 700, "stranger": 30, "newcomer": 30}
+    await http.put("/v1/devices/own", json={"profile": "slow"})
+    await http.put("/v1/devices/slow", json={})
+    assert await expected(db) == {"own": 700, "slow": 30, "stranger": 30, "newcomer": 30}
+    await http.put("/v1/profiles/battery", json={})
+    assert await expected(db) == {"own": 700, "slow": None, "stranger": None, "newcomer": None}
+
+
+@pytest.mark.parametrize("path", ["/v1/profiles/battery", "/v1/devices/a"])
+async def test_a_shorter_limit_counts_from_the_last_sign_of_life(
+    http: httpx.AsyncClient, db: Any, path: str
+) -> None:
+    await db.execute(HEAR)
+    await post_event(http, "e1")
+    await http.put("/v1/devices/never", json={})
+    await db.execute(
+        "update presence set last_seen = last_seen - interval '100 s' where state = 'online'"
+    )
+    assert await sweep(db, OFFLINE_AFTER_S) == 0
+    await http.put(path, json={"interval_s": 60})
+    assert await sweep(db, OFFLINE_AFTER_S) == 1
+    assert (await http.get("/v1/devices/a")).json()["state"] == "late"
+    await http.put(path, json={"interval_s": 20})
+    assert await sweep(db, OFFLINE_AFTER_S) == 1
+    assert (await http.get("/v1/devices/a")).json()["state"] == "offline"
+    assert (await http.get("/v1/devices/never")).json()["state"] == "never_seen"
+
+
+async def test_changes_and_posts_at_the_same_time_never_wait_for_one_another_in_a_circle(
+    processes: list[httpx.AsyncClient], db: Any
+) -> None:
+    async def work(worker: int) -> None:
+        http = processes[worker % 2]
+        for n in range(12):
+            device_id = f"d{(worker + n) % 5}"
+            answers = [
+                await post_event(http, f"{worker}-{n}", device_id),
+                await http.put(f"/v1/devices/{device_id}", json={"interval_s": n + 1}),
+                await http.put("/v1/profiles/battery", json={"interval_s": worker * 100 + n + 1}),
+                await http.delete(f"/v1/devices/{device_id}"),
+            ]
+            assert all(answer.status_code < 300 for answer in answers), [a.text for a in answers]
+
+    await asyncio.gather(*map(work, range(6)))
+    profile = await db.fetchval("select interval_s from profile where name = 'battery'")
+    assert set((await expected(db)).values()) == {profile}

@@ -1,0 +1,376 @@
+"""What the API must answer to questions about values, by brute force.
+
+Independent of the product and slow: fractions instead of doubles, every event looked at, zoneinfo for local
+midnights. A value counts as the decimal number that its double is written as. Results are rounded to 60
+digits, which is still exact beside the 16 of an answer.
+"""
+
+import json
+import re
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, timedelta
+from decimal import Context, Decimal, localcontext
+from fractions import Fraction
+from functools import cache
+from typing import Any
+from zoneinfo import ZoneInfo
+
+STATS = ("count", "sum", "avg", "min", "max", "first", "last", "stddev", "p50", "p95", "p99")
+DEFAULT_STATS = STATS[:5]
+AS_STORED = {"min", "max", "first", "last"}
+PERCENTILES = {"p50": Fraction(50, 100), "p95": Fraction(95, 100), "p99": Fraction(99, 100)}
+ROWS_MAX = 50_000
+
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+MICROSECOND = timedelta(microseconds=1)
+HOUR = timedelta(hours=1)
+FIXED = {"s": timedelta(seconds=1), "m": timedelta(minutes=1), "h": HOUR}
+FIRST_DAY, FIRST_MONDAY = date(1970, 1, 1), date(1970, 1, 5)
+
+DIGITS = Context(prec=60, Emax=10**6, Emin=-(10**6))
+MOST, SMALLEST = Decimal("1.7976931348623157e308"), Decimal("5e-324")
+RELATIVE = Decimal("1e-9")
+# What doubles lose between two neighbours, as a part of the larger one.
+INTERPOLATED = Decimal("1e-13")
+
+_BUCKET = re.compile(
+    r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}(Z|[+-][0-9]{2}:[0-9]{2})"
+)
+
+
+class TooManyRows(Exception):
+    """The answer is 422."""
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """An event as it was first sent; `ts` in whole microseconds."""
+
+    device_id: str
+    event_id: str
+    ts: datetime
+    metrics: Mapping[str, float]
+    tags: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    metric: str
+    start: datetime
+    end: datetime
+    interval: str = "1m"
+    device_ids: tuple[str, ...] = ()
+    tags: tuple[str, ...] = ()
+    group_by: str | None = None
+    tz: str = "UTC"
+    fill: str = "none"
+    stats: tuple[str, ...] = DEFAULT_STATS
+
+    @property
+    def shown(self) -> list[str]:
+        """The stats in the order of an answer."""
+        return [name for name in STATS if name in self.stats]
+
+    @property
+    def parameters(self) -> list[tuple[str, Any]]:
+        """Of the query string; what is as by default is left out."""
+        several = [("device_id", name) for name in self.device_ids]
+        several += [("tag", tag) for tag in self.tags]
+        single = {
+            "metric": self.metric,
+            "from_time": self.start.isoformat(),
+            "to_time": self.end.isoformat(),
+            "interval": self.interval,
+            "group_by": self.group_by,
+            "tz": self.tz if self.tz != "UTC" else None,
+            "fill": self.fill if self.fill != "none" else None,
+            "stats": ",".join(self.stats) if self.stats != DEFAULT_STATS else None,
+        }
+        return [(name, value) for name, value in single.items() if value is not None] + several
+
+
+@dataclass(frozen=True, slots=True)
+class Near:
+    """A number, and by how much a double may miss it beside the general tolerance."""
+
+    value: Decimal
+    slack: Decimal = Decimal(0)
+    exact: bool = False
+
+
+Row = dict[str, Any]  # bucket: datetime; device_id or tag: str; count: int; others: Near | None
+
+
+def aggregate(events: Iterable[Stored], question: Question) -> list[Row]:
+    """Raises TooManyRows."""
+    buckets = Buckets(question.interval, question.tz)
+    cells: dict[str, dict[int, list[Stored]]] = defaultdict(lambda: defaultdict(list))
+    for event in events:
+        if _counts(event, question):
+            for group in _groups(event, question.group_by):
+                cells[group][buckets.number(event.ts)].append(event)
+    if question.group_by is None:
+        cells[""]  # It is asked for, with or without events.
+    if question.fill == "none":
+        wanted = {group: sorted(found) for group, found in cells.items()}
+    else:
+        numbers = buckets.between(question.start, question.end, ROWS_MAX if cells else 0)
+        wanted = dict.fromkeys(cells, numbers)
+    if sum(map(len, wanted.values())) > ROWS_MAX:
+        raise TooManyRows
+    rows = []
+    for group in wanted:
+        known = {n: _stats(found, question.metric) for n, found in cells[group].items()}
+        for n, values in _filled(wanted[group], known, buckets, question):
+            row: Row = {"bucket": buckets.start(n)}
+            if question.group_by is not None:
+                row[question.group_by if question.group_by == "tag" else "device_id"] = group
+            rows.append((n, group.encode(), row | values))
+    return [row for _, _, row in sorted(rows, key=lambda found: found[:2])]
+
+
+def summary(
+    events: Iterable[Stored], device_id: str, day: date, tz: str, profile: Sequence[str]
+) -> dict[str, Row]:
+    """Per metric of one local day: count, min, max, avg."""
+    start, end = midnight(day, tz), midnight(day + timedelta(days=1), tz)
+    of_day = [e for e in events if e.device_id == device_id and start <= e.ts < end]
+    names = {name for event in of_day for name in event.metrics}
+    found = {name: _stats([e for e in of_day if name in e.metrics], name) for name in names}
+    if not found:
+        zero = Near(Decimal(0), exact=True)
+        nothing = {"count": 0, "min": zero, "max": zero, "avg": zero}
+        found = dict.fromkeys(profile, nothing)
+    return {
+        name: {stat: values[stat] for stat in ("count", "min", "max", "avg")}
+        for name, values in found.items()
+    }
+
+
+def needs_raw_before(floor: datetime, question: Question) -> bool:
+    """Whether an answer takes raw events older than that: then it is 422.
+
+    Rollups hold whole hours, devices and metrics. They tell nothing of tags and percentiles, nor of a
+    part of an hour.
+    """
+    if question.start >= floor:
+        return False
+    if question.tags or question.group_by == "tag" or PERCENTILES.keys() & set(question.stats):
+        return True
+    if _unit(question.interval)[1] in "sm" and Buckets(question.interval, "UTC").length < HOUR:
+        return True
+    buckets = Buckets(question.interval, question.tz)
+    cuts = [buckets.start(n) for n in buckets.between(question.start, min(question.end, floor))]
+    inner = [at for at in [question.start, *cuts, question.end] if question.start <= at < floor]
+    return any((at - EPOCH) % HOUR for at in inner)
+
+
+@cache
+def midnight(day: date, tz: str) -> datetime:
+    """The earliest instant of a local day, in UTC."""
+    return datetime(day.year, day.month, day.day, tzinfo=ZoneInfo(tz)).astimezone(UTC)
+
+
+class Buckets:
+    """The buckets of an interval, numbered through; number 0 is the one that counting begins with."""
+
+    def __init__(self, interval: str, tz: str) -> None:
+        self.count, self.unit = _unit(interval)
+        self.tz = tz
+        self.length = FIXED.get(self.unit, timedelta()) * self.count
+
+    def start(self, number: int) -> datetime:
+        match self.unit:
+            case "d":
+                return midnight(FIRST_DAY + timedelta(days=self.count * number), self.tz)
+            case "w":
+                return midnight(FIRST_MONDAY + timedelta(weeks=self.count * number), self.tz)
+            case "mo":
+                years, months = divmod(self.count * number, 12)
+                return midnight(date(1970 + years, months + 1, 1), self.tz)
+        return EPOCH + self.length * number
+
+    def number(self, at: datetime) -> int:
+        day = at.astimezone(ZoneInfo(self.tz)).date()
+        match self.unit:
+            case "d":
+                guess = (day - FIRST_DAY).days // self.count
+            case "w":
+                guess = (day - FIRST_MONDAY).days // (7 * self.count)
+            case "mo":
+                guess = ((day.year - 1970) * 12 + day.month - 1) // self.count
+            case _:
+                return (at - EPOCH) // self.length
+        while self.start(guess) > at:
+            guess -= 1
+        while self.start(guess + 1) <= at:
+            guess += 1
+        return guess
+
+    def between(self, start: datetime, end: datetime, most: int = 10**9) -> list[int]:
+        """Those that overlap [start, end). A local day that was left out has none. Raises TooManyRows."""
+        numbers = range(self.number(start), self.number(end - MICROSECOND) + 1)
+        if most and len(numbers) > most + 2:  # Two days at most were ever left out of a zone.
+            raise TooManyRows
+        return [n for n in numbers if self.start(n) < self.start(n + 1)] if most else []
+
+
+def _unit(interval: str) -> tuple[int, str]:
+    unit = interval.lstrip("0123456789")
+    return int(interval.removesuffix(unit)), unit
+
+
+def _counts(event: Stored, question: Question) -> bool:
+    return (
+        question.metric in event.metrics
+        and question.start <= event.ts < question.end
+        and (not question.device_ids or event.device_id in question.device_ids)
+        and set(question.tags) <= set(event.tags)
+    )
+
+
+def _groups(event: Stored, group_by: str | None) -> Iterable[str]:
+    match group_by:
+        case "device":
+            return [event.device_id]
+        case "tag":
+            return set(event.tags)
+    return [""]
+
+
+def _stats(events: Sequence[Stored], metric: str) -> Row:
+    ordered = sorted(events, key=lambda e: (e.ts, e.event_id.encode(), e.device_id.encode()))
+    by_time = [Fraction(repr(float(event.metrics[metric]))) for event in ordered]
+    values = sorted(by_time)
+    n, total = len(values), Fraction(sum(values))
+    found = {
+        "sum": Near(_rounded(total)),
+        "avg": Near(_rounded(total / n)),
+        "min": Near(_rounded(values[0]), exact=True),
+        "max": Near(_rounded(values[-1]), exact=True),
+        "first": Near(_rounded(by_time[0]), exact=True),
+        "last": Near(_rounded(by_time[-1]), exact=True),
+        **{name: _percentile(values, part) for name, part in PERCENTILES.items()},
+    }
+    if n > 1:
+        squares = sum(value * value for value in values)
+        variance = (squares - total**2 / n) / (n - 1)
+        found["stddev"] = Near(DIGITS.sqrt(_rounded(variance)))
+    numbers = {name: near for name, near in found.items() if near.value.copy_abs() <= MOST}
+    return {"count": n} | {name: numbers.get(name) for name in STATS[1:]}
+
+
+def _percentile(values: Sequence[Fraction], part: Fraction) -> Near:
+    place = part * (len(values) - 1)
+    below = int(place)
+    low, high = values[below], values[min(below + 1, len(values) - 1)]
+    if place != below and high - low > Fraction(MOST):
+        return Near(Decimal("Infinity"))  # percentile_cont reckons in doubles.
+    around = values[max(below - 1, 0) : below + 2]
+    slack = _rounded(max(map(abs, around)) * Fraction(INTERPOLATED))
+    return Near(_rounded(low + (high - low) * (place - below)), slack)
+
+
+def _rounded(value: Fraction) -> Decimal:
+    return DIGITS.divide(Decimal(value.numerator), Decimal(value.denominator))
+
+
+def _filled(
+    wanted: Sequence[int], known: Mapping[int, Row], buckets: Buckets, question: Question
+) -> Iterator[tuple[int, Row]]:
+    """The asked stats of each wanted bucket."""
+    before: list[int | None] = []
+    after: list[int | None] = []
+    for found, numbers in ((before, wanted), (after, wanted[::-1])):
+        latest = None
+        for n in numbers:
+            latest = n if n in known else latest
+            found.append(latest)
+    shown = question.shown
+    for n, left, right in zip(wanted, before, reversed(after), strict=True):
+        row: Row = dict.fromkeys(shown)
+        if n in known:
+            row = {name: known[n][name] for name in shown}
+        elif question.fill == "previous" and left is not None:
+            row = {name: known[left][name] for name in shown}
+        elif question.fill == "linear" and left is not None and right is not None:
+            begin, at, end = map(buckets.start, (left, n, right))
+            part = Fraction((at - begin) // MICROSECOND, (end - begin) // MICROSECOND)
+            row = {name: _between(known[left][name], known[right][name], part) for name in shown}
+        if n not in known and "count" in row:
+            row["count"] = 0
+        yield n, row
+
+
+def _between(left: Near | None, right: Near | None, part: Fraction) -> Near | None:
+    if not isinstance(left, Near) or not isinstance(right, Near):
+        return None
+    with localcontext(DIGITS):
+        value = left.value + (right.value - left.value) * _rounded(part)
+        most = max(left.value.copy_abs(), right.value.copy_abs())
+        return Near(value, most * INTERPOLATED + left.slack + right.slack)
+
+
+def difference(expected: Sequence[Row], answer: str, tz: str) -> str | None:
+    """How an answer differs from what is expected, None if it does not."""
+    rows = read(answer)
+    if not isinstance(rows, list):
+        return f"no array: {answer[:200]}"
+    for place, (wanted, row) in enumerate(zip(expected, rows, strict=False)):
+        if list(row) != list(wanted):
+            return f"row {place}: {row}, expected the members {list(wanted)}"
+        if faults := [name for name in wanted if not _is(name, wanted[name], row[name], tz)]:
+            shown = {name: shown_number(value) for name, value in wanted.items()}
+            return f"row {place}, {', '.join(faults)}: {row}, expected {shown}"
+    if len(rows) != len(expected):
+        more = (rows if len(rows) > len(expected) else expected)[min(len(rows), len(expected))]
+        return f"{len(rows)} rows, expected {len(expected)}; the next one is {more}"
+    return None
+
+
+class Pointed(float):
+    """A number that was written with a decimal point."""
+
+
+def read(answer: str) -> Any:
+    def number(text: str) -> float:
+        return Pointed(text) if "." in text else float(text)
+
+    return json.loads(answer, parse_float=number)
+
+
+def is_number(wanted: Near | int | None, got: Any) -> bool:
+    """Whether a member of an answer is that number, written as it must be."""
+    if wanted is None or isinstance(wanted, int):
+        return type(got) is type(wanted) and bool(got == wanted)
+    if not isinstance(got, int | float) or isinstance(got, bool):
+        return False
+    if isinstance(got, Pointed) and got.is_integer() and abs(got) < 2**53:
+        return False
+    if wanted.exact:  # A reader of JSON takes long integers for doubles, too.
+        return bool(float(got) == float(wanted.value))
+    with localcontext(DIGITS):
+        missed = abs(Decimal(got) - wanted.value)
+        return missed <= wanted.value.copy_abs() * RELATIVE + wanted.slack + SMALLEST
+
+
+def shown_number(value: Any) -> Any:
+    return float(value.value) if isinstance(value, Near) else value
+
+
+def _is(name: str, wanted: Any, got: Any, tz: str) -> bool:
+    if name == "bucket":
+        return _is_bucket(wanted, got, tz)
+    if name in {"device_id", "tag"}:
+        return bool(wanted == got)
+    return is_number(wanted, got)
+
+
+def _is_bucket(wanted: datetime, got: Any, tz: str) -> bool:
+    if not isinstance(got, str) or _BUCKET.fullmatch(got) is None:
+        return False
+    local, at = wanted.astimezone(ZoneInfo(tz)), datetime.fromisoformat(got)
+    # Compared in UTC: across zones datetime calls repeated local times never equal (PEP 495).
+    return at == wanted and at.utcoffset() == local.utcoffset() and (tz != "UTC" or got[-1] == "Z")

@@ -1,0 +1,39 @@
+"""The OpenAPI document."""
+
+from typing import Any
+
+from api.answers import ANSWERS
+from api.app import Services, create_litestar
+from api.reference import described
+from schema.settings import Settings
+
+
+def document() -> dict[str, Any]:
+    nothing: Any = None
+    services = Services(**dict.fromkeys(Services.__slots__, nothing))
+    return described(create_litestar(Settings(), services).openapi_schema.to_schema())
+
+
+def test_every_operation_says_what_it_answers_and_no_other_does() -> None:
+    paths = document()["paths"]
+    assert ANSWERS.keys() == {
+        f"{method.upper()} {path}" for path, operations in paths.items() for method in operations
+    }
+
+
+def test_no_parameter_may_be_null() -> None:
+    for operations in document()["paths"].values():
+        for operation in operations.values():
+            for parameter in operation.get("parameters", ()):
+                assert {"type": "null"} not in parameter["schema"].get("oneOf", ()), parameter
+
+
+def test_every_list_of_pages_says_where_the_next_one_is() -> None:
+    paged = [
+        operation
+        for operations in document()["paths"].values()
+        for operation in operations.values()
+        if any(parameter["name"] == "cursor" for parameter in operation.get("parameters", ()))
+    ]
+    assert paged
+    assert all("Link" in operation["responses"]["200"]["headers"] for operation in paged)
