@@ -27,6 +27,10 @@ from tests.services import ROOT, Process, free_port, temporary_folder
 
 BUILD_S_MAX = 300
 RESULT_S_MAX = 900
+# The events are of yesterday, so that none is in the future: to the rollups they shall be live.
+NOTHING_CLOSED = (
+    "update rollup_state set closing = closing - interval '2 d', closed = closed - interval '2 d'"
+)
 SERVER = "postgres"  # The name of each process of the embedded PostgreSQL.
 
 
@@ -83,6 +87,7 @@ def database(settings: Mapping[str, str] = {}) -> Iterator[Database]:
         try:
             max_age_days = Settings.model_fields["max_event_age_days"].default
             asyncio.run(migrate(server.dsn, max_age_days=max_age_days))
+            server.execute(NOTHING_CLOSED)
             yield server
         finally:
             server.stop()

@@ -14,14 +14,28 @@ select pg_current_xact_id()
 -- is told only if not all $3 of them are.
 -- The versions are those of the statement's beginning: whatever was committed before this batch was
 -- received is among them.
+-- $4 joins the devices of which nothing else is to be said than that they sent telemetry, and that comes to
+-- no more than a newer last_seen: what is fresh is left alone, the write would say nothing new. Any other
+-- change asks for mark_signs, and so does a state that the sweep changes at this moment: `unheard`.
 with new as (
     insert into event_key (device_no, event_id)
     select * from unnest(string_to_array($1, E'\x1f')::int[], string_to_array($2, E'\x1f'))
     on conflict do nothing
     returning device_no, event_id
+), stale as materialized (
+    select device_no from presence
+    where device_no = any(string_to_array($4, E'\x1f')::int[])
+      and (state <> 'online' or will_at is not null
+           or last_seen < statement_timestamp()
+                          - make_interval(secs => least(2, 0.1 * coalesce(interval_s, 20))))
+), heard as (
+    update presence set last_seen = statement_timestamp(), sleep_s = null, will_at = null
+    from stale where presence.device_no = stale.device_no and state = 'online'
+    returning 1
 )
 select count(*) as stored, case when count(*) < $3 then array_agg(device_no) end as device_nos,
        case when count(*) < $3 then array_agg(event_id) end as event_ids,
+       (select count(*) from stale) > (select count(*) from heard) as unheard,
        (select rules_version from config), (select registry_version from config),
        (select closing from rollup_state), (select floor from rollup_state)
 from new

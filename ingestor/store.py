@@ -1,11 +1,11 @@
 """One batch, one transaction. Everything that counts or tells follows from rows really inserted.
 
 1. lanes      advisory locks: a device's batches commit in the order they are written
-2. keys       insert … on conflict do nothing returning: what comes back is new
+2. keys       insert … on conflict do nothing returning: what comes back is new; plain signs of life
 3. facts      alert states, what was already evaluated; the versions of rules and registry came with 2,
               and which hours are closed, and from when on raw events are kept
 4. events     COPY of the survivors; marks for the closed hours among theirs; dead letters
-5. presence   signs of life; a device that returns resolves its silence
+5. presence   other signs of life; a device that returns resolves its silence
 6. alerts     transitions, incidents, outbox
 7. end        COMMIT; with something to tell: feed lock, number, NOTIFY and COMMIT as one message
 """
@@ -93,7 +93,7 @@ class Store:
             return batch.in_doubt
         batch.in_doubt = None
         first = batch.first_rows()
-        new, facts = await self._insert_keys(connection, list(first))
+        new, facts = await self._insert_keys(connection, list(first), _live(batch))
         if not self._registry.is_current(batch.edition, facts["registry_version"]):
             raise StaleRegistryError
         _require_kept(batch.rows, facts["floor"])
@@ -105,7 +105,7 @@ class Store:
         await self._insert_events(connection, survivors)
         await _mark_hours(connection, survivors, facts["closing"])
         await self._insert_dead_letters(connection, batch)
-        told = await self._mark_signs(connection, batch)
+        told = await self._mark_signs(connection, batch, unheard=facts["unheard"])
         receipts = await self._set_receipts(connection, batch)
         told += await self._apply(connection, decide(pairs, newest))
         end = await fill_outbox(connection, told) if told else "commit"
@@ -117,12 +117,14 @@ class Store:
         return new
 
     async def _insert_keys(
-        self, connection: Any, keys: Sequence[tuple[DeviceNo, str]]
+        self, connection: Any, keys: Sequence[tuple[DeviceNo, str]], live: str
     ) -> tuple[NewKeys, Any]:
-        """Which of them are new, and a row of facts: versions of rules and registry, closing, floor."""
+        """Which of them are new, and a row of facts: versions of rules and registry, closing, floor,
+        and `unheard`: of a `live` device there is more to say than that it was heard.
+        """
         numbers = BETWEEN.join([str(number) for number, _ in keys])
         names = BETWEEN.join([name for _, name in keys])
-        row = await connection.fetchrow(queries.insert_keys, numbers, names, len(keys))
+        row = await connection.fetchrow(queries.insert_keys, numbers, names, len(keys), live)
         if row["stored"] == len(keys):
             return set(keys), row
         return set(zip(row["device_nos"] or (), row["event_ids"] or (), strict=True)), row
@@ -163,16 +165,14 @@ class Store:
             "rejected", records=records, columns=REJECTED_COLUMNS
         )
 
-    async def _mark_signs(self, connection: Any, batch: Batch) -> list[Told]:
-        """Refresh who was heard. Returns what subscribers hear of devices that changed state."""
-        if not batch.signs:
+    async def _mark_signs(self, connection: Any, batch: Batch, *, unheard: bool) -> list[Told]:
+        """What is more than a refresh. Returns what subscribers hear of devices that changed state."""
+        signs = sorted(pair for pair in batch.signs.items() if pair[1] is not LIVE)
+        if not signs and not unheard:
             return []
-        signs = sorted(batch.signs.items())
-        live = BETWEEN.join([str(device_no) for device_no, sign in signs if sign is LIVE])
-        signs = [pair for pair in signs if pair[1] is not LIVE]
         changed = await connection.fetch(
             queries.mark_signs,
-            live,
+            _live(batch),
             [device_no for device_no, _ in signs],
             [sign.life for _, sign in signs],
             [sign.asleep for _, sign in signs],
@@ -290,6 +290,13 @@ def _begin(lanes: Sequence[int]) -> str:
     if not lanes:
         return "begin"
     return str(queries.begin_in_lanes).format(lanes=",".join(map(str, lanes)))
+
+
+def _live(batch: Batch) -> str:
+    """The devices of which nothing else is to be said than that they sent telemetry, joined."""
+    return BETWEEN.join(
+        [str(number) for number, sign in sorted(batch.signs.items()) if sign is LIVE]
+    )
 
 
 def _require_kept(rows: Sequence[Row], floor: datetime) -> None:

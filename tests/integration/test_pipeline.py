@@ -50,6 +50,17 @@ async def test_the_same_event_fifty_times_over_both_doors_at_once_is_stored_once
     assert await db.fetchval("select count(*) from event") == 1
 
 
+async def test_single_posts_under_way_share_a_transaction_whatever_their_devices(
+    doors: Doors, db: Any
+) -> None:
+    devices = [f"d{n}" for n in range(8)]
+    await doors.post([event("e1", device) for device in devices])
+    await asyncio.gather(*(doors.post(event("e2", device)) for device in devices))
+    transactions = "select count(distinct xmin::text) from event_key where event_id = $1"
+    assert await db.fetchval(transactions, "e1") == 2  # An array is for both writers.
+    assert await db.fetchval(transactions, "e2") == 1
+
+
 async def test_two_processes_share_the_keys(dsn: str, doors: Doors, db: Any) -> None:
     other, _ = make_pipeline(dsn, "other")
     stop = asyncio.Event()

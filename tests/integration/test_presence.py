@@ -1,6 +1,7 @@
 """Signs of life in, silence out: time is made to pass by moving what the database remembers."""
 
 import asyncio
+from datetime import timedelta
 from typing import Any
 
 import asyncpg
@@ -113,6 +114,41 @@ async def test_a_will_alone_makes_offline_after_ten_seconds_and_life_takes_it_ba
     await seen_ago(db, 11)
     await sweep(db, OFFLINE_AFTER_S)
     assert await state(db) == ("offline", "will")
+
+
+async def test_telemetry_of_a_device_that_is_online_is_noted_and_takes_back_a_will(
+    doors: Doors, db: Any
+) -> None:
+    event = {"metrics": {"temp": 20}}
+    await doors.publish("a", event | {"event_id": "e1"})
+    await doors.sign("a", WILL)
+    await seen_ago(db, 30)
+    await doors.publish("a", event | {"event_id": "e2"})
+    row = await db.fetchrow("select state, will_at, now() - last_seen as ago from presence")
+    assert (row["state"], row["will_at"]) == ("online", None)
+    assert row["ago"] < timedelta(seconds=10)
+    assert await presence_feed(db) == ["online"]
+
+
+async def test_telemetry_counts_though_its_device_is_called_offline_at_that_moment(
+    doors: Doors, db: Any, dsn: str
+) -> None:
+    await doors.publish("a", {"metrics": {"temp": 20}, "event_id": "e1"})
+    await seen_ago(db, 400)
+    waits = "select exists (select from pg_locks where not granted)"
+    other = await asyncpg.connect(dsn)
+    async with other.transaction():
+        await other.execute("update presence set state = 'offline', reason = 'silent'")
+        coming = asyncio.create_task(
+            doors.publish("a", {"metrics": {"temp": 21}, "event_id": "e2"})
+        )
+        async with asyncio.timeout(5):
+            while not await db.fetchval(waits):  # noqa: ASYNC110  # What another session does.
+                await asyncio.sleep(0.01)
+    await coming
+    await other.close()
+    assert (await state(db))[0] == "online"
+    assert await presence_feed(db) == ["online", "online"]
 
 
 async def test_offline_opens_an_incident_that_life_resolves(doors: Doors, db: Any) -> None:
