@@ -5,6 +5,7 @@ Nothing of it is the caller's text: what is asked chooses among pieces, values a
 
 import sys
 from collections.abc import Iterator, Sequence
+from enum import Enum, auto
 
 from api.questions import PERCENTILES, Fill, GroupBy, Question, Stat
 from schema.queries import load_queries
@@ -72,13 +73,25 @@ _FILLED = {
 _STORED = {Stat.MIN, Stat.MAX, Stat.FIRST, Stat.LAST}
 
 
-def statement(question: Question, *, rolled: bool, rows_max: int) -> str:
+class Source(Enum):
+    """Where the readings of an answer come from."""
+
+    EVENTS = auto()
+    ROLLUPS = auto()  # Right only if no hour is marked; the answer tells.
+    ROLLUPS_AND_EVENTS = auto()
+
+
+def statement(question: Question, source: Source, rows_max: int) -> str:
     asked = [stat for stat in question.stats if stat is not Stat.COUNT]
+    rolled, patched = source is not Source.EVENTS, source is Source.ROLLUPS_AND_EVENTS
     expressions = _OF_PARTS if rolled else _OF_READINGS
     device = ", device_id" if _ties(question) else ""
     columns = list(dict.fromkeys(column for stat in asked for column in _PARTS.get(stat, ())))
-    source = queries.from_rollups if rolled else queries.from_events
-    buckets = source.format(
+    template = queries.from_rollups if rolled else queries.from_events
+    buckets = template.format(
+        raw_hours=queries.raw_hours if patched else "",
+        but_raw_hours=queries.but_raw_hours if patched else "",
+        of_raw_hours=queries.of_raw_hours if patched else "",
         bucket=queries.bucket.format(at="at" if rolled else "ts"),
         who=_WHO[question.group_by],
         stats="".join(f", {expressions[stat]} as {stat}" for stat in asked).format(device=device),
@@ -86,10 +99,14 @@ def statement(question: Question, *, rolled: bool, rows_max: int) -> str:
         of_reading="".join(f", {_OF_READING.get(column, 'value')}" for column in columns),
         joins=" ".join(_joins(question)),
     )
-    members = " || ".join(_members(question))
-    rows = _filled(question, asked)
     return str(
-        queries.answer.format(buckets=buckets, rows=rows, members=members, rows_max=rows_max)
+        queries.answer.format(
+            buckets=buckets,
+            rows=_filled(question, asked),
+            members=" || ".join(_members(question)),
+            rows_max=rows_max,
+            marked=queries.marked if source is Source.ROLLUPS else "false",
+        )
     )
 
 

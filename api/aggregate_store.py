@@ -11,7 +11,7 @@ from zoneinfo import ZoneInfo
 
 import msgspec
 
-from api.aggregate_sql import queries, statement
+from api.aggregate_sql import Source, queries, statement
 from api.buckets import Calendar, Fixed, offset_changes
 from api.questions import (
     Fill,
@@ -48,9 +48,7 @@ class AggregateStore:
             numbers = facts["numbers"] if question.device_ids else None
             hours = rolled_hours(question, facts["closed"])
             await _require_few_readings(connection, question, numbers, hours)
-            own = [question.tags] if hours is None else [hours.start, hours.end, hours.cut]
-            sql = statement(question, rolled=hours is not None, rows_max=AGGREGATE_ROWS_MAX)
-            row = await connection.fetchrow(sql, *_arguments(question, numbers), *own)
+            row = await _ask(connection, question, numbers, hours)
         first = events_from(question.start, question.end, hours)
         if first is not None:
             require_kept(first, row["floor"])
@@ -80,11 +78,28 @@ class AggregateStore:
         }
 
 
+async def _ask(
+    connection: Any, question: Question, numbers: Sequence[int] | None, hours: Hours | None
+) -> Any:
+    """Marked hours are rare: they are looked for with the answer, and only then is it asked for with them."""
+    common = arguments(question, numbers)
+    if hours is None:
+        sql = statement(question, Source.EVENTS, AGGREGATE_ROWS_MAX)
+        return await connection.fetchrow(sql, *common, question.tags)
+    if not hours.cut:
+        sql = statement(question, Source.ROLLUPS, AGGREGATE_ROWS_MAX)
+        row = await connection.fetchrow(sql, *common, hours.start, hours.end)
+        if not row["marked"]:
+            return row
+    sql = statement(question, Source.ROLLUPS_AND_EVENTS, AGGREGATE_ROWS_MAX)
+    return await connection.fetchrow(sql, *common, hours.start, hours.end, hours.cut)
+
+
 def _shown(value: float | None) -> float | None:
     return None if value is None else plain_number(value)
 
 
-def _arguments(question: Question, numbers: Sequence[int] | None) -> list[Any]:
+def arguments(question: Question, numbers: Sequence[int] | None) -> list[Any]:
     """$1 to $9 of the statements."""
     buckets = question.buckets
     length = buckets.length if isinstance(buckets, Fixed) else None

@@ -67,22 +67,14 @@ bucket as (
 )
 
 -- from_rollups --
--- Rollups of the hours from $10 to $11 that are closed and whole; events for the range around them, for the
--- hours in $12, which a bucket's begin cuts, and for the marked ones.
-raw_hour as materialized (
-    select device_no, hour from rollup_mark
-    where hour >= $10 and hour < $11 and ($2::int[] is null or device_no = any($2))
-    union
-    select device_no, hour from device cross join unnest($12::timestamptz[]) hour
-    where $2::int[] is null or device_no = any($2)
-), bucket as (
+-- Rollups of the hours from $10 to $11 that are closed and whole; events for the range around them.
+{raw_hours} bucket as (
     select {bucket} as at, {who} as who, sum(count)::bigint as count{stats}
     from (
         select device_no, hour as at, count{of_rollup}
         from rollup
         where metric = $1 and hour >= $10 and hour < $11 and ($2::int[] is null or device_no = any($2))
-          and not exists (select from raw_hour
-                          where raw_hour.device_no = rollup.device_no and raw_hour.hour = rollup.hour)
+          {but_raw_hours}
         union all
         select device_no, ts, 1{of_reading}
         from (
@@ -93,17 +85,40 @@ raw_hour as materialized (
             select device_no, event_id, ts, (metrics -> $1)::numeric
             from event
             where ts >= $11 and ts < $4 and metrics ? $1 and ($2::int[] is null or device_no = any($2))
-            union all
-            select device_no, event_id, ts, (metrics -> $1)::numeric
-            from raw_hour cross join lateral (
-                select event_id, ts, metrics from event
-                where device_no = raw_hour.device_no and ts >= hour and ts < hour + interval '1 hour'
-                  and ts >= $10 and ts < $11 and metrics ? $1
-                offset 0) event  -- hour by hour: no other plan is as good
+            {of_raw_hours}
         ) reading
     ) part {joins}
     group by 1, 2
 )
+
+-- raw_hours --
+-- The hours among them that must be read from events: those in $12, which a bucket's begin cuts, and the marked
+-- ones. They may lie in any partition of the range, and to plan for that takes longer than a small answer: so
+-- these three pieces are only put in where there are any.
+raw_hour as materialized (
+    select device_no, hour from rollup_mark
+    where hour >= $10 and hour < $11 and ($2::int[] is null or device_no = any($2))
+    union
+    select device_no, hour from device cross join unnest($12::timestamptz[]) hour
+    where $2::int[] is null or device_no = any($2)
+),
+
+-- but_raw_hours --
+and not exists (select from raw_hour
+                where raw_hour.device_no = rollup.device_no and raw_hour.hour = rollup.hour)
+
+-- of_raw_hours --
+union all
+select device_no, event_id, ts, (metrics -> $1)::numeric
+from raw_hour cross join lateral (
+    select event_id, ts, metrics from event
+    where device_no = raw_hour.device_no and ts >= hour and ts < hour + interval '1 hour'
+      and ts >= $10 and ts < $11 and metrics ? $1
+    offset 0) event  -- hour by hour: no other plan is as good
+
+-- marked --
+(select exists (select from rollup_mark
+                where hour >= $10 and hour < $11 and ($2::int[] is null or device_no = any($2))))
 
 -- fill --
 -- Every bucket of the range for every group. One without events sees the nearest that hold some, before and
@@ -136,10 +151,11 @@ select distinct who from bucket
 select '' as who
 
 -- answer --
--- The rows as JSON text: written by the server, so that a large answer stalls no loop.
+-- The rows as JSON text: written by the server, so that a large answer stalls no loop. `marked`: there are marked
+-- hours. If their pieces were left out, the answer is none.
 with {buckets}
 select count(*) as rows, '[' || coalesce(string_agg(shown, ','), '') || ']' as body,
-       (select floor from rollup_state) as floor
+       (select floor from rollup_state) as floor, {marked} as marked
 from (
     select '{{"bucket":"' || case when cardinality($7::timestamptz[]) = 1
                                  then to_char(at + ($8::interval[])[1], 'YYYY-MM-DD"T"HH24:MI:SS') || ($9::text[])[1]

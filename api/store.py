@@ -13,6 +13,10 @@ AFTER_ALL = "\U0010ffff"
 
 queries = load_queries("api")
 of_latest = load_queries("api", "latest.sql")
+LATEST_VALUES = of_latest.latest_values.format(late="", candidates="known")
+LATEST_VALUES_WITH_LATE = of_latest.latest_values.format(
+    late=of_latest.late, candidates="candidate"
+)
 
 
 class KnownDevice(NamedTuple):
@@ -101,10 +105,11 @@ class QueryStore:
         row = await self._reader.ask("fetchrow", of_latest.find_device, device_id)
         if row is None:
             raise NotFound(f"There is no device {device_id!r}.")
-        body = await self._reader.ask(
-            "fetchval", of_latest.latest_values, row["device_no"], device_id, row["closed"]
-        )
-        return str(body)
+        subject = row["device_no"], device_id, row["closed"]
+        found = await self._reader.ask("fetchrow", LATEST_VALUES, *subject)
+        if found["marked"]:
+            found = await self._reader.ask("fetchrow", LATEST_VALUES_WITH_LATE, *subject)
+        return str(found["body"])
 
     async def rejected(
         self,

@@ -3,18 +3,24 @@
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import asyncpg
 import pytest
 
+from api.aggregate_sql import Source, statement
+from api.aggregate_store import arguments
+from api.buckets import buckets
 from api.params import EARLIEST, LATEST
+from api.questions import Question
 from api.reader import OF_THE_FLEET, windows
 from api.registry_store import queries as of_registry
-from api.store import AFTER_ALL, of_latest, queries
+from api.store import AFTER_ALL, LATEST_VALUES, of_latest, queries
 from scheduler.rollups import roll
 from tests.plans import DEVICES, generate, plan_of
 
 NOW = datetime.now(UTC)
+HOUR = timedelta(hours=1)
 WEEK = (NOW - timedelta(days=7), NOW)
 MOST_PARTITIONS_OF_A_WEEK = 2
 BIGINT_MAX = 2**63 - 1
@@ -65,10 +71,46 @@ async def test_latest_values_come_from_the_last_rollups_and_the_open_hours(fille
     await roll(filled)
     await filled.execute("vacuum analyze")
     row = await filled.fetchrow(of_latest.find_device, "d5")
-    plan = await plan_of(filled, of_latest.latest_values, row["device_no"], "d5", row["closed"])
+    plan = await plan_of(filled, LATEST_VALUES, row["device_no"], "d5", row["closed"])
     assert not plan.read_whole
     assert plan.rows_most <= 20
     assert "rollup_pkey" in plan.indexes
+
+
+async def test_whole_hours_of_a_device_come_from_the_index_of_rollups_alone(filled: Any) -> None:
+    start, end = _last_two_months()
+    await filled.execute("update rollup_state set closing = $1, closed = $1", start)
+    await roll(filled, end)
+    await filled.execute("vacuum analyze rollup")
+    question = _hours_of(("d5",), start, end)
+    sql = statement(question, Source.ROLLUPS, 50_000)
+    plan = await plan_of(filled, sql, *arguments(question, [5]), start, end)
+    assert "rollup_pkey" in plan.indexes
+    assert {node["Node Type"] for node in plan.nodes if "Index Name" in node} == {"Index Only Scan"}
+    assert not plan.read_whole - {"rollup_state", "rollup_mark"}
+    assert plan.rows_most <= (end - start) / HOUR
+    rest = statement(question, Source.ROLLUPS_AND_EVENTS, 50_000)
+    plan = await plan_of(filled, rest, *arguments(question, [5]), start, end, [start + 7 * HOUR])
+    assert not plan.read_whole - {"rollup_state", "rollup_mark", "device"}
+
+
+async def test_minutes_of_a_device_read_its_events_of_the_range(filled: Any) -> None:
+    question = _hours_of(("d5",), *WEEK)
+    sql = statement(question, Source.EVENTS, 50_000)
+    plan = await plan_of(filled, sql, *arguments(question, [5]), None)
+    assert len(plan.partitions) <= MOST_PARTITIONS_OF_A_WEEK
+    assert not plan.read_whole - {"rollup_state"}
+    assert plan.rows_most <= 200
+
+
+def _last_two_months() -> tuple[datetime, datetime]:
+    midnight = NOW.replace(hour=0, minute=0, second=0, microsecond=0)
+    return midnight - timedelta(days=60), midnight
+
+
+def _hours_of(devices: tuple[str, ...], start: datetime, end: datetime) -> Question:
+    zone = ZoneInfo("UTC")
+    return Question("temp", devices, None, start, end, buckets("1h", zone, start, end), zone)
 
 
 async def test_pages_of_devices_follow_the_index_of_names(filled: Any) -> None:
