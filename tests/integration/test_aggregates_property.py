@@ -32,7 +32,7 @@ from tests.oracle import (
 )
 from tests.worlds import DAYS, VALUES, World
 
-EXAMPLES = int(os.environ.get("PROPERTY_EXAMPLES", "4"))
+EXAMPLES = int(os.environ.get("PROPERTY_EXAMPLES", "3"))
 FIRST_SEED = int(os.environ.get("PROPERTY_SEED", "0"))
 STAGES = 4
 QUESTIONS, DAYS_ASKED = 15, 3  # each time that something happened
