@@ -119,8 +119,9 @@ class Store:
     async def _insert_keys(
         self, connection: Any, keys: Sequence[tuple[DeviceNo, str]], live: str
     ) -> tuple[NewKeys, Any]:
-        """Which of them are new, and a row of facts: versions of rules and registry, closing, floor,
-        and `unheard`: of a `live` device there is more to say than that it was heard.
+        """Which of them are new, and a row of facts.
+
+        `unheard`: of a `live` device there is more to say than that it was heard.
         """
         numbers = BETWEEN.join([str(number) for number, _ in keys])
         names = BETWEEN.join([name for _, name in keys])
