@@ -282,3 +282,25 @@ async def test_changes_and_posts_at_the_same_time_never_wait_for_one_another_in_
     await asyncio.gather(*map(work, range(6)))
     profile = await db.fetchval("select interval_s from profile where name = 'battery'")
     assert set((await expected(db)).values()) == {profile}
+
+
+async def test_devices_are_listed_by_id_in_pages_of_what_fits_every_filter(
+    http: httpx.AsyncClient,
+) -> None:
+    for n in range(7):
+        body = {"name": f"Shed {n % 2}", "tags": ["roof"] if n < 5 else []}
+        await http.put(f"/v1/devices/d{n}", json=body)
+    await post_event(http, "e1", "d0")
+    await post_event(http, "e2", "D9")
+
+    async def listed(query: str) -> list[str]:
+        return [row["device_id"] for row in await all_pages(http, f"/v1/devices?limit=2&{query}")]
+
+    assert await listed("") == ["D9", "d0", "d1", "d2", "d3", "d4", "d5", "d6"]
+    assert await listed("tag=roof") == ["d0", "d1", "d2", "d3", "d4"]
+    assert await listed("q=SHED%201") == ["d1", "d3", "d5"]
+    assert await listed("q=d9") == ["D9"]
+    assert await listed("state=online") == ["D9", "d0"]
+    assert await listed("tag=roof&q=shed%200&state=never_seen") == ["d2", "d4"]
+    following = (await http.get("/v1/devices?limit=2&tag=roof")).links["next"]["url"]
+    assert (await http.get(following.replace("tag=roof", "tag=other"))).status_code == 422
