@@ -4,9 +4,10 @@ Nothing of it is the caller's text: what is asked chooses among pieces, values a
 """
 
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from enum import Enum, auto
 
+from api.buckets import HOUR, Fixed
 from api.questions import PERCENTILES, Fill, GroupBy, Question, Stat
 from schema.queries import load_queries
 
@@ -16,6 +17,7 @@ DOUBLE_MAX = sys.float_info.max
 
 _WHO = {None: "''", GroupBy.DEVICE: "device_id", GroupBy.TAG: 'tag collate "C"'}
 _MEMBER = {GroupBy.DEVICE: "device_id", GroupBy.TAG: "tag"}
+HOURLY = Fixed(HOUR)
 _STDDEV = "case when {n} > 1 then sqrt(({n} * {squares} - {sum} * {sum}) / ({n} * ({n} - 1.0))) end"
 
 # What a statistic is of readings, and of parts that were summed up before.
@@ -40,6 +42,11 @@ _OF_PARTS = {
     Stat.FIRST: "(array_agg(first order by first_ts, first_id{device}))[1]",
     Stat.LAST: "(array_agg(last order by last_ts, last_id{device}))[count(*)]",
     Stat.STDDEV: _STDDEV.format(n="sum(count)", sum="sum(sum)", squares="sum(squares)"),
+}
+_OF_HOUR = {
+    **{stat: str(stat) for stat in (Stat.SUM, Stat.MIN, Stat.MAX, Stat.FIRST, Stat.LAST)},
+    Stat.AVG: "sum / count",
+    Stat.STDDEV: _STDDEV.format(n="count", sum="sum", squares="squares"),
 }
 # The columns of a rollup that a statistic needs, and what they are of a single reading.
 _PARTS = {
@@ -82,23 +89,12 @@ class Source(Enum):
 
 
 def statement(question: Question, source: Source, rows_max: int) -> str:
+    """SQL for the arguments $1 to $9 and the source's own."""
     asked = [stat for stat in question.stats if stat is not Stat.COUNT]
-    rolled, patched = source is not Source.EVENTS, source is Source.ROLLUPS_AND_EVENTS
-    expressions = _OF_PARTS if rolled else _OF_READINGS
-    device = ", device_id" if _ties(question) else ""
-    columns = list(dict.fromkeys(column for stat in asked for column in _PARTS.get(stat, ())))
-    template = queries.from_rollups if rolled else queries.from_events
-    buckets = template.format(
-        raw_hours=queries.raw_hours if patched else "",
-        but_raw_hours=queries.but_raw_hours if patched else "",
-        of_raw_hours=queries.of_raw_hours if patched else "",
-        bucket=queries.bucket.format(at="at" if rolled else "ts"),
-        who=_WHO[question.group_by],
-        stats="".join(f", {expressions[stat]} as {stat}" for stat in asked).format(device=device),
-        of_rollup="".join(f", {column}" for column in columns),
-        of_reading="".join(f", {_OF_READING.get(column, 'value')}" for column in columns),
-        joins=" ".join(_joins(question)),
-    )
+    if source is Source.EVENTS:
+        buckets = _of_events(question, asked)
+    else:
+        buckets = _of_rollups(question, asked, patched=source is Source.ROLLUPS_AND_EVENTS)
     return str(
         queries.answer.format(
             buckets=buckets,
@@ -108,6 +104,49 @@ def statement(question: Question, source: Source, rows_max: int) -> str:
             marked=queries.marked if source is Source.ROLLUPS else "false",
         )
     )
+
+
+def _of_events(question: Question, asked: Sequence[Stat]) -> str:
+    return str(
+        queries.from_events.format(
+            bucket=queries.bucket.format(at="ts"),
+            who=_WHO[question.group_by],
+            stats=_columns(question, asked, _OF_READINGS),
+            joins=_joins(question),
+        )
+    )
+
+
+def _of_rollups(question: Question, asked: Sequence[Stat], *, patched: bool) -> str:
+    """`patched`: with the hours that must be read from events though others around them need not."""
+    one_device_each = question.group_by is GroupBy.DEVICE or len(question.device_ids) == 1
+    hourly = question.buckets == HOURLY and one_device_each
+    parts = list(dict.fromkeys(part for stat in asked for part in _PARTS[stat]))
+    joins = _joins(question)
+    rollups = queries.rollups.format(
+        hour_joins=joins if hourly else "",
+        but_raw_hours=queries.but_raw_hours if patched else "",
+    )
+    template = queries.from_hours if hourly else queries.from_rollups
+    return str(
+        template.format(
+            raw_hours=queries.raw_hours if patched else "",
+            rollups=rollups,
+            rest=queries.rest.format(of_raw_hours=queries.of_raw_hours if patched else ""),
+            bucket=queries.bucket.format(at="ts" if hourly else "at"),
+            who=_WHO[question.group_by],
+            stats=_columns(question, asked, _OF_READINGS if hourly else _OF_PARTS),
+            of_hour=_columns(question, asked, _OF_HOUR),
+            of_rollup="".join(f", {part}" for part in parts),
+            of_reading="".join(f", {_OF_READING.get(part, 'value')}" for part in parts),
+            joins=joins,
+        )
+    )
+
+
+def _columns(question: Question, asked: Sequence[Stat], expressions: Mapping[Stat, str]) -> str:
+    columns = "".join(f", {expressions[stat]} as {stat}" for stat in asked)
+    return columns.format(device=", device_id" if _ties(question) else "")
 
 
 def _filled(question: Question, asked: Sequence[Stat]) -> str:
@@ -135,11 +174,13 @@ def _shown(stat: Stat) -> str:
     )
 
 
-def _joins(question: Question) -> Iterator[str]:
+def _joins(question: Question) -> str:
+    joins = []
     if question.group_by is GroupBy.DEVICE or _ties(question):
-        yield "join device using (device_no)"
+        joins.append("join device using (device_no)")
     if question.group_by is GroupBy.TAG:
-        yield "cross join lateral (select distinct tag from unnest(reading.tags) tag) tag"
+        joins.append("cross join lateral (select distinct tag from unnest(reading.tags) tag) tag")
+    return " ".join(joins)
 
 
 def _ties(question: Question) -> bool:

@@ -71,25 +71,35 @@ bucket as (
 {raw_hours} bucket as (
     select {bucket} as at, {who} as who, sum(count)::bigint as count{stats}
     from (
-        select device_no, hour as at, count{of_rollup}
-        from rollup
-        where metric = $1 and hour >= $10 and hour < $11 and ($2::int[] is null or device_no = any($2))
-          {but_raw_hours}
+        select device_no, hour as at, count{of_rollup} {rollups}
         union all
-        select device_no, ts, 1{of_reading}
-        from (
-            select device_no, event_id, ts, (metrics -> $1)::numeric as value
-            from event
-            where ts >= $3 and ts < $10 and metrics ? $1 and ($2::int[] is null or device_no = any($2))
-            union all
-            select device_no, event_id, ts, (metrics -> $1)::numeric
-            from event
-            where ts >= $11 and ts < $4 and metrics ? $1 and ($2::int[] is null or device_no = any($2))
-            {of_raw_hours}
-        ) reading
+        select device_no, ts, 1{of_reading} from ({rest}) reading
     ) part {joins}
     group by 1, 2
 )
+
+-- from_hours --
+-- The same where each rollup is a bucket: nothing is to be summed up but the events.
+{raw_hours} bucket as (
+    select hour as at, {who} as who, count{of_hour} {rollups}
+    union all
+    select {bucket}, {who}, count(*){stats} from ({rest}) reading {joins} group by 1, 2
+)
+
+-- rollups --
+from rollup {hour_joins}
+where metric = $1 and hour >= $10 and hour < $11 and ($2::int[] is null or device_no = any($2))
+  {but_raw_hours}
+
+-- rest --
+select device_no, event_id, ts, (metrics -> $1)::numeric as value
+from event
+where ts >= $3 and ts < $10 and metrics ? $1 and ($2::int[] is null or device_no = any($2))
+union all
+select device_no, event_id, ts, (metrics -> $1)::numeric
+from event
+where ts >= $11 and ts < $4 and metrics ? $1 and ($2::int[] is null or device_no = any($2))
+{of_raw_hours}
 
 -- raw_hours --
 -- The hours among them that must be read from events: those in $12, which a bucket's begin cuts, and the marked
@@ -108,13 +118,14 @@ and not exists (select from raw_hour
                 where raw_hour.device_no = rollup.device_no and raw_hour.hour = rollup.hour)
 
 -- of_raw_hours --
+-- Hour by hour (offset 0): no other plan is as good.
 union all
 select device_no, event_id, ts, (metrics -> $1)::numeric
 from raw_hour cross join lateral (
     select event_id, ts, metrics from event
     where device_no = raw_hour.device_no and ts >= hour and ts < hour + interval '1 hour'
       and ts >= $10 and ts < $11 and metrics ? $1
-    offset 0) event  -- hour by hour: no other plan is as good
+    offset 0) event
 
 -- marked --
 (select exists (select from rollup_mark
