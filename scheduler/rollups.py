@@ -25,9 +25,9 @@ from schema.queries import load_queries
 
 HOUR, CLOSE_AT_ONCE_MAX = timedelta(hours=1), timedelta(days=1)
 POLL_S = 0.02
-# How much one statement rolls up grows and shrinks so that it takes about so long.
-STATEMENT_S = 0.5
-DEVICES_MIN, DEVICES_MAX = 10, 5000
+# How many devices a statement takes, and how many hours a step, so that they last about so long.
+DEVICES_AT_FIRST, DEVICES_MAX, STATEMENT_S = 10, 5000, 0.5
+STEP_S = 2.0
 
 queries = load_queries("scheduler", "rollups.sql")
 
@@ -41,7 +41,7 @@ async def roll(connection: Any, closing: datetime | None = None) -> None:
         return
     try:
         await connection.execute(queries.take_memory)
-        pace = Pace()
+        pace = Pace(DEVICES_AT_FIRST, DEVICES_MAX, STATEMENT_S)
         state = await connection.fetchrow(queries.move_closing, closing)
         if state["closed"] < state["closing"]:
             await until_writers_ended(connection)
@@ -59,46 +59,59 @@ async def until_writers_ended(connection: Any) -> None:
 
 
 class Pace:
-    """How many devices a statement takes, from how long the last one took."""
+    """How much is done at once: twice as much after quick work, half after slow."""
 
-    def __init__(self) -> None:
-        self.size = DEVICES_MIN
+    def __init__(self, size: int, most: int, wanted_s: float) -> None:
+        self.size, self._most, self._wanted_s = size, most, wanted_s
+        self._began = monotonic()
 
-    async def roll(
-        self, connection: Any, devices: Sequence[int], starts: Sequence[datetime], span: timedelta
-    ) -> None:
-        """Roll up the hours of a span from each start, of the device in the same place."""
-        began = monotonic()
-        await connection.execute(
-            queries.roll_hours, devices, starts, span, min(starts), max(starts) + span
-        )
-        took = monotonic() - began
-        if took > STATEMENT_S:
-            self.size = max(DEVICES_MIN, self.size // 2)
-        elif took < STATEMENT_S / 4:
-            self.size = min(DEVICES_MAX, self.size * 2)
+    def begin(self) -> None:
+        self._began = monotonic()
+
+    def end(self) -> None:
+        took_s = monotonic() - self._began
+        if took_s > self._wanted_s:
+            self.size = max(1, self.size // 2)
+        elif took_s < self._wanted_s / 4:
+            self.size = min(self._most, self.size * 2)
+
+
+async def roll_hours(
+    connection: Any, devices: Sequence[int], starts: Sequence[datetime], span: timedelta
+) -> None:
+    """Roll up the hours of a span from each start, of the device in the same place."""
+    await connection.execute(
+        queries.roll_hours, devices, starts, span, min(starts), max(starts) + span
+    )
 
 
 async def _close(connection: Any, pace: Pace, closed: datetime, closing: datetime) -> None:
-    """A day at a time where much is to be caught up on."""
+    """Hour by hour; up to a day at once where much is to be caught up on and there is little in it."""
+    hours = Pace(1, CLOSE_AT_ONCE_MAX // HOUR, STEP_S)
     while closed < closing:
-        span = min(closing - closed, CLOSE_AT_ONCE_MAX)
+        hours.begin()
+        span = min(closing - closed, hours.size * HOUR)
         after = 0
         while rows := await connection.fetch(queries.devices_after, after, pace.size):
+            pace.begin()
             devices = [row["device_no"] for row in rows]
-            await pace.roll(connection, devices, [closed] * len(devices), span)
+            await roll_hours(connection, devices, [closed] * len(devices), span)
             after = devices[-1]
+            pace.end()
         closed += span
         await connection.execute(queries.move_closed, closed)
+        hours.end()
 
 
 async def _roll_marked(connection: Any, pace: Pace, closing: datetime) -> None:
     """Until there are fewer than one statement takes: what comes meanwhile waits for the next run."""
     full = True
     while full:
+        pace.begin()
         wanted = pace.size
         rows = await connection.fetch(queries.marked_hours, closing, wanted)
         if rows:
             devices, hours = zip(*rows, strict=True)
-            await pace.roll(connection, devices, hours, HOUR)
+            await roll_hours(connection, devices, hours, HOUR)
         full = len(rows) == wanted
+        pace.end()

@@ -19,7 +19,7 @@ from ingestor.batch import LANES
 from ingestor.copy_format import COLUMNS
 from ingestor.store import BETWEEN, queries
 from scheduler import rollups
-from scheduler.rollups import Pace, roll
+from scheduler.rollups import roll
 from schema.database import READER_LIMITS, WRITER_LIMITS, connect
 from tests.integration.conftest import Doors, make_pipeline
 
@@ -246,7 +246,7 @@ async def no_wait(_: Any) -> None:
 
 
 async def roll_and_then_unmark(
-    self: Pace, db: Any, devices: Sequence[int], starts: Sequence[datetime], span: timedelta
+    db: Any, devices: Sequence[int], starts: Sequence[datetime], span: timedelta
 ) -> None:
     """Sum up first and then take away the marks that are there: some came in between."""
     await db.execute(
@@ -281,6 +281,6 @@ async def test_without_any_step_of_the_protocol_readers_are_told_something_wrong
             await db.execute("create unique index on rollup_mark (device_no, hour)")
             monkeypatch.setattr(queries, "mark_hours", MARK_ONCE)
         case "one statement":
-            monkeypatch.setattr(Pace, "roll", roll_and_then_unmark)
+            monkeypatch.setattr(rollups, "roll_hours", roll_and_then_unmark)
     await run(FOUND_WITHIN_S)
     assert run.wrong > 0
