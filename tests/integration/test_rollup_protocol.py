@@ -156,7 +156,7 @@ class Run:
                 )
                 await pause()
                 keys = BETWEEN.join(map(str, numbers)), BETWEEN.join([name] * len(numbers))
-                facts = await db.fetchrow(queries.insert_keys, *keys, len(numbers))
+                facts = await db.fetchrow(queries.insert_keys, *keys, len(numbers), "")
                 closing = early[1] or facts["closing"]
                 await pause()
                 rows: list[tuple[Any, ...]] = [
