@@ -36,7 +36,7 @@ def pasted(command: str, up: Process) -> subprocess.CompletedProcess[str]:
 
 
 def test_every_example_gives_the_answer_shown_and_the_stream_shows_the_alert(up: Process) -> None:
-    assert len(examples()) == 11
+    assert len(examples()) == 13
     time.sleep(3)  # The canary has been heard.
     with subprocess.Popen(
         ["curl", "-sN", f"{base_url(up)}/v1/alerts/stream?device_id=deviceA"],
