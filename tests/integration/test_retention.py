@@ -20,7 +20,7 @@ from schema.event import Reason, Status
 from schema.metrics import Metrics
 from schema.migrate import make_partitions
 from schema.settings import Settings
-from tests.api import api_on
+from tests.http_api import api_on
 from tests.conftest import MAX_EVENT_AGE_DAYS
 from tests.integration.conftest import Doors
 
