@@ -207,7 +207,7 @@ def test_the_second_start_is_quick(own_up: Process) -> None:
     began = time.monotonic()
     own_up.start()
     own_up.wait_until_ok(f"{base_url(own_up)}/health")
-    assert time.monotonic() - began < 8  # Under 3 s on an idle machine; CI machines are not.
+    assert time.monotonic() - began < 12  # Under 3 s on an idle machine; CI machines are not.
 
 
 def test_the_program_explains_itself_and_its_exit_codes() -> None:
