@@ -16,7 +16,7 @@ import stamina
 import structlog
 
 from api.params import EARLIEST, LATEST
-from api.reader import Reader, require_kept
+from api.reader import Reader, needed_instant, require_kept
 from schema.database import DATABASE_ERRORS, READER_LIMITS
 from schema.errors import Overloaded
 from schema.queries import load_queries
@@ -89,8 +89,9 @@ class Exports:
         """
         beginning = await self._reader.ask("fetchrow", queries.export_beginning)
         floor = beginning["floor"]
-        if selection.start is not None:
-            require_kept(selection.start, floor)
+        needed = needed_instant(selection.start, selection.end)
+        if needed is not None:
+            require_kept(needed, floor)
         numbers = await self._device_numbers(selection.device_ids)
         start = max(selection.start or EARLIEST, floor)
         months = [] if numbers == [] else beginning["months"]

@@ -259,6 +259,8 @@ async def test_dropped_raw_events_are_told_before_anything_is_sent(
     await db.execute("update rollup_state set floor = $1", floor)
     with pytest.raises(RawEventsDropped, match=rfc3339(floor)):
         await exported(exports, Format.CSV, start=NOW - timedelta(days=41))
+    with pytest.raises(RawEventsDropped, match=rfc3339(floor)):
+        await exported(exports, Format.CSV, end=floor)
     assert [row[1] for row in await values(exports, Format.CSV)] == ["new"]
     assert [row[1] for row in await values(exports, Format.CSV, start=floor)] == ["new"]
 
