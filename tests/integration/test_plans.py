@@ -12,7 +12,7 @@ from api.aggregate_sql import Source, statement
 from api.aggregate_store import arguments
 from api.buckets import buckets
 from api.params import EARLIEST, LATEST
-from api.questions import Question
+from api.questions import Fill, GroupBy, Question
 from api.reader import OF_THE_FLEET, windows
 from api.registry_store import queries as of_registry
 from api.store import AFTER_ALL, LATEST_VALUES, of_latest, queries
@@ -101,6 +101,19 @@ async def test_minutes_of_a_device_read_its_events_of_the_range(filled: Any) -> 
     assert len(plan.partitions) <= MOST_PARTITIONS_OF_A_WEEK
     assert not plan.read_whole - {"rollup_state"}
     assert plan.rows_most <= 200
+
+
+async def test_more_filled_rows_than_an_answer_has_are_not_made_to_be_counted(filled: Any) -> None:
+    zone, start, end = ZoneInfo("UTC"), NOW - 3 * HOUR, NOW
+    seconds = buckets("1s", zone, start, end)
+    question = Question("temp", (), None, start, end, seconds, zone, GroupBy.DEVICE, Fill.PREVIOUS)
+    number = seconds.number(start, end)
+    asked = (*arguments(question, None), None)
+    for rows_max in (3 * number, DEVICES * number):
+        row = await filled.fetchrow(statement(question, Source.EVENTS, rows_max), *asked)
+        assert row["rows"] == min(DEVICES * number, rows_max + 1)
+    plan = await plan_of(filled, statement(question, Source.EVENTS, 3 * number), *asked)
+    assert plan.rows_most <= 5 * number
 
 
 def _last_two_months() -> tuple[datetime, datetime]:
