@@ -47,10 +47,10 @@ class Format(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Selection:
-    """Which events; what is None restricts nothing."""
+    """Which events; what is None restricts nothing. `tags` is a tsquery over whole tags."""
 
     device_ids: Sequence[str] | None = None
-    tags: Sequence[str] | None = None
+    tags: str | None = None
     metrics: Sequence[str] | None = None
     start: datetime | None = None
     end: datetime | None = None
