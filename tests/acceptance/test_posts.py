@@ -98,7 +98,9 @@ def test_the_document_describes_posts(http: httpx.Client) -> None:
         operation = paths[path]["post"]
         schema = operation["requestBody"]["content"]["application/json"]["schema"]
         assert schema["type"] == ("array" if path.endswith("batch") else "object")
-        answers = {"200", "413", "415", "422", "503"} | ({"429"} if path in SINGLE else set())
+        answers = {"200", "413", "415", "421", "422", "503"} | (
+            {"429"} if path in SINGLE else set()
+        )
         assert set(operation["responses"]) == answers
 
 

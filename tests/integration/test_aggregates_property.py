@@ -16,7 +16,7 @@ from scheduler.retention import retain
 from scheduler.rollups import roll
 from schema.database import WRITER_LIMITS, connect
 from schema.metrics import Metrics
-from tests.api import api_on
+from tests.http_api import api_on
 from tests.integration.conftest import Doors
 from tests.oracle import (
     Question,

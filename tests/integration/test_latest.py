@@ -10,7 +10,7 @@ import pytest
 
 from scheduler.rollups import roll
 from schema.event import rfc3339
-from tests.api import api_on
+from tests.http_api import api_on
 
 HOUR = timedelta(hours=1)
 NOW = datetime.now(UTC).replace(microsecond=0)

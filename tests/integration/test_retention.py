@@ -20,8 +20,8 @@ from schema.event import Reason, Status
 from schema.metrics import Metrics
 from schema.migrate import make_partitions
 from schema.settings import Settings
-from tests.api import api_on
 from tests.conftest import MAX_EVENT_AGE_DAYS
+from tests.http_api import api_on
 from tests.integration.conftest import Doors
 
 DAYS = 100
