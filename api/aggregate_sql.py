@@ -98,7 +98,7 @@ def statement(question: Question, source: Source, rows_max: int) -> str:
     return str(
         queries.answer.format(
             buckets=buckets,
-            rows=_filled(question, asked),
+            rows=_filled(question, asked, rows_max),
             members=" || ".join(_members(question)),
             rows_max=rows_max,
             marked=queries.marked if source is Source.ROLLUPS else "false",
@@ -149,10 +149,12 @@ def _columns(question: Question, asked: Sequence[Stat], expressions: Mapping[Sta
     return columns.format(device=", device_id" if _ties(question) else "")
 
 
-def _filled(question: Question, asked: Sequence[Stat]) -> str:
+def _filled(question: Question, asked: Sequence[Stat], rows_max: int) -> str:
+    """One group more than `rows_max` has room for is enough to see that there are too many."""
     if question.fill is Fill.NONE:
         return "select * from bucket"
     expression = _FILLED[question.fill]
+    groups_max = rows_max // question.buckets.number(question.start, question.end) + 1
     groups = queries.one_group if question.group_by is None else queries.groups
     return str(
         queries.fill.format(
@@ -160,7 +162,7 @@ def _filled(question: Question, asked: Sequence[Stat]) -> str:
             columns="".join(f", max({stat}) as {stat}" for stat in asked),
             names="".join(f", {_shown(stat)}" for stat in asked),
             nulls=", null" * len(asked),
-            groups=groups,
+            groups=groups.format(groups_max=groups_max),
         )
     )
 

@@ -9,12 +9,19 @@ from litestar.params import QueryParameter
 from api.aggregate_store import AGGREGATE_ROWS_MAX, AggregateStore
 from api.buckets import buckets
 from api.pages import json_text
-from api.params import EARLIEST, LATEST, RequiredTime, TimeZone, instant, known_name, time_zone
+from api.params import (
+    DEVICES_MAX,
+    EARLIEST,
+    LATEST,
+    RequiredTime,
+    TimeZone,
+    instant,
+    known_name,
+    time_zone,
+)
 from api.questions import USUAL_STATS, Fill, GroupBy, Question, Stat, parse_stats
 from api.tags import TAGS_MAX, tag_texts, wanted
 from schema.errors import InvalidRequest
-
-DEVICES_MAX = 1000
 
 
 @get(

@@ -156,7 +156,7 @@ from (
 window before as (partition by who, before order by at), after as (partition by who, after order by at desc)
 
 -- groups --
-select distinct who from bucket
+select distinct who from bucket limit {groups_max}
 
 -- one_group --
 select '' as who

@@ -74,12 +74,10 @@ async def one_device(
 )
 async def add_device(
     request: Request[Any, Any, Any],
-    store: NamedDependency[QueryStore],
     registry: NamedDependency[RegistryStore],
 ) -> Response[bytes]:
     body = await read_body(request, NewDeviceBody)
-    await registry.add_device(body)
-    return json_text(await store.one_device(body.device_id), status=201)
+    return json_text(await registry.add_device(body), status=201)
 
 
 @put(
@@ -90,7 +88,6 @@ async def add_device(
 )
 async def put_device(
     request: Request[Any, Any, Any],
-    store: NamedDependency[QueryStore],
     registry: NamedDependency[RegistryStore],
     device_id: DeviceIdPath,
 ) -> Response[bytes]:
@@ -98,8 +95,8 @@ async def put_device(
         raise InvalidRequest("device_id: a letter or digit, then up to 127 of [A-Za-z0-9._:-].")
     body = await read_body(request, DeviceBody)
     require_same("device_id", body.device_id, device_id)
-    created = await registry.put_device(device_id, body)
-    return json_text(await store.one_device(device_id), status=201 if created else 200)
+    device, created = await registry.put_device(device_id, body)
+    return json_text(device, status=201 if created else 200)
 
 
 @delete(

@@ -16,7 +16,7 @@ import stamina
 import structlog
 
 from api.params import EARLIEST, LATEST
-from api.reader import Reader, require_kept
+from api.reader import Reader, needed_instant, require_kept
 from schema.database import DATABASE_ERRORS, READER_LIMITS
 from schema.errors import Overloaded
 from schema.queries import load_queries
@@ -47,10 +47,10 @@ class Format(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Selection:
-    """Which events; what is None restricts nothing."""
+    """Which events; what is None restricts nothing. `tags` is a tsquery over whole tags."""
 
     device_ids: Sequence[str] | None = None
-    tags: Sequence[str] | None = None
+    tags: str | None = None
     metrics: Sequence[str] | None = None
     start: datetime | None = None
     end: datetime | None = None
@@ -89,8 +89,9 @@ class Exports:
         """
         beginning = await self._reader.ask("fetchrow", queries.export_beginning)
         floor = beginning["floor"]
-        if selection.start is not None:
-            require_kept(selection.start, floor)
+        needed = needed_instant(selection.start, selection.end)
+        if needed is not None:
+            require_kept(needed, floor)
         numbers = await self._device_numbers(selection.device_ids)
         start = max(selection.start or EARLIEST, floor)
         months = [] if numbers == [] else beginning["months"]

@@ -14,10 +14,11 @@ from litestar.types import ASGIApp, Message, Receive, Scope, Send
 from api.export_formats import dressing
 from api.export_store import EXPORTS_MAX, Exports, Format, Selection
 from api.idle import cut_off_idle_readers
-from api.params import FromTime, ToTime, time_range
+from api.params import DEVICES_MAX, FromTime, ToTime, time_range
+from api.tags import TAGS_MAX, tag_texts, wanted
 from schema.errors import InvalidRequest
 
-DEVICES_MAX, TAGS_MAX, METRICS_MAX = 1000, 32, 64
+METRICS_MAX = 64
 SEND_S_MAX = 60.0  # A client that takes nothing for that long is cut off.
 HELD = "held_until_sent"
 
@@ -84,20 +85,20 @@ async def export(
     from_time: FromTime = None,
     to_time: ToTime = None,
 ) -> Stream:
-    wanted = _format(form)
+    chosen = _format(form)
     selection = Selection(
-        _texts("device_id", device_id), _texts("tag", tag), _texts("metric", metric),
+        _texts("device_id", device_id), wanted(tag_texts("tag", tag)), _texts("metric", metric),
         *time_range(from_time, to_time),
     )  # fmt: skip
     held: ExitStack = request.scope["state"][HELD]
     held.enter_context(exports.place())
-    dressed = await dressing(wanted)
-    slices = await exports.begin(selection, wanted)
+    dressed = await dressing(chosen)
+    slices = await exports.begin(selection, chosen)
     return Stream(
         dressed.dress(slices),
         media_type=dressed.media_type,
         headers={
-            "Content-Disposition": f'attachment; filename="voltwire-export.{wanted}"',
+            "Content-Disposition": f'attachment; filename="voltwire-export.{chosen}"',
             "Cache-Control": "no-store",
             "X-Accel-Buffering": "no",
             "X-Content-Type-Options": "nosniff",

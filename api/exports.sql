@@ -12,19 +12,19 @@ from rollup_state
 
 -- export_slice --
 -- The next events of [$1, $2) after the key ($3, $4, $5): at most $6, and no more of them than make about
--- $7 bytes. Of devices $8, with every tag of $9 and any metric of $10 (null: all). First those of the key's
+-- $7 bytes. Of devices $8, with tags as the tsquery $9 asks and any metric of $10 (null: all). First those of the key's
 -- device, then those of the next ones: two ranges of the index, where one comparison of rows would read all
 -- of a month. Metrics are looked at after the limit: no index finds them, and a slice must end in time.
 with same_device as materialized (
     select * from event
     where device_no = $3 and ts >= $4 and ts < $2 and (ts > $4 or event_id > $5)
-      and ($8::int[] is null or device_no = any($8)) and ($9::text[] is null or tags @> $9)
+      and ($8::int[] is null or device_no = any($8)) and ($9::text is null or array_to_tsvector(tags) @@ $9::text::tsquery)
     order by device_no, ts, event_id
     limit $6
 ), next_devices as (
     select * from event
     where device_no > $3 and ts >= $1 and ts < $2
-      and ($8::int[] is null or device_no = any($8)) and ($9::text[] is null or tags @> $9)
+      and ($8::int[] is null or device_no = any($8)) and ($9::text is null or array_to_tsvector(tags) @@ $9::text::tsquery)
     order by device_no, ts, event_id
     limit $6
 ), candidate as (

@@ -18,6 +18,7 @@ from schema.instants import parse_query_instant
 EARLIEST = datetime(1900, 1, 1, tzinfo=UTC)
 LATEST = datetime(2200, 1, 1, tzinfo=UTC)
 PAGE_ROWS_MAX = 1000
+DEVICES_MAX = 1000  # Of one question.
 
 Name = TypeVar("Name", bound=StrEnum)
 

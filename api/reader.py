@@ -64,8 +64,9 @@ class Reader:
             rows += await self.ask("fetch", query, *subject, *window, *key, limit + 1 - len(rows))
             if len(rows) > limit:
                 break
-        if start is not None:
-            await self.require_kept(start)
+        needed = needed_instant(start, end)
+        if needed is not None:
+            await self.require_kept(needed)
         return rows
 
     async def require_kept(self, start: datetime) -> None:
@@ -81,6 +82,16 @@ def require_kept(start: datetime, floor: datetime) -> None:
     """Raises RawEventsDropped. No event was ever taken from before EARLIEST."""
     if max(start, EARLIEST) < floor:
         raise RawEventsDropped(floor)
+
+
+def needed_instant(start: datetime | None, end: datetime | None) -> datetime | None:
+    """The instant without whose events a range cannot be answered: its first one.
+
+    A range without a beginning is what there is; if even its last instant is gone, nothing of it is.
+    """
+    if start is not None or end is None:
+        return start
+    return max(end, EARLIEST) - timedelta(microseconds=1)
 
 
 def windows(

@@ -16,25 +16,27 @@ from schema.queries import load_queries
 from schema.registry import DeviceBody, MetricBody, NewDeviceBody, ProfileBody
 
 queries = load_queries("api", "registry.sql")
+one_device = load_queries("api").one_device
 
 
 class RegistryStore:
     def __init__(self, reader: Reader, default_profile: str) -> None:
         self._reader, self._default_profile = reader, default_profile
 
-    async def add_device(self, body: NewDeviceBody) -> None:
-        """Raises Conflict if it is registered, InvalidRequest for an unknown profile."""
+    async def add_device(self, body: NewDeviceBody) -> str:
+        """The device as JSON text. Raises Conflict if it is registered, InvalidRequest as put_device."""
         async with self._change() as (connection, _):
             number, _ = await self._locked_device(connection, body.device_id)
             if not await self._register(connection, number, body, again=False):
                 raise Conflict(f"The device {body.device_id!r} is registered: PUT replaces it.")
+            return await self._device(connection, body.device_id)
 
-    async def put_device(self, device_id: str, body: DeviceBody) -> bool:
-        """Whether the device is new. Raises InvalidRequest for an unknown profile."""
+    async def put_device(self, device_id: str, body: DeviceBody) -> tuple[str, bool]:
+        """The device as JSON text, and whether it is new. Raises InvalidRequest for an unknown profile."""
         async with self._change() as (connection, _):
             number, created = await self._locked_device(connection, device_id)
             await self._register(connection, number, body, again=True)
-            return created
+            return await self._device(connection, device_id), created
 
     async def forget_device(self, device_id: str) -> None:
         """Its events stay, and then it does, too; its open incidents end. Raises NotFound."""
@@ -71,6 +73,10 @@ class RegistryStore:
             await self._expect_intervals(connection, profile=name)
             return bool(created)
 
+    async def _device(self, connection: Any, device_id: str) -> str:
+        """In the transaction of the change: afterwards it may be another one's, or gone."""
+        return str(await connection.fetchval(one_device, self._default_profile, device_id))
+
     @asynccontextmanager
     async def _change(self) -> AsyncIterator[tuple[Any, list[Told]]]:
         async with change(self._reader) as (connection, told):
@@ -78,13 +84,16 @@ class RegistryStore:
             await connection.execute(queries.registry_changed)
 
     async def _locked_device(self, connection: Any, device_id: str) -> tuple[int, bool]:
-        """Its number, and whether it is new; its lane is ours from now on."""
-        number = await connection.fetchval(queries.create_device, device_id)
-        if number is not None:
-            return number, True
+        """Its number, and whether it is new; its lane is ours from now on. Raises Conflict if it goes."""
+        created = await connection.fetchval(queries.create_device, device_id)
+        if created is not None:
+            return created, True
         number = await connection.fetchval(queries.find_device, device_id)
-        await connection.execute(queries.take_lanes, [number % LANES])
-        return number, False
+        if number is not None:
+            await connection.execute(queries.take_lanes, [number % LANES])
+            if await connection.fetchval(queries.find_device, device_id) == number:
+                return number, False
+        raise Conflict(f"The device {device_id!r} was forgotten at this moment: send it again.")
 
     async def _register(
         self, connection: Any, number: int, body: DeviceBody, *, again: bool

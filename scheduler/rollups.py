@@ -26,8 +26,10 @@ from schema.queries import load_queries
 HOUR, CLOSE_AT_ONCE_MAX = timedelta(hours=1), timedelta(days=1)
 POLL_S = 0.02
 # How many devices a statement takes, and how many hours a step, so that they last about so long.
-DEVICES_AT_FIRST, DEVICES_MAX, STATEMENT_S = 10, 5000, 0.5
+DEVICES_AT_FIRST, DEVICES_MAX, STATEMENT_S = 1, 5000, 0.5
 STEP_S = 2.0
+# The least that can be done at once is an hour of a device; the server's own limit stands in rollups.sql.
+STATEMENT_S_MAX = 310.0
 
 queries = load_queries("scheduler", "rollups.sql")
 
@@ -40,7 +42,7 @@ async def roll(connection: Any, closing: datetime | None = None) -> None:
     if not await connection.fetchval(queries.lock_rollups):
         return
     try:
-        await connection.execute(queries.take_memory)
+        await connection.execute(queries.take_time_and_memory)
         pace = Pace(DEVICES_AT_FIRST, DEVICES_MAX, STATEMENT_S)
         state = await connection.fetchrow(queries.move_closing, closing)
         if state["closed"] < state["closing"]:
@@ -81,8 +83,9 @@ async def roll_hours(
 ) -> None:
     """Roll up the hours of a span from each start, of the device in the same place."""
     await connection.execute(
-        queries.roll_hours, devices, starts, span, min(starts), max(starts) + span
-    )
+        queries.roll_hours, devices, starts, span, min(starts), max(starts) + span,
+        timeout=STATEMENT_S_MAX,
+    )  # fmt: skip
 
 
 async def _close(connection: Any, pace: Pace, closed: datetime, closing: datetime) -> None:

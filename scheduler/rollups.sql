@@ -4,9 +4,13 @@
 -- One roller at a time; until this session unlocks or ends.
 select pg_try_advisory_lock(4244)
 
--- take_memory --
--- Enough to group a statement's readings without sorting them: two thirds of the time.
-set work_mem = '64MB'
+-- take_time_and_memory --
+-- Enough memory to group a statement's readings without sorting them: two thirds of the time. Nobody waits for
+-- its locks, and what it cannot finish in time would stay unfinished for ever: an hour of a device that sends
+-- 1,000 events a second takes a minute.
+set work_mem = '64MB';
+set statement_timeout = '5min';
+set transaction_timeout = '5min'
 
 -- unlock_rollups --
 select pg_advisory_unlock(4244)

@@ -77,7 +77,9 @@ def test_what_the_preview_shows_goes_and_a_question_for_it_names_the_first_time_
     floor = (datetime.now(UTC) - timedelta(days=DAYS)).strftime("%Y-%m-01T00:00:00Z")
     for path, first in (
         ("/v1/devices/a/events", {"from_time": early}),
+        ("/v1/devices/a/events", {"to_time": floor}),
         ("/v1/search?tag=room:1", {"from_time": early, "to_time": late}),
+        ("/v1/search?tag=room:1", {"to_time": late}),
         ("/devices/a/metrics", {"start_time": early, "end_time": late}),
     ):
         url = httpx.URL(path).copy_merge_params(first)

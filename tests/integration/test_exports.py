@@ -15,6 +15,7 @@ import pytest
 from api import export_store
 from api.export_formats import CSV_HEADER, dressing
 from api.export_store import CONNECTIONS_MAX, EXPORT_LIMITS, Exports, Format, Selection, queries
+from api.tags import wanted
 from schema.database import open_pool
 from schema.errors import Overloaded, RawEventsDropped
 from schema.event import rfc3339
@@ -160,7 +161,7 @@ async def test_filters_hold_together(
     await store(db, *made_up(Random(3), 300))
     asked = {
         "device_ids": ["d1", "d3", "nobody"],
-        "tags": ["plain"],
+        "tags": wanted(["plain"]),
         "metrics": ["m1", "m4", "none"],
     }
     found = Counter(await values(exports, form, **asked))
@@ -170,7 +171,7 @@ async def test_filters_hold_together(
     )
     assert not await values(exports, form, device_ids=["nobody"])
     assert not await values(exports, form, metrics=["none"])
-    assert not await values(exports, form, tags=["plain", "none"])
+    assert not await values(exports, form, tags=wanted(["plain", "none"]))
 
 
 async def test_the_range_is_half_open(exports: Exports, db: Any) -> None:
@@ -259,6 +260,8 @@ async def test_dropped_raw_events_are_told_before_anything_is_sent(
     await db.execute("update rollup_state set floor = $1", floor)
     with pytest.raises(RawEventsDropped, match=rfc3339(floor)):
         await exported(exports, Format.CSV, start=NOW - timedelta(days=41))
+    with pytest.raises(RawEventsDropped, match=rfc3339(floor)):
+        await exported(exports, Format.CSV, end=floor)
     assert [row[1] for row in await values(exports, Format.CSV)] == ["new"]
     assert [row[1] for row in await values(exports, Format.CSV, start=floor)] == ["new"]
 

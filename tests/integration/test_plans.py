@@ -11,11 +11,14 @@ import pytest
 from api.aggregate_sql import Source, statement
 from api.aggregate_store import arguments
 from api.buckets import buckets
+from api.export_store import EXPORT_LIMITS
+from api.export_store import queries as of_exports
 from api.params import EARLIEST, LATEST
-from api.questions import Question
+from api.questions import Fill, GroupBy, Question
 from api.reader import OF_THE_FLEET, windows
 from api.registry_store import queries as of_registry
 from api.store import AFTER_ALL, LATEST_VALUES, of_latest, queries
+from api.tags import wanted
 from scheduler.rollups import roll
 from tests.plans import DEVICES, generate, plan_of
 
@@ -65,6 +68,19 @@ async def test_a_tag_of_every_event_is_found_without_reading_them_all(filled: An
     assert plan.rows_most <= 1000
 
 
+async def test_a_slice_of_an_export_by_a_rare_tag_reads_the_index_of_tags(filled: Any) -> None:
+    for name, value in EXPORT_LIMITS.items():
+        await filled.execute(f"set {name} = '{value}'")
+    start = NOW.replace(day=1, hour=0, minute=0, second=0, microsecond=0) - timedelta(days=40)
+    start = start.replace(day=1)
+    month = (start, (start + timedelta(days=31)).replace(day=1), 0, start, "")
+    for tags, rows_most in ((wanted(["room:7"]), 100), (wanted(["fleet"]), 300)):
+        asked = (*month, 100, 2_000_000, None, tags, None, "csv")
+        plan = await plan_of(filled, of_exports.export_slice, *asked)
+        assert plan.read_whole <= {"rollup_state"}
+        assert plan.rows_most <= rows_most, tags
+
+
 async def test_latest_values_come_from_the_last_rollups_and_the_open_hours(filled: Any) -> None:
     week_ago = (NOW - timedelta(days=7)).replace(minute=0, second=0, microsecond=0)
     await filled.execute("update rollup_state set closing = $1, closed = $1", week_ago)
@@ -101,6 +117,19 @@ async def test_minutes_of_a_device_read_its_events_of_the_range(filled: Any) -> 
     assert len(plan.partitions) <= MOST_PARTITIONS_OF_A_WEEK
     assert not plan.read_whole - {"rollup_state"}
     assert plan.rows_most <= 200
+
+
+async def test_more_filled_rows_than_an_answer_has_are_not_made_to_be_counted(filled: Any) -> None:
+    zone, start, end = ZoneInfo("UTC"), NOW - 3 * HOUR, NOW
+    seconds = buckets("1s", zone, start, end)
+    question = Question("temp", (), None, start, end, seconds, zone, GroupBy.DEVICE, Fill.PREVIOUS)
+    number = seconds.number(start, end)
+    asked = (*arguments(question, None), None)
+    for rows_max in (3 * number, DEVICES * number):
+        row = await filled.fetchrow(statement(question, Source.EVENTS, rows_max), *asked)
+        assert row["rows"] == min(DEVICES * number, rows_max + 1)
+    plan = await plan_of(filled, statement(question, Source.EVENTS, 3 * number), *asked)
+    assert plan.rows_most <= 5 * number
 
 
 def _last_two_months() -> tuple[datetime, datetime]:

@@ -284,6 +284,20 @@ async def test_changes_and_posts_at_the_same_time_never_wait_for_one_another_in_
     assert set((await expected(db)).values()) == {profile}
 
 
+async def test_whoever_registers_while_others_forget_is_answered_with_the_device_or_a_conflict(
+    processes: list[httpx.AsyncClient],
+) -> None:
+    async def put(http: httpx.AsyncClient) -> None:
+        answer = await http.put("/v1/devices/a", json={"name": "A"})
+        if answer.status_code != httpx.codes.CONFLICT:
+            assert answer.status_code in {httpx.codes.OK, httpx.codes.CREATED}, answer.text
+            assert answer.json()["name"] == "A"
+
+    for _ in range(20):
+        forgetting = [http.delete("/v1/devices/a") for http in processes * 2]
+        await asyncio.gather(*map(put, processes * 2), *forgetting)
+
+
 async def test_devices_are_listed_by_id_in_pages_of_what_fits_every_filter(
     http: httpx.AsyncClient,
 ) -> None:

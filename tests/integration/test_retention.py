@@ -218,11 +218,11 @@ class Dying:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._connection, name)
 
-    async def execute(self, query: str, *arguments: Any) -> Any:
+    async def execute(self, query: str, *arguments: Any, **limits: Any) -> Any:
         self._pieces += "delete from event_key" in query
         if self._pieces > 1:
             raise CrashError
-        return await self._connection.execute(query, *arguments)
+        return await self._connection.execute(query, *arguments, **limits)
 
 
 async def test_a_key_that_came_again_with_a_newer_event_is_not_deleted_with_the_old_one(

@@ -284,3 +284,20 @@ async def test_without_any_step_of_the_protocol_readers_are_told_something_wrong
             monkeypatch.setattr(rollups, "roll_hours", roll_and_then_unmark)
     await run(FOUND_WITHIN_S)
     assert run.wrong > 0
+
+
+async def test_an_hour_that_takes_longer_than_a_writer_may_is_rolled_up(dsn: str, db: Any) -> None:
+    await db.execute(
+        "insert into device (device_id) select 'd' || n from generate_series(1, 10) n;"
+        "insert into event select device_no, '2026-01-01Z'::timestamptz + n * interval '1 s', n::text,"
+        " jsonb_build_object('v', n), '{}', null, now() from device, generate_series(0, 3599) n;"
+        "update rollup_state set closed = '2026-01-01Z', closing = '2026-01-01T01:00Z'"
+    )
+    limits = WRITER_LIMITS | {"statement_timeout": "15ms"}
+    roller = await connect(dsn, "hurried roller", limits)
+    try:
+        await roll(roller, datetime(2026, 1, 1, 1, tzinfo=UTC))
+    finally:
+        roller.terminate()
+    assert await db.fetchval("select sum(count) from rollup") == 10 * HOUR.seconds
+    assert await db.fetchval("select closed = closing from rollup_state")
