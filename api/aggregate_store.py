@@ -5,14 +5,13 @@ together, whatever the roller does meanwhile.
 """
 
 from collections.abc import Sequence
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any
-from zoneinfo import ZoneInfo
 
 import msgspec
 
 from api.aggregate_sql import Source, queries, statement
-from api.buckets import Calendar, Fixed, offset_changes
+from api.buckets import Calendar, Fixed
 from api.questions import (
     Fill,
     Hours,
@@ -27,9 +26,8 @@ from schema.errors import InvalidRequest
 from schema.event import plain_number
 
 AGGREGATE_ROWS_MAX = 50_000
-READINGS_MAX = (
-    5_000_000  # About what PostgreSQL reads in the 10 s that a statement of a reader gets.
-)
+ROLLUP_WEIGHT = 0.5  # Of reading an event.
+READINGS_MAX = 5_000_000  # About what PostgreSQL reads in the 10 s of a statement.
 
 
 class AggregateStore:
@@ -43,7 +41,7 @@ class AggregateStore:
         if it needs events that retention has dropped.
         """
         _require_few_buckets(question)
-        async with self._reader.connection(QUESTION_S_MAX) as connection:
+        async with self._reader.costly(), self._reader.connection(QUESTION_S_MAX) as connection:
             facts = await connection.fetchrow(queries.facts, question.device_ids)
             numbers = facts["numbers"] if question.device_ids else None
             hours = rolled_hours(question, facts["closed"])
@@ -104,20 +102,10 @@ def arguments(question: Question, numbers: Sequence[int] | None) -> list[Any]:
     buckets = question.buckets
     length = buckets.length if isinstance(buckets, Fixed) else None
     bounds = buckets.bounds if isinstance(buckets, Calendar) else None
-    changes = offset_changes(question.zone, buckets.first(question.start), question.end)
-    since, offsets = map(list, zip(*changes, strict=True))
-    texts = [_offset_text(offset, question.zone) for offset in offsets]
+    since, offsets, texts = map(list, zip(*question.offsets, strict=True))
     return [
         question.metric, numbers, question.start, question.end, length, bounds, since, offsets, texts,
     ]  # fmt: skip
-
-
-def _offset_text(offset: timedelta, zone: ZoneInfo) -> str:
-    """As RFC 3339 writes it."""
-    if zone.key == "UTC":
-        return "Z"
-    hours, minutes = divmod(abs(offset) // timedelta(minutes=1), 60)
-    return f"{'-' if offset < timedelta() else '+'}{hours:02}:{minutes:02}"
 
 
 async def _require_few_readings(
@@ -132,7 +120,7 @@ async def _require_few_readings(
     if hours is not None:
         asked = (question.metric, hours.start, hours.end, numbers)
         plan = await connection.fetchval(queries.estimate_rollups, *asked)
-        expected = expected * share_of_events(start, end, hours) + _rows_of(plan)
+        expected = expected * share_of_events(start, end, hours) + _rows_of(plan) * ROLLUP_WEIGHT
     if expected > READINGS_MAX:
         raise InvalidRequest(
             f"The answer would be made of about {expected:,.0f} readings, at most {READINGS_MAX:,} are"

@@ -1,13 +1,16 @@
 """Aggregates over time buckets."""
 
+import asyncio
+from datetime import UTC, datetime
 from typing import Annotated
+from zoneinfo import ZoneInfo
 
 from litestar import Response, get
 from litestar.di import NamedDependency
 from litestar.params import QueryParameter
 
 from api.aggregate_store import AGGREGATE_ROWS_MAX, AggregateStore
-from api.buckets import buckets
+from api.buckets import CENTURY, DAY, Buckets, Offset, buckets, offset_changes
 from api.pages import json_text
 from api.params import (
     DEVICES_MAX,
@@ -67,18 +70,36 @@ async def aggregate(
         raise InvalidRequest("from_time must be before to_time.")
     if any("\0" in text for text in (metric, *(device_id or ()))):
         raise InvalidRequest("metric and device_id: without NUL.")
-    start, end = max(start, EARLIEST), min(end, LATEST)  # No event is outside.
+    filling = known_name("fill", fill, Fill)
+    start, end = can_hold_events(start, end, datetime.now(UTC), filled=filling is not Fill.NONE)
     zone = time_zone(tz)
+    # A century of days takes a fraction of a second: nobody else is to wait for it.
+    found, offsets = await asyncio.to_thread(_reckon, interval, zone, start, end)
     question = Question(
         metric=metric,
         device_ids=tuple(device_id or ()),
         tags=wanted(tag_texts("tag", tag)),
         start=start,
         end=end,
-        buckets=buckets(interval, zone, start, end),
-        zone=zone,
+        buckets=found,
+        offsets=offsets,
         group_by=known_name("group_by", group_by, GroupBy) if group_by is not None else None,
-        fill=known_name("fill", fill, Fill),
+        fill=filling,
         stats=parse_stats(stats),
     )
     return json_text("[]" if start >= end else await aggregates.answer(question))
+
+
+def can_hold_events(
+    start: datetime, end: datetime, now: datetime, *, filled: bool
+) -> tuple[datetime, datetime]:
+    """The part of a range in which an event may be, by the widest window that settings allow."""
+    first, last = (EARLIEST, LATEST) if filled else (now - CENTURY - DAY, now + 32 * DAY)
+    return max(start, first), min(end, last)
+
+
+def _reckon(
+    interval: str, zone: ZoneInfo, start: datetime, end: datetime
+) -> tuple[Buckets, list[Offset]]:
+    found = buckets(interval, zone, start, end)
+    return found, offset_changes(zone, found.first(start), end)

@@ -102,15 +102,15 @@ where ts >= $11 and ts < $4 and metrics ? $1 and ($2::int[] is null or device_no
 {of_raw_hours}
 
 -- raw_hours --
--- The hours among them that must be read from events: those in $12, which a bucket's begin cuts, and the marked
--- ones. They may lie in any partition of the range, and to plan for that takes longer than a small answer: so
--- these three pieces are only put in where there are any.
+-- The hours among them that must be read from events: the marked ones, and those in $12, which a bucket's begin
+-- cuts (a closed hour without a rollup holds nothing). They may lie in any partition of the range, and to plan for
+-- that takes longer than a small answer: so these three pieces are only put in where there are any.
 raw_hour as materialized (
     select device_no, hour from rollup_mark
     where hour >= $10 and hour < $11 and ($2::int[] is null or device_no = any($2))
     union
-    select device_no, hour from device cross join unnest($12::timestamptz[]) hour
-    where $2::int[] is null or device_no = any($2)
+    select device_no, hour from rollup
+    where metric = $1 and hour = any($12::timestamptz[]) and ($2::int[] is null or device_no = any($2))
 ),
 
 -- but_raw_hours --

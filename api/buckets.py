@@ -9,6 +9,7 @@ import re
 from bisect import bisect_right
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
+from typing import NamedTuple
 from zoneinfo import ZoneInfo
 
 from schema.errors import InvalidRequest
@@ -73,6 +74,14 @@ class Calendar:
 Buckets = Fixed | Calendar
 
 
+class Offset(NamedTuple):
+    """What a time zone adds to UTC from an instant on, in whole minutes, and how RFC 3339 writes it."""
+
+    since: datetime
+    amount: timedelta
+    text: str
+
+
 def buckets(interval: str, zone: ZoneInfo, start: datetime, end: datetime) -> Buckets:
     """What an interval such as 30s, 5m, 1h, 1d, 2w, 1mo makes of a range. Raises InvalidRequest."""
     found = _INTERVAL.fullmatch(interval)
@@ -89,13 +98,8 @@ def buckets(interval: str, zone: ZoneInfo, start: datetime, end: datetime) -> Bu
     return Calendar(_bounds(size, unit, zone, start, end))
 
 
-def offset_changes(
-    zone: ZoneInfo, start: datetime, end: datetime
-) -> list[tuple[datetime, timedelta]]:
-    """What a zone adds to UTC in a range, in whole minutes: since when, and how much.
-
-    It changes at most once within a day.
-    """
+def offset_changes(zone: ZoneInfo, start: datetime, end: datetime) -> list[Offset]:
+    """The offsets of a zone in a range, which change at most once within a day."""
     changes = [(start, _offset(zone, start))]
     at = start
     while at < end:
@@ -103,7 +107,14 @@ def offset_changes(
         if _offset(zone, later) != changes[-1][1]:
             changes.append((_change(zone, at, later), _offset(zone, later)))
         at = later
-    return changes
+    return [Offset(since, amount, _offset_text(amount, zone)) for since, amount in changes]
+
+
+def _offset_text(amount: timedelta, zone: ZoneInfo) -> str:
+    if zone.key == "UTC":
+        return "Z"
+    hours, minutes = divmod(abs(amount) // timedelta(minutes=1), 60)
+    return f"{'-' if amount < timedelta() else '+'}{hours:02}:{minutes:02}"
 
 
 def _change(zone: ZoneInfo, before: datetime, after: datetime) -> datetime:

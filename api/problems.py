@@ -42,6 +42,10 @@ _STATUS: dict[type[VoltwireError], HTTPStatus] = {
 }
 
 
+# A lost grant, a schema that is not there yet. Every other error of their class is a fault of ours.
+_OF_THE_OPERATOR = (asyncpg.UndefinedTableError, asyncpg.InsufficientPrivilegeError)
+
+
 def problem(
     status: int, detail: str, headers: dict[str, str] | None = None, **members: Any
 ) -> Response[dict[str, Any]]:
@@ -56,7 +60,9 @@ def problem(
     return Response(body, status_code=status, media_type=PROBLEM, headers=headers)
 
 
-def voltwire_problem(_: Request[Any, Any, Any], error: VoltwireError) -> Response[dict[str, Any]]:
+def voltwire_problem(
+    request: Request[Any, Any, Any], error: VoltwireError
+) -> Response[dict[str, Any]]:
     status = _STATUS.get(type(error), HTTPStatus.INTERNAL_SERVER_ERROR)
     wait_s = getattr(error, "retry_after_s", None)
     if wait_s is None and status is HTTPStatus.SERVICE_UNAVAILABLE:
@@ -64,7 +70,11 @@ def voltwire_problem(_: Request[Any, Any, Any], error: VoltwireError) -> Respons
     headers = {} if wait_s is None else {"Retry-After": str(wait_s)}
     detail = str(error)
     if isinstance(error, StoreUnavailable):
-        detail = "The database is not available: nothing is known of this request, send it again."
+        detail = "The database is not available: ask again."
+        if request.method not in {"GET", "HEAD"}:
+            detail = (
+                "The database is not available: nothing is known of this request, send it again."
+            )
     members = {name: getattr(error, name, None) for name in ("reason", "errors")}
     if isinstance(error, RawEventsDropped):
         members["available_from"] = rfc3339(error.available_from)
@@ -88,11 +98,13 @@ def http_problem(request: Request[Any, Any, Any], error: HTTPException) -> Respo
 
 def database_problem(request: Request[Any, Any, Any], error: Exception) -> Response[dict[str, Any]]:
     """A question that PostgreSQL did not answer: too costly, without meaning, or not reachable."""
-    if isinstance(error, asyncpg.QueryCanceledError):
+    if isinstance(error, asyncpg.QueryCanceledError | asyncpg.ProgramLimitExceededError):
         return voltwire_problem(
             request,
             InvalidRequest("The question takes PostgreSQL too long: ask for a shorter range."),
         )
+    if isinstance(error, asyncpg.SyntaxOrAccessError) and not isinstance(error, _OF_THE_OPERATOR):
+        return unexpected_problem(request, error)
     if isinstance(error, asyncpg.DataError | ValueError):
         return voltwire_problem(
             request, InvalidRequest("The request holds a value that no column can hold.")

@@ -1,11 +1,11 @@
 """What may be asked of a metric over time, and from where the answer comes. Pure."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
-from zoneinfo import ZoneInfo
 
-from api.buckets import HOUR, Buckets, Calendar, whole_hour
+from api.buckets import HOUR, Buckets, Calendar, Offset, whole_hour
 from schema.errors import InvalidRequest
 
 
@@ -51,7 +51,7 @@ class Question:
     start: datetime
     end: datetime
     buckets: Buckets
-    zone: ZoneInfo
+    offsets: Sequence[Offset]
     group_by: GroupBy | None = None
     fill: Fill = Fill.NONE
     stats: tuple[Stat, ...] = USUAL_STATS

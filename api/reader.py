@@ -4,14 +4,16 @@ import asyncio
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
+from time import monotonic
 from typing import Any
 
 from api.params import EARLIEST, LATEST
-from schema.errors import RawEventsDropped
+from schema.errors import InvalidRequest, Overloaded, RawEventsDropped
 from schema.queries import load_queries
 
 ACQUIRE_S_MAX = 3.0
 QUESTION_S_MAX = 12.0  # A little more than PostgreSQL gives a statement of a reader.
+COSTLY_MAX = 4  # At a time, of the connections of a pool (api/run.py).
 CHANGE_S_MAX = 4.5  # A 503 to a change comes within 5 s.
 # How far back the windows of a question reach, newest first; then comes everything before.
 OF_A_DEVICE = (timedelta(days=7), timedelta(days=90))  # Read in order: only partitions are spared.
@@ -25,19 +27,35 @@ queries = load_queries("api")
 class Reader:
     def __init__(self, pool: Any) -> None:
         self._pool = pool
+        self._costly = asyncio.Semaphore(COSTLY_MAX)
 
     async def ask(self, method: str, query: str, *arguments: Any) -> Any:
         async with self.connection(QUESTION_S_MAX) as connection:
             return await getattr(connection, method)(query, *arguments)
 
     @asynccontextmanager
+    async def costly(self) -> AsyncIterator[None]:
+        """One of the few places for questions that may take seconds. Raises Overloaded.
+
+        The other connections stay free for those that take milliseconds.
+        """
+        try:
+            await asyncio.wait_for(self._costly.acquire(), ACQUIRE_S_MAX)
+        except TimeoutError:
+            raise Overloaded("Too many costly questions are under way: ask again.") from None
+        try:
+            yield
+        finally:
+            self._costly.release()
+
+    @asynccontextmanager
     async def connection(self, within_s: float) -> AsyncIterator[Any]:
-        """A connection of the pool, for so long in all. Raises TimeoutError.
+        """A connection of the pool, for so long in all. Raises TimeoutError, Overloaded.
 
         One that did not answer in time is thrown away: giving it back would wait for it once more.
         """
         async with asyncio.timeout(within_s):
-            connection = await self._pool.acquire(timeout=ACQUIRE_S_MAX)
+            connection = await self._free_connection()
             try:
                 yield connection
             except (asyncio.CancelledError, TimeoutError):
@@ -45,6 +63,14 @@ class Reader:
                 raise
             finally:
                 await self._pool.release(connection)
+
+    async def _free_connection(self) -> Any:
+        try:
+            return await self._pool.acquire(timeout=ACQUIRE_S_MAX)
+        except TimeoutError:
+            if self._pool.get_size() - self._pool.get_idle_size() < self._pool.get_max_size():
+                raise
+            raise Overloaded("Too many questions are under way: ask again.") from None
 
     async def newest_first(
         self,
@@ -60,7 +86,12 @@ class Reader:
         first, last = start or EARLIEST, end or LATEST
         newest = min(last, key[0], datetime.now(UTC))
         rows: list[Any] = []
+        began = monotonic()
         for window in windows(first, last, newest, spans):
+            if monotonic() - began > QUESTION_S_MAX:
+                raise InvalidRequest(
+                    f"The question takes longer than {QUESTION_S_MAX:.0f} s: ask for a shorter range."
+                )
             rows += await self.ask("fetch", query, *subject, *window, *key, limit + 1 - len(rows))
             if len(rows) > limit:
                 break

@@ -63,9 +63,10 @@ class QueryStore:
     ) -> list[Any]:
         """`tags` is a tsquery over whole tags. Newest first, as `events`."""
         key = after or (LATEST, AFTER_ALL, 0)
-        return await self._reader.newest_first(
-            queries.search_events, (tags,), start, end, key, limit, OF_THE_FLEET
-        )
+        async with self._reader.costly():
+            return await self._reader.newest_first(
+                queries.search_events, (tags,), start, end, key, limit, OF_THE_FLEET
+            )
 
     async def metrics(self, device: KnownDevice, start: datetime, end: datetime) -> str:
         body = await self._reader.ask(

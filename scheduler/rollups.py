@@ -21,10 +21,13 @@ from datetime import datetime, timedelta
 from time import monotonic
 from typing import Any
 
+import structlog
+
 from schema.queries import load_queries
 
 HOUR, CLOSE_AT_ONCE_MAX = timedelta(hours=1), timedelta(days=1)
 POLL_S = 0.02
+WAIT_S_MAX, MARKS_S_MAX = 60.0, 20.0  # Of one run.
 # How many devices a statement takes, and how many hours a step, so that they last about so long.
 DEVICES_AT_FIRST, DEVICES_MAX, STATEMENT_S = 1, 5000, 0.5
 STEP_S = 2.0
@@ -32,6 +35,7 @@ STEP_S = 2.0
 STATEMENT_S_MAX = 310.0
 
 queries = load_queries("scheduler", "rollups.sql")
+log = structlog.get_logger()
 
 
 async def roll(connection: Any, closing: datetime | None = None) -> None:
@@ -45,8 +49,7 @@ async def roll(connection: Any, closing: datetime | None = None) -> None:
         await connection.execute(queries.take_time_and_memory)
         pace = Pace(DEVICES_AT_FIRST, DEVICES_MAX, STATEMENT_S)
         state = await connection.fetchrow(queries.move_closing, closing)
-        if state["closed"] < state["closing"]:
-            await until_writers_ended(connection)
+        if state["closed"] < state["closing"] and await _writers_end(connection):
             await _close(connection, pace, state["closed"], state["closing"])
         await _roll_marked(connection, pace, state["closing"])
     finally:
@@ -58,6 +61,17 @@ async def until_writers_ended(connection: Any) -> None:
     number = await connection.fetchval(queries.take_number)
     while not await connection.fetchval(queries.writers_ended, number):  # noqa: ASYNC110  # No event tells.
         await asyncio.sleep(POLL_S)
+
+
+async def _writers_end(connection: Any) -> bool:
+    """Whether they do within a while. If not, hours close at a later run; marks need not wait for that."""
+    try:
+        async with asyncio.timeout(WAIT_S_MAX):
+            await until_writers_ended(connection)
+    except TimeoutError:
+        log.warning("No hour can be closed: a transaction has been open for long, end it.")
+        return False
+    return True
 
 
 class Pace:
@@ -107,9 +121,9 @@ async def _close(connection: Any, pace: Pace, closed: datetime, closing: datetim
 
 
 async def _roll_marked(connection: Any, pace: Pace, closing: datetime) -> None:
-    """Until there are fewer than one statement takes: what comes meanwhile waits for the next run."""
-    full = True
-    while full:
+    """Until there are fewer than one statement takes, or for a while: the next run closes hours first."""
+    full, deadline = True, monotonic() + MARKS_S_MAX
+    while full and monotonic() < deadline:
         pace.begin()
         wanted = pace.size
         rows = await connection.fetch(queries.marked_hours, closing, wanted)

@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from time import monotonic, time
 from typing import Any
 
+import asyncpg
 import structlog
 from apscheduler.schedulers.asyncio import AsyncIOScheduler
 
@@ -110,6 +111,9 @@ async def _run_job(job: Job, pool: Any, health: Health, metrics: Metrics) -> Non
     try:
         async with pool.acquire(timeout=5) as connection:
             await job.work(connection)
+    except (asyncpg.QueryCanceledError, asyncpg.LockNotAvailableError) as error:
+        metrics.job_runs.labels(job.name, "failed").inc()
+        log.warning("A job took too long and runs again.", job=job.name, error=repr(error))
     except DATABASE_ERRORS as error:
         metrics.job_runs.labels(job.name, "failed").inc()
         if health.report("database", ok=False, detail="unavailable, trying again"):

@@ -10,7 +10,7 @@ import pytest
 
 from api.aggregate_sql import Source, statement
 from api.aggregate_store import arguments
-from api.buckets import buckets
+from api.buckets import buckets, offset_changes
 from api.export_store import EXPORT_LIMITS
 from api.export_store import queries as of_exports
 from api.params import EARLIEST, LATEST
@@ -122,7 +122,10 @@ async def test_minutes_of_a_device_read_its_events_of_the_range(filled: Any) -> 
 async def test_more_filled_rows_than_an_answer_has_are_not_made_to_be_counted(filled: Any) -> None:
     zone, start, end = ZoneInfo("UTC"), NOW - 3 * HOUR, NOW
     seconds = buckets("1s", zone, start, end)
-    question = Question("temp", (), None, start, end, seconds, zone, GroupBy.DEVICE, Fill.PREVIOUS)
+    offsets = offset_changes(zone, start, end)
+    question = Question(
+        "temp", (), None, start, end, seconds, offsets, GroupBy.DEVICE, Fill.PREVIOUS
+    )
     number = seconds.number(start, end)
     asked = (*arguments(question, None), None)
     for rows_max in (3 * number, DEVICES * number):
@@ -139,7 +142,8 @@ def _last_two_months() -> tuple[datetime, datetime]:
 
 def _hours_of(devices: tuple[str, ...], start: datetime, end: datetime) -> Question:
     zone = ZoneInfo("UTC")
-    return Question("temp", devices, None, start, end, buckets("1h", zone, start, end), zone)
+    offsets = offset_changes(zone, start, end)
+    return Question("temp", devices, None, start, end, buckets("1h", zone, start, end), offsets)
 
 
 async def test_pages_of_devices_follow_the_index_of_names(filled: Any) -> None:

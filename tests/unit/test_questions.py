@@ -28,7 +28,8 @@ CLOSED = at("2026-01-02T12:00")
 def asked(start: str, end: str, interval: str = "1h", tz: str = "UTC", **more: Any) -> Question:
     zone = ZoneInfo(tz)
     found = buckets(interval, zone, at(start), at(end))
-    return Question("temp", (), more.pop("tags", None), at(start), at(end), found, zone, **more)
+    tags = more.pop("tags", None)
+    return Question("temp", (), tags, at(start), at(end), found, offsets=[], **more)
 
 
 def test_whole_closed_hours_come_from_rollups() -> None:

@@ -1,11 +1,18 @@
-"""The windows of a question that goes back in time."""
+"""How the API reads: windows back in time, places for costly questions, whose fault an error is."""
 
+from contextlib import AsyncExitStack
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
+from typing import Any
 
+import asyncpg
 import pytest
+from litestar import Request
+from litestar.testing import RequestFactory
 
-from api.reader import OF_A_DEVICE, OF_THE_FLEET, windows
+from api.problems import database_problem
+from api.reader import COSTLY_MAX, OF_A_DEVICE, OF_THE_FLEET, Reader, windows
+from schema.errors import Overloaded
 
 NOW = datetime(2026, 3, 1, tzinfo=UTC)
 LONG_AGO, FAR = datetime(1900, 1, 1, tzinfo=UTC), datetime(2200, 1, 1, tzinfo=UTC)
@@ -24,3 +31,34 @@ def test_the_windows_are_the_range_without_gap_or_overlap(
 
 def test_the_first_window_begins_shortly_before_the_newest_possible_row() -> None:
     assert next(windows(LONG_AGO, FAR, NOW, OF_THE_FLEET)) == (NOW - timedelta(minutes=1), FAR)
+
+
+async def test_more_costly_questions_than_there_are_places_for_are_told_to_come_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("api.reader.ACQUIRE_S_MAX", 0.01)
+    reader = Reader(None)
+    async with AsyncExitStack() as places:
+        for _ in range(COSTLY_MAX):
+            await places.enter_async_context(reader.costly())
+        with pytest.raises(Overloaded, match="ask again"):
+            await places.enter_async_context(reader.costly())
+    async with reader.costly():
+        pass
+
+
+@pytest.mark.parametrize(
+    ("error", "status"),
+    [
+        (asyncpg.UndefinedColumnError("ours"), 500),
+        (asyncpg.PostgresSyntaxError("ours"), 500),
+        (asyncpg.UndefinedTableError("not migrated"), 503),
+        (asyncpg.InsufficientPrivilegeError("a grant"), 503),
+        (asyncpg.ConnectionDoesNotExistError("away"), 503),
+        (asyncpg.QueryCanceledError("too long"), 422),
+        (asyncpg.StatementTooComplexError("too much"), 422),
+    ],
+)
+def test_whose_fault_an_error_of_the_database_is(error: Exception, status: int) -> None:
+    request: Request[Any, Any, Any] = RequestFactory().get("/v1/devices")
+    assert database_problem(request, error).status_code == status

@@ -1,0 +1,51 @@
+"""What a few costly questions cost everybody else."""
+
+import asyncio
+import time
+
+import pytest
+
+from api.reader import Reader
+from schema.database import open_pool
+from schema.errors import Overloaded
+from tests.http_api import api_on
+
+CENTURIES = {
+    "metric": "temp",
+    "from_time": "1900-01-01T00:00:00Z",
+    "to_time": "2200-01-01T00:00:00Z",
+    "interval": "1d",
+    "tz": "Asia/Kolkata",
+}
+ANSWER_S_MAX = 1.0
+
+
+async def test_a_busy_pool_is_not_called_an_absent_database(
+    monkeypatch: pytest.MonkeyPatch, postgres: str
+) -> None:
+    monkeypatch.setattr("api.reader.ACQUIRE_S_MAX", 0.05)
+    async with await open_pool(postgres, "busy", {}, size_max=1) as pool:
+        reader = Reader(pool)
+        async with reader.connection(5):
+            with pytest.raises(Overloaded, match="ask again"):
+                await reader.ask("fetchval", "select 1")
+        assert await reader.ask("fetchval", "select 1") == 1
+
+
+async def test_the_days_of_centuries_hold_up_nobody(dsn: str) -> None:
+    async with api_on(dsn) as client:
+        wide = [
+            asyncio.create_task(client.get("/v1/metrics/aggregate", params=CENTURIES))
+            for _ in range(4)
+        ]
+        await asyncio.sleep(0.05)
+        slowest = 0.0
+        while not all(task.done() for task in wide):
+            began = time.monotonic()
+            assert (await client.get("/live")).status_code == 200
+            slowest = max(slowest, time.monotonic() - began)
+            await asyncio.sleep(0.02)
+        assert slowest < ANSWER_S_MAX
+        assert [(task.result().status_code, task.result().json()) for task in wide] == [
+            (200, [])
+        ] * 4
