@@ -59,25 +59,20 @@ class Leaving:
 
 
 async def retain(connection: Any, days: int, now: datetime, metrics: Metrics, tell: Tell) -> None:
-    """Drop what is older than so many days; 0 keeps everything.
+    """Drop what is older than so many days; 0 keeps everything, but for a month that is half gone.
 
     `now` is our clock: a month goes when ours and the database's say so. Works on a connection of its
     own. Raises Deferred if something is in the way.
     """
-    if days == 0:
-        return
     await connection.execute(queries.be_patient)
     if not await connection.fetchval(queries.lock_retention):
         raise Deferred("Another run of retention is at work: it does the same.")
     try:
-        floor = await move_floor(connection, days, now)
-        if not await old_months(connection, floor):
-            return
-        tell("Raw events from before this time are dropped.", floor=floor.isoformat())
-        await wait_for_writers(connection)
-        await roll_up(connection)
-        # The list is read again: what another run left half detached comes first.
-        for month in await old_months(connection, floor):
+        if days == 0:
+            months = await half_gone(connection)
+        else:
+            months = await ready_to_go(connection, await move_floor(connection, days, now), tell)
+        for month in months:
             await detach(connection, month)
             await forget_keys(connection, month)
             await drop(connection, month)
@@ -85,6 +80,23 @@ async def retain(connection: Any, days: int, now: datetime, metrics: Metrics, te
             tell("A month of raw events is gone.", partition=month.partition)
     finally:
         await connection.fetchval(queries.unlock_retention)
+
+
+async def half_gone(connection: Any) -> list[Month]:
+    """What an earlier run has begun to take away."""
+    months = await old_months(connection, await connection.fetchval(queries.floor))
+    return [month for month in months if month.pending or not month.attached]
+
+
+async def ready_to_go(connection: Any, floor: datetime, tell: Tell) -> list[Month]:
+    """Every month before the floor, when nothing is written there any more and all is rolled up."""
+    if not await old_months(connection, floor):
+        return []
+    tell("Raw events from before this time are dropped.", floor=floor.isoformat())
+    await wait_for_writers(connection)
+    await roll_up(connection)
+    # The list is read again: what another run left half detached comes first.
+    return await old_months(connection, floor)
 
 
 async def preview(connection: Any, days: int, now: datetime) -> list[Leaving]:

@@ -18,6 +18,9 @@ select floor, greatest(floor, date_trunc('month', least(clock_timestamp(), $2) -
     as wanted
 from rollup_state
 
+-- floor --
+select floor from rollup_state
+
 -- move_floor --
 -- Commits alone. Every writer whose transaction begins later refuses what is older.
 update rollup_state set floor = $1 where floor < $1

@@ -209,6 +209,21 @@ async def test_a_run_that_ended_before_any_step_is_finished_by_the_next_one(
     assert await summed_up(db) == 4
 
 
+@pytest.mark.parametrize("step", ["forget_keys", "drop"])
+async def test_what_is_half_gone_goes_even_if_everything_else_is_kept_from_now_on(
+    doors: Doors, db: Any, scheduler: Any, monkeypatch: pytest.MonkeyPatch, step: str
+) -> None:
+    await doors.post([event(days) for days in (700, 500, 20)])
+    with monkeypatch.context() as patch:
+        patch.setattr(retention, step, crash)
+        with pytest.raises(CrashError):
+            await run(scheduler)
+    _, *whole = await partitions(db)
+    await run(scheduler, days=0)
+    assert await partitions(db) == whole
+    assert await db.fetchval("select count(*) from leaving_month") == 0
+
+
 class Dying:
     """A connection that is lost after the first piece of keys was deleted."""
 
