@@ -10,6 +10,7 @@ RUN pip --python /opt/venv/bin/python install --no-cache-dir --disable-pip-versi
     --only-binary :all: --require-hashes --requirement requirements.lock
 
 COPY pyproject.toml README.md ./
+COPY runtime runtime
 COPY schema schema
 COPY broker broker
 COPY ingestor ingestor

@@ -10,9 +10,20 @@ from litestar.di import Provide
 from litestar.types import ASGIApp
 from prometheus_client import Histogram
 
-from api import (
+from api.aggregate.store import AggregateStore
+from api.export.store import Exports
+from api.feed import FeedReader
+from api.http.host_guard import loopback_hosts_only
+from api.http.options_methods import options_handlers
+from api.http.params import refuse_unknown_parameters
+from api.http.problems import EXCEPTION_HANDLERS
+from api.http.request_metrics import counted
+from api.ingest.door import BATCH_BYTES_MAX, HttpDoor
+from api.ingest.fast_posts import plain_posts_first
+from api.ingest.replay import Replays
+from api.openapi.document import openapi_config, openapi_document, reference_assets
+from api.routes import (
     aggregates,
-    alerts,
     devices,
     events,
     exports,
@@ -20,27 +31,16 @@ from api import (
     posts,
     profiles,
     rejected,
+    rules,
     search,
     streams,
 )
-from api.aggregate_store import AggregateStore
-from api.counting import counted
-from api.door import BATCH_BYTES_MAX, HttpDoor
-from api.export_store import Exports
-from api.feed import FeedReader
-from api.hosts import loopback_hosts_only
-from api.options import options_handlers
-from api.params import refuse_unknown_parameters
-from api.plain_posts import plain_posts_first
-from api.problems import EXCEPTION_HANDLERS
-from api.reference import openapi_config, openapi_document, reference_assets
-from api.registry_store import RegistryStore
-from api.replay import Replays
-from api.rule_store import RuleStore
-from api.store import QueryStore
-from api.workers import Worker
-from schema.health import Health
-from schema.settings import Settings
+from api.serve.workers import Worker
+from api.store.events import QueryStore
+from api.store.registry import RegistryStore
+from api.store.rules import RuleStore
+from runtime.health import Health
+from runtime.settings import Settings
 
 OTHER_BYTES_MAX = 64 * 1024
 
@@ -92,11 +92,11 @@ def create_litestar(settings: Settings, services: Services) -> Litestar:
         profiles.list_profiles,
         profiles.one_profile,
         profiles.put_profile,
-        alerts.add_rule,
-        alerts.list_rules,
-        alerts.one_rule,
-        alerts.put_rule,
-        alerts.delete_rule,
+        rules.add_rule,
+        rules.list_rules,
+        rules.one_rule,
+        rules.put_rule,
+        rules.delete_rule,
         rejected.list_rejected,
         rejected.one_rejected,
         rejected.replay,

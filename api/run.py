@@ -2,29 +2,29 @@
 
 import asyncio
 
-from api.aggregate_store import AggregateStore
+from api.aggregate.store import AggregateStore
 from api.app import Services, create_app, create_status_app
-from api.door import HttpDoor
-from api.export_store import CONNECTIONS_MAX, EXPORT_LIMITS, Exports
+from api.export.store import CONNECTIONS_MAX, EXPORT_LIMITS, Exports
 from api.feed import FeedReader
-from api.limits import RateLimiter
-from api.ports import listen
-from api.reader import Reader
-from api.registry_store import RegistryStore
-from api.replay import Replays
-from api.rule_store import RuleStore
-from api.server import serve
-from api.store import QueryStore
-from api.workers import Worker
-from ingestor.origin import Limits
+from api.ingest.door import HttpDoor
+from api.ingest.rate_limit import RateLimiter
+from api.ingest.replay import Replays
+from api.serve.sockets import listen
+from api.serve.uvicorn_server import serve
+from api.serve.workers import Worker
+from api.store.database import Reader
+from api.store.events import QueryStore
+from api.store.registry import RegistryStore
+from api.store.rules import RuleStore
+from ingestor.decode.acceptance import Limits
 from ingestor.pipeline import Pipeline
 from ingestor.writer import WriterLimits
+from runtime.health import Health
+from runtime.metrics import Metrics
+from runtime.settings import Settings
 from schema.database import READER_LIMITS, open_pool
 from schema.event import Door
-from schema.health import Health
-from schema.metrics import Metrics
 from schema.migrate import until_migrated
-from schema.settings import Settings
 
 READERS_MAX = 8
 # Beyond either posts answer 503 at once. Decoded, a payload takes about three times its size.

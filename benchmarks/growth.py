@@ -13,7 +13,7 @@ from benchmarks.ingest import Rates, measure
 from benchmarks.load import Plan
 from benchmarks.report import Options, Row, note
 from benchmarks.services import Database, database, role
-from tests.mosquitto import mosquitto
+from tests.support.mosquitto import mosquitto
 
 CHUNK = 250_000
 CHUNK_S_MAX = 600

@@ -27,7 +27,7 @@ from benchmarks.services import (
     server_cpu_seconds,
     until,
 )
-from tests.mosquitto import mosquitto
+from tests.support.mosquitto import mosquitto
 
 AHEAD_MAX = 30_000  # Messages: the load goes on until the end, and the broker's queue stays small.
 LOOK_S = 0.2  # Each look costs the ingestor a few milliseconds.

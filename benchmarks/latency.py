@@ -18,7 +18,7 @@ from benchmarks.posts_load import content_length
 from benchmarks.rates import percentile
 from benchmarks.report import Options, Row
 from benchmarks.services import Load, Role, database, role, until
-from tests.mosquitto import mosquitto
+from tests.support.mosquitto import mosquitto
 
 RATE = 5000
 PROBES = 300

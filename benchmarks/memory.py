@@ -10,8 +10,8 @@ from benchmarks.ingest import measure
 from benchmarks.load import Plan
 from benchmarks.report import Options, Row
 from benchmarks.services import Load, database, python_mib, role, until
-from tests.mosquitto import mosquitto
-from tests.services import Process, free_port, temporary_folder
+from tests.support.mosquitto import mosquitto
+from tests.support.services import Process, free_port, temporary_folder
 
 IDLE_S = 20.0
 LOOK_S = 0.2

@@ -19,11 +19,11 @@ import httpx
 import psutil
 import structlog
 
-from schema.embedded_postgres import embedded_postgres
+from runtime.postgres.server import embedded_postgres
+from runtime.settings import Settings
 from schema.migrate import migrate
-from schema.settings import Settings
-from tests.mosquitto import Mosquitto
-from tests.services import ROOT, Process, free_port, temporary_folder
+from tests.support.mosquitto import Mosquitto
+from tests.support.services import ROOT, Process, free_port, temporary_folder
 
 BUILD_S_MAX = 300
 RESULT_S_MAX = 900

@@ -8,7 +8,7 @@ from benchmarks.ingest import measure
 from benchmarks.load import Plan
 from benchmarks.report import Options, Row
 from benchmarks.services import database, role
-from tests.mosquitto import mosquitto
+from tests.support.mosquitto import mosquitto
 
 NUMBERS = (1, 2, 3)
 CONNECTIONS = 32

@@ -5,11 +5,11 @@ from datetime import UTC, datetime
 
 import structlog
 
-from broker.fleet import Habits, build_fleet
-from broker.simulate import Fleet
-from schema.health import Health
-from schema.metrics import Metrics
-from schema.settings import Settings
+from broker.simulator.device import Habits, build_fleet
+from broker.simulator.fleet import Fleet
+from runtime.health import Health
+from runtime.metrics import Metrics
+from runtime.settings import Settings
 
 INTERVAL_S = 2.0
 STEADY = Habits(INTERVAL_S)

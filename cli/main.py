@@ -13,18 +13,20 @@ from typing import Annotated, Any
 import typer
 from prometheus_client import REGISTRY
 
-from api.workers import CHECK, Worker
+from api.serve.workers import CHECK, Worker
 from cli.replay import replay
 from cli.retention import retention
 from cli.selftest.command import selftest
 from cli.simulate import simulate
+from runtime.errors import ConfigurationError, VoltwireError
+from runtime.health import Health
+from runtime.logging import configure_logging
+from runtime.metrics import Metrics
+from runtime.settings import Settings, load_settings
+from runtime.signals import fail_on_signals, finish_in_time, stop_on_signals
+from runtime.version import VERSION
 from schema.database import DATABASE_ERRORS, watch
-from schema.errors import ConfigurationError, VoltwireError
-from schema.health import Health
-from schema.metrics import Metrics
-from schema.process import configure_logging, fail_on_signals, finish_in_time, stop_on_signals
-from schema.settings import Settings, load_settings
-from schema.version import VERSION
+from schema.event import Reason
 
 Role = Callable[[Settings, asyncio.Event, Health, Metrics], Coroutine[Any, Any, None]]
 
@@ -90,12 +92,12 @@ def up(
 @app.command()
 def broker() -> None:
     """Run the embedded broker alone. It speaks MQTT 3.1.1 and keeps everything in memory."""
-    from broker import embedded  # noqa: PLC0415
+    from broker.embedded import server  # noqa: PLC0415
 
     settings = _settings()
 
     async def run(settings: Settings, stop: asyncio.Event, _: Health, __: Metrics) -> None:
-        await embedded.run(settings.mqtt_host, settings.mqtt_port, stop)
+        await server.run(settings.mqtt_host, settings.mqtt_port, stop)
 
     run_roles(settings, Health(()), run)
 
@@ -188,7 +190,7 @@ app.command()(selftest)
 
 def _ingest_as(settings: Settings, number: int, total: int, worker: Worker | None) -> None:
     from api.run import run_status  # noqa: PLC0415
-    from ingestor.member import Member  # noqa: PLC0415
+    from ingestor.mqtt.member import Member  # noqa: PLC0415
     from ingestor.run import run  # noqa: PLC0415
 
     member = Member(settings.instance, number, total)
@@ -259,7 +261,7 @@ def _first_of_ours(group: BaseExceptionGroup[BaseException]) -> VoltwireError | 
 async def _work(settings: Settings, health: Health, roles: tuple[Role, ...]) -> float:
     stop = asyncio.Event()
     stop_on_signals(stop)
-    metrics = Metrics(REGISTRY)
+    metrics = Metrics(REGISTRY, tuple(Reason))
     metrics.watch(health)
 
     async def all_roles() -> None:

@@ -14,16 +14,17 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from cli.counts import counts_table
+from cli.tables import counts_table
+from runtime.errors import StartError
+from runtime.health import Health
+from runtime.logging import configure_logging
+from runtime.metrics import Metrics
+from runtime.settings import Settings, load_settings
+from runtime.signals import fail_on_signals, finish_in_time, stop_on_signals
 from schema.database import DATABASE_ERRORS, READER_LIMITS, connect
-from schema.errors import StartError
 from schema.event import Door, Reason
-from schema.health import Health
 from schema.instants import parse_instant
-from schema.metrics import Metrics
 from schema.migrate import is_migrated
-from schema.process import configure_logging, fail_on_signals, finish_in_time, stop_on_signals
-from schema.settings import Settings, load_settings
 
 if TYPE_CHECKING:  # The other commands start faster without.
     from ingestor.pipeline import Pipeline
@@ -128,7 +129,7 @@ async def _pages(
     console: Console,
 ) -> None:
     """Page after page, up to the newest letter of now; what becomes of them is added to the outcome."""
-    from ingestor.origin import Limits  # noqa: PLC0415
+    from ingestor.decode.acceptance import Limits  # noqa: PLC0415
     from ingestor.replay import Replay, count_letters  # noqa: PLC0415
 
     async with _connection(settings) as connection:
@@ -162,7 +163,7 @@ async def _connection(settings: Settings) -> AsyncIterator[Any]:
 @asynccontextmanager
 async def _pipeline(settings: Settings) -> AsyncIterator["Pipeline"]:
     """At work meanwhile. A fault of the database leaves as it came, not in a group."""
-    from ingestor.origin import Limits  # noqa: PLC0415
+    from ingestor.decode.acceptance import Limits  # noqa: PLC0415
     from ingestor.pipeline import Pipeline  # noqa: PLC0415
     from ingestor.writer import WriterLimits  # noqa: PLC0415
 

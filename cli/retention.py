@@ -10,12 +10,13 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from runtime.errors import StartError
+from runtime.logging import configure_logging
+from runtime.metrics import Metrics
+from runtime.settings import Settings, load_settings
+from runtime.signals import fail_on_signals
 from schema.database import DATABASE_ERRORS, READER_LIMITS, WRITER_LIMITS, connect
-from schema.errors import StartError
-from schema.metrics import Metrics
 from schema.migrate import is_migrated
-from schema.process import configure_logging, fail_on_signals
-from schema.settings import Settings, load_settings
 
 if TYPE_CHECKING:  # The other commands start faster without.
     from scheduler.retention import Leaving
@@ -95,7 +96,7 @@ async def _connection(settings: Settings, limits: dict[str, str]) -> AsyncIterat
 
 
 def _dsn(settings: Settings) -> str:
-    from schema.embedded_postgres import running_postgres  # noqa: PLC0415
+    from runtime.postgres.server import running_postgres  # noqa: PLC0415
 
     if settings.database_url is not None:
         return settings.dsn

@@ -13,12 +13,13 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from cli.counts import counts_table
-from schema.process import configure_logging, stop_on_signals
-from schema.settings import load_settings
+from cli.tables import counts_table
+from runtime.logging import configure_logging
+from runtime.settings import load_settings
+from runtime.signals import stop_on_signals
 
 if TYPE_CHECKING:  # The other commands start faster without.
-    from broker.simulate import Fleet
+    from broker.simulator.fleet import Fleet
 
 YEAR_S = 366 * 86_400
 DEVICES_MAX = 1000  # Each is a connection: within the 1,024 open files that most systems allow.
@@ -73,8 +74,8 @@ def simulate(
     Devices connect to the broker of MQTT_URL, else of MQTT_HOST and MQTT_PORT. The exit code is 1 if
     events are left without a receipt.
     """
-    from broker.fleet import Habits, build_fleet  # noqa: PLC0415
-    from broker.simulate import Fleet  # noqa: PLC0415
+    from broker.simulator.device import Habits, build_fleet  # noqa: PLC0415
+    from broker.simulator.fleet import Fleet  # noqa: PLC0415
 
     settings = load_settings()
     configure_logging(settings)

@@ -21,16 +21,16 @@ from pydantic import SecretStr
 from api.run import run as run_api
 from cli.main import Role, run_roles
 from ingestor.run import run as run_ingest
+from runtime.errors import StartError
+from runtime.health import Health
+from runtime.metrics import Metrics
+from runtime.postgres.server import embedded_postgres
+from runtime.postgres.user import ends_with_us
+from runtime.settings import MqttAddress, Settings, reachable
+from runtime.signals import unless_stopped
 from scheduler.run import run as run_schedule
 from schema.database import DATABASE_ERRORS
-from schema.embedded_postgres import embedded_postgres
-from schema.errors import StartError
-from schema.health import Health
-from schema.metrics import Metrics
 from schema.migrate import migrate
-from schema.postgres_user import ends_with_us
-from schema.process import before
-from schema.settings import MqttAddress, Settings, reachable
 
 BROKER_READY_S_MAX = 15
 BROKER_STOP_S_MAX = 1
@@ -108,7 +108,7 @@ def up(settings: Settings, *, demo: bool) -> None:
 
 def _keeper(children: Sequence[Child[Any]]) -> Role:
     async def keep(_: Settings, stop: asyncio.Event, __: Health, ___: Metrics) -> None:
-        while await before(stop, asyncio.sleep(KEEP_EVERY_S)):
+        while await unless_stopped(stop, asyncio.sleep(KEEP_EVERY_S)):
             for child in children:
                 child.keep()
 

@@ -16,10 +16,10 @@ from time import monotonic
 
 import structlog
 
-from api.ports import reserve
-from api.workers import Worker
-from schema.errors import ConfigurationError, StartError, VoltwireError
-from schema.process import before, stop_on_signals
+from api.serve.sockets import reserve
+from api.serve.workers import Worker
+from runtime.errors import ConfigurationError, StartError, VoltwireError
+from runtime.signals import stop_on_signals, unless_stopped
 
 RESTART_S_MIN, RESTART_S_MAX = 0.5, 15.0
 STEADY_S = 30.0  # Who worked for so long is started again without a longer pause.
@@ -64,7 +64,7 @@ class Supervisor:
         while not self._stop.is_set():
             process = await self._start(worker)
             began = monotonic()
-            if not await before(self._stop, process.wait()):
+            if not await unless_stopped(self._stop, process.wait()):
                 await self._end(process, worker)
                 return
             if self._cannot_work(worker):
@@ -77,7 +77,7 @@ class Supervisor:
                 exit_code=process.returncode,
                 in_s=pause_s,
             )
-            await before(self._stop, asyncio.sleep(pause_s))
+            await unless_stopped(self._stop, asyncio.sleep(pause_s))
             pause_s = min(2 * pause_s, RESTART_S_MAX)
 
     async def _start(self, worker: Worker) -> asyncio.subprocess.Process:

@@ -7,9 +7,9 @@ from typing import NamedTuple
 
 import msgspec
 
-from ingestor.decode import Items, reject
-from ingestor.origin import Origin
-from ingestor.signs import Fold, Sign, fold
+from ingestor.decode.acceptance import Origin
+from ingestor.decode.presence import Fold, Sign, fold
+from ingestor.decode.strict import Items, reject
 from schema.event import DeviceNo, Door, Event, Reason, Rejection, Status, Verdict
 
 LANES = 16  # Fixed for a database: every process must count alike.

@@ -13,16 +13,17 @@ from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 
 from ingestor.batch import Message, Part
-from ingestor.origin import Origin
-from ingestor.patience import Patience
-from ingestor.registry import Device, Registry
-from ingestor.signs import TELEMETRY
-from ingestor.store import Store
+from ingestor.decode.acceptance import Origin
+from ingestor.decode.presence import TELEMETRY
+from ingestor.retry import Patience
+from ingestor.store.registry import Device, Registry
+from ingestor.store.transaction import Store
+from ingestor.verdicts import count_verdicts
 from ingestor.writer import BatchMetrics, Writer, WriterLimits
-from schema.errors import Overloaded
+from runtime.errors import Overloaded
+from runtime.health import Health
+from runtime.metrics import REPLAY, EventCounts, Metrics
 from schema.event import DeviceNo, Door, Event, Rejection, Verdict
-from schema.health import Health
-from schema.metrics import REPLAY, Flow, Metrics
 
 WRITERS = 2
 
@@ -51,7 +52,8 @@ class Pipeline:
         waiting_max: int | None = None,
         waiting_bytes_max: int | None = None,
     ) -> None:
-        self._door, self.flow, self._replayed = door, metrics.flow(door), metrics.flow(REPLAY)
+        self._door = door
+        self.counts, self._replayed = metrics.events_of(door), metrics.events_of(REPLAY)
         self._waiting_bytes, self._waiting_bytes_max = 0, waiting_bytes_max
         self._waiting, self._waiting_max = 0, waiting_max
         self._idle = asyncio.Event()
@@ -99,7 +101,7 @@ class Pipeline:
         self._waiting_bytes = waiting_bytes
         self._waiting += 1
         self._idle.clear()
-        self._flow_of(message).enter(message.events)
+        self._counts_of(message).enter(message.events)
         device_id = message.origin.device_id
         if device_id is not None and device_id not in self._unresolved:
             device = self._registry.devices.get(device_id)
@@ -162,8 +164,8 @@ class Pipeline:
         for writer in self._writers:
             yield from writer.unsettled()
 
-    def _flow_of(self, message: Message) -> Flow:
-        return self.flow if message.origin.replay_of is None else self._replayed
+    def _counts_of(self, message: Message) -> EventCounts:
+        return self.counts if message.origin.replay_of is None else self._replayed
 
     def _known(self, device_id: str) -> bool:
         return device_id in self._registry.devices and device_id not in self._unresolved
@@ -248,7 +250,9 @@ class Pipeline:
         for part in parts:
             message = part.message
             if message.part_done():
-                self._flow_of(message).settle(message.verdicts)
+                counts = self._counts_of(message)
+                counts.in_flight -= len(message.verdicts)
+                count_verdicts(counts, message.verdicts)
                 self._waiting -= 1
                 self._waiting_bytes -= len(message.payload)
         if self._waiting == 0:

@@ -17,8 +17,8 @@ from datetime import UTC, datetime
 from typing import Any
 
 from ingestor.batch import Item, Message
-from ingestor.decode import Items, decode, decode_item, reject
-from ingestor.origin import Limits, Origin, outside_window
+from ingestor.decode.acceptance import Limits, Origin, outside_window
+from ingestor.decode.strict import Items, decode, decode_item, reject
 from ingestor.pipeline import Pipeline
 from schema.event import Door, Event, Reason, Rejection, Status
 from schema.instants import epoch_us
@@ -27,7 +27,7 @@ from schema.queries import load_queries
 PAGE_LETTERS_MAX = 200  # They wait together for one answer, and share batches.
 PAGE_BYTES_MAX = 2 * 1024 * 1024  # A longer letter comes alone.
 
-queries = load_queries("ingestor")
+queries = load_queries("ingestor", "replay.sql")
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,16 +2,16 @@
 
 import asyncio
 
-from ingestor.lease import Lease
-from ingestor.member import Member
-from ingestor.receiver import Receiver
-from ingestor.retire import retire_former
-from ingestor.roster import Roster
-from schema.health import Health
-from schema.metrics import Metrics
+from ingestor.mqtt.lease import Lease
+from ingestor.mqtt.member import Member
+from ingestor.mqtt.membership import Roster
+from ingestor.mqtt.receiver import Receiver
+from ingestor.mqtt.retire import retire_former
+from runtime.health import Health
+from runtime.metrics import Metrics
+from runtime.settings import Settings
+from runtime.signals import unless_stopped
 from schema.migrate import until_migrated
-from schema.process import before
-from schema.settings import Settings
 
 
 async def run(
@@ -46,7 +46,7 @@ async def run(
         await receiver.subscribed.wait()
         await retire_former(settings, member, health, metrics)
 
-    if not await before(stop, until_migrated(settings.dsn, health)):
+    if not await unless_stopped(stop, until_migrated(settings.dsn, health)):
         return
     async with asyncio.TaskGroup() as group:
         helpers = [

@@ -19,16 +19,16 @@ import structlog
 from prometheus_client import Histogram
 
 from ingestor.batch import Batch, Item, Message, Part
-from ingestor.judge import Judge, above_floor, inside_window
-from ingestor.origin import Limits, outside_window
-from ingestor.patience import Patience
-from ingestor.plain import Decoder
-from ingestor.registry import Registry
-from ingestor.store import BelowFloorError, StaleRegistryError, Store
-from schema.errors import BatchRefused, NoPartition
+from ingestor.decode.acceptance import Limits, outside_window
+from ingestor.decode.fast import Decoder
+from ingestor.retry import Patience
+from ingestor.store.batch_builder import Judge, above_floor, inside_window
+from ingestor.store.registry import Registry
+from ingestor.store.transaction import BelowFloorError, StaleRegistryError, Store
+from runtime.errors import BatchRefused, NoPartition
+from runtime.metrics import EventCounts, Metrics
 from schema.event import Door
 from schema.instants import now_us
-from schema.metrics import Flow, Metrics
 
 log = structlog.get_logger()
 
@@ -54,14 +54,14 @@ class WriterLimits:
 class BatchMetrics:
     """What the writers of one door count; both count into the same."""
 
-    flow: Flow
+    counts: EventCounts
     seconds: Histogram
     events: Histogram
 
     @classmethod
     def of(cls, metrics: Metrics, door: Door) -> Self:
         return cls(
-            metrics.flow(door),
+            metrics.events_of(door),
             metrics.batch_seconds.labels(door),
             metrics.batch_events.labels(door),
         )
@@ -114,7 +114,7 @@ class Writer:
     def decode(self, message: Message) -> list[Item]:
         if message.items is None:
             message.decoded(self._decode(message.payload, message.origin))
-            self._metrics.flow.enter(message.events - 1)
+            self._metrics.counts.enter(message.events - 1)
         return message.items or []
 
     def _linger_s(self) -> float:

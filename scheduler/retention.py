@@ -22,9 +22,9 @@ from typing import Any
 
 import asyncpg
 
+from runtime.errors import Deferred
+from runtime.metrics import Metrics
 from scheduler.rollups import roll, until_writers_ended
-from schema.errors import Deferred
-from schema.metrics import Metrics
 from schema.queries import load_queries
 
 WAIT_S_MAX = 60.0

@@ -11,18 +11,18 @@ import asyncpg
 import structlog
 from apscheduler.schedulers.asyncio import AsyncIOScheduler
 
-from scheduler.delivery import Publisher
+from runtime.errors import Deferred
+from runtime.health import Health
+from runtime.metrics import Metrics
+from runtime.settings import Settings
+from runtime.signals import unless_stopped
+from scheduler.relay import Publisher
 from scheduler.retention import drop_rejected, retain
 from scheduler.rollups import roll
 from scheduler.silence import sweep
 from schema.database import DATABASE_ERRORS, WRITER_LIMITS, open_pool
-from schema.errors import Deferred
-from schema.health import Health
-from schema.metrics import Metrics
 from schema.migrate import make_partitions, until_migrated
-from schema.process import before
 from schema.queries import load_queries
-from schema.settings import Settings
 
 SWEEP_S = 1
 ROLL_S = 30
@@ -67,7 +67,7 @@ def jobs(settings: Settings, metrics: Metrics) -> list[Job]:
 
 async def run(settings: Settings, stop: asyncio.Event, health: Health, metrics: Metrics) -> None:
     """Run the jobs and deliver until `stop` is set."""
-    if not await before(stop, until_migrated(settings.dsn, health)):
+    if not await unless_stopped(stop, until_migrated(settings.dsn, health)):
         return
     name = f"{settings.instance} scheduler"
     async with await open_pool(settings.dsn, name, WRITER_LIMITS, size_max=CONNECTIONS_MAX) as pool:

@@ -9,7 +9,8 @@ from typing import Annotated, Any, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from schema.event import DeviceId, MetricName, MetricValue, Tag, plain_number, rfc3339
+from schema.event import DeviceId, MetricName, MetricValue, Tag, plain_number
+from schema.instants import rfc3339
 
 SILENT_RULE = "silent"  # The built-in rule whose incidents are devices that fell silent.
 MAX_SPAN_S = 366 * 86_400

@@ -7,8 +7,8 @@ from typing import Any
 import asyncpg
 import structlog
 
-from schema.errors import StartError
-from schema.health import Health
+from runtime.errors import StartError
+from runtime.health import Health
 
 MIN_VERSION = 18  # RETURNING old.*, uuidv7(), transaction_timeout.
 CONNECT_TIMEOUT_S = 5

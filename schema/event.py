@@ -1,7 +1,7 @@
 """What a device reports: the form on the wire, the accepted event, the refused one, the verdict."""
 
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from enum import StrEnum
 from typing import Annotated, NewType, NotRequired
 
@@ -131,9 +131,3 @@ class Verdict(msgspec.Struct, frozen=True, gc=False):
 def plain_number(value: float) -> float:
     """An integral value below 2^53 as an int, so that it is written without a decimal point."""
     return int(value) if value.is_integer() and abs(value) < MAX_EXACT_INTEGER else value
-
-
-def rfc3339(instant: datetime) -> str:
-    """UTC, with a fraction only where there is one: the form of every answer."""
-    text = instant.astimezone(UTC).replace(tzinfo=None).isoformat()
-    return f"{text.rstrip('0') if instant.microsecond else text}Z"

@@ -10,6 +10,9 @@ from time import time_ns
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 MICROSECOND = timedelta(microseconds=1)
+# What a query may name, and what stands for an absent bound.
+EARLIEST = datetime(1900, 1, 1, tzinfo=UTC)
+LATEST = datetime(2200, 1, 1, tzinfo=UTC)
 
 _RFC3339 = re.compile(
     r"[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt ][0-9]{2}:[0-9]{2}:[0-9]{2}(?:\.[0-9]{1,9})?"
@@ -55,3 +58,9 @@ def from_epoch_us(microseconds: int) -> datetime:
 
 def now_us() -> int:
     return time_ns() // 1000
+
+
+def rfc3339(instant: datetime) -> str:
+    """UTC, with a fraction only where there is one: the form of every answer."""
+    text = instant.astimezone(UTC).replace(tzinfo=None).isoformat()
+    return f"{text.rstrip('0') if instant.microsecond else text}Z"

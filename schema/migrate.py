@@ -16,9 +16,9 @@ from typing import Any
 
 import structlog
 
+from runtime.errors import StartError
+from runtime.health import Health
 from schema.database import DATABASE_ERRORS, connect, report_durability, require_version
-from schema.errors import StartError
-from schema.health import Health
 
 LOCK = 4240
 PARTITIONS_AHEAD = timedelta(days=62)

@@ -4,7 +4,7 @@ from datetime import datetime
 from enum import StrEnum
 
 from schema.alert import SILENT_RULE, AlertState, Severity, Told, alert
-from schema.event import rfc3339
+from schema.instants import rfc3339
 
 
 class PresenceState(StrEnum):

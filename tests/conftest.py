@@ -9,10 +9,10 @@ from uuid import uuid4
 import asyncpg
 import pytest
 
-from schema.embedded_postgres import embedded_postgres
+from runtime.postgres.server import embedded_postgres
+from runtime.settings import Settings
 from schema.migrate import migrate
-from schema.settings import Settings
-from tests.services import temporary_folder
+from tests.support.services import temporary_folder
 
 MAX_EVENT_AGE_DAYS = 800  # Fewer partitions than the default: databases are copied faster.
 # What the tests need of durability is the server's, not the disk's.

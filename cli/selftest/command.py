@@ -13,9 +13,10 @@ from urllib.parse import urlsplit
 import typer
 from rich.console import Console
 
-from schema.errors import StartError, VoltwireError
-from schema.process import configure_logging, fail_on_signals, stop_on_signals
-from schema.settings import Settings, load_settings, reachable
+from runtime.errors import StartError, VoltwireError
+from runtime.logging import configure_logging
+from runtime.settings import Settings, load_settings, reachable
+from runtime.signals import fail_on_signals, stop_on_signals
 
 if TYPE_CHECKING:  # The other commands start faster without.
     from cli.selftest.ledger import Ledger, Outcome

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import NamedTuple
 
-from broker.event_outbox import Receipt
+from broker.simulator.outbox import Receipt
 from cli.selftest.plan import Entry, Sending
 from schema.event import Door, Status
 

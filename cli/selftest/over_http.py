@@ -11,10 +11,10 @@ from typing import Any, TypeVar
 
 import httpx
 
-from broker.event_outbox import Receipt, read_receipts
+from broker.simulator.outbox import Receipt, read_receipts
 from cli.selftest.ledger import Ledger, Reading, Row
 from cli.selftest.plan import METRIC, Plan, Sending
-from schema.errors import StartError, VoltwireError
+from runtime.errors import StartError, VoltwireError
 from schema.event import Door, Status
 from schema.instants import parse_instant
 

@@ -9,15 +9,15 @@ from time import monotonic
 from pydantic_core import to_json
 
 from broker import topics
-from broker.event_outbox import read_receipts
-from broker.session import Delivery
-from broker.simulate import QuietSession
+from broker.client.session import Delivery
+from broker.simulator.fleet import QuietSession
+from broker.simulator.outbox import read_receipts
 from broker.topics import Kind
 from cli.selftest.ledger import Ledger
 from cli.selftest.plan import Plan, Sending
-from schema.errors import BrokerUnavailable, StartError
+from runtime.errors import BrokerUnavailable, StartError
+from runtime.settings import MqttAddress
 from schema.event import Door
-from schema.settings import MqttAddress
 
 CONNECT_S_MAX = 5.0  # A broker that hangs up on MQTT 5 is spoken to in 3.1.1 after at most 3 s.
 PATIENCE_S = 5.0  # So long a message waits for its receipt before it is sent again.

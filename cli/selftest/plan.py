@@ -8,7 +8,8 @@ from typing import Any
 
 from pydantic_core import to_json
 
-from schema.event import Door, rfc3339
+from schema.event import Door
+from schema.instants import rfc3339
 
 METRIC = TAG = "selftest"
 EVENT_BYTES_MAX = 256  # Of one event as JSON; MAX_PAYLOAD_BYTES is never less.

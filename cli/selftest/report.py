@@ -5,9 +5,9 @@ from collections.abc import Sequence
 
 from rich.table import Table
 
-from cli.counts import counts_table
 from cli.selftest.ledger import Ledger, Outcome, percentile
 from cli.selftest.plan import Plan
+from cli.tables import counts_table
 from schema.event import Door
 
 FINDINGS_SHOWN = 10

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.services import Process, free_port, temporary_folder
+from tests.support.services import Process, free_port, temporary_folder
 
 
 def up_settings() -> dict[str, str]:

@@ -22,9 +22,9 @@ import httpx
 import pytest
 import yaml
 
-from schema.embedded_postgres import embedded_postgres
-from tests.mosquitto import Mosquitto, mosquitto
-from tests.services import ROOT, Process, free_port, temporary_folder
+from runtime.postgres.server import embedded_postgres
+from tests.support.mosquitto import Mosquitto, mosquitto
+from tests.support.services import ROOT, Process, free_port, temporary_folder
 
 COMPOSE: dict[str, Any] = yaml.safe_load((ROOT / "docker-compose.yml").read_text())
 LONG_RUNNING = ("ingest", "api", "schedule")

@@ -12,7 +12,7 @@ import psutil
 import pytest
 
 from tests.acceptance.conftest import base_url
-from tests.services import Process, free_port, temporary_folder
+from tests.support.services import Process, free_port, temporary_folder
 
 EVENTS, VALUES = 300_000, 600_000
 GROWTH_BYTES_MAX = 30_000_000

@@ -11,7 +11,7 @@ import httpx
 import pytest
 
 from tests.acceptance.conftest import base_url
-from tests.services import Process
+from tests.support.services import Process
 
 
 @pytest.fixture

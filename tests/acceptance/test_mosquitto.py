@@ -13,8 +13,8 @@ from paho.mqtt.enums import CallbackAPIVersion
 
 from tests.acceptance.conftest import base_url, up_settings
 from tests.acceptance.test_up import assert_gone, family, stored
-from tests.mosquitto import Mosquitto, mosquitto
-from tests.services import Process, temporary_folder
+from tests.support.mosquitto import Mosquitto, mosquitto
+from tests.support.services import Process, temporary_folder
 
 DEVICES = 7
 

@@ -7,7 +7,7 @@ import httpx
 import pytest
 
 from tests.acceptance.conftest import base_url
-from tests.services import ROOT, Process
+from tests.support.services import ROOT, Process
 
 EXAMPLES = 6  # Of each operation and kind.
 SEED = 1

@@ -14,7 +14,7 @@ import pytest
 
 from tests.acceptance.conftest import base_url
 from tests.acceptance.test_http import assert_problem, event
-from tests.services import Process
+from tests.support.services import Process
 
 JSON = {"Content-Type": "application/json"}
 SINGLE = ["/v1/events", "/telemetry"]

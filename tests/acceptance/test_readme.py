@@ -10,7 +10,7 @@ import time
 from typing import Any
 
 from tests.acceptance.conftest import base_url
-from tests.services import ROOT, Process
+from tests.support.services import ROOT, Process
 
 EXAMPLE = re.compile(r"```bash\n(curl .*?)```\n```json\n(.*?)```", re.DOTALL)
 STREAM = re.compile(r"The stream shows:\n\n```\n(.*?)```", re.DOTALL)

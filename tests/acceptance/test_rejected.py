@@ -18,7 +18,7 @@ import pytest
 
 from tests.acceptance.conftest import base_url, up_settings
 from tests.conftest import MAX_EVENT_AGE_DAYS, with_database
-from tests.services import ROOT, Process, clean_environment, temporary_folder
+from tests.support.services import ROOT, Process, clean_environment, temporary_folder
 
 ROW = re.compile(r"^ (\w+) +(\d+)", re.MULTILINE)
 JSON = {"Content-Type": "application/json"}

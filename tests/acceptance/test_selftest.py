@@ -11,8 +11,8 @@ import httpx
 import pytest
 
 from tests.acceptance.conftest import base_url, up_settings
-from tests.mosquitto import mosquitto
-from tests.services import ROOT, Process, clean_environment, free_port, temporary_folder
+from tests.support.mosquitto import mosquitto
+from tests.support.services import ROOT, Process, clean_environment, free_port, temporary_folder
 
 ROW = re.compile(r"^ (\w+) +(\d+)  ", re.MULTILINE)
 FAULTS = ("rejected", "unanswered", "recovered", "lost", "duplicated", "unexpected")

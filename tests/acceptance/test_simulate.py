@@ -16,12 +16,12 @@ import paho.mqtt.client as mqtt
 import pytest
 from paho.mqtt.enums import CallbackAPIVersion
 
-from broker.fleet import Habits, build_fleet
-from broker.simulate import Fleet
-from schema.settings import MqttAddress
+from broker.simulator.device import Habits, build_fleet
+from broker.simulator.fleet import Fleet
+from runtime.settings import MqttAddress
 from tests.acceptance.conftest import base_url, up_settings
-from tests.mqtt import RawClient, embedded_broker
-from tests.services import ROOT, Process, clean_environment, free_port, temporary_folder
+from tests.support.mqtt import RawClient, embedded_broker
+from tests.support.services import ROOT, Process, clean_environment, free_port, temporary_folder
 
 ROW = re.compile(r"^ (sent|stored|duplicate|rejected|waiting|resent|dropped) +(\d+) ", re.MULTILINE)
 END_S_MAX = 12  # After a signal, or after the duration.
@@ -216,7 +216,7 @@ def test_nothing_is_lost_when_broker_and_ingestor_are_killed_meanwhile(up: Proce
 async def test_a_device_with_nothing_to_report_sends_heartbeats(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("broker.simulate.HEARTBEAT_S", 0.2)
+    monkeypatch.setattr("broker.simulator.fleet.HEARTBEAT_S", 0.2)
     stop = asyncio.Event()
     devices = build_fleet("idle", [Habits(interval_s=86_400)], booted_at=datetime.now(UTC), seed=1)
     async with embedded_broker() as port, asyncio.TaskGroup() as group:

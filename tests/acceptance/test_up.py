@@ -15,9 +15,9 @@ import psutil
 import pytest
 from paho.mqtt.enums import CallbackAPIVersion
 
-from schema.version import VERSION
+from runtime.version import VERSION
 from tests.acceptance.conftest import base_url, up_settings
-from tests.services import ROOT, Process, clean_environment, temporary_folder
+from tests.support.services import ROOT, Process, clean_environment, temporary_folder
 
 
 @pytest.fixture

@@ -19,12 +19,12 @@ from prometheus_client.parser import text_string_to_metric_families
 from tests.acceptance.chaos.installation import FLOW, publish
 from tests.acceptance.test_http import take_events
 from tests.acceptance.test_up import assert_gone, family, voltwire
-from tests.composer import Composer, Mix
-from tests.ledger import Ledger, StoredRow, compare
-from tests.load import MqttLoad
-from tests.mosquitto import Mosquitto, mosquitto
-from tests.mqtt import RawClient
-from tests.services import Process, free_port, temporary_folder
+from tests.support.ledger.ledger import Ledger, StoredRow, compare
+from tests.support.ledger.load import MqttLoad
+from tests.support.ledger.payload_mix import Composer, Mix
+from tests.support.mosquitto import Mosquitto, mosquitto
+from tests.support.mqtt import RawClient
+from tests.support.services import Process, free_port, temporary_folder
 
 pytestmark = pytest.mark.timeout(120)
 WAIT_S_MAX = 30

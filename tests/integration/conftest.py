@@ -9,15 +9,15 @@ from typing import Any
 import pytest
 
 from ingestor.batch import Message
-from ingestor.decode import decode
-from ingestor.origin import Limits, Origin
+from ingestor.decode.acceptance import Limits, Origin
+from ingestor.decode.presence import TELEMETRY, Sign
+from ingestor.decode.strict import decode
 from ingestor.pipeline import Pipeline
-from ingestor.signs import TELEMETRY, Sign
 from ingestor.writer import WriterLimits
+from runtime.health import Health
+from runtime.metrics import Metrics
 from schema.event import Door, Verdict
-from schema.health import Health
 from schema.instants import now_us
-from schema.metrics import Metrics
 
 LIMITS = Limits(timedelta(days=730), timedelta(seconds=300), 262_144)
 

@@ -12,13 +12,13 @@ from typing import Any
 import httpx
 import pytest
 
+from runtime.metrics import Metrics
 from scheduler.retention import retain
 from scheduler.rollups import roll
 from schema.database import WRITER_LIMITS, connect
-from schema.metrics import Metrics
-from tests.http_api import api_on
 from tests.integration.conftest import Doors
-from tests.oracle import (
+from tests.support.http_api import api_on
+from tests.support.oracle.oracle import (
     Question,
     TooManyRows,
     aggregate,
@@ -30,12 +30,12 @@ from tests.oracle import (
     shown_number,
     summary,
 )
-from tests.worlds import DAYS, VALUES, World
+from tests.support.oracle.random_cases import DAYS, VALUES, World
 
 EXAMPLES = int(os.environ.get("PROPERTY_EXAMPLES", "3"))
 FIRST_SEED = int(os.environ.get("PROPERTY_SEED", "0"))
 STAGES = 4
-CONNECTIONS = 4  # What an API of tests/http_api.py reads with: nobody waits for one.
+CONNECTIONS = 4  # What an API of tests/support/http_api.py reads with: nobody waits for one.
 QUESTIONS, DAYS_ASKED = 15, 3  # each time that something happened
 EVENTS_SHOWN = 25
 PROFILE = ("soc_percent", "voltage_v", "current_a", "temp_c")

@@ -9,8 +9,8 @@ from typing import Any
 import msgspec
 import pytest
 
-from schema.event import rfc3339
 from schema.feed import read_feed
+from schema.instants import rfc3339
 from tests.integration.conftest import Doors, make_pipeline
 
 START = datetime(2026, 3, 1, tzinfo=UTC)

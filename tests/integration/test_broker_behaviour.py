@@ -6,10 +6,11 @@ from time import monotonic
 
 import pytest
 
-from broker import embedded, wire
-from schema.errors import StartError
-from tests.mosquitto import mosquitto, require_mosquitto
-from tests.mqtt import (
+from broker import wire
+from broker.embedded import server
+from runtime.errors import StartError
+from tests.support.mosquitto import mosquitto, require_mosquitto
+from tests.support.mqtt import (
     Ingest,
     Peer,
     RawClient,
@@ -264,7 +265,7 @@ async def taken(port: int, *, expected: int, settled: int = 0) -> list[bytes]:
 async def test_the_embedded_broker_says_that_its_port_is_taken() -> None:
     async with embedded_broker() as port:
         with pytest.raises(StartError, match=rf"cannot listen on 127\.0\.0\.1:{port} .*MQTT_PORT"):
-            await embedded.run("127.0.0.1", port, asyncio.Event())
+            await server.run("127.0.0.1", port, asyncio.Event())
 
 
 async def test_the_embedded_broker_refuses_mqtt_5_with_a_reason() -> None:
@@ -278,7 +279,7 @@ async def test_the_embedded_broker_refuses_mqtt_5_with_a_reason() -> None:
 async def test_the_embedded_broker_refuses_shared_subscriptions() -> None:
     async with embedded_broker() as port:
         client = await RawClient.connect(port, "client")
-        assert await client.subscribe("$share/group/devices/+/telemetry") == embedded.REFUSED
+        assert await client.subscribe("$share/group/devices/+/telemetry") == server.REFUSED
         client.disconnect()
 
 

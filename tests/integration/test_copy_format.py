@@ -9,8 +9,8 @@ import msgspec
 import pytest
 
 from ingestor.batch import Message, Row
-from ingestor.copy_format import COLUMNS, EventCopy
-from ingestor.origin import Origin
+from ingestor.decode.acceptance import Origin
+from ingestor.store.copy_format import COLUMNS, EventCopy
 from schema.event import MAX_EXACT_INTEGER, DeviceNo, Door, Event
 from schema.instants import epoch_us
 

@@ -4,8 +4,8 @@ from typing import Any
 
 import asyncpg
 
+from runtime.health import Health
 from schema.database import report_durability
-from schema.health import Health
 
 
 async def test_settings_that_break_the_promise_are_named(dsn: str, db: Any) -> None:

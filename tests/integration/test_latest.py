@@ -9,8 +9,8 @@ import httpx
 import pytest
 
 from scheduler.rollups import roll
-from schema.event import rfc3339
-from tests.http_api import api_on
+from schema.instants import rfc3339
+from tests.support.http_api import api_on
 
 HOUR = timedelta(hours=1)
 NOW = datetime.now(UTC).replace(microsecond=0)

@@ -9,10 +9,10 @@ from typing import Any
 import asyncpg
 import pytest
 
-from ingestor.lease import Lease
-from schema.health import Health
+from ingestor.mqtt.lease import Lease
+from runtime.health import Health
 from tests.conftest import with_database
-from tests.mqtt import until
+from tests.support.mqtt import until
 
 
 class Holder:

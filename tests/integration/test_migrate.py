@@ -5,7 +5,7 @@ import asyncio
 import asyncpg
 import pytest
 
-from schema.errors import StartError
+from runtime.errors import StartError
 from schema.migrate import is_migrated, known_migrations, migrate
 
 

@@ -7,15 +7,15 @@ from typing import Any
 
 import pytest
 
-from broker.session import Delivery
-from ingestor.door import MqttDoor
-from ingestor.drops import DropWatch
-from ingestor.hearing import Hearing
-from ingestor.receipts import Receipts
-from schema.health import Health
-from schema.metrics import Dropped, Metrics
+from broker.client.session import Delivery
+from ingestor.mqtt.broker_drops import DropWatch
+from ingestor.mqtt.canary import Hearing
+from ingestor.mqtt.door import MqttDoor
+from ingestor.mqtt.receipts import Receipts
+from runtime.health import Health
+from runtime.metrics import Dropped, Metrics
 from tests.integration.conftest import make_pipeline
-from tests.mqtt import until
+from tests.support.mqtt import until
 
 TOPIC = "devices/a/telemetry"
 
@@ -72,13 +72,13 @@ async def test_messages_sent_again_while_their_first_copies_wait_are_held_once(
         for n in range(50):
             entrance.door.receive(delivery(event(n), mid=n + 1, generation=generation))
     assert len(list(entrance.pipeline.unsettled())) == 50
-    assert entrance.pipeline.flow.dropped[Dropped.SUPERSEDED] == 200
+    assert entrance.pipeline.counts.dropped[Dropped.SUPERSEDED] == 200
     entrance.open()
     await until(lambda: len(entrance.settled) == 50)
     assert {each.generation for each in entrance.settled} == {5}, "acknowledged where they count"
     assert await db.fetchval("select count(*) from event") == 50
-    assert entrance.pipeline.flow.balanced
-    assert entrance.pipeline.flow.in_flight == 0
+    assert entrance.pipeline.counts.balanced
+    assert entrance.pipeline.counts.in_flight == 0
 
 
 async def test_what_the_broker_forgot_stays_and_is_stored(entrance: Entrance, db: Any) -> None:
@@ -100,8 +100,8 @@ async def test_two_equal_messages_of_one_connection_are_two(entrance: Entrance) 
     entrance.door.receive(delivery(nameless, generation=2))
     entrance.open()
     await until(lambda: len(entrance.settled) == 3)
-    assert entrance.pipeline.flow.stored == 3
-    assert entrance.pipeline.flow.without_identity == 3
+    assert entrance.pipeline.counts.stored == 3
+    assert entrance.pipeline.counts.without_identity == 3
 
 
 async def test_a_copy_that_comes_after_the_commit_is_acknowledged_and_a_duplicate(
@@ -112,11 +112,11 @@ async def test_a_copy_that_comes_after_the_commit_is_acknowledged_and_a_duplicat
     await until(lambda: len(entrance.settled) == 1)
     entrance.door.receive(delivery(event(1), generation=2))
     await until(lambda: len(entrance.settled) == 2)
-    assert (entrance.pipeline.flow.stored, entrance.pipeline.flow.duplicate) == (1, 1)
+    assert (entrance.pipeline.counts.stored, entrance.pipeline.counts.duplicate) == (1, 1)
 
 
 async def test_every_event_that_comes_in_is_accounted_for(entrance: Entrance) -> None:
-    flow = entrance.pipeline.flow
+    counts = entrance.pipeline.counts
     entrance.door.receive(delivery(event(1)))
     entrance.door.receive(delivery([event(1), event(2), {"metrics": {}}]))
     entrance.door.receive(delivery(b"{"))
@@ -125,14 +125,14 @@ async def test_every_event_that_comes_in_is_accounted_for(entrance: Entrance) ->
     entrance.door.receive(delivery(event(4), topic="devices/a b/telemetry"))
     entrance.door.receive(delivery(b"online", topic="devices/a/status"))
     entrance.door.receive(delivery(b"", topic="devices/a/heartbeat", qos=0))
-    assert flow.balanced
-    assert (flow.received, flow.in_flight) == (6, 4), "an array counts as one until it is read"
+    assert counts.balanced
+    assert (counts.received, counts.in_flight) == (6, 4), "an array counts as one until it is read"
     entrance.open()
     await until(lambda: entrance.pipeline.idle)
-    assert flow.balanced
-    assert (flow.received, flow.in_flight) == (8, 0)
-    assert (flow.stored, flow.duplicate, flow.rejected.total()) == (2, 1, 3)
-    assert flow.dropped == {Dropped.EMPTY: 1, Dropped.BAD_TOPIC: 1}
+    assert counts.balanced
+    assert (counts.received, counts.in_flight) == (8, 0)
+    assert (counts.stored, counts.duplicate, counts.rejected.total()) == (2, 1, 3)
+    assert counts.dropped == {Dropped.EMPTY: 1, Dropped.BAD_TOPIC: 1}
     assert entrance.metrics.messages["telemetry", 1] == 5
     assert entrance.metrics.messages["heartbeat", 0] == 1
     assert entrance.metrics.messages["other", 1] == 1

@@ -10,14 +10,14 @@ from typing import Any
 import pytest
 
 from ingestor.batch import LANES
-from ingestor.decode import decode
-from ingestor.origin import Origin
-from ingestor.signs import HEARTBEAT
-from schema.errors import Overloaded
+from ingestor.decode.acceptance import Origin
+from ingestor.decode.presence import HEARTBEAT
+from ingestor.decode.strict import decode
+from runtime.errors import Overloaded
 from schema.event import Reason, Status
 from schema.instants import epoch_us
 from tests.integration.conftest import LIMITS, Doors, make_pipeline
-from tests.mqtt import until
+from tests.support.mqtt import until
 
 
 def event(event_id: str = "e1", device_id: str = "a", **more: Any) -> dict[str, Any]:
@@ -392,7 +392,7 @@ async def test_what_waits_is_bounded_in_bytes_too(dsn: str) -> None:
     with pytest.raises(Overloaded):
         await doors.post(event("e2", note="x" * 800))
     waiting.cancel()
-    assert pipeline.flow.received == 1
+    assert pipeline.counts.received == 1
 
 
 async def test_health_says_that_nothing_can_be_stored_though_the_database_answers(

@@ -8,19 +8,19 @@ from zoneinfo import ZoneInfo
 import asyncpg
 import pytest
 
-from api.aggregate_sql import Source, statement
-from api.aggregate_store import arguments
-from api.buckets import buckets, offset_changes
-from api.export_store import EXPORT_LIMITS
-from api.export_store import queries as of_exports
-from api.params import EARLIEST, LATEST
-from api.questions import Fill, GroupBy, Question
-from api.reader import OF_THE_FLEET, windows
-from api.registry_store import queries as of_registry
-from api.store import AFTER_ALL, LATEST_VALUES, of_latest, queries
-from api.tags import wanted
+from api.aggregate.buckets import buckets, offset_changes
+from api.aggregate.query import Fill, GroupBy, Question
+from api.aggregate.sql import Source, statement
+from api.aggregate.store import arguments
+from api.export.store import EXPORT_LIMITS
+from api.export.store import queries as of_exports
+from api.store.database import OF_THE_FLEET, windows
+from api.store.events import AFTER_ALL, LATEST_VALUES, of_latest, queries
+from api.store.registry import queries as of_registry
+from api.store.tags import wanted
 from scheduler.rollups import roll
-from tests.plans import DEVICES, generate, plan_of
+from schema.instants import EARLIEST, LATEST
+from tests.support.oracle.plans import DEVICES, generate, plan_of
 
 NOW = datetime.now(UTC)
 HOUR = timedelta(hours=1)

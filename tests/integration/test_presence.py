@@ -7,7 +7,7 @@ from typing import Any
 import asyncpg
 import pytest
 
-from ingestor.signs import HEARTBEAT, WILL, Sign, read_status
+from ingestor.decode.presence import HEARTBEAT, WILL, Sign, read_status
 from scheduler.silence import sweep
 from schema.feed import read_feed
 from tests.integration.conftest import Doors

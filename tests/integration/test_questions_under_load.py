@@ -5,10 +5,10 @@ import time
 
 import pytest
 
-from api.reader import Reader
+from api.store.database import Reader
+from runtime.errors import Overloaded
 from schema.database import open_pool
-from schema.errors import Overloaded
-from tests.http_api import api_on
+from tests.support.http_api import api_on
 
 CENTURIES = {
     "metric": "temp",
@@ -23,7 +23,7 @@ ANSWER_S_MAX = 1.0
 async def test_a_busy_pool_is_not_called_an_absent_database(
     monkeypatch: pytest.MonkeyPatch, postgres: str
 ) -> None:
-    monkeypatch.setattr("api.reader.ACQUIRE_S_MAX", 0.05)
+    monkeypatch.setattr("api.store.database.ACQUIRE_S_MAX", 0.05)
     async with await open_pool(postgres, "busy", {}, size_max=1) as pool:
         reader = Reader(pool)
         async with reader.connection(5):

@@ -9,7 +9,7 @@ import httpx
 import pytest
 
 from scheduler.silence import sweep
-from tests.http_api import all_pages, api_on
+from tests.support.http_api import all_pages, api_on
 
 OFFLINE_AFTER_S = 300
 HEAR = "insert into hearing values ('test', now() - interval '1 day', now() + interval '1 day')"

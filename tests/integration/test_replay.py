@@ -12,9 +12,9 @@ from typing import Any
 import asyncpg
 import pytest
 
-from api.store import queries as api_queries
+from api.store.events import queries as api_queries
+from ingestor.decode.presence import HEARTBEAT
 from ingestor.replay import Outcome, Replay, Selection, count_letters, queries
-from ingestor.signs import HEARTBEAT
 from schema.event import Door, Reason, Status
 from tests.integration.conftest import LIMITS, Doors, make_pipeline
 

@@ -11,18 +11,18 @@ from uuid import uuid4
 import asyncpg
 import pytest
 
+from runtime.errors import Deferred
+from runtime.metrics import Metrics
+from runtime.settings import Settings
 from scheduler import retention
 from scheduler.retention import old_months, preview, retain
 from scheduler.rollups import roll
 from scheduler.run import jobs
-from schema.errors import Deferred
 from schema.event import Reason, Status
-from schema.metrics import Metrics
 from schema.migrate import make_partitions
-from schema.settings import Settings
 from tests.conftest import MAX_EVENT_AGE_DAYS
-from tests.http_api import api_on
 from tests.integration.conftest import Doors
+from tests.support.http_api import api_on
 
 DAYS = 100
 WAIT_S = 0.2
@@ -160,8 +160,8 @@ async def test_a_dropped_event_that_comes_again_is_rejected_and_its_neighbours_a
         Status.REJECTED, Status.DUPLICATE, Status.STORED, Status.REJECTED,
     ]  # fmt: skip
     assert verdicts[0].reason is verdicts[3].reason is Reason.OLDER_THAN_RETENTION
-    assert doors.pipeline.flow.rejected == Counter({Reason.OLDER_THAN_RETENTION: 2})
-    assert doors.pipeline.flow.balanced
+    assert doors.pipeline.counts.rejected == Counter({Reason.OLDER_THAN_RETENTION: 2})
+    assert doors.pipeline.counts.balanced
     letters = await db.fetch("select reason, item from rejected order by item")
     assert [tuple(row) for row in letters] == [
         ("older_than_retention", 0),
@@ -465,7 +465,7 @@ async def test_beside_writers_near_a_moving_floor_every_event_counts_once(
     assert max(counts[Status.STORED] for counts in verdicts.values()) == 1
     stored = sum(counts[Status.STORED] for counts in verdicts.values())
     assert sum(counts[Status.REJECTED] for counts in verdicts.values()) > 0
-    assert doors.pipeline.flow.balanced
+    assert doors.pipeline.counts.balanced
     assert await summed_up(db) == stored
     keys, events = await keys_and_events(db)
     assert keys == events

@@ -16,8 +16,8 @@ from typing import Any
 import pytest
 
 from ingestor.batch import LANES
-from ingestor.copy_format import COLUMNS
-from ingestor.store import BETWEEN, queries
+from ingestor.store.copy_format import COLUMNS
+from ingestor.store.transaction import BETWEEN, queries
 from scheduler import rollups
 from scheduler.rollups import roll
 from schema.database import READER_LIMITS, WRITER_LIMITS, connect
@@ -135,7 +135,7 @@ class Run:
             stop.set()
 
     async def _write_slowly(self, n: int) -> None:
-        """The steps of ingestor/store.py with pauses between them; some transactions fail."""
+        """The steps of ingestor/store/transaction.py with pauses between them; some transactions fail."""
         random = self._random("slow", n)
 
         async def pause(part: float = 0.3) -> None:

@@ -12,7 +12,7 @@ import msgspec
 import pytest
 
 from schema.feed import read_feed
-from tests.http_api import all_pages, api_on
+from tests.support.http_api import all_pages, api_on
 
 RULE = {"metric": "temp", "op": ">", "threshold": 30}
 numbers = count()

@@ -12,14 +12,14 @@ from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 
 from broker import wire
-from broker.intake import READ_BYTES_MAX
-from broker.session import Delivery, Session, end_session
+from broker.client.packet_tap import READ_BYTES_MAX
+from broker.client.session import Delivery, Session, end_session
 from broker.wire import PacketType
-from schema.errors import BrokerUnavailable, StartError
-from schema.settings import MqttAddress
-from tests.mosquitto import Mosquitto, mosquitto, require_mosquitto
-from tests.mqtt import FILTERS, TOPIC, Ingest, RawClient, running, send, until
-from tests.scripted_broker import numbered, scripted_broker
+from runtime.errors import BrokerUnavailable, StartError
+from runtime.settings import MqttAddress
+from tests.support.mosquitto import Mosquitto, mosquitto, require_mosquitto
+from tests.support.mqtt import FILTERS, TOPIC, Ingest, RawClient, running, send, until
+from tests.support.scripted_broker import numbered, scripted_broker
 
 
 @pytest.fixture

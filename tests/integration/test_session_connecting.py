@@ -17,14 +17,14 @@ import structlog
 import uvloop
 from aiomqtt import ProtocolVersion
 
-from broker import connection
-from broker.session import Delivery, Session, VersionChoice
+from broker.client import connection
+from broker.client.session import Delivery, Session, VersionChoice
 from broker.wire import PacketType
-from schema.errors import StartError
-from schema.settings import MqttAddress
-from tests.mosquitto import Mosquitto, mosquitto, require_mosquitto
-from tests.mqtt import FILTERS, TOPIC, Ingest, embedded_broker, running, send, until
-from tests.scripted_broker import accept, numbered, scripted_broker
+from runtime.errors import StartError
+from runtime.settings import MqttAddress
+from tests.support.mosquitto import Mosquitto, mosquitto, require_mosquitto
+from tests.support.mqtt import FILTERS, TOPIC, Ingest, embedded_broker, running, send, until
+from tests.support.scripted_broker import accept, numbered, scripted_broker
 
 
 @pytest.fixture

@@ -18,9 +18,9 @@ from ingestor.batch import (
     Row,
     in_order_of_evaluation,
 )
-from ingestor.decode import decode
-from ingestor.origin import Limits, Origin
-from ingestor.signs import BIRTH, HEARTBEAT, LIVE, TELEMETRY, WILL, Fold
+from ingestor.decode.acceptance import Limits, Origin
+from ingestor.decode.presence import BIRTH, HEARTBEAT, LIVE, TELEMETRY, WILL, Fold
+from ingestor.decode.strict import decode
 from schema.event import DeviceNo, Door, Event, Reason, Rejection, Status, Verdict
 from schema.instants import epoch_us
 

@@ -4,8 +4,8 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from api.buckets import Calendar, Fixed, buckets, offset_changes, whole_hour
-from schema.errors import InvalidRequest
+from api.aggregate.buckets import Calendar, Fixed, buckets, offset_changes, whole_hour
+from runtime.errors import InvalidRequest
 
 UTC_ZONE = ZoneInfo("UTC")
 BERLIN = ZoneInfo("Europe/Berlin")

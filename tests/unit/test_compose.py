@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import yaml
 
-from schema.settings import Settings, load_settings
+from runtime.settings import Settings, load_settings
 
 ROOT = Path(__file__).parents[2]
 SCRIPTS = Path(sysconfig.get_path("scripts"))

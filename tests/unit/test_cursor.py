@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from api.cursor import next_link, question, read_cursor, write_cursor
-from schema.errors import InvalidRequest
+from api.http.cursor import next_link, question, read_cursor, write_cursor
+from runtime.errors import InvalidRequest
 
 properties = settings(max_examples=30, deadline=None, database=None)
 

@@ -12,12 +12,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec.structs import replace as altered
 
-from ingestor.decode import Items, decode, decode_item, reject
-from ingestor.origin import Limits, Origin, outside_window
-from ingestor.plain import Decoder
+from ingestor.decode.acceptance import Limits, Origin, outside_window
+from ingestor.decode.fast import Decoder
+from ingestor.decode.strict import Items, decode, decode_item, reject
+from runtime.settings import Settings
 from schema.event import Event, Reason, Rejection
 from schema.instants import epoch_us
-from schema.settings import Settings
 
 properties = settings(max_examples=30, deadline=None, database=None)
 
@@ -142,7 +142,7 @@ def test_a_fault_of_the_parser_costs_its_payload_and_nothing_else(
     def fail(*_: object, **__: object) -> None:
         raise fault
 
-    monkeypatch.setattr("ingestor.decode.from_json", fail)
+    monkeypatch.setattr("ingestor.decode.strict.from_json", fail)
     (rejection,) = decoded(b"[1]")
     assert isinstance(rejection, Rejection)
     assert (rejection.reason, rejection.payload) == (Reason.UNREADABLE, b"[1]")

@@ -9,11 +9,11 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 from api.app import Services, create_litestar
+from runtime.health import Health
+from runtime.metrics import Metrics
+from runtime.settings import Settings
+from runtime.version import VERSION
 from schema.event import Reason
-from schema.health import Health
-from schema.metrics import Metrics
-from schema.settings import Settings
-from schema.version import VERSION
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
@@ -96,7 +96,7 @@ def test_every_route_is_explained_and_no_other_is() -> None:
 def metrics() -> set[str]:
     """As Prometheus names them."""
     registry = CollectorRegistry()
-    metrics = Metrics(registry)
+    metrics = Metrics(registry, tuple(Reason))
     metrics.watch(Health(()))
     suffixes = {"counter": "_total", "info": "_info"}
     return {f"{each.name}{suffixes.get(each.type, '')}" for each in registry.collect()}

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from ingestor.effects import Effects, decide
-from ingestor.rules import Candidate, RuleState
+from ingestor.alerts.incidents import Effects, decide
+from ingestor.alerts.rules import Candidate, RuleState
 from schema.alert import AlertState, Notify, Op, Rule, Severity, Told, alert
 from schema.event import DeviceNo, Event
 from schema.instants import epoch_us

@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from api.export_formats import PIECE_BYTES_MAX, dressing
-from api.export_store import Format, windows
-from api.idle import cut_off_idle_readers
-from schema.errors import InvalidRequest
+from api.export.formats import PIECE_BYTES_MAX, dressing
+from api.export.store import Format, windows
+from api.http.slow_clients import cut_off_idle_readers
+from runtime.errors import InvalidRequest
 
 
 def at(day: str) -> datetime:
@@ -56,7 +56,7 @@ async def test_a_slice_is_sent_in_pieces_that_a_slow_client_can_take() -> None:
 async def test_without_pyarrow_parquet_is_refused_and_the_extra_is_named(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.delitem(sys.modules, "api.parquet", raising=False)
+    monkeypatch.delitem(sys.modules, "api.export.parquet", raising=False)
     monkeypatch.setitem(sys.modules, "pyarrow", None)
     with pytest.raises(InvalidRequest, match=r"voltwire\[parquet\]"):
         await dressing(Format.PARQUET)

@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from broker.event_outbox import (
+from broker.simulator.device import Battery, Device, Habits, build_fleet
+from broker.simulator.outbox import (
     EVENTS_MAX,
     RETRY_S_MAX,
     EventOutbox,
@@ -20,9 +21,8 @@ from broker.event_outbox import (
     read_receipts,
     total,
 )
-from broker.fleet import Battery, Device, Habits, build_fleet
-from ingestor.decode import decode
-from ingestor.origin import Limits, Origin
+from ingestor.decode.acceptance import Limits, Origin
+from ingestor.decode.strict import decode
 from schema.event import MAX_ITEMS, Event, Status
 from schema.instants import epoch_us
 

@@ -4,10 +4,10 @@ from typing import Any, cast
 
 import pytest
 
-from broker.session import Session
-from ingestor.hearing import SILENT_S_MAX, Hearing
+from broker.client.session import Session
+from ingestor.mqtt.canary import SILENT_S_MAX, Hearing
 from ingestor.pipeline import Pipeline
-from schema.health import Health
+from runtime.health import Health
 
 
 class Clock:

@@ -6,8 +6,8 @@ from typing import Any, cast
 import pytest
 from litestar.types import Message, Receive, Scope, Send
 
-from api.hosts import loopback_hosts_only
-from schema.settings import is_loopback
+from api.http.host_guard import loopback_hosts_only
+from runtime.settings import is_loopback
 
 
 class Door:

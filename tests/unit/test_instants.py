@@ -6,8 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from schema.event import rfc3339
-from schema.instants import parse_instant, parse_query_instant
+from schema.instants import parse_instant, parse_query_instant, rfc3339
 
 properties = settings(max_examples=30, deadline=None, database=None)
 

@@ -10,7 +10,7 @@ import pytest
 from schema.queries import load_queries
 
 ROOT = Path(__file__).parents[2]
-PACKAGES = ("schema", "broker", "ingestor", "api", "scheduler", "cli")
+PACKAGES = ("runtime", "schema", "broker", "ingestor", "api", "scheduler", "cli")
 
 
 @pytest.mark.parametrize("name", PACKAGES)

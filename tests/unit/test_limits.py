@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from api import limits
-from api.limits import RateLimiter
-from schema.errors import TooManyRequests
+from api.ingest import rate_limit
+from api.ingest.rate_limit import RateLimiter
+from runtime.errors import TooManyRequests
 
 properties = settings(max_examples=30, deadline=None, database=None)
 
@@ -143,7 +143,7 @@ def test_memory_is_bounded_per_device() -> None:
 def test_beyond_the_most_devices_the_one_that_posted_longest_ago_is_forgotten(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(limits, "DEVICES_MAX", 3)
+    monkeypatch.setattr(rate_limit, "DEVICES_MAX", 3)
     limiter = RateLimiter(2, 1000.0)
     for now, device_id in enumerate("abcac"):
         limiter.take(device_id, float(now))

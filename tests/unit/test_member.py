@@ -1,7 +1,7 @@
 """What the members of an instance are called and subscribe to."""
 
 from broker import topics
-from ingestor.member import Member
+from ingestor.mqtt.member import Member
 
 
 def test_one_alone_subscribes_to_everything_and_nothing_is_shared() -> None:

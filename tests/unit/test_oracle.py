@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tests.oracle import (
+from tests.support.oracle.oracle import (
     STATS,
     Buckets,
     Question,

@@ -1,7 +1,7 @@
 import pytest
 
-from broker import outbox
-from broker.outbox import Message, Outbox
+from broker.embedded import session_queue
+from broker.embedded.session_queue import Message, Outbox
 
 
 def message(number: int) -> Message:
@@ -9,7 +9,7 @@ def message(number: int) -> Message:
 
 
 def test_messages_leave_in_order_and_only_up_to_the_window(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(outbox, "IN_FLIGHT_MAX", 2)
+    monkeypatch.setattr(session_queue, "IN_FLIGHT_MAX", 2)
     box = Outbox()
     for number in range(4):
         assert box.add(message(number))
@@ -24,7 +24,7 @@ def test_packet_ids_start_again_and_leave_out_those_in_flight() -> None:
     box = Outbox()
     box.add(message(0))
     assert [mid for mid, _ in box.due()] == [1]
-    for number in range(outbox.PACKET_ID_MAX):
+    for number in range(session_queue.PACKET_ID_MAX):
         box.add(message(number))
         ((mid, _),) = box.due()
         box.acknowledge(mid)
@@ -34,7 +34,7 @@ def test_packet_ids_start_again_and_leave_out_those_in_flight() -> None:
 def test_a_full_outbox_refuses_the_newest_until_it_was_empty(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(outbox, "MESSAGES_MAX", 2)
+    monkeypatch.setattr(session_queue, "MESSAGES_MAX", 2)
     box = Outbox()
     assert [box.add(message(number)) for number in range(4)] == [True, True, False, False]
     assert (len(box), box.refused) == (2, 2)
@@ -45,7 +45,7 @@ def test_a_full_outbox_refuses_the_newest_until_it_was_empty(
 
 
 def test_bytes_are_limited_and_given_back(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(outbox, "BYTES_MAX", 5)
+    monkeypatch.setattr(session_queue, "BYTES_MAX", 5)
     box = Outbox()
     assert box.add(Message("a", b"123", retain=False))
     assert not box.add(Message("a", b"1", retain=False))

@@ -12,7 +12,7 @@ from litestar import Litestar, get
 from litestar.params import FromQuery, QueryParameter
 from litestar.testing import AsyncTestClient
 
-from api.params import (
+from api.http.params import (
     DeviceIdPath,
     FromTime,
     Limit,
@@ -24,8 +24,8 @@ from api.params import (
     time_range,
     time_zone,
 )
-from api.problems import EXCEPTION_HANDLERS
-from schema.errors import InvalidRequest
+from api.http.problems import EXCEPTION_HANDLERS
+from runtime.errors import InvalidRequest
 
 properties = settings(max_examples=30, deadline=None, database=None)
 

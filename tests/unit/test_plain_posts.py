@@ -11,12 +11,12 @@ from litestar.types import ASGIApp, Message, Receive, Scope, Send
 from msgspec.structs import replace as altered
 
 from api.app import Services, create_app, create_litestar
-from api.door import HttpDoor
-from api.plain_posts import PlainPost, plain_posts_first
-from schema.errors import InvalidRequest, Overloaded, StoreUnavailable, TooManyRequests
+from api.ingest.door import HttpDoor
+from api.ingest.fast_posts import PlainPost, plain_posts_first
+from runtime.errors import InvalidRequest, Overloaded, StoreUnavailable, TooManyRequests
+from runtime.metrics import Metrics
+from runtime.settings import Settings
 from schema.event import Reason, Status, Verdict
-from schema.metrics import Metrics
-from schema.settings import Settings
 
 BASE = "http://127.0.0.1:8000"
 JSON = {"Content-Type": "application/json"}

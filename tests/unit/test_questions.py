@@ -4,8 +4,8 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from api.buckets import buckets
-from api.questions import (
+from api.aggregate.buckets import buckets
+from api.aggregate.query import (
     GroupBy,
     Hours,
     Question,
@@ -15,7 +15,7 @@ from api.questions import (
     rolled_hours,
     whole_hours,
 )
-from schema.errors import InvalidRequest
+from runtime.errors import InvalidRequest
 
 
 def at(text: str) -> datetime:

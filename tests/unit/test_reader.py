@@ -10,9 +10,9 @@ import pytest
 from litestar import Request
 from litestar.testing import RequestFactory
 
-from api.problems import database_problem
-from api.reader import COSTLY_MAX, OF_A_DEVICE, OF_THE_FLEET, Reader, windows
-from schema.errors import Overloaded
+from api.http.problems import database_problem
+from api.store.database import COSTLY_MAX, OF_A_DEVICE, OF_THE_FLEET, Reader, windows
+from runtime.errors import Overloaded
 
 NOW = datetime(2026, 3, 1, tzinfo=UTC)
 LONG_AGO, FAR = datetime(1900, 1, 1, tzinfo=UTC), datetime(2200, 1, 1, tzinfo=UTC)
@@ -36,7 +36,7 @@ def test_the_first_window_begins_shortly_before_the_newest_possible_row() -> Non
 async def test_more_costly_questions_than_there_are_places_for_are_told_to_come_again(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("api.reader.ACQUIRE_S_MAX", 0.01)
+    monkeypatch.setattr("api.store.database.ACQUIRE_S_MAX", 0.01)
     reader = Reader(None)
     async with AsyncExitStack() as places:
         for _ in range(COSTLY_MAX):

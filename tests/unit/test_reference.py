@@ -2,10 +2,10 @@
 
 from typing import Any
 
-from api.answers import ANSWERS
 from api.app import Services, create_litestar
-from api.reference import described
-from schema.settings import Settings
+from api.openapi.document import described
+from api.openapi.responses import ANSWERS
+from runtime.settings import Settings
 
 
 def document() -> dict[str, Any]:

@@ -13,10 +13,10 @@ from hypothesis import strategies as st
 from msgspec.structs import replace as altered
 from pydantic import ValidationError
 
+from ingestor.alerts.incidents import decide
+from ingestor.alerts.rules import Finding, RuleBook, RuleState, Step, applies, candidates, evaluate
 from ingestor.batch import Message, Row, in_order_of_evaluation
-from ingestor.effects import decide
-from ingestor.origin import Origin
-from ingestor.rules import Finding, RuleBook, RuleState, Step, applies, candidates, evaluate
+from ingestor.decode.acceptance import Origin
 from schema.alert import Notify, Op, Rule, RuleBody, Severity
 from schema.event import DeviceNo, Door, Event
 from schema.instants import epoch_us

@@ -8,7 +8,7 @@ import pytest
 from cli.selftest.ledger import Ledger
 from cli.selftest.over_http import Api
 from cli.selftest.plan import Plan, make_plan
-from schema.errors import StartError
+from runtime.errors import StartError
 from schema.event import Door
 
 NOW = datetime(2026, 2, 1, tzinfo=UTC)

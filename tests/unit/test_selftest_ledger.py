@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from broker.event_outbox import Receipt
+from broker.simulator.outbox import Receipt
 from cli.selftest.ledger import Ledger, Outcome, Reading, Row, compare, percentile
 from cli.selftest.plan import Entry, Plan, Sending, make_plan
 from cli.selftest.report import findings, verdict

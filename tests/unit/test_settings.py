@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from schema.errors import ConfigurationError
-from schema.settings import MqttAddress, Settings, load_settings
+from runtime.errors import ConfigurationError
+from runtime.settings import MqttAddress, Settings, load_settings
 
 # Section 2, row by row. None: unset or embedded.
 DEFAULTS: dict[str, Any] = {

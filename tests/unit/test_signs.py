@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ingestor.signs import (
+from ingestor.decode.presence import (
     BIRTH,
     HEARTBEAT,
     LIVE,

@@ -6,11 +6,10 @@ from typing import Any
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
-from api.workers import Report, Worker, merged_health, merged_metrics
-from schema.event import Status, Verdict
-from schema.health import Health
-from schema.metrics import Metrics
-from schema.version import VERSION
+from api.serve.workers import Report, Worker, merged_health, merged_metrics
+from runtime.health import Health
+from runtime.metrics import Metrics
+from runtime.version import VERSION
 
 
 def report(events: int, **failing: str) -> Report:
@@ -21,9 +20,8 @@ def report(events: int, **failing: str) -> Report:
         health.report(name, ok=False, detail=detail)
     metrics = Metrics(registry)
     metrics.watch(health)
-    flow = metrics.flow("mqtt")
-    flow.enter(events)
-    flow.settle([Verdict(f"e{n}", Status.STORED) for n in range(events)])
+    counts = metrics.events_of("mqtt")
+    counts.received, counts.stored = events, events
     metrics.request_seconds.labels("GET", '/odd} "\\{ route', "200").observe(0.1)
     return {"health": health.document(VERSION), "metrics": generate_latest(registry).decode()}
 

@@ -29,7 +29,7 @@ import pytest
 from tests.acceptance.chaos.installation import Installation, install, publish
 from tests.acceptance.chaos.scenario import HEADINGS, Line, Scenario, say
 from tests.acceptance.chaos.seeds import LONG, SEEDS, rounds, seeded
-from tests.ledger import Key
+from tests.support.ledger.ledger import Key
 
 LINES = pytest.StashKey[list[Line]]()
 CALL = pytest.StashKey[pytest.CallInfo[None]]()

@@ -19,11 +19,11 @@ from paho.mqtt.enums import CallbackAPIVersion
 from prometheus_client.parser import text_string_to_metric_families
 
 from tests.acceptance.chaos.seeds import LONG
-from tests.ledger import Ledger, Report, StoredRow, compare
-from tests.mosquitto import Mosquitto, mosquitto
-from tests.postgres_server import PostgresServer, postgres_server
-from tests.proxy import Proxy, proxy
-from tests.services import Process, free_port, temporary_folder
+from tests.support.ledger.ledger import Ledger, Report, StoredRow, compare
+from tests.support.mosquitto import Mosquitto, mosquitto
+from tests.support.postgres_server import PostgresServer, postgres_server
+from tests.support.proxy import Proxy, proxy
+from tests.support.services import Process, free_port, temporary_folder
 
 ROLES = ("ingest", "api", "schedule")
 HEALTHY_S_MAX = 30.0

@@ -8,9 +8,9 @@ from typing import Any
 
 import httpx
 
-from broker.session import RECEIVE_MAXIMUM
+from broker.client.session import RECEIVE_MAXIMUM
 from tests.acceptance.chaos.conftest import Installation, Scenario, Site, install, publish, say
-from tests.ledger import Key
+from tests.support.ledger.ledger import Key
 
 RECOVERY_S_MAX = 15.0
 ANSWER_S_MAX = 5.0

@@ -8,9 +8,9 @@ from random import Random
 from uuid import uuid4
 
 from tests.acceptance.chaos.installation import DRAIN_S_MAX, Installation
-from tests.composer import Composer, Mix
-from tests.ledger import Ledger, Report, compare
-from tests.load import HttpLoad, Load, MqttLoad, OutboxLoad
+from tests.support.ledger.ledger import Ledger, Report, compare
+from tests.support.ledger.load import HttpLoad, Load, MqttLoad, OutboxLoad
+from tests.support.ledger.payload_mix import Composer, Mix
 
 DEFAULT_MIX = Mix()
 

@@ -17,10 +17,10 @@ import paho.mqtt.client as mqtt
 import pytest
 from paho.mqtt.enums import CallbackAPIVersion
 
-from broker.event_outbox import read_receipts
+from broker.simulator.outbox import read_receipts
 from tests.acceptance.chaos.conftest import Installation, Scenario, install, publish
-from tests.composer import Mix
-from tests.services import temporary_folder
+from tests.support.ledger.payload_mix import Mix
+from tests.support.services import temporary_folder
 
 COPIES, EVENTS = 50, 8
 RECEIPTS_S_MAX = 10

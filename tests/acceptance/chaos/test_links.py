@@ -14,7 +14,7 @@ from tests.acceptance.chaos.recovery import (
     recovery,
     until_noticed,
 )
-from tests.proxy import Proxy
+from tests.support.proxy import Proxy
 
 
 @pytest.fixture(scope="module")

@@ -3,7 +3,7 @@
 import pytest
 
 from tests.acceptance.chaos.conftest import Installation, Scenario, rounds
-from tests.ledger import Ledger, StoredRow, compare
+from tests.support.ledger.ledger import Ledger, StoredRow, compare
 
 EVENTS = 5000
 

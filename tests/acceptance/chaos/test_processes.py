@@ -15,8 +15,8 @@ from tests.acceptance.chaos.conftest import (
     rounds,
     seeded,
 )
-from tests.failpoints import AFTER_COMMIT, BEFORE_COMMIT
-from tests.services import Process
+from tests.support.failpoints import AFTER_COMMIT, BEFORE_COMMIT
+from tests.support.services import Process
 
 STOP_S_MAX = 10
 FREEZE_S = 45  # Mosquitto gives up after 1.5 times the keep-alive of 15 s.
@@ -51,7 +51,7 @@ def test_kill_9_of_the_ingestor_at_random_times(
 def test_a_kill_around_the_commit_brings_the_batch_again_and_stores_it_once(
     installation: Installation, scenario: Scenario, point: str
 ) -> None:
-    program = ("-m", "tests.failpoints", point)
+    program = ("-m", "tests.support.failpoints", point)
     with scenario.load(installation, mqtt=80, http=10):
         for batches in range(rounds(short=2, long=6)):
             time.sleep(0.5)
@@ -74,7 +74,7 @@ def test_what_was_committed_but_not_acknowledged_comes_again_and_counts_once(
     with scenario.load(installation, mqtt=200):
         time.sleep(1)
     installation.processes["ingest"].settings["FAIL_AFTER_BATCHES"] = "0"
-    installation.start("ingest", program=("-m", "tests.failpoints", AFTER_COMMIT))
+    installation.start("ingest", program=("-m", "tests.support.failpoints", AFTER_COMMIT))
     assert installation.wait_for_end("ingest", 30) == -signal.SIGKILL
     assert installation.rows(scenario.ledger.prefix), "it was committed"
     installation.start("ingest")

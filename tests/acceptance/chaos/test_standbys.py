@@ -10,7 +10,7 @@ import psutil
 import pytest
 from paho.mqtt.enums import CallbackAPIVersion
 
-from scheduler.delivery import LEASE_LOCK
+from scheduler.relay import LEASE_LOCK
 from tests.acceptance.chaos.conftest import Installation, Scenario, install, publish, seeded
 
 SUCCESSOR_S_MAX = 15

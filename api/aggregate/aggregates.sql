@@ -1,0 +1,179 @@
+-- Aggregates: pieces that api/aggregate/store.py puts together for a question. Every value and sum is
+-- numeric, hence exact: it makes no difference which part of an answer came from rollups.
+-- $1 metric, $2 device numbers (null: all), $3 and $4 the half-open range, $5 length of fixed buckets,
+-- $6 bounds of calendar buckets, $7 since when the time zone has which offset $8, written $9; the planner leaves
+-- out the branches that do not apply.
+
+-- facts --
+select closed, floor, array(select device_no from device where device_id = any($1::text[])) as numbers
+from rollup_state
+
+-- estimate_events --
+-- What the planner thinks of the events in a range, of devices (null: all) and tags (null: any).
+explain (format json)
+select from event
+where ts >= $1 and ts < $2 and ($3::int[] is null or device_no = any($3))
+  and ($4::text is null or array_to_tsvector(tags) @@ $4::text::tsquery)
+
+-- estimate_rollups --
+explain (format json)
+select from rollup
+where metric = $1 and hour >= $2 and hour < $3 and ($4::int[] is null or device_no = any($4))
+
+-- summary --
+-- Every metric of the device $1 from $2 to $3: rollups of the hours from $4 to $5 but for the marked ones, else
+-- events.
+with raw_hour as materialized (
+    select distinct hour from rollup_mark where device_no = $1 and hour >= $4 and hour < $5
+), part as (
+    select metric, count, sum, min, max from rollup
+    where device_no = $1 and hour >= $4 and hour < $5 and hour not in (select hour from raw_hour)
+    union all
+    select metric, 1, value, value, value
+    from (
+        select metrics from event where device_no = $1 and ts >= $2 and ts < $4
+        union all
+        select metrics from event where device_no = $1 and ts >= $5 and ts < $3
+        union all
+        select metrics from raw_hour cross join lateral (
+            select metrics from event
+            where device_no = $1 and ts >= hour and ts < hour + interval '1 hour' and ts >= $4 and ts < $5
+            offset 0) event
+    ) event, lateral (select key as metric, value::numeric as value from jsonb_each(metrics)) reading
+)
+select (select floor from rollup_state) as floor, metric, sum(count) as count, plain(min(min)) as min,
+       plain(max(max)) as max, plain(sum(sum) / sum(count)) as avg
+from (select null) always left join part on true
+group by metric
+order by metric
+
+-- bucket --
+-- The begin of the bucket that an instant belongs to.
+case when $6::timestamptz[] is null then date_bin($5::interval, {at}, 'epoch')
+     else $6[width_bucket({at}, $6)] end
+
+-- from_events --
+-- $10: what is asked of the tags of an event, null: nothing.
+bucket as (
+    select {bucket} as at, {who} as who, count(*) as count{stats}
+    from (
+        select device_no, event_id, ts, tags, (metrics -> $1)::numeric as value
+        from event
+        where ts >= $3 and ts < $4 and metrics ? $1
+          and ($2::int[] is null or device_no = any($2))
+          and ($10::text is null or array_to_tsvector(tags) @@ $10::text::tsquery)
+    ) reading {joins}
+    group by 1, 2
+)
+
+-- from_rollups --
+-- Rollups of the hours from $10 to $11 that are closed and whole; events for the range around them.
+{raw_hours} bucket as (
+    select {bucket} as at, {who} as who, sum(count)::bigint as count{stats}
+    from (
+        select device_no, hour as at, count{of_rollup} {rollups}
+        union all
+        select device_no, ts, 1{of_reading} from ({rest}) reading
+    ) part {joins}
+    group by 1, 2
+)
+
+-- from_hours --
+-- The same where each rollup is a bucket: nothing is to be summed up but the events.
+{raw_hours} bucket as (
+    select hour as at, {who} as who, count{of_hour} {rollups}
+    union all
+    select {bucket}, {who}, count(*){stats} from ({rest}) reading {joins} group by 1, 2
+)
+
+-- rollups --
+from rollup {hour_joins}
+where metric = $1 and hour >= $10 and hour < $11 and ($2::int[] is null or device_no = any($2))
+  {but_raw_hours}
+
+-- rest --
+select device_no, event_id, ts, (metrics -> $1)::numeric as value
+from event
+where ts >= $3 and ts < $10 and metrics ? $1 and ($2::int[] is null or device_no = any($2))
+union all
+select device_no, event_id, ts, (metrics -> $1)::numeric
+from event
+where ts >= $11 and ts < $4 and metrics ? $1 and ($2::int[] is null or device_no = any($2))
+{of_raw_hours}
+
+-- raw_hours --
+-- The hours among them that must be read from events: the marked ones, and those in $12, which a bucket's begin
+-- cuts (a closed hour without a rollup holds nothing). They may lie in any partition of the range, and to plan for
+-- that takes longer than a small answer: so these three pieces are only put in where there are any.
+raw_hour as materialized (
+    select device_no, hour from rollup_mark
+    where hour >= $10 and hour < $11 and ($2::int[] is null or device_no = any($2))
+    union
+    select device_no, hour from rollup
+    where metric = $1 and hour = any($12::timestamptz[]) and ($2::int[] is null or device_no = any($2))
+),
+
+-- but_raw_hours --
+and not exists (select from raw_hour
+                where raw_hour.device_no = rollup.device_no and raw_hour.hour = rollup.hour)
+
+-- of_raw_hours --
+-- Hour by hour (offset 0): no other plan is as good.
+union all
+select device_no, event_id, ts, (metrics -> $1)::numeric
+from raw_hour cross join lateral (
+    select event_id, ts, metrics from event
+    where device_no = raw_hour.device_no and ts >= hour and ts < hour + interval '1 hour'
+      and ts >= $10 and ts < $11 and metrics ? $1
+    offset 0) event
+
+-- marked --
+(select exists (select from rollup_mark
+                where hour >= $10 and hour < $11 and ($2::int[] is null or device_no = any($2))))
+
+-- fill --
+-- Every bucket of the range for every group. One without events sees the nearest that hold some, before and
+-- after it.
+select at, who, coalesce(count, 0) as count{stats}
+from (
+    select *, count(count) over (partition by who order by at) as before,
+           count(count) over (partition by who order by at desc) as after
+    from (
+        select at, who, max(count) as count{columns}
+        from (
+            select at, who, count{names} from bucket
+            union all
+            select at, who, null{nulls} from ({groups}) groups, (
+                select generate_series(date_bin($5::interval, $3, 'epoch'), $4 - interval '1 us', $5) as at
+                where $6::timestamptz[] is null
+                union all
+                select unnest(trim_array($6, 1)) where $6::timestamptz[] is not null
+            ) period
+        ) every
+        group by at, who
+    ) grid
+) place
+window before as (partition by who, before order by at), after as (partition by who, after order by at desc)
+
+-- groups --
+select distinct who from bucket limit {groups_max}
+
+-- one_group --
+select '' as who
+
+-- answer --
+-- The rows as JSON text: written by the server, so that a large answer stalls no loop. `marked`: there are marked
+-- hours. If their pieces were left out, the answer is none.
+with {buckets}
+select count(*) as rows, '[' || coalesce(string_agg(shown, ','), '') || ']' as body,
+       (select floor from rollup_state) as floor, {marked} as marked
+from (
+    select '{{"bucket":"' || case when cardinality($7::timestamptz[]) = 1
+                                 then to_char(at + ($8::interval[])[1], 'YYYY-MM-DD"T"HH24:MI:SS') || ($9::text[])[1]
+                                 else to_char(at + $8[width_bucket(at, $7)], 'YYYY-MM-DD"T"HH24:MI:SS')
+                                      || $9[width_bucket(at, $7)] end
+           || '"' || {members} || '}}' as shown
+    from ({rows}) shown_bucket
+    order by at, who
+    limit {rows_max} + 1
+) line

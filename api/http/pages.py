@@ -1,0 +1,31 @@
+"""Lists as JSON arrays that the database wrote, paged by keyset."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from litestar import MediaType, Request, Response
+
+from api.http.cursor import next_link, write_cursor
+
+
+def json_text(
+    body: str, headers: dict[str, str] | None = None, *, status: int = 200
+) -> Response[bytes]:
+    return Response(body.encode(), media_type=MediaType.JSON, headers=headers, status_code=status)
+
+
+def page(
+    request: Request[Any, Any, Any],
+    rows: Sequence[Any],
+    limit: int,
+    asked: str,
+    key: Callable[[Any], list[Any]],
+) -> Response[bytes]:
+    """The first `limit` of the rows; a Link header if there are more."""
+    shown = rows[:limit]
+    headers = {}
+    if len(rows) > limit:
+        pairs = list(request.query_params.multi_items())
+        cursor = write_cursor(asked, key(shown[-1]))
+        headers["Link"] = next_link(request.url.path, pairs, cursor)
+    return json_text("[" + ",".join(row["body"] for row in shown) + "]", headers)

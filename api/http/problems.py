@@ -1,0 +1,141 @@
+"""Errors as RFC 9457 problem details: the only file that knows which error is which status code."""
+
+from http import HTTPStatus
+from typing import Any
+
+import asyncpg
+import structlog
+from litestar import Request, Response
+from litestar.exceptions import HTTPException, ValidationException
+from litestar.types import Receive, Scope, Send
+
+from runtime.errors import (
+    Conflict,
+    InvalidRequest,
+    NotFound,
+    Overloaded,
+    PayloadTooLarge,
+    RawEventsDropped,
+    StoreUnavailable,
+    TooManyRequests,
+    UnsupportedMediaType,
+    VoltwireError,
+)
+from schema.database import DATABASE_ERRORS
+from schema.instants import rfc3339
+
+PROBLEM = "application/problem+json"
+RETRY_AFTER_S = 1
+
+log = structlog.get_logger()
+
+_STATUS: dict[type[VoltwireError], HTTPStatus] = {
+    InvalidRequest: HTTPStatus.UNPROCESSABLE_ENTITY,
+    RawEventsDropped: HTTPStatus.UNPROCESSABLE_ENTITY,
+    NotFound: HTTPStatus.NOT_FOUND,
+    Conflict: HTTPStatus.CONFLICT,
+    TooManyRequests: HTTPStatus.TOO_MANY_REQUESTS,
+    PayloadTooLarge: HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
+    UnsupportedMediaType: HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
+    Overloaded: HTTPStatus.SERVICE_UNAVAILABLE,
+    StoreUnavailable: HTTPStatus.SERVICE_UNAVAILABLE,
+}
+
+
+# A lost grant, a schema that is not there yet. Every other error of their class is a fault of ours.
+_OF_THE_OPERATOR = (asyncpg.UndefinedTableError, asyncpg.InsufficientPrivilegeError)
+
+
+def problem(
+    status: int, detail: str, headers: dict[str, str] | None = None, **members: Any
+) -> Response[dict[str, Any]]:
+    """`members` are the extension members of RFC 9457 section 3.2; those that are None are left out."""
+    body = {
+        "type": "about:blank",
+        "title": HTTPStatus(status).phrase,
+        "status": status,
+        "detail": detail,
+    }
+    body |= {name: value for name, value in members.items() if value}
+    return Response(body, status_code=status, media_type=PROBLEM, headers=headers)
+
+
+def voltwire_problem(
+    request: Request[Any, Any, Any], error: VoltwireError
+) -> Response[dict[str, Any]]:
+    status = _STATUS.get(type(error), HTTPStatus.INTERNAL_SERVER_ERROR)
+    wait_s = getattr(error, "retry_after_s", None)
+    if wait_s is None and status is HTTPStatus.SERVICE_UNAVAILABLE:
+        wait_s = RETRY_AFTER_S
+    headers = {} if wait_s is None else {"Retry-After": str(wait_s)}
+    detail = str(error)
+    if isinstance(error, StoreUnavailable):
+        detail = "The database is not available: ask again."
+        if request.method not in {"GET", "HEAD"}:
+            detail = (
+                "The database is not available: nothing is known of this request, send it again."
+            )
+    members = {name: getattr(error, name, None) for name in ("reason", "errors")}
+    if isinstance(error, RawEventsDropped):
+        members["available_from"] = rfc3339(error.available_from)
+    return problem(status, detail, headers, **members)
+
+
+def http_problem(request: Request[Any, Any, Any], error: HTTPException) -> Response[dict[str, Any]]:
+    """Litestar's own errors; a value that does not fit its parameter is 422."""
+    if isinstance(error, ValidationException):
+        faults = error.extra if isinstance(error.extra, list) else []
+        errors = [
+            {"field": str(fault.get("key", "")), "message": str(fault.get("message", ""))}
+            for fault in faults
+        ]
+        named = "; ".join(f"{fault['field']}: {fault['message']}" for fault in errors)
+        return problem(HTTPStatus.UNPROCESSABLE_ENTITY, named or error.detail, errors=errors)
+    if error.status_code >= HTTPStatus.INTERNAL_SERVER_ERROR:
+        log.error("A request failed unexpectedly.", path=request.url.path, exc_info=error)
+    return problem(error.status_code, error.detail, dict(error.headers or {}))
+
+
+def database_problem(request: Request[Any, Any, Any], error: Exception) -> Response[dict[str, Any]]:
+    """A question that PostgreSQL did not answer: too costly, without meaning, or not reachable."""
+    if isinstance(error, asyncpg.QueryCanceledError | asyncpg.ProgramLimitExceededError):
+        return voltwire_problem(
+            request,
+            InvalidRequest("The question takes PostgreSQL too long: ask for a shorter range."),
+        )
+    if isinstance(error, asyncpg.SyntaxOrAccessError) and not isinstance(error, _OF_THE_OPERATOR):
+        return unexpected_problem(request, error)
+    if isinstance(error, asyncpg.DataError | ValueError):
+        return voltwire_problem(
+            request, InvalidRequest("The request holds a value that no column can hold.")
+        )
+    log.warning("A question could not be asked.", path=request.url.path, error=repr(error))
+    return voltwire_problem(request, StoreUnavailable(str(error)))
+
+
+def unexpected_problem(
+    request: Request[Any, Any, Any], error: Exception
+) -> Response[dict[str, Any]]:
+    """What nobody expected: logged in full, told without a word of it."""
+    log.error("A request failed unexpectedly.", path=request.url.path, exc_info=error)
+    return problem(
+        HTTPStatus.INTERNAL_SERVER_ERROR, "This is a fault of the server; its log says more."
+    )
+
+
+EXCEPTION_HANDLERS: dict[Any, Any] = {
+    VoltwireError: voltwire_problem,
+    HTTPException: http_problem,
+    **dict.fromkeys(DATABASE_ERRORS, database_problem),
+    Exception: unexpected_problem,
+}
+
+
+async def send_problem(error: Exception, scope: Scope, receive: Receive, send: Send) -> None:
+    """What Litestar makes of these handlers, for a request that does not go through it."""
+    handler = next(
+        EXCEPTION_HANDLERS[kind] for kind in type(error).mro() if kind in EXCEPTION_HANDLERS
+    )
+    request: Request[Any, Any, Any] = Request(scope)
+    answer = handler(request, error).to_asgi_response(app=None, request=request)
+    await answer(scope, receive, send)

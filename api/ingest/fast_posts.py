@@ -1,0 +1,98 @@
+"""Posts as nearly all are sent, answered before Litestar: docs/decisions/0021 says what that saves.
+
+Plain is a POST of JSON to a path that takes events, without query, of a length that is told and allowed,
+with no header twice. All others pass on untouched: Litestar has the same handlers
+(api/routes/posts.py), and it alone refuses requests before their body is read.
+"""
+
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import msgspec
+from litestar.enums import ScopeType
+from litestar.types import ASGIApp, HTTPScope, Receive, Scope, Send
+
+from api.http.bodies import is_json
+from api.http.problems import send_problem
+
+LENGTH_DIGITS_MAX = 10  # Of a Content-Length: int() refuses some thousands of them.
+
+
+@dataclass(frozen=True, slots=True)
+class PlainPost:
+    """`answer` makes of a body what is sent back as JSON, or raises what api/http/problems.py knows."""
+
+    answer: Callable[[bytes], Awaitable[object]]
+    body_bytes_max: int
+
+
+def plain_posts_first(
+    app: ASGIApp, posts: Mapping[str, PlainPost], middleware: Sequence[Callable[[ASGIApp], ASGIApp]]
+) -> ASGIApp:
+    """`posts` by their paths. `middleware` stands before them as before all of `app`, the outermost first."""
+    doors = {path: _behind(middleware, _answering(post)) for path, post in posts.items()}
+
+    async def first(scope: Scope, receive: Receive, send: Send) -> None:
+        post = posts.get(scope["path"]) if scope["type"] == ScopeType.HTTP else None
+        if scope["type"] == ScopeType.HTTP and post is not None and _is_plain(scope, post):
+            scope["path_template"] = scope["path"]
+            await doors[scope["path"]](scope, receive, send)
+        else:
+            await app(scope, receive, send)
+
+    return first
+
+
+def _is_plain(scope: HTTPScope, post: PlainPost) -> bool:
+    sent = list(scope["headers"])
+    headers = dict(sent)
+    length = headers.get(b"content-length", b"")
+    return (
+        scope["method"] == "POST"
+        and not scope["query_string"]
+        and is_json(headers.get(b"content-type", b"").decode("latin-1"))
+        and length.isdigit()
+        and len(length) <= LENGTH_DIGITS_MAX
+        and int(length) <= post.body_bytes_max
+        and b"content-encoding" not in headers
+        and len(headers) == len(sent)
+    )
+
+
+def _behind(middleware: Sequence[Callable[[ASGIApp], ASGIApp]], app: ASGIApp) -> ASGIApp:
+    for wrap in reversed(middleware):
+        app = wrap(app)
+    return app
+
+
+def _answering(post: PlainPost) -> ASGIApp:
+    async def answering(scope: Scope, receive: Receive, send: Send) -> None:
+        body = await _whole_body(receive)
+        if body is None:
+            return  # The client has gone.
+        try:
+            answer = msgspec.json.encode(await post.answer(body))
+        except Exception as error:  # noqa: BLE001  # As Litestar's handlers, which know each kind.
+            await send_problem(error, scope, receive, send)
+        else:
+            await _send_json(answer, send)
+
+    return answering
+
+
+async def _whole_body(receive: Receive) -> bytes | None:
+    """The server sees to it that it is as long as announced."""
+    chunks = []
+    while True:
+        message = await receive()
+        if message["type"] != "http.request":
+            return None
+        chunks.append(message["body"])
+        if not message["more_body"]:
+            return b"".join(chunks)
+
+
+async def _send_json(body: bytes, send: Send) -> None:
+    headers = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(body))]
+    await send({"type": "http.response.start", "status": 200, "headers": headers})
+    await send({"type": "http.response.body", "body": body, "more_body": False})

@@ -1,0 +1,150 @@
+"""`/openapi.json` and `/docs`: Swagger UI from the installed wheel, so it works without the internet."""
+
+from http import HTTPStatus
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+from litestar import Request, get
+from litestar.handlers import HTTPRouteHandler
+from litestar.openapi import OpenAPIConfig
+from litestar.openapi.plugins import SwaggerRenderPlugin
+from litestar.router import Router
+from litestar.static_files import create_static_files_router
+
+from api.http.problems import PROBLEM
+from api.openapi.responses import ANSWERS, Answer
+from runtime.version import VERSION
+from schema.event import Reason
+
+ASSETS = "/docs-assets"
+PROBLEM_SCHEMA = {
+    "title": "Problem",
+    "description": "RFC 9457 problem details",
+    "type": "object",
+    "required": ["type", "title", "status", "detail"],
+    "properties": {
+        "type": {"type": "string"},
+        "title": {"type": "string"},
+        "status": {"type": "integer"},
+        "detail": {"type": "string", "description": "A sentence for people"},
+        "reason": {"type": "string", "enum": list(Reason), "description": "Of a rejected event"},
+        "available_from": {
+            "type": "string",
+            "format": "date-time",
+            "description": "Of a question for raw events that are not kept any more: the first instant kept",
+        },
+        "errors": {
+            "type": "array",
+            "items": {
+                "type": "object",
+                "properties": {"field": {"type": "string"}, "message": {"type": "string"}},
+            },
+        },
+    },
+}
+RATE_LIMITED = {"POST /v1/events", "POST /telemetry"}
+MAY_CONFLICT = {"POST /v1/devices"}
+
+
+class _Reference(SwaggerRenderPlugin):
+    def render(self, request: Request[Any, Any, Any], openapi_schema: dict[str, Any]) -> bytes:
+        return super().render(request, described(openapi_schema))
+
+
+def openapi_config() -> OpenAPIConfig:
+    return OpenAPIConfig(
+        title="Voltwire",
+        version=VERSION,
+        description="Telemetry of battery devices: events, questions, alerts, presence.",
+        path="/docs",
+        use_handler_docstrings=False,
+        render_plugins=[
+            _Reference(
+                path="/",
+                js_url=f"{ASSETS}/swagger-ui-bundle.js",
+                css_url=f"{ASSETS}/swagger-ui.css",
+                standalone_preset_js_url=f"{ASSETS}/swagger-ui-standalone-preset.js",
+                favicon=f'<link rel="icon" href="{ASSETS}/favicon-32x32.png">',
+            )
+        ],
+    )
+
+
+@get("/openapi.json", include_in_schema=False)
+async def openapi_document(request: Request[Any, Any, Any]) -> dict[str, Any]:
+    return described(request.app.openapi_schema.to_schema())
+
+
+def described(document: dict[str, Any]) -> dict[str, Any]:
+    """The document of Litestar with the answers of api/openapi/responses.py, and problem details."""
+    schemas = document.setdefault("components", {}).setdefault("schemas", {})
+    schemas["Problem"] = PROBLEM_SCHEMA
+    for path, operations in document["paths"].items():
+        for method, operation in operations.items():
+            for parameter in operation.get("parameters", ()):
+                parameter["schema"] = _without_null(parameter["schema"])
+            name = f"{method.upper()} {path}"
+            responses = {
+                str(status): _answer(answer, operation)
+                for status, answer in ANSWERS.get(name, {}).items()
+            }
+            for status in _problems_of(name, operation):
+                responses.setdefault(str(int(status)), _problem(status))
+            operation["responses"] = responses
+    return document
+
+
+def _without_null(schema: dict[str, Any]) -> dict[str, Any]:
+    """A parameter that is absent is not null: neither a query nor a header can say so."""
+    kinds = [kind for kind in schema.get("oneOf", ()) if kind != {"type": "null"}]
+    if len(kinds) != 1:
+        return schema
+    rest = {name: value for name, value in schema.items() if name != "oneOf"}
+    return {**kinds[0], **rest}
+
+
+def _answer(answer: Answer, operation: dict[str, Any]) -> dict[str, Any]:
+    found: dict[str, Any] = {"description": "Done"}
+    if content := answer.content():
+        found |= {"description": "The answer", "content": content}
+    if any(parameter["name"] == "cursor" for parameter in operation.get("parameters", ())):
+        link = {"description": 'The next page, rel="next"; absent on the last'}
+        found["headers"] = {"Link": link | {"schema": {"type": "string"}}}
+    return found
+
+
+def reference_assets() -> Router | HTTPRouteHandler:
+    vendor = Path(str(files("swagger_ui_bundle") / "vendor"))
+    (folder,) = vendor.glob("swagger-ui-5.*")
+    return create_static_files_router(
+        path=ASSETS, directories=[folder], include_in_schema=False, cache_control=None
+    )
+
+
+def _problems_of(name: str, operation: dict[str, Any]) -> list[HTTPStatus]:
+    """Besides 405, which is no answer of an operation, and 500, which is a fault."""
+    found = [HTTPStatus.UNPROCESSABLE_ENTITY, HTTPStatus.MISDIRECTED_REQUEST]
+    if name not in {"GET /live", "GET /health"}:
+        found.append(HTTPStatus.SERVICE_UNAVAILABLE)
+    if "{" in name:
+        found.append(HTTPStatus.NOT_FOUND)
+    if "requestBody" in operation:
+        found += [HTTPStatus.REQUEST_ENTITY_TOO_LARGE, HTTPStatus.UNSUPPORTED_MEDIA_TYPE]
+    if name in RATE_LIMITED:
+        found.append(HTTPStatus.TOO_MANY_REQUESTS)
+    if name in MAY_CONFLICT:
+        found.append(HTTPStatus.CONFLICT)
+    return found
+
+
+def _problem(status: HTTPStatus) -> dict[str, Any]:
+    schema = {"$ref": "#/components/schemas/Problem"}
+    answer: dict[str, Any] = {
+        "description": status.phrase,
+        "content": {PROBLEM: {"schema": schema}},
+    }
+    if status in {HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE}:
+        seconds = {"description": "Seconds to wait", "schema": {"type": "integer"}}
+        answer["headers"] = {"Retry-After": seconds}
+    return answer

@@ -1,0 +1,265 @@
+"""What every route answers, for the OpenAPI document. Nothing is checked against it at run time.
+
+Most answers are written by the database, so no handler returns these; tests/acceptance/test_openapi.py
+compares them with what is really sent.
+"""
+
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal, NotRequired
+
+from pydantic import ConfigDict, Field, TypeAdapter, with_config
+from typing_extensions import TypedDict
+
+from api.http.bodies import inlined
+from schema.alert import Notify, Op, Severity
+from schema.event import Door, Reason, Status
+from schema.presence import PresenceState
+
+JSON = "application/json"
+STRICT = ConfigDict(extra="forbid")
+
+Time = Annotated[str, Field(json_schema_extra={"format": "date-time"})]
+Count = Annotated[int, Field(ge=0)]
+Number = float | None  # Null beyond a double.
+
+
+@with_config(STRICT)
+class EventAnswer(TypedDict):
+    event_id: str
+    device_id: str
+    timestamp: Time
+    metrics: dict[str, float]
+    tags: list[str]
+    seq: int | None
+    received_at: Time
+
+
+@with_config(STRICT)
+class PostedAnswer(TypedDict):
+    status: Literal["ok", "duplicate"]
+    event_id: NotRequired[Annotated[str, Field(description="One that we gave")]]
+
+
+@with_config(STRICT)
+class BatchItemAnswer(TypedDict):
+    event_id: str | None
+    status: Status
+    reason: NotRequired[Reason]
+
+
+@with_config(STRICT)
+class PointAnswer(TypedDict):
+    timestamp: Time
+    metrics: dict[str, float]
+
+
+@with_config(STRICT)
+class PointsAnswer(TypedDict):
+    device_id: str
+    truncated: bool
+    points: list[PointAnswer]
+
+
+@with_config(STRICT)
+class DaySummaryAnswer(TypedDict):
+    count: Count
+    min: Number
+    max: Number
+    avg: Number
+
+
+@with_config(STRICT)
+class SummaryAnswer(TypedDict):
+    device_id: str
+    date: Annotated[str, Field(json_schema_extra={"format": "date"})]
+    tz: str
+    metrics: dict[str, DaySummaryAnswer]
+
+
+@with_config(STRICT)
+class BucketAnswer(TypedDict):
+    bucket: Time
+    device_id: NotRequired[str]
+    tag: NotRequired[str]
+    count: NotRequired[Count]
+    sum: NotRequired[Number]
+    avg: NotRequired[Number]
+    min: NotRequired[Number]
+    max: NotRequired[Number]
+    first: NotRequired[Number]
+    last: NotRequired[Number]
+    stddev: NotRequired[Number]
+    p50: NotRequired[Number]
+    p95: NotRequired[Number]
+    p99: NotRequired[Number]
+
+
+@with_config(STRICT)
+class PresenceAnswer(TypedDict):
+    device_id: str
+    state: PresenceState
+    since: Time
+    reason: str
+    last_seen: Time | None
+
+
+@with_config(STRICT)
+class DeviceAnswer(PresenceAnswer):
+    name: str | None
+    profile: str
+    tags: list[str]
+    interval_s: float | None
+    registered: bool
+    created_at: Time
+
+
+@with_config(STRICT)
+class LatestValueAnswer(TypedDict):
+    value: Number
+    timestamp: Time
+    event_id: str
+
+
+@with_config(STRICT)
+class LatestAnswer(TypedDict):
+    device_id: str
+    metrics: dict[str, LatestValueAnswer]
+
+
+@with_config(STRICT)
+class ProfileMetricAnswer(TypedDict):
+    unit: NotRequired[str]
+    min: NotRequired[float]
+    max: NotRequired[float]
+
+
+@with_config(STRICT)
+class ProfileAnswer(TypedDict):
+    name: str
+    metrics: dict[str, ProfileMetricAnswer]
+    interval_s: float | None
+    receipts: bool
+
+
+@with_config(STRICT)
+class RuleAnswer(TypedDict):
+    id: str
+    device_id: str | None
+    tag: str | None
+    metric: str
+    op: Op
+    threshold: float
+    for_s: float
+    clear_threshold: float | None
+    cooldown_s: float
+    name: str | None
+    severity: Severity
+    notify: Notify
+    enabled: bool
+    created_at: Time
+
+
+@with_config(STRICT)
+class RejectedAnswer(TypedDict):
+    id: int
+    received_at: Time
+    door: Door
+    device_id: str | None
+    reason: Reason
+    detail: str
+    item: int | None
+    size_bytes: Count
+    replayed_at: Time | None
+
+
+@with_config(STRICT)
+class RejectedPayloadAnswer(RejectedAnswer):
+    payload: str | None
+    payload_base64: str
+
+
+@with_config(STRICT)
+class ReplayAnswer(TypedDict):
+    letters: Count
+    stored: Count
+    duplicate: Count
+    rejected: Count
+    next: int | None
+
+
+@with_config(STRICT)
+class CheckAnswer(TypedDict):
+    status: Literal["ok", "failing"]
+    detail: str
+
+
+@with_config(STRICT)
+class HealthAnswer(TypedDict):
+    status: Literal["ok", "failing"]
+    version: str
+    checks: dict[str, CheckAnswer]
+
+
+@with_config(STRICT)
+class LiveAnswer(TypedDict):
+    status: Literal["ok"]
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """`shape` as JSON, and how the body may be written otherwise; no shape at all: no body."""
+
+    shape: Any = None
+    others: tuple[str, ...] = ()
+
+    def content(self) -> dict[str, Any]:
+        as_json = {} if self.shape is None else {JSON: {"schema": _schema(self.shape)}}
+        return as_json | {media_type: {"schema": {"type": "string"}} for media_type in self.others}
+
+
+def _schema(shape: Any) -> Any:
+    return inlined(TypeAdapter(shape).json_schema(mode="serialization"))
+
+
+DEVICE, EVENTS, PROFILE = Answer(DeviceAnswer), Answer(list[EventAnswer]), Answer(ProfileAnswer)
+RULE, POSTED, HEALTH = Answer(RuleAnswer), Answer(PostedAnswer), Answer(HealthAnswer)
+STREAM = Answer(others=("text/event-stream",))
+
+ANSWERS: dict[str, dict[int, Answer]] = {
+    "POST /v1/events": {200: POSTED},
+    "POST /telemetry": {200: POSTED},
+    "POST /v1/events/batch": {200: Answer(list[BatchItemAnswer])},
+    "GET /v1/devices/{device_id}/events": {200: EVENTS},
+    "GET /v1/search": {200: EVENTS},
+    "GET /devices/{device_id}/metrics": {200: Answer(PointsAnswer)},
+    "GET /devices/{device_id}/summary": {200: Answer(SummaryAnswer)},
+    "GET /v1/metrics/aggregate": {200: Answer(list[BucketAnswer])},
+    "GET /v1/export": {
+        200: Answer(others=("text/csv", "application/x-ndjson", "application/vnd.apache.parquet"))
+    },
+    "GET /v1/devices": {200: Answer(list[DeviceAnswer])},
+    "POST /v1/devices": {201: DEVICE},
+    "GET /v1/devices/{device_id}": {200: DEVICE},
+    "PUT /v1/devices/{device_id}": {200: DEVICE, 201: DEVICE},
+    "DELETE /v1/devices/{device_id}": {204: Answer()},
+    "GET /v1/devices/{device_id}/latest": {200: Answer(LatestAnswer)},
+    "GET /v1/devices/{device_id}/presence": {200: Answer(PresenceAnswer)},
+    "GET /v1/profiles": {200: Answer(list[ProfileAnswer])},
+    "GET /v1/profiles/{name}": {200: PROFILE},
+    "PUT /v1/profiles/{name}": {200: PROFILE, 201: PROFILE},
+    "POST /v1/alerts": {201: RULE},
+    "GET /v1/alerts": {200: Answer(list[RuleAnswer])},
+    "GET /v1/alerts/{rule_id}": {200: RULE},
+    "PUT /v1/alerts/{rule_id}": {200: RULE},
+    "DELETE /v1/alerts/{rule_id}": {204: Answer()},
+    "GET /v1/rejected": {200: Answer(list[RejectedAnswer])},
+    "GET /v1/rejected/{rejected_id}": {
+        200: Answer(RejectedPayloadAnswer, ("application/octet-stream",))
+    },
+    "POST /v1/rejected/replay": {200: Answer(ReplayAnswer)},
+    "GET /v1/alerts/stream": {200: STREAM},
+    "GET /v1/presence/stream": {200: STREAM},
+    "GET /health": {200: HEALTH, 503: HEALTH},
+    "GET /live": {200: Answer(LiveAnswer)},
+    "GET /metrics": {200: Answer(others=("text/plain",))},
+}

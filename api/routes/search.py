@@ -1,0 +1,58 @@
+"""Events by their tags."""
+
+from typing import Annotated, Any
+
+from litestar import Request, Response, get
+from litestar.di import NamedDependency
+from litestar.params import QueryParameter
+
+from api.http.cursor import instant_of, number_of, question, read_cursor
+from api.http.pages import page
+from api.http.params import Cursor, FromTime, Limit, ToTime, time_range
+from api.store.events import QueryStore
+from api.store.tags import TAGS_MAX, tag_text, tag_texts, wanted
+from runtime.errors import InvalidRequest
+
+DEVICE_NO_MAX = 2**31 - 1
+
+
+@get(
+    "/v1/search",
+    summary="Events by their tags, newest first",
+    description="At least one of `tag`, `any_tag` and `tag_prefix`; all that are given must hold.",
+    tags=["Events"],
+)
+async def search(
+    request: Request[Any, Any, Any],
+    store: NamedDependency[QueryStore],
+    tag: Annotated[
+        list[str] | None,
+        QueryParameter(max_items=TAGS_MAX, description="Repeat it: the event carries all of them"),
+    ] = None,
+    any_tag: Annotated[
+        list[str] | None,
+        QueryParameter(max_items=TAGS_MAX, description="Repeat it: the event carries one of them"),
+    ] = None,
+    tag_prefix: Annotated[
+        str | None, QueryParameter(description="The event carries a tag that begins so")
+    ] = None,
+    from_time: FromTime = None,
+    to_time: ToTime = None,
+    limit: Limit = 100,
+    cursor: Cursor = None,
+) -> Response[bytes]:
+    start, end = time_range(from_time, to_time)
+    prefix = None if tag_prefix is None else tag_text("tag_prefix", tag_prefix)
+    tags = wanted(tag_texts("tag", tag), tag_texts("any_tag", any_tag), prefix)
+    if tags is None:
+        raise InvalidRequest("Give at least one of tag, any_tag and tag_prefix.")
+    asked = question("search", tags, start, end)
+    key = read_cursor(cursor, asked, 3)
+    after = (
+        None if key is None else (instant_of(key[0]), str(key[1]), number_of(key[2], DEVICE_NO_MAX))
+    )
+    rows = await store.search(tags, start, end, after=after, limit=limit)
+    return page(
+        request, rows, limit, asked,
+        lambda row: [row["ts"].isoformat(), row["event_id"], row["device_no"]],
+    )  # fmt: skip

@@ -1,0 +1,48 @@
+"""A change over HTTP: one transaction, and what it tells subscribers, at its end."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+from api.store.database import CHANGE_S_MAX, Reader
+from schema.alert import AlertState, Told, alert
+from schema.feed import fill_outbox
+from schema.queries import load_queries
+
+queries = load_queries("api.store", "rules.sql")
+
+
+@asynccontextmanager
+async def change(reader: Reader) -> AsyncIterator[tuple[Any, list[Told]]]:
+    """A connection in a transaction, and the list of what is to be told. Raises TimeoutError."""
+    async with reader.connection(CHANGE_S_MAX) as connection:
+        told: list[Told] = []
+        await connection.execute("begin")
+        try:
+            yield connection, told
+            await connection.execute(await fill_outbox(connection, told) if told else "commit")
+        except Exception:
+            if not connection.is_closed():
+                await connection.execute("rollback")
+            raise
+
+
+async def end_incidents(
+    connection: Any, *, device_no: int | None = None, rule_id: str | None = None
+) -> list[Told]:
+    """Of a device or rule that is no more what it was; their lanes are ours. Returns what to tell."""
+    return [
+        alert(
+            device_id=row["device_id"],
+            metrics={},
+            time=row["resolved_at"],
+            incident_id=row["incident_id"],
+            rule_id=row["rule_id"],
+            severity=row["severity"],
+            state=AlertState.RESOLVED,
+            metric=row["metric"],
+            op=row["op"],
+            threshold=row["threshold"],
+        )
+        for row in await connection.fetch(queries.end_incidents, device_no, rule_id)
+    ]

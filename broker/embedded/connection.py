@@ -1,0 +1,108 @@
+"""One client of the embedded broker: its connection, and what its session is owed."""
+
+import asyncio
+from collections import deque
+from typing import Any
+
+import structlog
+from amqtt.mqtt.protocol.broker_handler import BrokerProtocolHandler
+
+from broker import wire
+from broker.embedded.session_queue import Message, Outbox
+
+READ_BYTES_MAX = 65_536
+BACKLOG_BYTES_MAX = 1024 * 1024  # A client this far behind with reading misses messages of QoS 0.
+
+log = structlog.get_logger()
+
+
+class Stream:
+    """A TCP connection as whole packets."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._reader, self._writer = reader, writer
+        self._cutter = wire.Cutter()
+        self._packets: deque[tuple[int, bytes]] = deque()
+
+    @property
+    def backlog_bytes(self) -> int:
+        return 0 if self._writer.is_closing() else self._writer.transport.get_write_buffer_size()
+
+    async def packet(self, silence_s_max: float | None) -> tuple[int, bytes] | None:
+        """The next packet, None at the end. Raises TimeoutError and ConnectionError.
+
+        A client that does not take its answers is not read either.
+        """
+        while not self._packets:
+            async with asyncio.timeout(silence_s_max):
+                await self._writer.drain()
+                piece = await self._reader.read(READ_BYTES_MAX)
+            if not piece:
+                return None
+            self._packets.extend(self._cutter.cut(piece))
+        return self._packets.popleft()
+
+    def write(self, data: bytes) -> None:
+        """A connection that just broke swallows it: uvloop would raise, in the task of the sender."""
+        if not self._writer.is_closing():
+            self._writer.write(data)
+
+    def abort(self) -> None:
+        self._writer.transport.abort()
+
+
+class Link(BrokerProtocolHandler):  # type: ignore[misc]  # amqtt has no type information.
+    """amqtt's handler of a connection, with the delivery of messages replaced.
+
+    Between two connections the last link of a session stays and goes on filling its outbox.
+    """
+
+    stream: Stream
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.outbox = Outbox()
+        self.ended = asyncio.Event()
+        self._open = False
+
+    def begin(self) -> None:
+        """After CONNACK: first again what was in flight, then what has waited [MQTT-4.4.0-1]."""
+        self._open = True
+        for mid, message in self.outbox.unacknowledged():
+            self._send(message, mid=mid, dup=True)
+        self._send_due()
+
+    def deliver(self, message: Message, qos: int) -> None:
+        if qos == 0:
+            if self._open and self.stream.backlog_bytes < BACKLOG_BYTES_MAX:
+                self._send(message, qos=0)
+        elif self.outbox.add(message):
+            self._send_due()
+        elif self.outbox.refused == 1:
+            log.error(
+                "A client's queue is full: new messages for it are dropped.",
+                client_id=self.session.client_id,
+                messages=len(self.outbox),
+            )
+
+    def acknowledge(self, mid: int) -> None:
+        self.outbox.acknowledge(mid)
+        self._send_due()
+
+    def close(self) -> None:
+        self._open = False
+        self.stream.abort()
+
+    async def stop(self) -> None:
+        """Also called by amqtt. Returns when nothing more will happen on this connection."""
+        self.close()
+        await self.ended.wait()
+
+    def _send_due(self) -> None:
+        if self._open:
+            for mid, message in self.outbox.due():
+                self._send(message, mid=mid)
+
+    def _send(self, message: Message, *, qos: int = 1, mid: int = 0, dup: bool = False) -> None:
+        topic, payload, retain = message
+        self.stream.write(wire.publish(topic, payload, qos=qos, retain=retain, mid=mid, dup=dup))

@@ -1,0 +1,145 @@
+"""What pretend battery devices measure and how they fail.
+
+Pure: no clock and no network. Time and chance come as arguments; broker/simulator/fleet.py acts.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from random import Random
+
+from pydantic_core import to_json
+
+from broker.simulator.outbox import EventOutbox, read_receipts
+from schema.instants import rfc3339
+
+ROOMS = 12
+
+# The pack: 400 V and 12.5 Ah, drawn so hard that it is emptied and charged again in 20 minutes.
+CAPACITY_AS = 12.5 * 3600
+STEP_S_MAX = 60.0  # After a longer pause it goes on as if only this had passed: no jumps.
+SOC_EMPTY, SOC_FULL, SOC_TAPER = 15.0, 95.0, 80.0
+LOAD_A_MIN, LOAD_A_MAX, CHARGE_A, RIPPLE_A = 30.0, 80.0, 50.0, 8.0
+CURRENT_LAG_S, TEMP_LAG_S = 15.0, 120.0
+AMBIENT_C_MIN, AMBIENT_C_MAX = 15.0, 30.0
+VOLTAGE_V_EMPTY, VOLT_PER_PERCENT, RESISTANCE_OHM, KELVIN_PER_A2 = 320.0, 0.85, 0.08, 0.0025
+
+
+@dataclass(frozen=True, slots=True)
+class Habits:
+    """How one device behaves. `skew_s_max`: how wrong its clock may be, either way."""
+
+    interval_s: float = 5.0
+    loss_percent: float = 0.0
+    duplicate_percent: float = 0.0
+    skew_s_max: float = 0.0
+    sleep_s: float = 0.0
+
+
+class Battery:
+    """State of charge, voltage, current and temperature that hang together and move smoothly."""
+
+    def __init__(self, random: Random) -> None:
+        self._random = random
+        self._soc = random.uniform(SOC_EMPTY, SOC_FULL)
+        self._charging = random.choice((True, False))
+        self._load_a = random.uniform(LOAD_A_MIN, LOAD_A_MAX)
+        self._ambient_c = random.uniform(AMBIENT_C_MIN, AMBIENT_C_MAX)
+        self._current_a, self._temp_c = self._wanted_a(), self._ambient_c
+
+    def step(self, elapsed_s: float) -> dict[str, float]:
+        """Let time pass and measure.
+
+        1. The current follows what load or charger want.
+        2. The charge follows the current; at its ends the direction turns.
+        3. The temperature follows the losses, the voltage charge and current.
+        """
+        step_s = min(elapsed_s, STEP_S_MAX)
+        wanted_a = self._wanted_a() + self._random.uniform(-RIPPLE_A, RIPPLE_A)
+        self._current_a += (wanted_a - self._current_a) * _share(step_s, CURRENT_LAG_S)
+        charge = self._soc + 100 * self._current_a * step_s / CAPACITY_AS
+        self._soc = min(max(charge, 0.0), 100.0)
+        if not SOC_EMPTY < self._soc < SOC_FULL:
+            self._charging = self._soc <= SOC_EMPTY
+        settled_c = self._ambient_c + KELVIN_PER_A2 * self._current_a**2
+        self._temp_c += (settled_c - self._temp_c) * _share(step_s, TEMP_LAG_S)
+        return {
+            "soc_percent": round(self._soc, 2),
+            "voltage_v": round(self._voltage_v(), 1),
+            "current_a": round(self._current_a, 1),
+            "temp_c": round(self._temp_c, 1),
+        }
+
+    def _wanted_a(self) -> float:
+        """Negative while it is drawn; a charger holds back when the pack is nearly full."""
+        if not self._charging:
+            return -self._load_a
+        return CHARGE_A * min(1.0, (100 - self._soc) / (100 - SOC_TAPER))
+
+    def _voltage_v(self) -> float:
+        return VOLTAGE_V_EMPTY + VOLT_PER_PERCENT * self._soc + RESISTANCE_OHM * self._current_a
+
+
+class Device:
+    """One pretend device. Its event ids are `<boot>-<counter>`, so that their keys grow."""
+
+    def __init__(self, device_id: str, habits: Habits, boot: str, random: Random) -> None:
+        self.device_id, self.habits = device_id, habits
+        self.outbox = EventOutbox()
+        self.phase = random.random()  # Of its interval: a fleet does not speak in chorus.
+        self._boot = boot
+        self._skew = timedelta(seconds=random.uniform(-1, 1) * habits.skew_s_max)
+        self._tags = [f"room:{101 + random.randrange(ROOMS)}"]
+        self._faults = Random(random.random())  # noqa: S311  # Repeats do not change the values.
+        self._battery = Battery(random)
+        self._seq = 0
+
+    def measure(self, now: datetime) -> None:
+        """Put an event into the outbox, with the time of the device's own clock."""
+        self._seq += 1
+        event_id = f"{self._boot}-{self._seq:08}"
+        event = {
+            "event_id": event_id,
+            "timestamp": rfc3339(now + self._skew),
+            "metrics": self._battery.step(self.habits.interval_s),
+            "tags": self._tags,
+            "seq": self._seq,
+        }
+        self.outbox.add(event_id, to_json(event))
+
+    def take_receipts(self, payload: bytes) -> None:
+        """Those for events of an earlier boot, which the broker kept meanwhile, are not ours."""
+        for receipt in read_receipts(payload):
+            if (receipt["event_id"] or "").startswith(f"{self._boot}-"):
+                self.outbox.settle(receipt)
+
+    def copies(self) -> int:
+        """How often the next message reaches the broker: 0 when it is lost, 2 when it is doubled."""
+        if self._chance(self.habits.loss_percent):
+            return 0
+        return 2 if self._chance(self.habits.duplicate_percent) else 1
+
+    def _chance(self, percent: float) -> bool:
+        return self._faults.random() * 100 < percent
+
+
+def build_fleet(
+    prefix: str, habits: Sequence[Habits], *, booted_at: datetime, seed: int | None = None
+) -> list[Device]:
+    """A device for each of `habits`. The seed decides values and faults; ids grow with each boot."""
+    boot = f"{int(booted_at.timestamp() * 1000):012x}"
+    digits = max(3, len(str(len(habits))))
+    return [
+        _device(f"{prefix}-{n:0{digits}}", each, boot, seed) for n, each in enumerate(habits, 1)
+    ]
+
+
+def _device(device_id: str, habits: Habits, boot: str, seed: int | None) -> Device:
+    random = Random(None if seed is None else f"{seed}:{device_id}")  # noqa: S311  # No secret.
+    return Device(device_id, habits, boot, random)
+
+
+def _share(step_s: float, lag_s: float) -> float:
+    """How much of the way to where it wants to be a value with this lag goes in this time."""
+    return 1 - math.exp(-step_s / lag_s)

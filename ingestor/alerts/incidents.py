@@ -1,0 +1,144 @@
+"""What evaluated rules do to the database: incidents, states, and what subscribers are told."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from typing import Any
+
+from ingestor.alerts.rules import Candidate, Finding, RuleState, Step, evaluate
+from schema.alert import AlertState, Rule, Told, alert
+from schema.event import DeviceNo, Event
+
+
+@dataclass(slots=True)
+class _Opened:
+    pair: Candidate
+    event: Event
+    resolved_by: Event | None = None
+    incident_id: int | None = None
+
+
+@dataclass(slots=True)
+class _Decided:
+    """The outcome for one candidate; `incidents` holds one entry per finding."""
+
+    pair: Candidate
+    state: RuleState
+    findings: list[Finding]
+    incidents: list["_Opened | int | None"] = field(default_factory=list)
+
+
+@dataclass(slots=True)
+class Effects:
+    decided: list[_Decided] = field(default_factory=list)
+    opened: list[_Opened] = field(default_factory=list)
+    resolved: list[tuple[DeviceNo, int, Event]] = field(default_factory=list)
+    states: list[tuple[DeviceNo, str, RuleState, "_Opened | int | None"]] = field(
+        default_factory=list
+    )
+
+    def __bool__(self) -> bool:
+        return bool(self.decided or self.states)
+
+    def number(self, numbers: Sequence[int]) -> None:
+        for opened, number in zip(self.opened, numbers, strict=True):
+            opened.incident_id = number
+
+    def opened_columns(self) -> list[list[Any]]:
+        return _columns(
+            (
+                opened.incident_id,
+                opened.pair.device_no,
+                opened.pair.rule.rule_id,
+                str(opened.pair.rule.severity),
+                opened.event.ts,
+                opened.event.event_id,
+                float(opened.event.metrics[opened.pair.rule.metric]),
+                None if opened.resolved_by is None else opened.resolved_by.ts,
+                None if opened.resolved_by is None else opened.resolved_by.event_id,
+            )
+            for opened in self.opened
+        )
+
+    def resolved_columns(self) -> list[list[Any]]:
+        return _columns(
+            (device_no, incident_id, event.ts, event.event_id)
+            for device_no, incident_id, event in self.resolved
+        )
+
+    def state_columns(self) -> list[list[Any]]:
+        return _columns(
+            (device_no, rule_id, state.pending_since, _number(incident), state.notified_at,
+             state.decided_at)
+            for device_no, rule_id, state, incident in self.states
+        )  # fmt: skip
+
+    def told(self) -> list[Told]:
+        """Alert objects in the order of evaluation, per candidate."""
+        return [
+            _alert(decided.pair.rule, finding, _number(incident))
+            for decided in self.decided
+            for finding, incident in zip(decided.findings, decided.incidents, strict=True)
+            if finding.told
+        ]
+
+
+def decide(pairs: Sequence[Candidate], newest: Sequence[datetime | None]) -> Effects:
+    """Evaluate every candidate. Incident numbers are filled in later, in one round trip."""
+    effects = Effects()
+    for pair, evaluated in zip(pairs, newest, strict=True):
+        state, findings = evaluate(pair.rule, pair.state, pair.events, evaluated)
+        decided = _Decided(pair, state, findings)
+        open_incident: _Opened | int | None = pair.state.incident_id
+        for finding in findings:
+            if finding.step is Step.FIRED:
+                open_incident = _Opened(pair, finding.event)
+                effects.opened.append(open_incident)
+            decided.incidents.append(open_incident)
+            if finding.step is Step.RESOLVED:
+                _resolve(effects, pair, open_incident, finding.event)
+                open_incident = None
+        if findings:
+            effects.decided.append(decided)
+        if replace(state, incident_id=None) != replace(pair.state, incident_id=None) or (
+            open_incident != pair.state.incident_id
+        ):
+            effects.states.append((pair.device_no, pair.rule.rule_id, state, open_incident))
+    return effects
+
+
+def _resolve(
+    effects: Effects, pair: Candidate, incident: _Opened | int | None, event: Event
+) -> None:
+    if isinstance(incident, _Opened):
+        incident.resolved_by = event
+    elif incident is not None:
+        effects.resolved.append((pair.device_no, incident, event))
+
+
+def _alert(rule: Rule, finding: Finding, incident_id: int | None) -> Told:
+    event = finding.event
+    state = AlertState.RESOLVED if finding.step is Step.RESOLVED else AlertState.FIRING
+    return alert(
+        device_id=event.device_id,
+        metrics=event.metrics,
+        time=event.ts,
+        incident_id=incident_id,
+        rule_id=rule.rule_id,
+        severity=rule.severity,
+        state=state,
+        metric=rule.metric,
+        value=event.metrics[rule.metric],
+        op=rule.op,
+        threshold=rule.threshold,
+        late=finding.late,
+        event_id=event.event_id,
+    )
+
+
+def _number(incident: _Opened | int | None) -> int | None:
+    return incident.incident_id if isinstance(incident, _Opened) else incident
+
+
+def _columns(rows: Any) -> list[list[Any]]:
+    return [list(column) for column in zip(*rows, strict=True)]

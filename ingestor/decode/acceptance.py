@@ -1,0 +1,120 @@
+"""What the door knows of a payload, and what follows from it: an event's time and identity. Pure."""
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from hashlib import blake2b
+from typing import Any, Self
+from uuid import uuid4
+
+import msgspec
+
+from runtime.settings import Settings
+from schema.event import AUTO_ID, RANDOM_ID, Reason
+from schema.instants import EPOCH, epoch_us, from_epoch_us, parse_instant
+
+
+class RefusedError(Exception):
+    """Inside the decoders: one item cannot become an event."""
+
+    def __init__(self, reason: Reason, detail: str) -> None:
+        super().__init__(reason, detail)
+        self.reason, self.detail = reason, detail
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """The accepted window of event time and the size of one payload. `retention` None: kept for ever."""
+
+    max_age: timedelta
+    max_future: timedelta
+    payload_bytes_max: int
+    retention: timedelta | None = None
+
+    @classmethod
+    def of(cls, settings: Settings) -> Self:
+        return cls(
+            max_age=timedelta(days=settings.max_event_age_days),
+            max_future=timedelta(seconds=settings.max_future_seconds),
+            payload_bytes_max=settings.max_payload_bytes,
+            retention=timedelta(days=settings.retention_days) if settings.retention_days else None,
+        )
+
+    @property
+    def accepted_age(self) -> timedelta:
+        return self.max_age if self.retention is None else min(self.max_age, self.retention)
+
+    def refusal_of_age(self, age: timedelta) -> tuple[Reason, timedelta] | None:
+        """The reason to refuse an event of that age, and the limit that it is over: retention goes first."""
+        if self.retention is not None and age > self.retention:
+            return Reason.OLDER_THAN_RETENTION, self.retention
+        return (Reason.TOO_OLD, self.max_age) if age > self.max_age else None
+
+
+class Origin(msgspec.Struct, frozen=True, gc=False):
+    """What the door knows. `device_id` is the topic's; over HTTP the body must name the device.
+
+    It arrived at `received_us`, microseconds since the Unix epoch. `replay_of` is the number of the dead
+    letter that comes again: a second one must not arise.
+    """
+
+    received_us: int
+    device_id: str | None = None
+    retained: bool = False
+    replay_of: int | None = None
+
+    @property
+    def received_at(self) -> datetime:
+        return from_epoch_us(self.received_us)
+
+
+def accepted_time(name: str, value: Any, origin: Origin, limits: Limits) -> int:
+    """The instant that one of the four fields names, in µs. Raises RefusedError outside the window."""
+    received_at = origin.received_at
+    try:
+        if name == "age_ms":
+            ts = received_at - timedelta(milliseconds=value)
+        elif name == "ts":
+            ts = EPOCH + timedelta(milliseconds=value)
+        else:
+            ts = parse_instant(value)
+    except (ValueError, OverflowError) as error:
+        raise RefusedError(Reason.BAD_TIME, f"{name}: {error}") from None
+    if (too_old := limits.refusal_of_age(received_at - ts)) is not None:
+        reason, limit = too_old
+        raise RefusedError(reason, f"{name}: more than {limit.days} days before arrival")
+    if ts > received_at + limits.max_future:
+        seconds = limits.max_future.total_seconds()
+        detail = f"{name}: more than {seconds:.0f} s after arrival"
+        raise RefusedError(Reason.IN_THE_FUTURE, detail)
+    return epoch_us(ts)
+
+
+def outside_window(ts: datetime, now: datetime, limits: Limits) -> tuple[Reason, str] | None:
+    """What is to be said against an accepted time when it is looked at again later."""
+    if (too_old := limits.refusal_of_age(now - ts)) is not None:
+        reason, limit = too_old
+        return reason, f"more than {limit.days} days ago"
+    if ts > now + limits.max_future:
+        seconds = limits.max_future.total_seconds()
+        return Reason.IN_THE_FUTURE, f"more than {seconds:.0f} s ahead of our clock"
+    return None
+
+
+def derived_id(
+    device_id: str, own_time_us: int | None, content: tuple[Any, ...], origin: Origin, index: int
+) -> str:
+    """The id of an event that has none: time first, so that the keys of a device grow.
+
+    Without a time of its own there is nothing that makes a resend recognisable: the id is random. Of
+    a dead letter it is that letter's, so that a second replay is recognised.
+    """
+    if own_time_us is None:
+        if origin.retained:
+            detail = "a retained message comes again and again: give event_id or a time"
+            raise RefusedError(Reason.NO_IDENTITY, detail)
+        if origin.replay_of is not None:
+            return f"{RANDOM_ID}{origin.replay_of:x}-{index:x}"
+        return f"{RANDOM_ID}{uuid4().hex}"
+    metrics, tags, seq = content
+    text = msgspec.json.encode([device_id, sorted(metrics.items()), tags, seq])
+    return f"{AUTO_ID}{own_time_us:x}-{blake2b(text, digest_size=8).hexdigest()}"

@@ -1,0 +1,38 @@
+-- Leases, members and the canary of the MQTT door.
+
+-- take_lease --
+-- Ours until this connection ends; false while another one holds it.
+select pg_try_advisory_lock($1, hashtext($2))
+
+-- whoami --
+select pid, backend_start from pg_stat_activity where pid = pg_backend_pid()
+
+-- end_former_lease --
+-- Whether the holder is our own former connection ($3, $4), which this ends.
+select bool_or(pg_terminate_backend(pid)) from pg_locks join pg_stat_activity using (pid)
+where locktype = 'advisory' and granted and objsubid = 2 and pid = $3 and backend_start = $4
+  and database = (select oid from pg_database where datname = current_database())
+  and classid = $1::int::oid and objid = (hashtext($2)::bigint & 4294967295)::oid
+
+-- hear_canary --
+-- A gap of more than 10 s starts the listening anew: for time before it nobody is called silent.
+insert into hearing (listener, since, heard_at)
+values ($1, statement_timestamp(), statement_timestamp())
+on conflict (listener) do update set
+    since = case when hearing.heard_at < statement_timestamp() - interval '10 s'
+                 then statement_timestamp() else hearing.since end,
+    heard_at = statement_timestamp()
+
+-- remember_member --
+-- Before it subscribes. The filters only grow: a session may have kept what it had before.
+insert into ingest_member (client_id, instance, number, filters) values ($1, $2, $3, $4)
+on conflict (client_id) do update set
+    filters = array(select distinct unnest(ingest_member.filters || excluded.filters) order by 1)
+returning filters
+
+-- former_members --
+select number, filters from ingest_member where instance = $1 and number > $2 order by number
+
+-- forget_member --
+with forgotten as (delete from ingest_member where client_id = $1)
+delete from hearing where listener = $1

@@ -1,0 +1,181 @@
+-- The writing transaction of ingestor/store/transaction.py, in the order of its steps, and the registry it needs.
+
+-- begin_in_lanes --
+-- Lanes in ascending order: whatever concerns a device happens in commit order, in every process.
+-- The transaction gets its number before the next statement reads rollup_state: whoever gets one after
+-- `closing` or `floor` was moved, sees it moved (scheduler/rollups.py, scheduler/retention.py).
+begin;
+select pg_advisory_xact_lock(77, lane) from unnest(array[{lanes}]) lane;
+select pg_current_xact_id()
+
+-- insert_keys --
+-- $1 and $2 are sorted and hold no pair twice. They come as two texts, joined by a character that no
+-- event_id holds, because the driver needs a microsecond for each element of an array. Which ones are new
+-- is told only if not all $3 of them are.
+-- The versions are those of the statement's beginning: whatever was committed before this batch was
+-- received is among them.
+-- $4 joins the devices of which nothing else is to be said than that they sent telemetry, and that comes to
+-- no more than a newer last_seen: what is fresh is left alone, the write would say nothing new. Any other
+-- change asks for mark_signs, and so does a state that the sweep changes at this moment: `unheard`.
+with new as (
+    insert into event_key (device_no, event_id)
+    select * from unnest(string_to_array($1, E'\x1f')::int[], string_to_array($2, E'\x1f'))
+    on conflict do nothing
+    returning device_no, event_id
+), stale as materialized (
+    select device_no from presence
+    where device_no = any(string_to_array($4, E'\x1f')::int[])
+      and (state <> 'online' or will_at is not null
+           or last_seen < statement_timestamp()
+                          - make_interval(secs => least(2, 0.1 * coalesce(interval_s, 20))))
+), heard as (
+    update presence set last_seen = statement_timestamp(), sleep_s = null, will_at = null
+    from stale where presence.device_no = stale.device_no and state = 'online'
+    returning 1
+)
+select count(*) as stored, case when count(*) < $3 then array_agg(device_no) end as device_nos,
+       case when count(*) < $3 then array_agg(event_id) end as event_ids,
+       (select count(*) from stale) > (select count(*) from heard) as unheard,
+       (select rules_version from config), (select registry_version from config),
+       (select closing from rollup_state), (select floor from rollup_state)
+from new
+
+-- mark_hours --
+-- The hours, as seconds since the Unix epoch, of late events: their rollups are no longer right.
+insert into rollup_mark (device_no, hour)
+select device_no, to_timestamp(hour) from unnest($1::int[], $2::bigint[]) as late (device_no, hour)
+
+-- read_alert_states --
+select device_no, rule_id, pending_since, incident_id, notified_at, decided_at
+from alert_state where device_no = any($1::int[])
+
+-- newest_evaluated --
+-- Per pair: the newest stored event that this rule has evaluated, if it is newer than $6 (the oldest
+-- candidate of the batch; the bound spares the partitions before it).
+select (
+    select e.ts from event e
+    where e.device_no = pair.device_no and e.ts > $6 and e.metrics ? pair.metric
+      and e.received_at >= pair.in_force_from and (pair.tag is null or e.tags @> array[pair.tag])
+    order by e.ts desc limit 1
+) as newest
+from unnest($1::int[], $2::text[], $3::text[], $4::timestamptz[], $5::int[])
+    as pair (device_no, metric, tag, in_force_from, n)
+order by pair.n
+
+-- mark_signs --
+-- One row per device; $1 joins those of which nothing else is to be said than that they sent telemetry. A
+-- state of life that is fresh is left alone: the write would say nothing new.
+-- Of several members one may bring the telemetry that was sent before the sleep that another one brought:
+-- for ten seconds telemetry does not end a sleep then. A birth or heartbeat does, they keep their order.
+update presence p set
+    state = case when s.life is null then p.state when s.asleep then 'asleep' else 'online' end,
+    since = case when s.life is null or p.state = case when s.asleep then 'asleep' else 'online' end
+                 then p.since else statement_timestamp() end,
+    reason = case when s.life is null or p.state = case when s.asleep then 'asleep' else 'online' end
+                  then p.reason else s.life end,
+    last_seen = case when s.life is null then p.last_seen else statement_timestamp() end,
+    sleep_s = case when s.life is null then p.sleep_s else s.sleep_s end,
+    will_at = case
+        when s.will and (s.life is not null or p.state <> 'asleep') then statement_timestamp()
+        when s.life is not null then null
+        else p.will_at end,
+    check_at = case
+        when s.will and (s.life is not null or p.state <> 'asleep')
+            then least(p.check_at, statement_timestamp() + interval '10 s')
+        when s.asleep or (s.life is not null and p.state <> 'online')
+            then statement_timestamp()
+                 + make_interval(secs => coalesce(1.5 * coalesce(s.sleep_s, p.interval_s), $7))
+        else p.check_at end
+from (
+    select live, 'telemetry', false, null::float8, false
+    from unnest(string_to_array($1, E'\x1f')::int[]) as live
+    union all
+    select * from unnest($2::int[], $3::text[], $4::bool[], $5::float8[], $6::bool[])
+) as s (device_no, life, asleep, sleep_s, will)
+where p.device_no = s.device_no
+  and (p.state <> 'online' or s.asleep or s.will or p.will_at is not null
+       or p.last_seen < statement_timestamp()
+                        - make_interval(secs => least(2, 0.1 * coalesce(p.interval_s, 20))))
+  and not (p.state = 'asleep' and s.life = 'telemetry' and not s.will
+           and p.last_seen > statement_timestamp() - interval '10 s'
+           and exists (select from ingest_member where number > 1))
+returning p.device_no, old.state as was, new.state, new.since, new.reason, new.last_seen
+
+-- set_receipts --
+update device set receipts = wanted.receipts
+from unnest($1::int[], $2::bool[]) as wanted (device_no, receipts)
+where device.device_no = wanted.device_no and device.receipts <> wanted.receipts
+returning device_id, device.receipts or coalesce(
+    (select profile.receipts from profile where name = coalesce(device.profile, $3)), false) as receipts
+
+-- resolve_silence --
+update incident set resolved_at = statement_timestamp()
+where device_no = any($1::int[]) and rule_id = 'silent' and resolved_at is null
+returning device_no, incident_id, resolved_at
+
+-- incident_numbers --
+select nextval('incident_no') from generate_series(1, $1)
+
+-- resolve_incidents --
+-- Before new ones open: one may resolve and the next one open within a batch.
+update incident i set resolved_at = r.at, resolved_by = r.event_id
+from unnest($1::int[], $2::bigint[], $3::timestamptz[], $4::text[]) as r (device_no, incident_id, at, event_id)
+where i.device_no = r.device_no and i.incident_id = r.incident_id
+
+-- open_incidents --
+-- One that resolves within the same batch is written as resolved.
+insert into incident (incident_id, device_no, rule_id, severity, opened_at, opened_by, opened_value,
+                      resolved_at, resolved_by)
+select * from unnest($1::bigint[], $2::int[], $3::text[], $4::text[], $5::timestamptz[], $6::text[],
+                     $7::float8[], $8::timestamptz[], $9::text[])
+
+-- save_alert_states --
+insert into alert_state (device_no, rule_id, pending_since, incident_id, notified_at, decided_at)
+select * from unnest($1::int[], $2::text[], $3::timestamptz[], $4::bigint[], $5::timestamptz[],
+                     $6::timestamptz[])
+on conflict (device_no, rule_id) do update set
+    pending_since = excluded.pending_since, incident_id = excluded.incident_id,
+    notified_at = excluded.notified_at, decided_at = excluded.decided_at
+
+-- are_stored --
+-- Whether a commit whose answer was lost took place: it is all there or nothing. $3 to $5: a dead letter of
+-- the batch, null if it has none. (Not by the number of the transaction: pg_xact_status tells of another
+-- one, when a crash lost the number with its unwritten log.)
+-- By names: after a failover the numbers may be those of other devices.
+select (select count(*) from unnest($1::text[], $2::text[]) as wanted (device_id, event_id)
+            join device using (device_id)
+            join event_key using (device_no, event_id)) = cardinality($1::text[])
+   and ($3::timestamptz is null or exists (
+        select from rejected where received_at = $3 and reason = $4 and payload = $5))
+
+-- find_devices --
+select device_id, device_no, profile, device.receipts or coalesce(profile.receipts, false) as receipts
+from device left join profile on profile.name = coalesce(device.profile, $2)
+where device_id = any($1::text[])
+
+-- add_devices --
+-- A device exists from its first event, heartbeat or status. Its presence row stands from the start.
+-- The profile's interval cannot change until it is written down here (api/store/registry.sql).
+with added as (
+    insert into device (device_id)
+    select unnest($1::text[]) order by 1
+    on conflict do nothing
+    returning device_no
+)
+insert into presence (device_no, reason, interval_s)
+select device_no, 'first message', (select interval_s from profile where name = $2 for share)
+from added
+
+-- read_registry_version --
+select registry_version from config
+
+-- read_profiles --
+select name, metrics from profile
+
+-- read_rules --
+select rule_id, device_id, tag, metric, op, threshold, severity, for_s, clear_threshold, cooldown_s,
+       notify, in_force_from
+from rule where enabled
+
+-- device_names --
+select device_no, device_id from device where device_no = any($1::int[])

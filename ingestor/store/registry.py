@@ -1,0 +1,182 @@
+"""What a writing process knows of devices, profiles and rules, and how old that knowledge may be.
+
+Every writing transaction reads two version numbers. While they match, the cache is exact; when they
+moved, it is read anew before the batch goes on. So a rule or profile is in force in every process for
+each event received after the answer that confirmed it, without a message between processes.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import msgspec
+
+from ingestor.alerts.rules import RuleBook
+from ingestor.batch import Edition
+from ingestor.retry import Patience
+from runtime.errors import StoreUnavailable
+from schema.alert import Notify, Op, Rule, Severity
+from schema.database import WRITER_LIMITS, connect
+from schema.event import DeviceNo, Event, plain_number
+from schema.queries import load_queries
+
+CACHED_DEVICES_MAX = 500_000  # Beyond it the cache starts anew: about 100 MB.
+
+queries = load_queries("ingestor.store")
+
+
+@dataclass(frozen=True, slots=True)
+class Profile:
+    """`ranges` maps a metric to its (min, max); what is not named is free."""
+
+    name: str
+    ranges: Mapping[str, tuple[float, float]]
+
+    def fault(self, event: Event) -> str | None:
+        """The first metric out of range, in words that name profile and range."""
+        ranges = self.ranges
+        for metric, value in event.metrics.items():
+            if metric in ranges:
+                least, most = ranges[metric]
+                if not least <= value <= most:
+                    return (
+                        f"metrics.{metric}: {value} is outside {_shown(least)} to {_shown(most)}"
+                        f" of profile {self.name}"
+                    )
+        return None
+
+
+@dataclass(frozen=True, slots=True)
+class Device:
+    device_no: DeviceNo
+    profile: Profile
+    receipts: bool
+    numbers: Mapping[str, DeviceNo]  # of this device alone: shared by all its messages
+
+
+class Registry:
+    """The cache of one process. What reads the database waits for it as long as it takes."""
+
+    def __init__(self, dsn: str, name: str, default_profile: str, patience: Patience) -> None:
+        self._dsn, self._name, self._patience = dsn, f"{name} registry", patience
+        self.default_profile = default_profile
+        self._connection: Any = None
+        self._lock = asyncio.Lock()
+        self._profiles: dict[str, Profile] = {}
+        self.devices: dict[str, Device] = {}
+        self.rules = RuleBook()
+        self.registry_version = self.rules_version = -1
+        self._restarts = 0
+
+    @property
+    def edition(self) -> Edition:
+        """What a batch that is judged now is judged by."""
+        return self._restarts, self.registry_version
+
+    def is_current(self, edition: Edition, version: int) -> bool:
+        """Whether a batch of this edition may be written to a database of this version."""
+        return edition == (self._restarts, version)
+
+    async def learn(self, device_ids: Iterable[str]) -> None:
+        """Bring the cache up to date as far as these devices need it. Strangers stay unknown."""
+        names = sorted(device_ids)
+        await self._patience(lambda: self._ask(lambda: self._find(names)))
+
+    async def add(self, device_ids: Iterable[str]) -> None:
+        """Register devices on their first message; harmless when another process does the same."""
+        names = sorted(device_ids)
+        await self._patience(lambda: self._ask(lambda: self._add(names)))
+
+    def expire(self) -> None:
+        """Read anew what the next batch needs: nobody knows which server answers now."""
+        self.registry_version = self.rules_version = -1
+        self._restarts += 1
+
+    async def refresh_rules(self, connection: Any, version: int) -> None:
+        """The rules as a writing transaction sees them: at least as new as `version`."""
+        self.rules = RuleBook(map(rule_from_row, await connection.fetch(queries.read_rules)))
+        self.rules_version = version
+
+    def set_receipts(self, device_id: str, *, wanted: bool) -> None:
+        device = self.devices.get(device_id)
+        if device is not None:
+            self.devices[device_id] = replace(device, receipts=wanted)
+
+    def fault(self, event: Event) -> str | None:
+        """What the profile of the event's device says against it."""
+        device = self.devices.get(event.device_id)
+        profile = device.profile if device is not None else self._profile(None)
+        return profile.fault(event)
+
+    async def close(self) -> None:
+        if self._connection is not None:
+            self._connection.terminate()
+            self._connection = None
+
+    async def _ask(self, question: Callable[[], Awaitable[None]]) -> None:
+        async with self._lock:
+            try:
+                if self._connection is None or self._connection.is_closed():
+                    self._connection = await connect(self._dsn, self._name, WRITER_LIMITS)
+                await question()
+            except Exception as error:
+                await self.close()
+                raise StoreUnavailable(f"{type(error).__name__}: {error}") from error
+
+    async def _find(self, names: Sequence[str]) -> None:
+        await self._refresh()
+        rows = await self._connection.fetch(queries.find_devices, names, self.default_profile)
+        if len(self.devices) + len(rows) > CACHED_DEVICES_MAX:
+            self.devices.clear()
+        for row in rows:
+            profile = self._profile(row["profile"])
+            name, number = row["device_id"], DeviceNo(row["device_no"])
+            self.devices[name] = Device(number, profile, row["receipts"], {name: number})
+
+    async def _add(self, names: Sequence[str]) -> None:
+        await self._connection.execute(queries.add_devices, names, self.default_profile)
+        await self._find(names)
+
+    async def _refresh(self) -> None:
+        version = await self._connection.fetchval(queries.read_registry_version)
+        if version != self.registry_version:
+            rows = await self._connection.fetch(queries.read_profiles)
+            self._profiles = {row["name"]: _profile(row) for row in rows}
+            self.devices.clear()
+            self.registry_version = version
+
+    def _profile(self, name: str | None) -> Profile:
+        name = name or self.default_profile
+        return self._profiles.get(name) or Profile(name, {})
+
+
+def rule_from_row(row: Any) -> Rule:
+    return Rule(
+        rule_id=row["rule_id"],
+        device_id=row["device_id"],
+        tag=row["tag"],
+        metric=row["metric"],
+        op=Op(row["op"]),
+        threshold=row["threshold"],
+        severity=Severity(row["severity"]),
+        for_s=row["for_s"],
+        clear_threshold=row["clear_threshold"],
+        cooldown_s=row["cooldown_s"],
+        notify=Notify(row["notify"]),
+        in_force_from=row["in_force_from"],
+    )
+
+
+def _shown(limit: float) -> str:
+    return str(plain_number(float(limit)))
+
+
+def _profile(row: Any) -> Profile:
+    metrics: dict[str, dict[str, Any]] = msgspec.json.decode(row["metrics"])
+    ranges = {
+        name: (limits.get("min", float("-inf")), limits.get("max", float("inf")))
+        for name, limits in metrics.items()
+        if "min" in limits or "max" in limits
+    }
+    return Profile(row["name"], ranges)

@@ -1,0 +1,254 @@
+"""The settings of every role, read from the environment and `.env`.
+
+Names and defaults are fixed by docs/configuration.md; a test compares the two.
+"""
+
+import ipaddress
+from dataclasses import dataclass, field
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any, Self
+from urllib.parse import unquote, urlsplit
+
+from pydantic import Field, SecretStr, StringConstraints, ValidationError, field_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from runtime.errors import ConfigurationError
+
+Port = Annotated[int, Field(ge=0, le=65535)]
+PLAIN_MQTT_PORT, TLS_MQTT_PORT = 1883, 8883
+MAX_WINDOW_DAYS = 36_525  # A century of monthly partitions.
+
+
+class Auth(StrEnum):
+    AUTO = "auto"
+    ON = "on"
+    OFF = "off"
+
+
+class LogFormat(StrEnum):
+    AUTO = "auto"
+    TEXT = "text"
+    JSON = "json"
+
+
+class LogLevel(StrEnum):
+    DEBUG = "debug"
+    INFO = "info"
+    WARNING = "warning"
+    ERROR = "error"
+
+
+class Settings(BaseSettings):
+    """One frozen value, made once at start and handed to whoever needs it."""
+
+    model_config = SettingsConfigDict(
+        env_file=".env",
+        env_ignore_empty=True,
+        extra="ignore",
+        frozen=True,
+        hide_input_in_errors=True,
+    )
+
+    database_url: SecretStr | None = None
+    mqtt_url: SecretStr | None = None
+    mqtt_ca_file: Path | None = None
+    mqtt_cert_file: Path | None = None
+    mqtt_key_file: Path | None = None
+    data_dir: Path = Path(".voltwire")
+    http_host: str = "127.0.0.1"
+    http_port: Port = 8000
+    mqtt_host: str = "127.0.0.1"
+    mqtt_port: Port = 1883
+    status_host: str = "127.0.0.1"
+    status_port: Port | None = None
+    instance: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")] = (
+        "voltwire"
+    )
+    auth: Auth = Auth.AUTO
+    trusted_network: bool = False
+    rate_limit_requests: Annotated[int, Field(ge=1, le=1_000_000)] = 10
+    rate_limit_window_seconds: Annotated[float, Field(gt=0, le=86_400)] = 1.0
+    max_payload_bytes: Annotated[int, Field(ge=256, le=8 * 1024 * 1024)] = 262_144
+    max_event_age_days: Annotated[int, Field(ge=1, le=MAX_WINDOW_DAYS)] = 3650
+    max_future_seconds: Annotated[int, Field(ge=0, le=86_400 * 31)] = 300
+    default_profile: Annotated[str, StringConstraints(min_length=1, max_length=128)] = "battery"
+    offline_after_seconds: Annotated[int, Field(ge=10, le=86_400 * 366)] = 300
+    retention_days: Annotated[int, Field(ge=0, le=MAX_WINDOW_DAYS)] = 0
+    rejected_days: Annotated[int, Field(ge=1, le=MAX_WINDOW_DAYS)] = 30
+    log_level: LogLevel = LogLevel.INFO
+    log_format: LogFormat = LogFormat.AUTO
+
+    @field_validator("database_url")
+    @classmethod
+    def _plain_postgres_scheme(cls, url: SecretStr | None) -> SecretStr | None:
+        """SQLAlchemy's form, which both seeds use, names the same database."""
+        if url is None:
+            return None
+        text = url.get_secret_value()
+        scheme, separator, rest = text.partition("://")
+        if not separator or scheme not in {"postgresql", "postgres", "postgresql+asyncpg"}:
+            raise ValueError("must start with postgresql:// (or postgresql+asyncpg://)")
+        return SecretStr(f"postgresql://{rest}")
+
+    @field_validator("mqtt_url")
+    @classmethod
+    def _mqtt_scheme(cls, url: SecretStr | None) -> SecretStr | None:
+        if url is None:
+            return None
+        expected = "must look like mqtt://user:password@host:1883 or mqtts://host:8883"
+        try:
+            parts = urlsplit(url.get_secret_value())
+            usable = parts.scheme in {"mqtt", "mqtts"} and parts.hostname and parts.port != 0
+        except ValueError:  # A port that is none; its text may be a part of the password.
+            raise ValueError(expected) from None
+        if not usable:
+            raise ValueError(expected)
+        return url
+
+    @property
+    def dsn(self) -> str:
+        """The database of a role that is about to run: `up` has put the embedded one here."""
+        if self.database_url is None:
+            raise ConfigurationError(
+                "DATABASE_URL is not set: name the database, or use voltwire up, which brings one."
+            )
+        return self.database_url.get_secret_value()
+
+    @property
+    def mqtt(self) -> "MqttAddress":
+        """Where the clients of the broker connect to."""
+        if self.mqtt_url is None:
+            return MqttAddress(host=reachable(self.mqtt_host), port=self.mqtt_port, embedded=True)
+        return MqttAddress.parse(
+            self.mqtt_url.get_secret_value(),
+            ca_file=self.mqtt_ca_file,
+            cert_file=self.mqtt_cert_file,
+            key_file=self.mqtt_key_file,
+        )
+
+    @property
+    def authenticated(self) -> bool:
+        """Whether callers must show who they are; decided from the listeners with AUTH=auto."""
+        if self.auth is Auth.AUTO:
+            return not all(is_loopback(host) for host in self.listen_hosts)
+        return self.auth is Auth.ON
+
+    @property
+    def listen_hosts(self) -> list[str]:
+        """The addresses of every listener that a role of ours may open with these settings."""
+        hosts = [self.http_host]
+        if self.mqtt_url is None:
+            hosts.append(self.mqtt_host)
+        if self.status_port is not None:
+            hosts.append(self.status_host)
+        return hosts
+
+    def contradictions(self) -> list[str]:
+        """Every impossible combination, as sentences that say what to change."""
+        found = []
+        if self.authenticated:
+            # Fail closed: an API that asks for keys nobody can have yet must not be open to all.
+            found.append(
+                "Authentication is on (AUTH=on, or a listener that is not loopback), and this version"
+                " has no keys yet: listen on 127.0.0.1, or set AUTH=off and TRUSTED_NETWORK=true"
+                " behind something that authenticates."
+            )
+        exposed = sorted({host for host in self.listen_hosts if not is_loopback(host)})
+        if exposed and not self.authenticated and not self.trusted_network:
+            found.append(
+                f"AUTH=off with a listener on {', '.join(exposed)}: listen on 127.0.0.1, or set"
+                " TRUSTED_NETWORK=true if everybody who can reach it may write."
+            )
+        tls = self.mqtt_url is not None and self.mqtt.tls
+        if not tls and (self.mqtt_ca_file or self.mqtt_cert_file or self.mqtt_key_file):
+            found.append(
+                "MQTT_CA_FILE, MQTT_CERT_FILE and MQTT_KEY_FILE need an mqtts:// MQTT_URL."
+            )
+        if (self.mqtt_cert_file is None) != (self.mqtt_key_file is None):
+            found.append("MQTT_CERT_FILE and MQTT_KEY_FILE go together: set both or none.")
+        for name in ("mqtt_ca_file", "mqtt_cert_file", "mqtt_key_file"):
+            path: Path | None = getattr(self, name)
+            if path is not None and not path.is_file():
+                found.append(f"{name.upper()}: there is no file {path}.")
+        return found
+
+
+@dataclass(frozen=True, slots=True)
+class MqttAddress:
+    """A broker's address with what is needed to be let in."""
+
+    host: str
+    port: int
+    username: str | None = None
+    password: str | None = field(default=None, repr=False)
+    tls: bool = False
+    embedded: bool = False
+    ca_file: Path | None = None
+    cert_file: Path | None = None
+    key_file: Path | None = None
+
+    @classmethod
+    def parse(
+        cls,
+        url: str,
+        ca_file: Path | None = None,
+        cert_file: Path | None = None,
+        key_file: Path | None = None,
+    ) -> Self:
+        parts = urlsplit(url)
+        tls = parts.scheme == "mqtts"
+        return cls(
+            parts.hostname or "127.0.0.1",
+            parts.port or (TLS_MQTT_PORT if tls else PLAIN_MQTT_PORT),
+            username=unquote(parts.username) if parts.username else None,
+            password=unquote(parts.password) if parts.password else None,
+            tls=tls,
+            ca_file=ca_file,
+            cert_file=cert_file,
+            key_file=key_file,
+        )
+
+    def __str__(self) -> str:
+        return f"{'mqtts' if self.tls else 'mqtt'}://{self.host}:{self.port}"
+
+
+def load_settings(**overrides: object) -> Settings:
+    """The settings of this process. Raises ConfigurationError with every fault in one message."""
+    faults: list[str] = []
+    try:
+        settings = Settings(**overrides)  # type: ignore[arg-type]  # pydantic checks them.
+    except ValidationError as error:
+        wrong = error.errors(include_url=False, include_input=False)
+        faults = [
+            f"{_name(fault)}: {fault['msg'].removeprefix('Value error, ')}." for fault in wrong
+        ]
+        # The others, too, with a harmless value in the place of each wrong one.
+        harmless = {name: Settings.model_fields[name].default for name in map(_field, wrong)}
+        settings = Settings(**{**overrides, **harmless})
+    faults += settings.contradictions()
+    if not faults:
+        return settings
+    raise ConfigurationError("The settings cannot be used. " + " ".join(faults))
+
+
+def _field(fault: Any) -> str:
+    return str(fault["loc"][0])
+
+
+def _name(fault: Any) -> str:
+    return ".".join(map(str, fault["loc"])).upper()
+
+
+def is_loopback(host: str) -> bool:
+    if host.lower() == "localhost" or host.lower().endswith(".localhost"):
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def reachable(listen_host: str) -> str:
+    """The address under which our own clients reach a listener."""
+    return {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(listen_host, listen_host)  # noqa: S104

@@ -1,0 +1,50 @@
+"""A command of the product that kills itself at the worst moment: `python -m tests.failpoints POINT ingest`.
+
+before_commit   after decoding, before a batch's transaction begins: nothing is stored or acknowledged
+after_commit    after the commit, before anything is settled: stored, and nobody was told
+
+FAIL_AFTER_BATCHES (default 0) batches with events go through first. The product knows nothing of this.
+"""
+
+import os
+import signal
+import sys
+from typing import NoReturn
+
+from cli.main import main
+from ingestor.batch import Batch
+from ingestor.store.transaction import NewKeys, Store
+
+BEFORE_COMMIT, AFTER_COMMIT = "before_commit", "after_commit"
+
+
+def _end() -> NoReturn:
+    os.kill(os.getpid(), signal.SIGKILL)
+    raise AssertionError("SIGKILL is not survived")
+
+
+def install(point: str, batches: int) -> None:
+    """Both writers of the process count together."""
+    write = Store.write
+    left = batches
+
+    async def write_and_fail(store: Store, batch: Batch) -> NewKeys:
+        nonlocal left
+        if not batch.rows:
+            return await write(store, batch)
+        left -= 1
+        if left < 0 and point == BEFORE_COMMIT:
+            _end()
+        new = await write(store, batch)
+        if left < 0:
+            _end()
+        return new
+
+    setattr(Store, "write", write_and_fail)  # noqa: B010  # mypy knows methods, not functions.
+
+
+if __name__ == "__main__":
+    wanted = sys.argv.pop(1)
+    assert wanted in {BEFORE_COMMIT, AFTER_COMMIT}, wanted
+    install(wanted, int(os.environ.get("FAIL_AFTER_BATCHES", "0")))
+    main()

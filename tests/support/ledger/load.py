@@ -1,0 +1,289 @@
+"""Load with a ledger: publishers, posters and devices with an outbox, each in a thread of its own.
+
+All of them make new events until `stop`, then only wait until everything has its answer, sending again
+what may have been lost on the way. What has none by then stays unknown in the ledger.
+
+MqttLoad    plain devices behind one connection: accepted = PUBACK
+HttpLoad    single posts and batches: accepted = 200 with ok, stored or duplicate
+OutboxLoad  devices that keep each event until its receipt: accepted = receipt
+"""
+
+import json
+import threading
+import time
+from abc import ABC, abstractmethod
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from random import Random
+from typing import Any, Self
+
+import httpx
+import paho.mqtt.client as mqtt
+from paho.mqtt.enums import CallbackAPIVersion
+
+from broker.simulator.outbox import EventOutbox, as_payload, read_receipts
+from schema.event import Status
+from tests.support.ledger.ledger import Key
+from tests.support.ledger.payload_mix import Composer, Message
+
+WINDOW_MAX = 500  # Messages without a PUBACK, or events without a receipt.
+TICK_S = 0.01
+RETRY_S = 0.2
+RECONNECT_S_MAX = 1
+POST_S_MAX = 8.0  # A 503 comes within 5 s.
+ANSWER_S_MAX = 45.0  # After `stop`: the ingestor, the API or the broker may be starting again.
+PAYLOAD_BYTES_MAX = 100_000
+
+
+class Load(ABC):
+    """A thread that makes new work at `rate` per second until `stop`. See the top of this file."""
+
+    def __init__(self, rate: float, composer: Composer) -> None:
+        self.composer = composer
+        self._rate = rate
+        self._stopping, self._gave_up = threading.Event(), threading.Event()
+        self._thread = threading.Thread(target=self._run, name=type(self).__name__, daemon=True)
+        self._fault: BaseException | None = None
+        self.answered_s = ANSWER_S_MAX
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    def stop(self) -> None:
+        """Make nothing new; wait until everything is answered, at most `answered_s`. Twice is fine."""
+        self._stopping.set()
+        self._thread.join(self.answered_s)
+        self._gave_up.set()
+        self._thread.join()
+        if self._fault is not None:
+            raise self._fault
+
+    def wait(self, seconds: float) -> None:
+        """Let it run. Raises its fault, if it has one."""
+        time.sleep(seconds)
+        if self._fault is not None:
+            raise self._fault
+
+    @property
+    @abstractmethod
+    def busy(self) -> bool:
+        """Something has no answer yet."""
+
+    @abstractmethod
+    def work(self, new: int) -> None:
+        """One turn: make `new` messages if there is room for them, read answers, send again."""
+
+    def _begin(self) -> None: ...  # noqa: B027  # Most loads have nothing to prepare,
+
+    def _end(self) -> None: ...  # noqa: B027  # and nothing to close.
+
+    def _run(self) -> None:
+        try:
+            self._begin()
+            self._turns()
+        except BaseException as fault:  # noqa: BLE001  # Raised again by stop().
+            self._fault = fault
+        finally:
+            self._end()
+
+    def _turns(self) -> None:
+        last, owed = time.monotonic(), 0.0
+        while not self._gave_up.is_set():
+            now = time.monotonic()
+            owed = min(owed + (now - last) * self._rate, max(1.0, self._rate))
+            last = now
+            if self._stopping.is_set():
+                owed = 0
+                if not self.busy:
+                    return
+            self.work(int(owed))
+            owed -= int(owed)
+            time.sleep(TICK_S)
+
+
+class MqttLoad(Load):
+    """QoS 1 through paho, which keeps what has no PUBACK and sends it again on the next connection."""
+
+    def __init__(self, port: int, rate: float, composer: Composer, *, client_id: str) -> None:
+        super().__init__(rate, composer)
+        self._port = port
+        self._unanswered: dict[int, Message] = {}
+        self._pubacks: deque[int] = deque()  # Read in our thread: paho holds a lock in its own.
+        self._client = mqtt.Client(CallbackAPIVersion.VERSION2, client_id, clean_session=False)
+        self._client.max_inflight_messages_set(WINDOW_MAX)
+        self._client.reconnect_delay_set(1, RECONNECT_S_MAX)
+        self._client.on_publish = lambda _c, _u, mid, _r, _p: self._pubacks.append(mid)
+
+    @property
+    def busy(self) -> bool:
+        return bool(self._unanswered)
+
+    def work(self, new: int) -> None:
+        for _ in range(min(new, WINDOW_MAX - len(self._unanswered))):
+            message = self.composer.message()
+            topic = f"devices/{message.device_id}/telemetry"
+            self._unanswered[self._client.publish(topic, message.payload, qos=1).mid] = message
+        while self._pubacks:
+            message = self._unanswered.pop(self._pubacks.popleft())
+            self.composer.ledger.accept(*message.keys)
+            self.composer.poisons.accept(*message.poisons)
+
+    def _begin(self) -> None:
+        self._client.connect_async("127.0.0.1", self._port)
+        self._client.loop_start()
+
+    def _end(self) -> None:
+        self._client.disconnect()
+        self._client.loop_stop()
+
+
+@dataclass(slots=True)
+class Post:
+    """What is posted again, with the same ids, until it is answered."""
+
+    route: str
+    body: Any
+    keys: Sequence[Key]
+    attempts: int = 0
+
+
+class HttpLoad(Load):
+    """One post at a time; a transport error, a time-out or a 503 leaves it unknown: again, later."""
+
+    def __init__(self, url: str, rate: float, composer: Composer, *, random: Random) -> None:
+        super().__init__(rate, composer)
+        self._url, self._random = url, random
+        self._post: Post | None = None
+        self._not_before = 0.0
+        self.unanswered = 0  # Attempts that ended without a verdict.
+        self._client = httpx.Client(timeout=POST_S_MAX)
+
+    @property
+    def busy(self) -> bool:
+        return self._post is not None
+
+    def work(self, new: int) -> None:
+        for _ in range(max(new, self.busy)):
+            if self._post is None:
+                self._post = self._compose()
+            if time.monotonic() < self._not_before:
+                return
+            self._try(self._post)
+
+    def _compose(self) -> Post:
+        batch = self._random.random() < 0.3
+        pairs = [self.composer.event() for _ in range(self._random.randint(2, 10) if batch else 1)]
+        bodies = [body | {"device_id": key[0]} for key, body in pairs]
+        keys = [key for key, _ in pairs]
+        return (
+            Post("/v1/events/batch", bodies, keys) if batch else Post("/v1/events", bodies[0], keys)
+        )
+
+    def _try(self, post: Post) -> None:
+        try:
+            answer = self._client.post(self._url + post.route, json=post.body)
+        except httpx.TransportError:
+            return self._later()
+        if answer.status_code in {429, 503}:
+            return self._later()
+        assert answer.status_code == httpx.codes.OK, (answer.status_code, answer.text)
+        statuses = answer.json()
+        for item in statuses if isinstance(statuses, list) else [statuses]:
+            assert item["status"] in {"ok", "stored", "duplicate"}, item
+        self.composer.ledger.accept(*post.keys)
+        self._post = None
+        return None
+
+    def _later(self) -> None:
+        self.unanswered += 1
+        self._not_before = time.monotonic() + RETRY_S
+        self._client.close()  # A broken connection is not used again.
+        self._client = httpx.Client(timeout=POST_S_MAX)
+
+    def _end(self) -> None:
+        self._client.close()
+
+
+@dataclass(slots=True)
+class Device:
+    """One client with the product's own outbox of a device."""
+
+    client: mqtt.Client
+    outbox: EventOutbox = field(default_factory=EventOutbox)
+    greet: threading.Event = field(default_factory=threading.Event)
+    receipts: deque[bytes] = field(default_factory=deque)
+
+
+class OutboxLoad(Load):
+    """Devices with a connection each. Every new connection begins with a birth and the whole outbox."""
+
+    def __init__(self, port: int, rate: float, composer: Composer, *, devices: int) -> None:
+        super().__init__(rate, composer)
+        self._port = port
+        self._devices = [self._device(f"{composer.ledger.prefix}o{n}") for n in range(devices)]
+        self._turn = 0
+
+    @property
+    def busy(self) -> bool:
+        return any(len(device.outbox) for device in self._devices)
+
+    @property
+    def resent(self) -> int:
+        return sum(device.outbox.tally.resent for device in self._devices)
+
+    def work(self, new: int) -> None:
+        for _ in range(new):
+            self._turn = (self._turn + 1) % len(self._devices)
+            device = self._devices[self._turn]
+            if len(device.outbox) < WINDOW_MAX:
+                key, body = self.composer.event(f"o{self._turn}")
+                device.outbox.add(key[1], json.dumps(body).encode())
+        for n, device in enumerate(self._devices):
+            self._serve(device, f"{self.composer.ledger.prefix}o{n}")
+
+    def _serve(self, device: Device, device_id: str) -> None:
+        while device.receipts:
+            for receipt in read_receipts(device.receipts.popleft()):
+                device.outbox.settle(receipt)
+                if receipt["status"] is not Status.REJECTED and receipt["event_id"] is not None:
+                    self.composer.ledger.accept((device_id, receipt["event_id"]))
+        if device.greet.is_set():
+            device.greet.clear()
+            device.outbox.make_all_due()
+        if not device.client.is_connected():
+            return
+        # With attempts at most 2 s apart a test does not wait for the patience of a real device.
+        while due := device.outbox.take_due(
+            time.monotonic(), bytes_max=PAYLOAD_BYTES_MAX, patience_s=2.0
+        ):
+            device.client.publish(f"devices/{device_id}/telemetry", as_payload(due), qos=1)
+
+    def _device(self, device_id: str) -> Device:
+        client = mqtt.Client(CallbackAPIVersion.VERSION2, device_id, clean_session=False)
+        client.reconnect_delay_set(1, RECONNECT_S_MAX)
+        device = Device(client)
+
+        def connected(client: mqtt.Client, *_: Any) -> None:
+            client.subscribe(f"devices/{device_id}/receipts", qos=1)
+            birth = b'{"state":"online","receipts":true}'
+            client.publish(f"devices/{device_id}/status", birth, qos=1, retain=True)
+            device.greet.set()
+
+        client.on_connect = connected
+        client.on_message = lambda _c, _u, message: device.receipts.append(bytes(message.payload))
+        return device
+
+    def _begin(self) -> None:
+        for device in self._devices:
+            device.client.connect_async("127.0.0.1", self._port)
+            device.client.loop_start()
+
+    def _end(self) -> None:
+        for device in self._devices:
+            device.client.disconnect()
+            device.client.loop_stop()

@@ -1,0 +1,114 @@
+"""A real Mosquitto with the mosquitto.conf of the product, on a port and in a folder of its own."""
+
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from tests.support.services import ROOT, free_port, temporary_folder
+
+START_S_MAX = 5
+STOP_S_MAX = 10
+
+
+def require_mosquitto() -> str:
+    """The program; without it the test is skipped, in CI it fails."""
+    path = os.pathsep.join((os.environ.get("PATH", ""), "/usr/sbin", "/usr/local/sbin"))
+    program = shutil.which("mosquitto", path=path)
+    if program is None:
+        reason = "Mosquitto is not installed: as root, make test installs it."
+        if os.environ.get("CI"):
+            pytest.fail(reason)
+        pytest.skip(reason)
+    return program
+
+
+class Mosquitto:
+    """One broker that is stopped, killed and started again on the same port and folder.
+
+    `options` go before those of the product's mosquitto.conf.
+    """
+
+    def __init__(self, folder: Path, options: Mapping[str, str] = {}) -> None:
+        self.port = free_port()
+        self.data = folder / "data"
+        self.log = folder / "mosquitto.log"
+        self._conf = folder / "mosquitto.conf"
+        self._program = require_mosquitto()
+        self._process: subprocess.Popen[bytes] | None = None
+        self.data.mkdir()
+        self.data.chmod(0o777)  # Started by root, Mosquitto becomes another user.
+        self._conf.write_text(self._configuration(options))
+
+    def start(self) -> None:
+        with self.log.open("ab") as log:
+            self._process = subprocess.Popen([self._program, "-c", self._conf], stderr=log)
+        deadline = time.monotonic() + START_S_MAX
+        while not self._listens():
+            if self._process.poll() is not None or time.monotonic() > deadline:
+                raise AssertionError(f"Mosquitto does not start:\n{self.log.read_text()}")
+            time.sleep(0.02)
+
+    def stop(self) -> None:
+        """SIGTERM: it saves everything."""
+        self._end(signal.SIGTERM)
+
+    def kill(self) -> None:
+        """SIGKILL: it saves nothing."""
+        self._end(signal.SIGKILL)
+
+    def restart(self) -> None:
+        self.stop()
+        self.start()
+
+    def forget(self) -> None:
+        """Between kill and start: the data folder is lost."""
+        for file in self.data.iterdir():
+            file.unlink()
+
+    @contextmanager
+    def frozen(self) -> Iterator[None]:
+        """Meanwhile the connections are open and nothing answers."""
+        assert self._process is not None
+        self._process.send_signal(signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            self._process.send_signal(signal.SIGCONT)
+
+    def _configuration(self, options: Mapping[str, str]) -> str:
+        text = (ROOT / "mosquitto.conf").read_text()
+        for name, value in options.items():
+            text, found = re.subn(rf"(?m)^{name} .*", f"{name} {value}", text)
+            assert found == 1, name
+        text = re.sub(r"(?m)^listener .*", f"listener {self.port} 127.0.0.1", text)
+        return re.sub(r"(?m)^persistence_location .*", f"persistence_location {self.data}/", text)
+
+    def _listens(self) -> bool:
+        with socket.socket() as probe:
+            return probe.connect_ex(("127.0.0.1", self.port)) == 0
+
+    def _end(self, number: signal.Signals) -> None:
+        if self._process is not None:
+            self._process.send_signal(number)
+            self._process.wait(STOP_S_MAX)
+            self._process = None
+
+
+@contextmanager
+def mosquitto(options: Mapping[str, str] = {}) -> Iterator[Mosquitto]:
+    with temporary_folder() as folder:
+        broker = Mosquitto(folder, options)
+        broker.start()
+        try:
+            yield broker
+        finally:
+            broker.kill()

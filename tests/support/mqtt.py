@@ -1,0 +1,244 @@
+"""MQTT 3.1.1 by hand: a client that does nothing by itself; and sessions of ours with what they got."""
+
+import asyncio
+from collections import deque
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import Any, NamedTuple, Self
+
+from broker import wire
+from broker.client.session import Delivery, Session
+from broker.embedded import server
+from broker.wire import PacketType
+from runtime.settings import MqttAddress
+
+ANSWER_S_MAX = 5
+CONNACK, SUBACK, UNSUBACK = 2, 9, 11
+TOPIC = "devices/a/telemetry"
+FILTERS = ("devices/+/telemetry", "devices/+/status")
+
+
+class Received(NamedTuple):
+    topic: str
+    payload: bytes
+    qos: int
+    retain: bool
+    mid: int
+    dup: bool
+
+
+class Peer:
+    """Packets over one TCP connection."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._reader, self._writer = reader, writer
+        self._cutter = wire.Cutter()
+        self._packets: deque[tuple[int, bytes]] = deque()
+
+    async def packet(self, timeout_s: float = ANSWER_S_MAX) -> tuple[int, bytes] | None:
+        """The next one; None when the other side closed."""
+        async with asyncio.timeout(timeout_s):
+            while not self._packets:
+                piece = await self._piece()
+                if not piece:
+                    self.drop()
+                    return None
+                self._packets.extend(self._cutter.cut(piece))
+        return self._packets.popleft()
+
+    async def _piece(self) -> bytes:
+        try:
+            return await self._reader.read(65_536)
+        except ConnectionError:
+            return b""
+
+    def send(self, *packets: bytes) -> None:
+        self._writer.write(b"".join(packets))
+
+    def drop(self) -> None:
+        """End the connection without DISCONNECT."""
+        self._writer.transport.abort()
+
+
+class RawClient(Peer):
+    """Acknowledges nothing and sends no PINGREQ, unless told to."""
+
+    session_present = False
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        super().__init__(reader, writer)
+        self._inbox: deque[Received] = deque()
+        self._mid = 0
+
+    @classmethod
+    async def connect(
+        cls,
+        port: int,
+        client_id: str,
+        *,
+        clean: bool = True,
+        keepalive_s: int = 60,
+        will: tuple[str, bytes] | None = None,
+    ) -> Self:
+        """The will, if there is one, is retained and of QoS 1."""
+        client = cls(*await asyncio.open_connection("127.0.0.1", port))
+        client.send(connect_packet(client_id, clean=clean, keepalive_s=keepalive_s, will=will))
+        body = await client._answer(CONNACK)
+        assert body[1] == 0, f"refused: {body[1]}"
+        client.session_present = bool(body[0])
+        return client
+
+    async def subscribe(self, topic_filter: str, qos: int = 1) -> int:
+        """The granted QoS."""
+        mid = self._next_mid()
+        body = mid.to_bytes(2) + _text(topic_filter) + bytes((qos,))
+        self.send(wire.packet(PacketType.SUBSCRIBE << 4 | 2, body))
+        return (await self._answer(SUBACK))[2]
+
+    async def unsubscribe(self, topic_filter: str) -> None:
+        body = self._next_mid().to_bytes(2) + _text(topic_filter)
+        self.send(wire.packet(PacketType.UNSUBSCRIBE << 4 | 2, body))
+        await self._answer(UNSUBACK)
+
+    async def publish(
+        self, topic: str, payload: bytes, *, qos: int = 1, retain: bool = False
+    ) -> None:
+        mid = self._next_mid()
+        self.send(wire.publish(topic, payload, qos=qos, retain=retain, mid=mid))
+        if qos == 1:
+            assert int.from_bytes((await self._answer(PacketType.PUBACK))[:2]) == mid
+
+    async def message(self, timeout_s: float = ANSWER_S_MAX) -> Received:
+        while not self._inbox:
+            assert await self._read(timeout_s) is not None, "the connection was closed"
+        return self._inbox.popleft()
+
+    async def silent(self, seconds: float) -> bool:
+        """Whether no message comes for so long."""
+        try:
+            await self.message(seconds)
+        except TimeoutError:
+            return True
+        return False
+
+    async def closed(self, timeout_s: float = ANSWER_S_MAX) -> bool:
+        """Whether the broker ends the connection in this time."""
+        try:
+            while await self._read(timeout_s) is not None:
+                pass
+        except TimeoutError:
+            return False
+        return True
+
+    async def acknowledge(self, message: Received) -> None:
+        self.send(wire.pubacks((message.mid,)))
+        await self.ping()  # Answered after it: now the broker knows.
+
+    async def ping(self) -> None:
+        self.send(wire.packet(PacketType.PINGREQ << 4, b""))
+        await self._answer(PacketType.PINGRESP)
+
+    def disconnect(self) -> None:
+        self.send(wire.packet(PacketType.DISCONNECT << 4, b""))
+        self._writer.close()
+
+    async def _answer(self, packet_type: int) -> bytes:
+        while (packet := await self._read(ANSWER_S_MAX)) is not None:
+            if packet[0] >> 4 == packet_type:
+                return packet[1]
+        raise AssertionError(f"closed without an answer of type {packet_type}")
+
+    async def _read(self, timeout_s: float) -> tuple[int, bytes] | None:
+        packet = await self.packet(timeout_s)
+        if packet is not None and packet[0] >> 4 == PacketType.PUBLISH:
+            dup = bool(packet[0] & 8)
+            self._inbox.append(Received(*wire.parse_publish(*packet), dup))
+        return packet
+
+    def _next_mid(self) -> int:
+        self._mid += 1
+        return self._mid
+
+
+def connect_packet(
+    client_id: str,
+    *,
+    clean: bool = True,
+    keepalive_s: int = 60,
+    will: tuple[str, bytes] | None = None,
+    level: int = 4,
+) -> bytes:
+    flags = clean << 1 | (0b101100 if will else 0)
+    properties = b"\0" if level > 4 else b""
+    body = _text("MQTT") + bytes((level, flags)) + keepalive_s.to_bytes(2)
+    body += properties + _text(client_id)
+    if will is not None:
+        body += _text(will[0]) + len(will[1]).to_bytes(2) + will[1]
+    return wire.packet(PacketType.CONNECT << 4, body)
+
+
+def _text(text: str) -> bytes:
+    return len(text.encode()).to_bytes(2) + text.encode()
+
+
+@asynccontextmanager
+async def embedded_broker(port: int = 0) -> AsyncIterator[int]:
+    """The embedded broker in the loop of the test; gives its port."""
+    stop = asyncio.Event()
+    ready: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+    running = asyncio.create_task(server.run("127.0.0.1", port, stop, on_ready=ready.set_result))
+    try:
+        yield await ready
+    finally:
+        stop.set()
+        await running
+
+
+@asynccontextmanager
+async def running(session: Session) -> AsyncIterator[Session]:
+    """Run it; at the end it leaves the broker as at a stop of the program."""
+    stop = asyncio.Event()
+    task = asyncio.create_task(session.run(stop))
+    try:
+        yield session
+    finally:
+        stop.set()
+        async with asyncio.timeout(ANSWER_S_MAX * 2):
+            await task
+
+
+async def until(condition: Callable[[], object], timeout_s: float = 10) -> None:
+    async with asyncio.timeout(timeout_s):
+        while not condition():  # noqa: ASYNC110  # Conditions of any kind.
+            await asyncio.sleep(0.01)
+
+
+class Ingest:
+    """A session of ours and what happened to it."""
+
+    def __init__(self, port: int, **options: Any) -> None:
+        self.got: list[Delivery] = []
+        self.connections: list[bool] = []
+        self.session = Session(
+            MqttAddress("127.0.0.1", port),
+            "ingest",
+            subscriptions=FILTERS,
+            on_delivery=self.got.append,
+            on_connected=self._connected,
+            **options,
+        )
+
+    @property
+    def payloads(self) -> list[bytes]:
+        return [delivery.payload for delivery in self.got]
+
+    async def _connected(self, session_present: bool) -> None:  # noqa: FBT001
+        self.connections.append(session_present)
+
+
+async def send(port: int, *payloads: bytes, topic: str = TOPIC, retain: bool = False) -> None:
+    """Published, acknowledged by the broker, the client gone."""
+    client = await RawClient.connect(port, "sender")
+    for payload in payloads:
+        await client.publish(topic, payload, retain=retain)
+    client.disconnect()
