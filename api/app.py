@@ -19,8 +19,8 @@ from api.http.params import refuse_unknown_parameters
 from api.http.problems import EXCEPTION_HANDLERS
 from api.http.request_metrics import counted
 from api.ingest.door import BATCH_BYTES_MAX, HttpDoor
-from api.ingest.fast_posts import plain_posts_first
-from api.ingest.replay import Replays
+from api.ingest.fast_posts import fast_path_first
+from api.ingest.replay import ReplayRunner
 from api.openapi.document import openapi_config, openapi_document, reference_assets
 from api.routes import (
     aggregates,
@@ -36,7 +36,7 @@ from api.routes import (
     streams,
 )
 from api.serve.workers import Worker
-from api.store.events import QueryStore
+from api.store.events import EventStore
 from api.store.registry import RegistryStore
 from api.store.rules import RuleStore
 from runtime.health import Health
@@ -49,13 +49,13 @@ OTHER_BYTES_MAX = 64 * 1024
 class Services:
     """What the handlers need, each by its name."""
 
-    store: QueryStore
+    store: EventStore
     registry: RegistryStore
     rules: RuleStore
     aggregates: AggregateStore
     door: HttpDoor
     feed: FeedReader
-    replays: Replays
+    replays: ReplayRunner
     exports: Exports
     checks: Health
     request_seconds: Histogram
@@ -64,9 +64,9 @@ class Services:
 
 def create_app(settings: Settings, services: Services) -> ASGIApp:
     """What the server calls for each request."""
-    return plain_posts_first(
+    return fast_path_first(
         create_litestar(settings, services),
-        posts.plain_posts(services.door, settings.max_payload_bytes),
+        posts.fast_posts(services.door, settings.max_payload_bytes),
         _middleware(settings, services),
     )
 

@@ -8,15 +8,15 @@ from api.export.store import CONNECTIONS_MAX, EXPORT_LIMITS, Exports
 from api.feed import FeedReader
 from api.ingest.door import HttpDoor
 from api.ingest.rate_limit import RateLimiter
-from api.ingest.replay import Replays
+from api.ingest.replay import ReplayRunner
 from api.serve.sockets import listen
 from api.serve.uvicorn_server import serve
 from api.serve.workers import Worker
-from api.store.database import Reader
-from api.store.events import QueryStore
+from api.store.database import Database
+from api.store.events import EventStore
 from api.store.registry import RegistryStore
 from api.store.rules import RuleStore
-from ingestor.decode.acceptance import Limits
+from ingestor.decode.acceptance import AcceptLimits
 from ingestor.pipeline import Pipeline
 from ingestor.writer import WriterLimits
 from runtime.health import Health
@@ -42,7 +42,7 @@ async def run(
     shared = worker is not None
     listener = listen(settings.http_host, settings.http_port, "HTTP_PORT", shared=shared)
     dsn = settings.dsn
-    limits = Limits.of(settings)
+    limits = AcceptLimits.of(settings)
     name = f"{settings.instance} api"
     async with (
         await open_pool(dsn, name, READER_LIMITS, size_max=READERS_MAX) as pool,
@@ -62,15 +62,15 @@ async def run(
         )
         limiter = RateLimiter(settings.rate_limit_requests, settings.rate_limit_window_seconds)
         feed = FeedReader(dsn, pool, f"{name} feed", metrics.streams)
-        reader = Reader(pool)
+        reader = Database(pool)
         services = Services(
-            store=QueryStore(reader, settings.default_profile),
+            store=EventStore(reader, settings.default_profile),
             registry=RegistryStore(reader, settings.default_profile),
             rules=RuleStore(reader),
             aggregates=AggregateStore(reader),
             door=HttpDoor(pipeline, limiter, limits),
             feed=feed,
-            replays=Replays(dsn, f"{name} replay", pipeline, limits),
+            replays=ReplayRunner(dsn, f"{name} replay", pipeline, limits),
             exports=Exports(slices),
             checks=health,
             request_seconds=metrics.request_seconds,

@@ -17,7 +17,7 @@ from urllib.parse import urlencode
 
 import asyncpg
 
-from benchmarks.questions import Question, questions
+from benchmarks.questions import AggregateQuery, questions
 from benchmarks.rates import percentile
 from benchmarks.report import Options, Row
 from benchmarks.services import (
@@ -58,7 +58,7 @@ class Asked:
     ms: list[float]
 
 
-def _row(question: Question, api: Role, server: Database) -> Row:
+def _row(question: AggregateQuery, api: Role, server: Database) -> Row:
     api_s, server_s = role_cpu_seconds(api), server_cpu_seconds()
     ours = _over_http(question, api.port)
     asked = WARM_UP + len(ours.ms)
@@ -82,7 +82,7 @@ def _row(question: Question, api: Role, server: Database) -> Row:
     }
 
 
-def _over_http(question: Question, port: int) -> Asked:
+def _over_http(question: AggregateQuery, port: int) -> Asked:
     """Over one connection that is kept, until the last byte of the answer."""
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=ANSWER_S_MAX)
     path = f"{question.path}?{urlencode(question.parameters)}"
@@ -101,7 +101,7 @@ def _over_http(question: Question, port: int) -> Asked:
         connection.close()
 
 
-def _seed_way(question: Question, server: Database) -> Asked:
+def _seed_way(question: AggregateQuery, server: Database) -> Asked:
     with asyncio.Runner() as runner:
         connection = runner.run(asyncpg.connect(server.dsn, command_timeout=ANSWER_S_MAX))
         try:

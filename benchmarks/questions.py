@@ -13,7 +13,7 @@ DEVICE, METRIC, TAG = "d0", "soc_percent", "room:1"
 
 
 @dataclass(frozen=True)
-class Question:
+class AggregateQuery:
     name: str
     path: str
     parameters: dict[str, Any]
@@ -21,7 +21,7 @@ class Question:
     target_ms: float | None = None
 
 
-def questions(year: Year) -> Iterator[Question]:
+def questions(year: Year) -> Iterator[AggregateQuery]:
     """The three with a target first."""
     yield _of_device(f"1 device, {year.days} days, 1 h", year, year.days, "hour", target_ms=15)
     month = min(year.days, 30)
@@ -38,19 +38,19 @@ def questions(year: Year) -> Iterator[Question]:
     week = min(year.days, 7)
     yield _of_device(f"1 device, {week} days, 1 h, p95", year, week, "hour", p95=True)
     yield _summary(year)
-    yield Question(
+    yield AggregateQuery(
         "latest values of a device",
         f"/v1/devices/{DEVICE}/latest",
         {},
         SeedQuestion(seed_way.LATEST, (DEVICE,), seed_way.as_latest),
     )
-    yield Question(
+    yield AggregateQuery(
         "newest 100 events of a device",
         f"/v1/devices/{DEVICE}/events",
         {"limit": 100},
         SeedQuestion(seed_way.NEWEST_OF_DEVICE, (DEVICE,), seed_way.as_events),
     )
-    yield Question(
+    yield AggregateQuery(
         "newest 100 events of a tag",
         "/v1/search",
         {"tag": TAG, "limit": 100},
@@ -67,23 +67,23 @@ def _of_device(
     zone: str = "UTC",
     p95: bool = False,
     target_ms: float | None = None,
-) -> Question:
+) -> AggregateQuery:
     sql = seed_way.aggregate(unit, zone, "device_id = $3", seed_way.P95 if p95 else seed_way.USUAL)
     parameters = _range(year, timedelta(days=days), unit) | {"device_id": DEVICE, "tz": zone}
     if p95:
         parameters["stats"] = "p95"
     seed = SeedQuestion(sql, (year.end - timedelta(days=days), year.end, DEVICE))
-    return Question(name, "/v1/metrics/aggregate", parameters, seed, target_ms)
+    return AggregateQuery(name, "/v1/metrics/aggregate", parameters, seed, target_ms)
 
 
 def _of_fleet(
     name: str, year: Year, *, by_device: bool = False, target_ms: float | None = None
-) -> Question:
+) -> AggregateQuery:
     group = "device_id" if by_device else None
     sql = seed_way.aggregate("hour", "UTC", "true", seed_way.USUAL, group)
     parameters = _range(year, DAY, "hour") | ({"group_by": "device"} if by_device else {})
     seed = SeedQuestion(sql, (year.last_day, year.end))
-    return Question(name, "/v1/metrics/aggregate", parameters, seed, target_ms)
+    return AggregateQuery(name, "/v1/metrics/aggregate", parameters, seed, target_ms)
 
 
 def _range(year: Year, length: timedelta, unit: str) -> dict[str, Any]:
@@ -95,10 +95,10 @@ def _range(year: Year, length: timedelta, unit: str) -> dict[str, Any]:
     }
 
 
-def _summary(year: Year) -> Question:
+def _summary(year: Year) -> AggregateQuery:
     """Of a whole day in UTC, every minute of which the device reported."""
     day = (year.end - DAY).replace(hour=0)
-    return Question(
+    return AggregateQuery(
         "a day's summary of a device",
         f"/devices/{DEVICE}/summary",
         {"date": f"{day - DAY:%Y-%m-%d}"},

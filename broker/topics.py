@@ -6,7 +6,7 @@ from enum import StrEnum
 MAX_TOPIC_BYTES = 65_535  # [MQTT-1.5.3]: a string carries its length in two bytes.
 
 
-class Kind(StrEnum):
+class TopicKind(StrEnum):
     """What a device says, by the last level of the topic."""
 
     __hash__ = str.__hash__  # That of an Enum is written in Python.
@@ -17,20 +17,20 @@ class Kind(StrEnum):
 
 
 # One filter for each kind, none overlapping another: with MQTT 5 an overlap brings two copies.
-DEVICE_FILTERS = tuple(f"devices/+/{kind}" for kind in Kind)
+DEVICE_FILTERS = tuple(f"devices/+/{kind}" for kind in TopicKind)
 
 # Mosquitto counts here what it dropped because a queue was full, for any client.
 DROPPED = "$SYS/broker/publish/messages/dropped"
 
 SHARE = "$share/"
 
-_KINDS = {kind.value: kind for kind in Kind}
+_KINDS = {kind.value: kind for kind in TopicKind}
 _match_device_topic = re.compile(
-    rf"devices/([A-Za-z0-9][A-Za-z0-9._:-]{{0,127}})/({'|'.join(Kind)})"
+    rf"devices/([A-Za-z0-9][A-Za-z0-9._:-]{{0,127}})/({'|'.join(TopicKind)})"
 ).fullmatch
 
 
-def parse(topic: str) -> tuple[Kind, str] | None:
+def parse(topic: str) -> tuple[TopicKind, str] | None:
     """The kind and the device of a message from a device; None for every other topic.
 
     0.7 µs: who asks for each message remembers the answers.
@@ -39,7 +39,7 @@ def parse(topic: str) -> tuple[Kind, str] | None:
     return None if found is None else (_KINDS[found[2]], found[1])
 
 
-def device(device_id: str, kind: Kind) -> str:
+def device(device_id: str, kind: TopicKind) -> str:
     return f"devices/{device_id}/{kind}"
 
 

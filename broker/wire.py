@@ -32,7 +32,7 @@ class PacketType(IntEnum):
     DISCONNECT = 14
 
 
-class Cutter:
+class PacketFramer:
     """Cuts a stream into packets, each its first byte and what follows the remaining length.
 
     The beginning of a packet that is not complete yet waits for the next pieces of the stream.

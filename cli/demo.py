@@ -5,16 +5,16 @@ from datetime import UTC, datetime
 
 import structlog
 
-from broker.simulator.device import Habits, build_fleet
+from broker.simulator.device import Behaviour, build_fleet
 from broker.simulator.fleet import Fleet
 from runtime.health import Health
 from runtime.metrics import Metrics
 from runtime.settings import Settings
 
 INTERVAL_S = 2.0
-STEADY = Habits(INTERVAL_S)
-SLEEPER = Habits(INTERVAL_S, sleep_s=30)
-FAULTY = Habits(INTERVAL_S, loss_percent=20, duplicate_percent=20)
+STEADY = Behaviour(INTERVAL_S)
+SLEEPER = Behaviour(INTERVAL_S, sleep_s=30)
+FAULTY = Behaviour(INTERVAL_S, loss_percent=20, duplicate_percent=20)
 FLEET = (*[STEADY] * 16, *[SLEEPER] * 3, FAULTY)
 POLL_S = 0.1
 

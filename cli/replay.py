@@ -28,10 +28,10 @@ from schema.migrate import is_migrated
 
 if TYPE_CHECKING:  # The other commands start faster without.
     from ingestor.pipeline import Pipeline
-    from ingestor.replay import Outcome, Selection
+    from ingestor.replay import ReplayOutcome, ReplaySelection
 
 NUMBER_MAX = 2**63 - 1
-QUESTION_S_MAX = 600  # Counting millions of letters takes its time, and nobody waits behind it.
+QUERY_S_MAX = 600  # Counting millions of letters takes its time, and nobody waits behind it.
 PAGE_S_MAX = 60  # A database that takes longer for one page is away.
 LINE_S = 10.0  # Between two lines of progress where there is no terminal.
 
@@ -77,14 +77,14 @@ def replay(
     Works on the database of DATABASE_URL; for the embedded one, ask the running voltwire up: POST
     /v1/rejected/replay. Times are RFC 3339. Harmless when repeated: what is stored is a duplicate then.
     """
-    from ingestor.replay import Selection  # noqa: PLC0415
+    from ingestor.replay import ReplaySelection  # noqa: PLC0415
 
     if since is not None and until is not None and since >= until:
         raise typer.BadParameter("it must be after --since", param_hint="--until")
     settings = load_settings()
     configure_logging(settings)
     fail_on_signals("The replay was interrupted before it began: run it again.")
-    selection = Selection(number or None, device, reason, door, since, until)
+    selection = ReplaySelection(number or None, device, reason, door, since, until)
     work = _count if dry_run else _replay
     try:
         asyncio.run(work(settings, selection, Console()))
@@ -95,19 +95,19 @@ def replay(
         ) from error
 
 
-async def _count(settings: Settings, selection: "Selection", console: Console) -> None:
-    from ingestor.replay import count_letters  # noqa: PLC0415
+async def _count(settings: Settings, selection: "ReplaySelection", console: Console) -> None:
+    from ingestor.replay import count_dead_letters  # noqa: PLC0415
 
     async with _connection(settings) as connection:
-        counts, _ = await count_letters(connection, selection)
+        counts, _ = await count_dead_letters(connection, selection)
     rows = [(str(reason), letters, "") for reason, letters in counts.most_common()]
     console.print(counts_table([*rows, ("letters", counts.total(), "would be replayed")]))
 
 
-async def _replay(settings: Settings, selection: "Selection", console: Console) -> None:
-    from ingestor.replay import Outcome  # noqa: PLC0415
+async def _replay(settings: Settings, selection: "ReplaySelection", console: Console) -> None:
+    from ingestor.replay import ReplayOutcome  # noqa: PLC0415
 
-    stop, outcome = asyncio.Event(), Outcome()
+    stop, outcome = asyncio.Event(), ReplayOutcome()
     stop_on_signals(stop)
     replaying = asyncio.create_task(_pages(settings, selection, outcome, stop, console))
     try:
@@ -123,21 +123,21 @@ async def _replay(settings: Settings, selection: "Selection", console: Console) 
 
 async def _pages(
     settings: Settings,
-    selection: "Selection",
-    outcome: "Outcome",
+    selection: "ReplaySelection",
+    outcome: "ReplayOutcome",
     stop: asyncio.Event,
     console: Console,
 ) -> None:
     """Page after page, up to the newest letter of now; what becomes of them is added to the outcome."""
-    from ingestor.decode.acceptance import Limits  # noqa: PLC0415
-    from ingestor.replay import Replay, count_letters  # noqa: PLC0415
+    from ingestor.decode.acceptance import AcceptLimits  # noqa: PLC0415
+    from ingestor.replay import Replay, count_dead_letters  # noqa: PLC0415
 
     async with _connection(settings) as connection:
-        counts, newest = await count_letters(connection, selection)
+        counts, newest = await count_dead_letters(connection, selection)
         selection = replace(selection, last=newest)
         with _progress(outcome, counts.total(), console) as show:
             async with _pipeline(settings) as pipeline:
-                work = Replay(connection, pipeline, Limits.of(settings))
+                work = Replay(connection, pipeline, AcceptLimits.of(settings))
                 while not stop.is_set():
                     async with asyncio.timeout(PAGE_S_MAX):
                         outcome.add(await work.page(selection))
@@ -149,9 +149,9 @@ async def _pages(
 
 @asynccontextmanager
 async def _connection(settings: Settings) -> AsyncIterator[Any]:
-    limits = READER_LIMITS | {"statement_timeout": f"{QUESTION_S_MAX}s"}
+    limits = READER_LIMITS | {"statement_timeout": f"{QUERY_S_MAX}s"}
     name = f"{settings.instance} replay"
-    connection = await connect(settings.dsn, name, limits, command_timeout_s=QUESTION_S_MAX)
+    connection = await connect(settings.dsn, name, limits, command_timeout_s=QUERY_S_MAX)
     try:
         if not await is_migrated(connection):
             raise StartError("The database is older than this version: run voltwire migrate first.")
@@ -163,7 +163,7 @@ async def _connection(settings: Settings) -> AsyncIterator[Any]:
 @asynccontextmanager
 async def _pipeline(settings: Settings) -> AsyncIterator["Pipeline"]:
     """At work meanwhile. A fault of the database leaves as it came, not in a group."""
-    from ingestor.decode.acceptance import Limits  # noqa: PLC0415
+    from ingestor.decode.acceptance import AcceptLimits  # noqa: PLC0415
     from ingestor.pipeline import Pipeline  # noqa: PLC0415
     from ingestor.writer import WriterLimits  # noqa: PLC0415
 
@@ -171,7 +171,7 @@ async def _pipeline(settings: Settings) -> AsyncIterator["Pipeline"]:
     health.report("database", ok=True, detail="reachable")  # It counted the letters.
     pipeline = Pipeline(
         settings.dsn,
-        WriterLimits(Limits.of(settings)),
+        WriterLimits(AcceptLimits.of(settings)),
         name=f"{settings.instance} replay writer",
         default_profile=settings.default_profile,
         offline_after_s=settings.offline_after_seconds,
@@ -194,7 +194,9 @@ async def _pipeline(settings: Settings) -> AsyncIterator["Pipeline"]:
 
 
 @contextmanager
-def _progress(outcome: "Outcome", total: int, console: Console) -> Iterator[Callable[[], None]]:
+def _progress(
+    outcome: "ReplayOutcome", total: int, console: Console
+) -> Iterator[Callable[[], None]]:
     """A line that is kept up to date on a terminal, one line every 10 s elsewhere."""
     if console.is_terminal:
         with Live(console=console, auto_refresh=False, transient=True) as live:
@@ -211,14 +213,14 @@ def _progress(outcome: "Outcome", total: int, console: Console) -> Iterator[Call
     yield show
 
 
-def _line(outcome: "Outcome", total: int) -> Text:
+def _line(outcome: "ReplayOutcome", total: int) -> Text:
     counts = {"stored": outcome.stored, "duplicate": outcome.duplicate}
     counts |= {"rejected": outcome.rejected}
     shown = ", ".join(f"{name} {count}" for name, count in counts.items())
     return Text(f"{outcome.letters} of {total} letters: {shown}", no_wrap=True, overflow="ellipsis")
 
 
-def _result(outcome: "Outcome") -> Table:
+def _result(outcome: "ReplayOutcome") -> Table:
     reasons = ", ".join(f"{reason} {count}" for reason, count in outcome.reasons.most_common())
     return counts_table([
         ("letters", outcome.letters, "dead letters, oldest first"),

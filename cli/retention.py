@@ -19,7 +19,7 @@ from schema.database import DATABASE_ERRORS, READER_LIMITS, WRITER_LIMITS, conne
 from schema.migrate import is_migrated
 
 if TYPE_CHECKING:  # The other commands start faster without.
-    from scheduler.retention import Leaving
+    from scheduler.retention import DropPlan
 
 COUNT_S_MAX = 600  # Counting a month event by event takes its time, and nobody waits behind it.
 COUNTING_LIMITS = READER_LIMITS | {"statement_timeout": f"{COUNT_S_MAX}s"}
@@ -108,7 +108,7 @@ def _dsn(settings: Settings) -> str:
     )
 
 
-def _table(months: Sequence["Leaving"]) -> Table:
+def _table(months: Sequence["DropPlan"]) -> Table:
     table = Table(box=None)
     for heading in ("partition", "from", "to (UTC)"):
         table.add_column(heading)

@@ -74,13 +74,13 @@ def simulate(
     Devices connect to the broker of MQTT_URL, else of MQTT_HOST and MQTT_PORT. The exit code is 1 if
     events are left without a receipt.
     """
-    from broker.simulator.device import Habits, build_fleet  # noqa: PLC0415
+    from broker.simulator.device import Behaviour, build_fleet  # noqa: PLC0415
     from broker.simulator.fleet import Fleet  # noqa: PLC0415
 
     settings = load_settings()
     configure_logging(settings)
     seed = randrange(SEEDS) if seed is None else seed  # noqa: S311  # No secret.
-    habits = Habits(interval, loss, duplicate, skew, sleep)
+    habits = Behaviour(interval, loss, duplicate, skew, sleep)
     fleet = Fleet(
         settings.mqtt,
         build_fleet(prefix, [habits] * devices, booted_at=datetime.now(UTC), seed=seed),

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import msgspec
 
 from ingestor.decode.acceptance import Origin
-from ingestor.decode.presence import Fold, Sign, fold
+from ingestor.decode.presence import PresenceSignal, PresenceUpdate, fold
 from ingestor.decode.strict import Items, reject
 from schema.event import DeviceNo, Door, Event, Reason, Rejection, Status, Verdict
 
@@ -17,8 +17,8 @@ LANES = 16  # Fixed for a database: every process must count alike.
 Item = Event | Rejection
 
 # Of the registry: how often it had to start anew, and the version of the database that it holds.
-Edition = tuple[int, int]
-NEVER_JUDGED: Edition = (-1, -1)
+RegistryVersion = tuple[int, int]
+UNCHECKED: RegistryVersion = (-1, -1)
 
 
 class Message(msgspec.Struct, eq=False):
@@ -28,7 +28,7 @@ class Message(msgspec.Struct, eq=False):
     payload: bytes
     origin: Origin
     done: Callable[["Message"], None]
-    sign: Sign | None = None
+    sign: PresenceSignal | None = None
     ticket: object = None  # what the door needs to acknowledge it
     items: list[Item] | None = None  # None: not decoded yet
     verdicts: list[Verdict] = []
@@ -87,7 +87,7 @@ class Row(msgspec.Struct, eq=False, gc=False):
     order: int
 
 
-class DeadLetter(NamedTuple):
+class RejectedItem(NamedTuple):
     """`event` is what its device's profile refused: with another profile it is judged again."""
 
     rejection: Rejection
@@ -107,11 +107,11 @@ class Batch:
     """What one transaction writes: events in order of arrival, dead letters, signs of life."""
 
     rows: list[Row] = field(default_factory=list)
-    dead_letters: list[DeadLetter] = field(default_factory=list)
-    signs: dict[DeviceNo, Fold] = field(default_factory=dict)
+    dead_letters: list[RejectedItem] = field(default_factory=list)
+    signs: dict[DeviceNo, PresenceUpdate] = field(default_factory=dict)
     receipts: dict[DeviceNo, bool] = field(default_factory=dict)
     names: dict[DeviceNo, str] = field(default_factory=dict)  # of the devices that gave a sign
-    edition: Edition = NEVER_JUDGED
+    edition: RegistryVersion = UNCHECKED
     # Set while a commit's answer is missing: the keys that it would have stored as new.
     in_doubt: set[tuple[int, str]] | None = None
 
@@ -120,7 +120,7 @@ class Batch:
         numbers = {row.device_no % LANES for row in self.rows}
         return sorted(numbers.union(device_no % LANES for device_no in self.signs))
 
-    def sign(self, device_no: DeviceNo, name: str, sign: Sign) -> None:
+    def sign(self, device_no: DeviceNo, name: str, sign: PresenceSignal) -> None:
         self.names[device_no] = name
         self.signs[device_no] = fold(self.signs.get(device_no), sign)
         if sign.receipts is not None:
@@ -147,7 +147,7 @@ class Batch:
         """Turn the only row into a dead letter."""
         row = self.rows.pop()
         rejection = reject(row.event, row.message.source, Reason.REFUSED_BY_DATABASE, detail)
-        self.dead_letters.append(DeadLetter(rejection, row.message, row.place))
+        self.dead_letters.append(RejectedItem(rejection, row.message, row.place))
 
     def settle(self, new_keys: set[tuple[int, str]]) -> None:
         """Give every item its verdict; the first of equal keys is the stored one."""

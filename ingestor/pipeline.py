@@ -15,7 +15,7 @@ from collections.abc import Iterator, Sequence
 from ingestor.batch import Message, Part
 from ingestor.decode.acceptance import Origin
 from ingestor.decode.presence import TELEMETRY
-from ingestor.retry import Patience
+from ingestor.retry import StoreRetry
 from ingestor.store.registry import Device, Registry
 from ingestor.store.transaction import Store
 from ingestor.verdicts import count_verdicts
@@ -62,7 +62,7 @@ class Pipeline:
         self._resolving: list[Message] = []
         self._unresolved: Counter[str] = Counter()
         self._stranger_came = asyncio.Event()
-        patience = Patience(health)
+        patience = StoreRetry(health)
         self._registry = Registry(dsn, name, default_profile, patience)
         self._writers = [
             Writer(

@@ -17,7 +17,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from ingestor.batch import Item, Message
-from ingestor.decode.acceptance import Limits, Origin, outside_window
+from ingestor.decode.acceptance import AcceptLimits, Origin, outside_window
 from ingestor.decode.strict import Items, decode, decode_item, reject
 from ingestor.pipeline import Pipeline
 from schema.event import Door, Event, Reason, Rejection, Status
@@ -31,7 +31,7 @@ queries = load_queries("ingestor", "replay.sql")
 
 
 @dataclass(frozen=True, slots=True)
-class Selection:
+class ReplaySelection:
     """Which letters: those that fit everything given, numbered above `after` and up to `last`.
 
     Without `ids` only those that were not replayed yet and hold their whole payload.
@@ -48,7 +48,7 @@ class Selection:
 
     @property
     def parameters(self) -> tuple[Any, ...]:
-        """In the order that read_letters and count_letters want."""
+        """In the order that read_dead_letters and count_dead_letters want."""
         return (
             self.after, self.ids, self.device_id, self.reason, self.door, self.start, self.end,
             self.last,
@@ -56,7 +56,7 @@ class Selection:
 
 
 @dataclass(slots=True)
-class Outcome:
+class ReplayOutcome:
     """What became of letters, counted in events. `next` is the `after` of the rest, None at the end."""
 
     letters: int = 0
@@ -69,7 +69,7 @@ class Outcome:
     def rejected(self) -> int:
         return self.reasons.total()
 
-    def add(self, page: "Outcome") -> None:
+    def add(self, page: "ReplayOutcome") -> None:
         self.letters += page.letters
         self.stored += page.stored
         self.duplicate += page.duplicate
@@ -78,7 +78,7 @@ class Outcome:
 
 
 @dataclass(frozen=True, slots=True)
-class Letter:
+class DeadLetter:
     """A row of `rejected`; `item` is its index where it came in an array."""
 
     number: int
@@ -101,9 +101,11 @@ class Letter:
         )
 
 
-async def count_letters(connection: Any, selection: Selection) -> tuple[Counter[Reason], int]:
+async def count_dead_letters(
+    connection: Any, selection: ReplaySelection
+) -> tuple[Counter[Reason], int]:
     """How many there are per reason, and the number of the newest."""
-    rows = await connection.fetch(queries.count_letters, *selection.parameters)
+    rows = await connection.fetch(queries.count_dead_letters, *selection.parameters)
     counts = Counter({Reason(row["reason"]): row["letters"] for row in rows})
     return counts, max((row["newest"] for row in rows), default=0)
 
@@ -111,11 +113,13 @@ async def count_letters(connection: Any, selection: Selection) -> tuple[Counter[
 class Replay:
     """Works on a connection of its own, which must not be shared meanwhile."""
 
-    def __init__(self, connection: Any, pipeline: Pipeline, limits: Limits) -> None:
+    def __init__(self, connection: Any, pipeline: Pipeline, limits: AcceptLimits) -> None:
         self._connection, self._pipeline = connection, pipeline
         self._limits = limits
 
-    async def page(self, selection: Selection, letters_max: int = PAGE_LETTERS_MAX) -> Outcome:
+    async def page(
+        self, selection: ReplaySelection, letters_max: int = PAGE_LETTERS_MAX
+    ) -> ReplayOutcome:
         """Replay the first letters of a selection; returns after the commit.
 
         Waits for the database as long as it takes once they are submitted. Raises Overloaded, or what
@@ -131,12 +135,14 @@ class Replay:
         outcome.next = letters[-1].number if more else None
         return outcome
 
-    async def _read(self, selection: Selection, letters_max: int) -> tuple[list[Letter], bool]:
+    async def _read(
+        self, selection: ReplaySelection, letters_max: int
+    ) -> tuple[list[DeadLetter], bool]:
         rows = await self._connection.fetch(
-            queries.read_letters, *selection.parameters, letters_max, PAGE_BYTES_MAX
+            queries.read_dead_letters, *selection.parameters, letters_max, PAGE_BYTES_MAX
         )
         letters = [
-            Letter(
+            DeadLetter(
                 row["rejected_id"], row["received_at"], Door(row["door"]), row["device_id"],
                 Reason(row["reason"]), row["item"], row["payload"],
             )
@@ -144,7 +150,7 @@ class Replay:
         ]  # fmt: skip
         return letters, bool(rows) and rows[0]["found"] > len(rows)
 
-    def _submit(self, letter: Letter, now: datetime) -> "asyncio.Future[Message]":
+    def _submit(self, letter: DeadLetter, now: datetime) -> "asyncio.Future[Message]":
         settled: asyncio.Future[Message] = asyncio.get_running_loop().create_future()
 
         def done(message: Message) -> None:
@@ -152,7 +158,7 @@ class Replay:
                 settled.set_result(message)
 
         message = Message(letter.door, letter.payload, letter.origin, done)
-        message.decoded(list(judged_again(letter, self._limits, now)))
+        message.decoded(list(decode_again(letter, self._limits, now)))
         self._pipeline.accept(message)
         return settled
 
@@ -166,7 +172,7 @@ class Replay:
             await self._connection.execute(queries.mark_replayed, clean)
 
 
-def judged_again(letter: Letter, limits: Limits, now: datetime) -> Iterator[Item]:
+def decode_again(letter: DeadLetter, limits: AcceptLimits, now: datetime) -> Iterator[Item]:
     """The items of a letter, with what can be said against them today.
 
     Their times are judged against the first arrival, and against today, too: there are no tables for an
@@ -181,7 +187,7 @@ def judged_again(letter: Letter, limits: Limits, now: datetime) -> Iterator[Item
             yield item
 
 
-def _decoded(letter: Letter, limits: Limits) -> list[Item]:
+def _decoded(letter: DeadLetter, limits: AcceptLimits) -> list[Item]:
     if letter.reason is Reason.TOO_LARGE:
         return [_refused(letter, Reason.TOO_LARGE, "only its first bytes were kept")]
     # Its size was judged at the door, which knows a batch from a single event.
@@ -191,13 +197,13 @@ def _decoded(letter: Letter, limits: Limits) -> list[Item]:
     return decode(letter.payload, letter.origin, sized)
 
 
-def _refused(letter: Letter, reason: Reason, detail: str) -> Rejection:
+def _refused(letter: DeadLetter, reason: Reason, detail: str) -> Rejection:
     """Without payload: the letter that stays has it."""
     return Rejection(reason, detail, b"", letter.received_at, letter.device_id)
 
 
-def _counted(messages: Sequence[Message]) -> Outcome:
-    outcome = Outcome(letters=len(messages))
+def _counted(messages: Sequence[Message]) -> ReplayOutcome:
+    outcome = ReplayOutcome(letters=len(messages))
     for verdict in (verdict for message in messages for verdict in message.verdicts):
         if verdict.status is Status.STORED:
             outcome.stored += 1

@@ -1,6 +1,6 @@
 -- Dead letters for ingestor/replay.py.
 
--- read_letters --
+-- read_dead_letters --
 -- Dead letters to replay, oldest first: at most $9 of them, and no more once they hold $10 bytes. What was
 -- cut off holds no event any more; it is taken only when it is named, as one that was replayed before.
 with letter as (
@@ -28,8 +28,8 @@ from letter
 where n <= $9 and bytes_before < $10
 order by n
 
--- count_letters --
--- How many read_letters would come to per reason, and the newest of them.
+-- count_dead_letters --
+-- How many read_dead_letters would come to per reason, and the newest of them.
 select reason, count(*) as letters, max(rejected_id) as newest from rejected
 where rejected_id > $1
   and case when $2::bigint[] is null then replayed_at is null and reason <> 'too_large'

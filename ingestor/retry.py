@@ -19,7 +19,7 @@ T = TypeVar("T")
 log = structlog.get_logger()
 
 
-class Patience:
+class StoreRetry:
     """The check `storing`: failing while anything at all waits to be stored and cannot be.
 
     The database may answer and take nothing: a lock, a full disk, a missing grant.

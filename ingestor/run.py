@@ -4,7 +4,7 @@ import asyncio
 
 from ingestor.mqtt.lease import Lease
 from ingestor.mqtt.member import Member
-from ingestor.mqtt.membership import Roster
+from ingestor.mqtt.membership import Membership
 from ingestor.mqtt.receiver import Receiver
 from ingestor.mqtt.retire import retire_former
 from runtime.health import Health
@@ -24,7 +24,7 @@ async def run(
     """Receive, store and acknowledge until `stop` is set, as this member; without one, alone."""
     member = member or Member(settings.instance)
     lease = Lease(settings.dsn, member.client_id, health)
-    roster = Roster(settings.dsn, member.name)
+    roster = Membership(settings.dsn, member.name)
 
     async def prepare() -> set[str]:
         return await roster.remember(member) - set(member.subscriptions)
@@ -36,7 +36,7 @@ async def run(
         health,
         metrics,
         subscriptions=member.subscriptions,
-        wishes=member.wishes,
+        optional_subscriptions=member.optional_subscriptions,
         canary=member.canary,
         hearing_health=health,
         prepare=prepare,

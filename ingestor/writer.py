@@ -19,10 +19,10 @@ import structlog
 from prometheus_client import Histogram
 
 from ingestor.batch import Batch, Item, Message, Part
-from ingestor.decode.acceptance import Limits, outside_window
-from ingestor.decode.fast import Decoder
-from ingestor.retry import Patience
-from ingestor.store.batch_builder import Judge, above_floor, inside_window
+from ingestor.decode.acceptance import AcceptLimits, outside_window
+from ingestor.decode.fast import FastDecoder
+from ingestor.retry import StoreRetry
+from ingestor.store.batch_builder import BatchBuilder, above_floor, inside_window
 from ingestor.store.registry import Registry
 from ingestor.store.transaction import BelowFloorError, StaleRegistryError, Store
 from runtime.errors import BatchRefused, NoPartition
@@ -45,7 +45,7 @@ class WriterLimits:
     what waits as soon as it is free.
     """
 
-    decode: Limits
+    decode: AcceptLimits
     batch_events_max: int = 2000
     linger_s: float = 0.0
 
@@ -73,12 +73,12 @@ class Writer:
         store: Store,
         registry: Registry,
         limits: WriterLimits,
-        patience: Patience,
+        patience: StoreRetry,
         metrics: BatchMetrics,
         settle: Callable[[Sequence[Part]], None],
     ) -> None:
-        self._decode = Decoder(limits.decode).decode
-        self._store, self._judge = store, Judge(registry)
+        self._decode = FastDecoder(limits.decode).decode
+        self._store, self._judge = store, BatchBuilder(registry)
         self._limits, self._patience = limits, patience
         self._metrics, self._settle = metrics, settle
         self._waiting: deque[Part] = deque()

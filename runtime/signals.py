@@ -49,7 +49,7 @@ async def finish_in_time(work: asyncio.Task[None], stop: asyncio.Event) -> float
         _, late = await asyncio.wait((work,), timeout=STOP_WITHIN_S)
         if late:
             structlog.get_logger().warning(
-                "Leaving without having stored everything: what is not acknowledged comes again."
+                "DropPlan without having stored everything: what is not acknowledged comes again."
             )
             work.cancel()
             await asyncio.wait((work,), timeout=1)

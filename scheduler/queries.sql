@@ -5,7 +5,7 @@
 -- seconds while the interval is unknown. Silence counts from the last sign of life, but not from before
 -- we began to hear without a gap; while we do not hear, nobody is judged. An instance hears while each of
 -- its members does: what the others missed waits in the session of the one that is deaf (a listener that
--- is no member stands for itself). The last sign of life is written down to two seconds (mark_signs),
+-- is no member stands for itself). The last sign of life is written down to two seconds (update_presence),
 -- which the limits grant on top.
 with ear as (
     select max(since) as since from (
@@ -102,7 +102,7 @@ order by told.device_id
 select max(device_id) from (select device_id from device where device_id > $1 order by device_id limit $2) page
 
 -- prune_outbox --
--- Told things older than 30 days, but for the last word on each device and each open incident.
+-- Notification things older than 30 days, but for the last word on each device and each open incident.
 delete from outbox o using feed f
 where f.block = o.block and f.committed_at < statement_timestamp() - interval '30 days'
   and exists (select from outbox newer

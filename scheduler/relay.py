@@ -31,7 +31,7 @@ queries = load_queries("scheduler")
 log = structlog.get_logger()
 
 
-class Publisher:
+class OutboxRelay:
     def __init__(self, settings: Settings, metrics: Metrics) -> None:
         self._metrics = metrics
         self._dsn, self._name = settings.dsn, f"{settings.instance} delivery"

@@ -31,7 +31,7 @@ WAIT_S_MAX = 60.0
 POLL_S = 1.0
 PIECE_BLOCKS = 64  # About 2,500 events: a fraction of a second, a few where nothing is in memory.
 
-Tell = Callable[..., Any]  # Takes a sentence and fields, as a log does.
+Log = Callable[..., Any]  # Takes a sentence and fields, as a log does.
 
 queries = load_queries("scheduler", "retention.sql")
 
@@ -50,7 +50,7 @@ class Month:
 
 
 @dataclass(frozen=True, slots=True)
-class Leaving:
+class DropPlan:
     """What a run would take away with a month."""
 
     month: Month
@@ -58,7 +58,7 @@ class Leaving:
     keys: int
 
 
-async def retain(connection: Any, days: int, now: datetime, metrics: Metrics, tell: Tell) -> None:
+async def retain(connection: Any, days: int, now: datetime, metrics: Metrics, tell: Log) -> None:
     """Drop what is older than so many days; 0 keeps everything, but for a month that is half gone.
 
     `now` is our clock: a month goes when ours and the database's say so. Works on a connection of its
@@ -88,7 +88,7 @@ async def half_gone(connection: Any) -> list[Month]:
     return [month for month in months if month.pending or not month.attached]
 
 
-async def ready_to_go(connection: Any, floor: datetime, tell: Tell) -> list[Month]:
+async def ready_to_go(connection: Any, floor: datetime, tell: Log) -> list[Month]:
     """Every month before the floor, when nothing is written there any more and all is rolled up."""
     if not await old_months(connection, floor):
         return []
@@ -99,7 +99,7 @@ async def ready_to_go(connection: Any, floor: datetime, tell: Tell) -> list[Mont
     return await old_months(connection, floor)
 
 
-async def preview(connection: Any, days: int, now: datetime) -> list[Leaving]:
+async def preview(connection: Any, days: int, now: datetime) -> list[DropPlan]:
     """What `retain` would drop, counted event by event."""
     if days == 0:
         return []
@@ -180,11 +180,11 @@ async def drop_rejected(connection: Any, days: int) -> int:
     return dropped
 
 
-async def _counted(connection: Any, month: Month) -> Leaving:
+async def _counted(connection: Any, month: Month) -> DropPlan:
     events = keys = await connection.fetchval(
         queries.count_events.format(partition=month.partition)
     )
     if month.blocks:
         statement = queries.count_keys.format(partition=month.partition)
         keys = await connection.fetchval(statement, month.blocks)
-    return Leaving(month, events, keys)
+    return DropPlan(month, events, keys)

@@ -47,7 +47,7 @@ async def roll(connection: Any, closing: datetime | None = None) -> None:
         return
     try:
         await connection.execute(queries.take_time_and_memory)
-        pace = Pace(DEVICES_AT_FIRST, DEVICES_MAX, STATEMENT_S)
+        pace = AdaptiveBatch(DEVICES_AT_FIRST, DEVICES_MAX, STATEMENT_S)
         state = await connection.fetchrow(queries.move_closing, closing)
         if state["closed"] < state["closing"] and await _writers_end(connection):
             await _close(connection, pace, state["closed"], state["closing"])
@@ -74,7 +74,7 @@ async def _writers_end(connection: Any) -> bool:
     return True
 
 
-class Pace:
+class AdaptiveBatch:
     """How much is done at once: twice as much after quick work, half after slow."""
 
     def __init__(self, size: int, most: int, wanted_s: float) -> None:
@@ -102,9 +102,9 @@ async def roll_hours(
     )  # fmt: skip
 
 
-async def _close(connection: Any, pace: Pace, closed: datetime, closing: datetime) -> None:
+async def _close(connection: Any, pace: AdaptiveBatch, closed: datetime, closing: datetime) -> None:
     """Hour by hour; up to a day at once where much is to be caught up on and there is little in it."""
-    hours = Pace(1, CLOSE_AT_ONCE_MAX // HOUR, STEP_S)
+    hours = AdaptiveBatch(1, CLOSE_AT_ONCE_MAX // HOUR, STEP_S)
     while closed < closing:
         hours.begin()
         span = min(closing - closed, hours.size * HOUR)
@@ -120,7 +120,7 @@ async def _close(connection: Any, pace: Pace, closed: datetime, closing: datetim
         hours.end()
 
 
-async def _roll_marked(connection: Any, pace: Pace, closing: datetime) -> None:
+async def _roll_marked(connection: Any, pace: AdaptiveBatch, closing: datetime) -> None:
     """Until there are fewer than one statement takes, or for a while: the next run closes hours first."""
     full, deadline = True, monotonic() + MARKS_S_MAX
     while full and monotonic() < deadline:

@@ -16,7 +16,7 @@ from runtime.health import Health
 from runtime.metrics import Metrics
 from runtime.settings import Settings
 from runtime.signals import unless_stopped
-from scheduler.relay import Publisher
+from scheduler.relay import OutboxRelay
 from scheduler.retention import drop_rejected, retain
 from scheduler.rollups import roll
 from scheduler.silence import sweep
@@ -85,7 +85,7 @@ async def run(settings: Settings, stop: asyncio.Event, health: Health, metrics: 
                 misfire_grace_time=None,
             )
         async with asyncio.TaskGroup() as group:
-            delivering = group.create_task(Publisher(settings, metrics).run())
+            delivering = group.create_task(OutboxRelay(settings, metrics).run())
             timer.start()
             following = group.create_task(_follow_clock(timer))
             await stop.wait()

@@ -8,7 +8,7 @@
 
 from typing import Any
 
-from schema.alert import AlertState, Told
+from schema.alert import AlertState, Notification
 from schema.feed import fill_outbox
 from schema.presence import PresenceState, presence_changed, silence_alert
 from schema.queries import load_queries
@@ -17,7 +17,7 @@ queries = load_queries("scheduler")
 
 
 async def sweep(connection: Any, offline_after_s: int) -> int:
-    """Judge up to 5,000 due devices and return how many changed their state."""
+    """BatchBuilder up to 5,000 due devices and return how many changed their state."""
     await connection.execute("begin")
     try:
         judged = await connection.fetch(queries.sweep_presence, float(offline_after_s))
@@ -31,7 +31,7 @@ async def sweep(connection: Any, offline_after_s: int) -> int:
     return len(changed)
 
 
-async def _tell(connection: Any, changed: list[Any]) -> list[Told]:
+async def _tell(connection: Any, changed: list[Any]) -> list[Notification]:
     told = [
         presence_changed(
             row["device_id"], row["state"], row["since"], row["reason"], row["last_seen"]

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from schema.event import DeviceId, MetricName, MetricValue, Tag, plain_number
+from schema.event import DeviceId, MetricName, MetricValue, Tag, json_number
 from schema.instants import rfc3339
 
 SILENT_RULE = "silent"  # The built-in rule whose incidents are devices that fell silent.
@@ -123,7 +123,7 @@ class Rule:
 
 
 @dataclass(frozen=True, slots=True)
-class Told:
+class Notification:
     """One row of the outbox: something that subscribers are told after the commit."""
 
     kind: str  # "alert" or "presence"
@@ -149,9 +149,9 @@ def alert(
     threshold: float | None = None,
     late: bool = False,
     event_id: str | None = None,
-) -> Told:
+) -> Notification:
     """The alert object. It begins as the older service's; `id` is set when the feed numbers it."""
-    return Told(
+    return Notification(
         kind="alert",
         device_id=device_id,
         rule_id=rule_id,
@@ -166,9 +166,9 @@ def alert(
             "incident_id": incident_id,
             "rule_id": rule_id,
             "metric": metric,
-            "value": None if value is None else plain_number(float(value)),
+            "value": None if value is None else json_number(float(value)),
             "op": op,
-            "threshold": None if threshold is None else plain_number(threshold),
+            "threshold": None if threshold is None else json_number(threshold),
             "severity": severity,
             "state": state,
             "late": late,

@@ -24,7 +24,7 @@ EventId = Annotated[str, StringConstraints(pattern=r"^[^\x00-\x1f\x7f-\x9f]{1,12
 MetricName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_.:/%-]{1,128}$")]
 MetricValue = Annotated[float, Field(allow_inf_nan=False)]
 Tag = Annotated[str, StringConstraints(pattern=r"^[^\x00]{1,128}$")]
-Metrics = Annotated[dict[MetricName, MetricValue], Field(min_length=1, max_length=64)]
+MetricValues = Annotated[dict[MetricName, MetricValue], Field(min_length=1, max_length=64)]
 
 
 @with_config(ConfigDict(strict=True, extra="ignore"))
@@ -37,7 +37,7 @@ class EventBody(TypedDict):
     timeStamp: NotRequired[Annotated[str, Field(description="Alias of timestamp")]]
     ts: NotRequired[Annotated[int, Field(description="Epoch milliseconds")]]
     age_ms: NotRequired[Annotated[int, Field(ge=0, description="Milliseconds before arrival")]]
-    metrics: Metrics
+    metrics: MetricValues
     tags: NotRequired[Annotated[list[Tag], Field(max_length=32)]]
     seq: NotRequired[Annotated[int, Field(ge=0, le=MAX_EXACT_INTEGER - 1)]]
 
@@ -128,6 +128,6 @@ class Verdict(msgspec.Struct, frozen=True, gc=False):
     detail: str | None = None
 
 
-def plain_number(value: float) -> float:
+def json_number(value: float) -> float:
     """An integral value below 2^53 as an int, so that it is written without a decimal point."""
     return int(value) if value.is_integer() and abs(value) < MAX_EXACT_INTEGER else value

@@ -15,7 +15,7 @@ from typing import Any
 import msgspec
 import structlog
 
-from schema.alert import Told
+from schema.alert import Notification
 from schema.database import DATABASE_ERRORS, READER_LIMITS, connect
 from schema.queries import load_queries
 
@@ -40,7 +40,7 @@ class FeedItem:
     body: bytes
 
 
-async def fill_outbox(connection: Any, told: Sequence[Told]) -> str:
+async def fill_outbox(connection: Any, told: Sequence[Notification]) -> str:
     """Write the rows and return the statement that must end the transaction."""
     block = await connection.fetchval(queries.next_block)
     await connection.copy_records_to_table(

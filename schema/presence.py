@@ -3,7 +3,7 @@
 from datetime import datetime
 from enum import StrEnum
 
-from schema.alert import SILENT_RULE, AlertState, Severity, Told, alert
+from schema.alert import SILENT_RULE, AlertState, Notification, Severity, alert
 from schema.instants import rfc3339
 
 
@@ -21,8 +21,8 @@ def presence_changed(
     since: datetime,
     reason: str,
     last_seen: datetime | None,
-) -> Told:
-    return Told(
+) -> Notification:
+    return Notification(
         kind="presence",
         device_id=device_id,
         rule_id=None,
@@ -39,7 +39,9 @@ def presence_changed(
     )
 
 
-def silence_alert(device_id: str, incident_id: int, at: datetime, state: AlertState) -> Told:
+def silence_alert(
+    device_id: str, incident_id: int, at: datetime, state: AlertState
+) -> Notification:
     """The built-in rule: `offline` opens its incident, life resolves it. Times are times of receipt."""
     return alert(
         device_id=device_id,

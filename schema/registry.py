@@ -28,7 +28,7 @@ Interval = Annotated[
 ]  # fmt: skip
 Name = Annotated[str, Field(min_length=1, max_length=200, pattern=r"^[^\x00-\x1f\x7f-\x9f]+$")]
 Unit = Annotated[str, Field(min_length=1, max_length=32, pattern=r"^[^\x00-\x1f\x7f-\x9f]+$")]
-Limit = Annotated[MetricValue, Field(strict=True)]
+MetricBound = Annotated[MetricValue, Field(strict=True)]
 
 _device_id, _profile_name = TypeAdapter(DeviceId), TypeAdapter(ProfileName)
 
@@ -63,8 +63,8 @@ class MetricBody(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     unit: Unit | None = None
-    min: Limit | None = None
-    max: Limit | None = None
+    min: MetricBound | None = None
+    max: MetricBound | None = None
 
     @model_validator(mode="after")
     def _min_before_max(self) -> Self:

@@ -42,7 +42,7 @@ PERCENTILES = {Stat.P50: 0.5, Stat.P95: 0.95, Stat.P99: 0.99}
 
 
 @dataclass(frozen=True, slots=True)
-class Question:
+class AggregateQuery:
     """The half-open range [start, end); no device_ids: the fleet; `tags` is a tsquery, None: any."""
 
     metric: str
@@ -66,7 +66,7 @@ class Hours:
     cut: list[datetime]
 
 
-def rolled_hours(question: Question, closed: datetime) -> Hours | None:
+def rolled_hours(question: AggregateQuery, closed: datetime) -> Hours | None:
     """Which hours of a question rollups can answer; None: the events must.
 
     Rollups know neither tags nor percentiles, and no part of an hour.

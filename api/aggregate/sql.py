@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from enum import Enum, auto
 
 from api.aggregate.buckets import HOUR, Fixed
-from api.aggregate.query import PERCENTILES, Fill, GroupBy, Question, Stat
+from api.aggregate.query import PERCENTILES, AggregateQuery, Fill, GroupBy, Stat
 from schema.queries import load_queries
 
 queries = load_queries("api.aggregate", "aggregates.sql")
@@ -88,7 +88,7 @@ class Source(Enum):
     ROLLUPS_AND_EVENTS = auto()
 
 
-def statement(question: Question, source: Source, rows_max: int) -> str:
+def statement(question: AggregateQuery, source: Source, rows_max: int) -> str:
     """SQL for the arguments $1 to $9 and the source's own."""
     asked = [stat for stat in question.stats if stat is not Stat.COUNT]
     if source is Source.EVENTS:
@@ -106,7 +106,7 @@ def statement(question: Question, source: Source, rows_max: int) -> str:
     )
 
 
-def _of_events(question: Question, asked: Sequence[Stat]) -> str:
+def _of_events(question: AggregateQuery, asked: Sequence[Stat]) -> str:
     return str(
         queries.from_events.format(
             bucket=queries.bucket.format(at="ts"),
@@ -117,7 +117,7 @@ def _of_events(question: Question, asked: Sequence[Stat]) -> str:
     )
 
 
-def _of_rollups(question: Question, asked: Sequence[Stat], *, patched: bool) -> str:
+def _of_rollups(question: AggregateQuery, asked: Sequence[Stat], *, patched: bool) -> str:
     """`patched`: with the hours that must be read from events though others around them need not."""
     one_device_each = question.group_by is GroupBy.DEVICE or len(question.device_ids) == 1
     hourly = question.buckets == HOURLY and one_device_each
@@ -144,12 +144,14 @@ def _of_rollups(question: Question, asked: Sequence[Stat], *, patched: bool) -> 
     )
 
 
-def _columns(question: Question, asked: Sequence[Stat], expressions: Mapping[Stat, str]) -> str:
+def _columns(
+    question: AggregateQuery, asked: Sequence[Stat], expressions: Mapping[Stat, str]
+) -> str:
     columns = "".join(f", {expressions[stat]} as {stat}" for stat in asked)
     return columns.format(device=", device_id" if _ties(question) else "")
 
 
-def _filled(question: Question, asked: Sequence[Stat], rows_max: int) -> str:
+def _filled(question: AggregateQuery, asked: Sequence[Stat], rows_max: int) -> str:
     """One group more than `rows_max` has room for is enough to see that there are too many."""
     if question.fill is Fill.NONE:
         return "select * from bucket"
@@ -176,7 +178,7 @@ def _shown(stat: Stat) -> str:
     )
 
 
-def _joins(question: Question) -> str:
+def _joins(question: AggregateQuery) -> str:
     joins = []
     if question.group_by is GroupBy.DEVICE or _ties(question):
         joins.append("join device using (device_no)")
@@ -185,13 +187,13 @@ def _joins(question: Question) -> str:
     return " ".join(joins)
 
 
-def _ties(question: Question) -> bool:
+def _ties(question: AggregateQuery) -> bool:
     """Whether devices must be told apart that have events at one instant."""
     ordered = not {Stat.FIRST, Stat.LAST}.isdisjoint(question.stats)
     return ordered and len(question.device_ids) != 1
 
 
-def _members(question: Question) -> Iterator[str]:
+def _members(question: AggregateQuery) -> Iterator[str]:
     """What follows the bucket in a row of the answer, as pieces of text."""
     if question.group_by:
         yield f"',\"{_MEMBER[question.group_by]}\":' || to_json(who)"

@@ -12,18 +12,18 @@ import msgspec
 
 from api.aggregate.buckets import Calendar, Fixed
 from api.aggregate.query import (
+    AggregateQuery,
     Fill,
     Hours,
-    Question,
     events_from,
     rolled_hours,
     share_of_events,
     whole_hours,
 )
 from api.aggregate.sql import Source, queries, statement
-from api.store.database import QUESTION_S_MAX, Reader, require_kept
+from api.store.database import QUERY_S_MAX, Database, require_kept
 from runtime.errors import InvalidRequest
-from schema.event import plain_number
+from schema.event import json_number
 
 AGGREGATE_ROWS_MAX = 50_000
 ROLLUP_WEIGHT = 0.5  # Of reading an event.
@@ -31,17 +31,17 @@ READINGS_MAX = 5_000_000  # About what PostgreSQL reads in the 10 s of a stateme
 
 
 class AggregateStore:
-    def __init__(self, reader: Reader) -> None:
+    def __init__(self, reader: Database) -> None:
         self._reader = reader
 
-    async def answer(self, question: Question) -> str:
+    async def answer(self, question: AggregateQuery) -> str:
         """The rows as JSON text.
 
         Raises InvalidRequest beyond the most rows that an answer has or is made of, RawEventsDropped
         if it needs events that retention has dropped.
         """
         _require_few_buckets(question)
-        async with self._reader.costly(), self._reader.connection(QUESTION_S_MAX) as connection:
+        async with self._reader.costly(), self._reader.connection(QUERY_S_MAX) as connection:
             facts = await connection.fetchrow(queries.facts, question.device_ids)
             numbers = facts["numbers"] if question.device_ids else None
             hours = rolled_hours(question, facts["closed"])
@@ -58,7 +58,7 @@ class AggregateStore:
         self, device_no: int, start: datetime, end: datetime
     ) -> dict[str, dict[str, float | None]]:
         """Per metric of the range: count, min, max and avg. Raises RawEventsDropped as `answer` does."""
-        async with self._reader.connection(QUESTION_S_MAX) as connection:
+        async with self._reader.connection(QUERY_S_MAX) as connection:
             facts = await connection.fetchrow(queries.facts, ())
             hours = Hours(*whole_hours(start, end, facts["closed"]), cut=[])
             rows = await connection.fetch(
@@ -77,7 +77,7 @@ class AggregateStore:
 
 
 async def _ask(
-    connection: Any, question: Question, numbers: Sequence[int] | None, hours: Hours | None
+    connection: Any, question: AggregateQuery, numbers: Sequence[int] | None, hours: Hours | None
 ) -> Any:
     """Marked hours are rare: they are looked for with the answer, and only then is it asked for with them."""
     common = arguments(question, numbers)
@@ -94,10 +94,10 @@ async def _ask(
 
 
 def _shown(value: float | None) -> float | None:
-    return None if value is None else plain_number(value)
+    return None if value is None else json_number(value)
 
 
-def arguments(question: Question, numbers: Sequence[int] | None) -> list[Any]:
+def arguments(question: AggregateQuery, numbers: Sequence[int] | None) -> list[Any]:
     """$1 to $9 of the statements."""
     buckets = question.buckets
     length = buckets.length if isinstance(buckets, Fixed) else None
@@ -109,7 +109,7 @@ def arguments(question: Question, numbers: Sequence[int] | None) -> list[Any]:
 
 
 async def _require_few_readings(
-    connection: Any, question: Question, numbers: Sequence[int] | None, hours: Hours | None
+    connection: Any, question: AggregateQuery, numbers: Sequence[int] | None, hours: Hours | None
 ) -> None:
     """By the planner's estimate, before anything is read. The rollups of one device are always few."""
     if hours is not None and len(question.device_ids) == 1:
@@ -132,7 +132,7 @@ def _rows_of(plan: str) -> float:
     return float(msgspec.json.decode(plan)[0]["Plan"]["Plan Rows"])
 
 
-def _require_few_buckets(question: Question) -> None:
+def _require_few_buckets(question: AggregateQuery) -> None:
     """Where every bucket of the range is a row, its number is known before anything is read."""
     if question.fill is Fill.NONE:
         return

@@ -16,20 +16,20 @@ Slices = AsyncIterator[bytes]
 
 
 @dataclass(frozen=True, slots=True)
-class Dressing:
+class Encoding:
     media_type: str
     dress: Callable[[Slices], Slices]
 
 
-async def dressing(form: Format) -> Dressing:
+async def encoding(form: Format) -> Encoding:
     """Raises InvalidRequest if this installation cannot write the format."""
     match form:
         case Format.CSV:
-            return Dressing("text/csv; header=present", _csv)
+            return Encoding("text/csv; header=present", _csv)
         case Format.NDJSON:
-            return Dressing("application/x-ndjson", _in_pieces)
+            return Encoding("application/x-ndjson", _in_pieces)
         case Format.PARQUET:
-            return Dressing("application/vnd.apache.parquet", await _parquet())
+            return Encoding("application/vnd.apache.parquet", await _parquet())
 
 
 async def _parquet() -> Callable[[Slices], Slices]:

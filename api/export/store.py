@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import stamina
 import structlog
 
-from api.store.database import Reader, needed_instant, require_kept
+from api.store.database import Database, needed_instant, require_kept
 from runtime.errors import Overloaded
 from schema.database import DATABASE_ERRORS, READER_LIMITS
 from schema.instants import EARLIEST, LATEST
@@ -46,7 +46,7 @@ class Format(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Selection:
+class ExportSelection:
     """Which events; what is None restricts nothing. `tags` is a tsquery over whole tags."""
 
     device_ids: Sequence[str] | None = None
@@ -65,7 +65,7 @@ class Window(NamedTuple):
 
 class Exports:
     def __init__(self, pool: Any) -> None:
-        self._reader = Reader(pool)
+        self._reader = Database(pool)
         self._open = 0
 
     @contextmanager
@@ -81,7 +81,7 @@ class Exports:
         finally:
             self._open -= 1
 
-    async def begin(self, selection: Selection, form: Format) -> AsyncIterator[bytes]:
+    async def begin(self, selection: ExportSelection, form: Format) -> AsyncIterator[bytes]:
         """Lines of the format, slice by slice; a slice may be empty.
 
         The first slice is read here, so that what is wrong is told before anything is sent. Raises
@@ -116,7 +116,7 @@ class Exports:
         self,
         found: Iterator[Window],
         numbers: list[int] | None,
-        selection: Selection,
+        selection: ExportSelection,
         form: Format,
     ) -> AsyncIterator[bytes]:
         attempts: int | None = 1  # What cannot be asked at all is told at once.

@@ -23,7 +23,7 @@ Name = TypeVar("Name", bound=StrEnum)
 _DAY = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
 _TIME = "RFC 3339; without offset it is UTC"
 _DATE_TIME = {"format": "date-time"}
-Limit = Annotated[
+PageLimit = Annotated[
     int,
     QueryParameter(ge=1, le=PAGE_ROWS_MAX, description=f"Rows of a page, at most {PAGE_ROWS_MAX}"),
 ]

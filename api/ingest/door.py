@@ -5,8 +5,8 @@ from dataclasses import replace
 from time import monotonic
 
 from api.ingest.rate_limit import RateLimiter
-from ingestor.decode.acceptance import Limits, Origin
-from ingestor.decode.fast import Decoder
+from ingestor.decode.acceptance import AcceptLimits, Origin
+from ingestor.decode.fast import FastDecoder
 from ingestor.pipeline import Pipeline
 from runtime.errors import InvalidRequest, Overloaded
 from schema.event import Event, Reason, Rejection, Status, Verdict
@@ -26,10 +26,10 @@ _FAULTS_OF_THE_TEXT = {
 
 
 class HttpDoor:
-    def __init__(self, pipeline: Pipeline, limiter: RateLimiter, limits: Limits) -> None:
+    def __init__(self, pipeline: Pipeline, limiter: RateLimiter, limits: AcceptLimits) -> None:
         self._pipeline, self._limiter = pipeline, limiter
-        self._one = Decoder(limits)
-        self._many = Decoder(replace(limits, payload_bytes_max=BATCH_BYTES_MAX))
+        self._one = FastDecoder(limits)
+        self._many = FastDecoder(replace(limits, payload_bytes_max=BATCH_BYTES_MAX))
 
     async def post_event(self, payload: bytes) -> Verdict:
         """Store one event. Raises InvalidRequest if it is rejected, TooManyRequests over the limit."""

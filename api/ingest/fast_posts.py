@@ -19,15 +19,15 @@ LENGTH_DIGITS_MAX = 10  # Of a Content-Length: int() refuses some thousands of t
 
 
 @dataclass(frozen=True, slots=True)
-class PlainPost:
+class FastPath:
     """`answer` makes of a body what is sent back as JSON, or raises what api/http/problems.py knows."""
 
     answer: Callable[[bytes], Awaitable[object]]
     body_bytes_max: int
 
 
-def plain_posts_first(
-    app: ASGIApp, posts: Mapping[str, PlainPost], middleware: Sequence[Callable[[ASGIApp], ASGIApp]]
+def fast_path_first(
+    app: ASGIApp, posts: Mapping[str, FastPath], middleware: Sequence[Callable[[ASGIApp], ASGIApp]]
 ) -> ASGIApp:
     """`posts` by their paths. `middleware` stands before them as before all of `app`, the outermost first."""
     doors = {path: _behind(middleware, _answering(post)) for path, post in posts.items()}
@@ -43,7 +43,7 @@ def plain_posts_first(
     return first
 
 
-def _is_plain(scope: HTTPScope, post: PlainPost) -> bool:
+def _is_plain(scope: HTTPScope, post: FastPath) -> bool:
     sent = list(scope["headers"])
     headers = dict(sent)
     length = headers.get(b"content-length", b"")
@@ -65,7 +65,7 @@ def _behind(middleware: Sequence[Callable[[ASGIApp], ASGIApp]], app: ASGIApp) ->
     return app
 
 
-def _answering(post: PlainPost) -> ASGIApp:
+def _answering(post: FastPath) -> ASGIApp:
     async def answering(scope: Scope, receive: Receive, send: Send) -> None:
         body = await _whole_body(receive)
         if body is None:

@@ -1,28 +1,28 @@
-"""Replays that callers asked for: one at a time in a process, and each request answered in time."""
+"""ReplayRunner that callers asked for: one at a time in a process, and each request answered in time."""
 
 import asyncio
 from dataclasses import replace
 from time import monotonic
 
 from api.ingest.door import ANSWER_WITHIN_S
-from ingestor.decode.acceptance import Limits
+from ingestor.decode.acceptance import AcceptLimits
 from ingestor.pipeline import Pipeline
-from ingestor.replay import Outcome, Replay, Selection
+from ingestor.replay import Replay, ReplayOutcome, ReplaySelection
 from runtime.errors import Overloaded
 from schema.database import READER_LIMITS, connect
 
 TAKE_WITHIN_S = 2.5  # What is left then is the next request's.
 
 
-class Replays:
+class ReplayRunner:
     """`pipeline` is the one that posts go through: replayed events share their batches."""
 
-    def __init__(self, dsn: str, name: str, pipeline: Pipeline, limits: Limits) -> None:
+    def __init__(self, dsn: str, name: str, pipeline: Pipeline, limits: AcceptLimits) -> None:
         self._dsn, self._name = dsn, name
         self._pipeline, self._limits = pipeline, limits
         self._turn = asyncio.Lock()
 
-    async def run(self, selection: Selection, letters_max: int) -> Outcome:
+    async def run(self, selection: ReplaySelection, letters_max: int) -> ReplayOutcome:
         """As many letters as the time allows. Raises Overloaded; the same request again is harmless."""
         last_page_at = monotonic() + TAKE_WITHIN_S
         try:
@@ -34,10 +34,12 @@ class Replays:
                 " this one, send it again. What it stored is a duplicate then."
             ) from None
 
-    async def _pages(self, selection: Selection, letters_max: int, last_page_at: float) -> Outcome:
+    async def _pages(
+        self, selection: ReplaySelection, letters_max: int, last_page_at: float
+    ) -> ReplayOutcome:
         connection = await connect(self._dsn, self._name, READER_LIMITS)
         try:
-            replay, outcome = Replay(connection, self._pipeline, self._limits), Outcome()
+            replay, outcome = Replay(connection, self._pipeline, self._limits), ReplayOutcome()
             while True:
                 outcome.add(await replay.page(selection, letters_max - outcome.letters))
                 if (

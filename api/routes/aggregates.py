@@ -10,7 +10,7 @@ from litestar.di import NamedDependency
 from litestar.params import QueryParameter
 
 from api.aggregate.buckets import CENTURY, DAY, Buckets, Offset, buckets, offset_changes
-from api.aggregate.query import USUAL_STATS, Fill, GroupBy, Question, Stat, parse_stats
+from api.aggregate.query import USUAL_STATS, AggregateQuery, Fill, GroupBy, Stat, parse_stats
 from api.aggregate.store import AGGREGATE_ROWS_MAX, AggregateStore
 from api.http.pages import json_text
 from api.http.params import DEVICES_MAX, RequiredTime, TimeZone, instant, known_name, time_zone
@@ -67,7 +67,7 @@ async def aggregate(
     zone = time_zone(tz)
     # A century of days takes a fraction of a second: nobody else is to wait for it.
     found, offsets = await asyncio.to_thread(_reckon, interval, zone, start, end)
-    question = Question(
+    question = AggregateQuery(
         metric=metric,
         device_ids=tuple(device_id or ()),
         tags=wanted(tag_texts("tag", tag)),

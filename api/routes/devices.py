@@ -11,8 +11,8 @@ from litestar.params import QueryParameter
 from api.http.bodies import inlined, json_body, read_body, require_same
 from api.http.cursor import question, read_cursor
 from api.http.pages import json_text, page
-from api.http.params import Cursor, DeviceIdPath, Limit
-from api.store.events import QueryStore
+from api.http.params import Cursor, DeviceIdPath, PageLimit
+from api.store.events import EventStore
 from api.store.registry import RegistryStore
 from runtime.errors import InvalidRequest
 from schema.presence import PresenceState
@@ -34,7 +34,7 @@ class PutDeviceOperation(Operation):
 @get("/v1/devices", summary="Devices with their presence, by id", tags=["Devices"])
 async def list_devices(
     request: Request[Any, Any, Any],
-    store: NamedDependency[QueryStore],
+    store: NamedDependency[EventStore],
     in_state: Annotated[
         str | None,
         QueryParameter(name="state", enum=list(PresenceState), description="Only in this state"),
@@ -45,7 +45,7 @@ async def list_devices(
     q: Annotated[
         str | None, QueryParameter(description="Only with this text in id or name")
     ] = None,
-    limit: Limit = 100,
+    limit: PageLimit = 100,
     cursor: Cursor = None,
 ) -> Response[bytes]:
     if in_state is not None and in_state not in set(PresenceState):
@@ -60,7 +60,7 @@ async def list_devices(
 
 @get("/v1/devices/{device_id:str}", summary="One device", tags=["Devices"])
 async def one_device(
-    store: NamedDependency[QueryStore], device_id: DeviceIdPath
+    store: NamedDependency[EventStore], device_id: DeviceIdPath
 ) -> Response[bytes]:
     return json_text(await store.one_device(device_id))
 
@@ -115,13 +115,13 @@ async def forget_device(registry: NamedDependency[RegistryStore], device_id: Dev
     tags=["Devices"],
 )
 async def device_latest(
-    store: NamedDependency[QueryStore], device_id: DeviceIdPath
+    store: NamedDependency[EventStore], device_id: DeviceIdPath
 ) -> Response[bytes]:
     return json_text(await store.latest(device_id))
 
 
 @get("/v1/devices/{device_id:str}/presence", summary="Presence of a device", tags=["Devices"])
 async def device_presence(
-    store: NamedDependency[QueryStore], device_id: DeviceIdPath
+    store: NamedDependency[EventStore], device_id: DeviceIdPath
 ) -> Response[bytes]:
     return json_text(await store.presence(device_id))

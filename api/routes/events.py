@@ -14,7 +14,7 @@ from api.http.params import (
     Cursor,
     DeviceIdPath,
     FromTime,
-    Limit,
+    PageLimit,
     RequiredTime,
     TimeZone,
     ToTime,
@@ -23,7 +23,7 @@ from api.http.params import (
     time_range,
     time_zone,
 )
-from api.store.events import METRICS_POINTS_MAX, QueryStore
+from api.store.events import METRICS_POINTS_MAX, EventStore
 from runtime.errors import InvalidRequest
 
 METRICS_DAYS_MAX = 8
@@ -36,11 +36,11 @@ METRICS_DAYS_MAX = 8
 )
 async def device_events(
     request: Request[Any, Any, Any],
-    store: NamedDependency[QueryStore],
+    store: NamedDependency[EventStore],
     device_id: DeviceIdPath,
     from_time: FromTime = None,
     to_time: ToTime = None,
-    limit: Limit = 100,
+    limit: PageLimit = 100,
     cursor: Cursor = None,
 ) -> Response[bytes]:
     start, end = time_range(from_time, to_time)
@@ -59,7 +59,7 @@ async def device_events(
     tags=["Questions"],
 )
 async def device_metrics(
-    store: NamedDependency[QueryStore],
+    store: NamedDependency[EventStore],
     device_id: DeviceIdPath,
     start_time: RequiredTime,
     end_time: RequiredTime,
@@ -80,7 +80,7 @@ async def device_metrics(
     tags=["Questions"],
 )
 async def device_summary(
-    store: NamedDependency[QueryStore],
+    store: NamedDependency[EventStore],
     aggregates: NamedDependency[AggregateStore],
     device_id: DeviceIdPath,
     date: Annotated[

@@ -11,8 +11,8 @@ from litestar.params import QueryParameter
 from litestar.response import Stream
 from litestar.types import ASGIApp, Message, Receive, Scope, Send
 
-from api.export.formats import dressing
-from api.export.store import EXPORTS_MAX, Exports, Format, Selection
+from api.export.formats import encoding
+from api.export.store import EXPORTS_MAX, Exports, ExportSelection, Format
 from api.http.params import DEVICES_MAX, FromTime, ToTime, time_range
 from api.http.slow_clients import cut_off_idle_readers
 from api.store.tags import TAGS_MAX, tag_texts, wanted
@@ -86,13 +86,13 @@ async def export(
     to_time: ToTime = None,
 ) -> Stream:
     chosen = _format(form)
-    selection = Selection(
+    selection = ExportSelection(
         _texts("device_id", device_id), wanted(tag_texts("tag", tag)), _texts("metric", metric),
         *time_range(from_time, to_time),
     )  # fmt: skip
     held: ExitStack = request.scope["state"][HELD]
     held.enter_context(exports.place())
-    dressed = await dressing(chosen)
+    dressed = await encoding(chosen)
     slices = await exports.begin(selection, chosen)
     return Stream(
         dressed.dress(slices),

@@ -11,7 +11,7 @@ from pydantic import TypeAdapter
 
 from api.http.bodies import inlined, json_body, require_json
 from api.ingest.door import BATCH_BYTES_MAX, HttpDoor
-from api.ingest.fast_posts import PlainPost
+from api.ingest.fast_posts import FastPath
 from schema.event import AUTO_ID, MAX_ITEMS, RANDOM_ID, EventBody, Status, Verdict
 
 _SCHEMA_OF_EVENT = inlined(TypeAdapter(EventBody).json_schema())
@@ -70,10 +70,10 @@ async def post_batch(
     return Response(await _answer_batch(door, await request.body()))
 
 
-def plain_posts(door: HttpDoor, payload_bytes_max: int) -> dict[str, PlainPost]:
+def fast_posts(door: HttpDoor, payload_bytes_max: int) -> dict[str, FastPath]:
     """The same by path, for posts that do not go through Litestar."""
-    event = PlainPost(partial(_answer_event, door), payload_bytes_max)
-    batch = PlainPost(partial(_answer_batch, door), BATCH_BYTES_MAX)
+    event = FastPath(partial(_answer_event, door), payload_bytes_max)
+    batch = FastPath(partial(_answer_batch, door), BATCH_BYTES_MAX)
     return {"/v1/events": event, "/telemetry": event, "/v1/events/batch": batch}
 
 

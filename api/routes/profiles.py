@@ -11,7 +11,7 @@ from litestar.params import PathParameter
 from api.http.bodies import inlined, json_body, read_body, require_same
 from api.http.cursor import question, read_cursor
 from api.http.pages import json_text, page
-from api.http.params import Cursor, Limit
+from api.http.params import Cursor, PageLimit
 from api.store.registry import RegistryStore
 from runtime.errors import InvalidRequest
 from schema.registry import PROFILE_NAME, ProfileBody, is_profile_name
@@ -31,7 +31,7 @@ class PutProfileOperation(Operation):
 async def list_profiles(
     request: Request[Any, Any, Any],
     registry: NamedDependency[RegistryStore],
-    limit: Limit = 100,
+    limit: PageLimit = 100,
     cursor: Cursor = None,
 ) -> Response[bytes]:
     asked = question("profiles")

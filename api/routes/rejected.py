@@ -16,10 +16,10 @@ from typing_extensions import TypedDict
 from api.http.bodies import inlined, invalid_body, json_body, require_json
 from api.http.cursor import number_of, question, read_cursor
 from api.http.pages import page
-from api.http.params import Cursor, FromTime, Limit, ToTime, time_range
-from api.ingest.replay import Replays
-from api.store.events import QueryStore
-from ingestor.replay import Selection
+from api.http.params import Cursor, FromTime, PageLimit, ToTime, time_range
+from api.ingest.replay import ReplayRunner
+from api.store.events import EventStore
+from ingestor.replay import ReplaySelection
 from runtime.errors import InvalidRequest, NotFound
 from schema.event import Door, Reason
 
@@ -27,7 +27,7 @@ BIGINT_MAX = 2**63 - 1
 LETTERS_MAX = 1000  # Of one replay.
 RAW = "application/octet-stream"
 
-LetterNo = Annotated[int, Field(ge=1, le=BIGINT_MAX)]
+DeadLetterNumber = Annotated[int, Field(ge=1, le=BIGINT_MAX)]
 
 
 @with_config(ConfigDict(strict=True, extra="forbid"))
@@ -36,7 +36,7 @@ class ReplayBody(TypedDict):
 
     ids: NotRequired[
         Annotated[
-            list[LetterNo],
+            list[DeadLetterNumber],
             Field(min_length=1, max_length=LETTERS_MAX, description="Also those replayed before"),
         ]
     ]
@@ -69,7 +69,7 @@ class ReplayOperation(Operation):
 @get("/v1/rejected", summary="Dead letters, newest first", tags=["Dead letters"])
 async def list_rejected(
     request: Request[Any, Any, Any],
-    store: NamedDependency[QueryStore],
+    store: NamedDependency[EventStore],
     device_id: Annotated[str | None, QueryParameter(description="Only of this device")] = None,
     reason: Annotated[
         str | None, QueryParameter(enum=list(Reason), description="Only with this reason")
@@ -83,7 +83,7 @@ async def list_rejected(
     replayed: Annotated[
         bool | None, QueryParameter(description="Only those that were replayed, or were not")
     ] = None,
-    limit: Limit = 100,
+    limit: PageLimit = 100,
     cursor: Cursor = None,
 ) -> Response[bytes]:
     if device_id is not None and "\0" in device_id:
@@ -109,7 +109,7 @@ async def list_rejected(
 )
 async def one_rejected(
     request: Request[Any, Any, Any],
-    store: NamedDependency[QueryStore],
+    store: NamedDependency[EventStore],
     rejected_id: Annotated[int, PathParameter(description="Number of the dead letter")],
 ) -> Response[bytes]:
     if not 1 <= rejected_id <= BIGINT_MAX:
@@ -137,12 +137,12 @@ async def one_rejected(
     tags=["Dead letters"],
 )
 async def replay(
-    request: Request[Any, Any, Any], replays: NamedDependency[Replays]
+    request: Request[Any, Any, Any], replays: NamedDependency[ReplayRunner]
 ) -> dict[str, int | None]:
     require_json(request)
     body = _parse(await request.body())
     start, end = time_range(body.get("from_time"), body.get("to_time"))
-    selection = Selection(
+    selection = ReplaySelection(
         body.get("ids"), body.get("device_id"), body.get("reason"), body.get("door"), start, end,
         body.get("after", 0),
     )  # fmt: skip

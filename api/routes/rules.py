@@ -12,10 +12,10 @@ from litestar.params import PathParameter
 from api.http.bodies import inlined, json_body, read_body
 from api.http.cursor import instant_of, question, read_cursor
 from api.http.pages import page
-from api.http.params import Cursor, Limit
+from api.http.params import Cursor, PageLimit
 from api.store.rules import RuleStore
 from schema.alert import RuleBody
-from schema.event import plain_number
+from schema.event import json_number
 from schema.instants import EARLIEST, rfc3339
 
 RuleIdPath = Annotated[
@@ -47,7 +47,7 @@ async def add_rule(
 async def list_rules(
     request: Request[Any, Any, Any],
     rules: NamedDependency[RuleStore],
-    limit: Limit = 100,
+    limit: PageLimit = 100,
     cursor: Cursor = None,
 ) -> Response[bytes]:
     asked = question("rules")
@@ -99,7 +99,7 @@ def _rule(row: Any) -> dict[str, Any]:
         "tag": row["tag"],
         "metric": row["metric"],
         "op": row["op"],
-        **{name: None if row[name] is None else plain_number(row[name]) for name in numbers},
+        **{name: None if row[name] is None else json_number(row[name]) for name in numbers},
         "name": row["name"],
         "severity": row["severity"],
         "notify": row["notify"],

@@ -8,8 +8,8 @@ from litestar.params import QueryParameter
 
 from api.http.cursor import instant_of, number_of, question, read_cursor
 from api.http.pages import page
-from api.http.params import Cursor, FromTime, Limit, ToTime, time_range
-from api.store.events import QueryStore
+from api.http.params import Cursor, FromTime, PageLimit, ToTime, time_range
+from api.store.events import EventStore
 from api.store.tags import TAGS_MAX, tag_text, tag_texts, wanted
 from runtime.errors import InvalidRequest
 
@@ -24,7 +24,7 @@ DEVICE_NO_MAX = 2**31 - 1
 )
 async def search(
     request: Request[Any, Any, Any],
-    store: NamedDependency[QueryStore],
+    store: NamedDependency[EventStore],
     tag: Annotated[
         list[str] | None,
         QueryParameter(max_items=TAGS_MAX, description="Repeat it: the event carries all of them"),
@@ -38,7 +38,7 @@ async def search(
     ] = None,
     from_time: FromTime = None,
     to_time: ToTime = None,
-    limit: Limit = 100,
+    limit: PageLimit = 100,
     cursor: Cursor = None,
 ) -> Response[bytes]:
     start, end = time_range(from_time, to_time)

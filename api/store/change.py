@@ -4,8 +4,8 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
-from api.store.database import CHANGE_S_MAX, Reader
-from schema.alert import AlertState, Told, alert
+from api.store.database import CHANGE_S_MAX, Database
+from schema.alert import AlertState, Notification, alert
 from schema.feed import fill_outbox
 from schema.queries import load_queries
 
@@ -13,10 +13,10 @@ queries = load_queries("api.store", "rules.sql")
 
 
 @asynccontextmanager
-async def change(reader: Reader) -> AsyncIterator[tuple[Any, list[Told]]]:
+async def change(reader: Database) -> AsyncIterator[tuple[Any, list[Notification]]]:
     """A connection in a transaction, and the list of what is to be told. Raises TimeoutError."""
     async with reader.connection(CHANGE_S_MAX) as connection:
-        told: list[Told] = []
+        told: list[Notification] = []
         await connection.execute("begin")
         try:
             yield connection, told
@@ -29,7 +29,7 @@ async def change(reader: Reader) -> AsyncIterator[tuple[Any, list[Told]]]:
 
 async def end_incidents(
     connection: Any, *, device_no: int | None = None, rule_id: str | None = None
-) -> list[Told]:
+) -> list[Notification]:
     """Of a device or rule that is no more what it was; their lanes are ours. Returns what to tell."""
     return [
         alert(

@@ -12,25 +12,28 @@ from schema.instants import EARLIEST, LATEST
 from schema.queries import load_queries
 
 ACQUIRE_S_MAX = 3.0
-QUESTION_S_MAX = 12.0  # A little more than PostgreSQL gives a statement of a reader.
-COSTLY_MAX = 4  # At a time, of the connections of a pool (api/run.py).
+QUERY_S_MAX = 12.0  # A little more than PostgreSQL gives a statement of a reader.
+HEAVY_QUERIES_MAX = 4  # At a time, of the connections of a pool (api/run.py).
 CHANGE_S_MAX = 4.5  # A 503 to a change comes within 5 s.
 # How far back the windows of a question reach, newest first; then comes everything before.
-OF_A_DEVICE = (timedelta(days=7), timedelta(days=90))  # Read in order: only partitions are spared.
+DEVICE_WINDOWS = (
+    timedelta(days=7),
+    timedelta(days=90),
+)  # Read in order: only partitions are spared.
 # Sorted after they were read: a tag that every event carries is found in the first minutes.
-OF_THE_FLEET = tuple(timedelta(minutes=4**n) for n in range(11))
+FLEET_WINDOWS = tuple(timedelta(minutes=4**n) for n in range(11))
 
 
 queries = load_queries("api.store", "events.sql")
 
 
-class Reader:
+class Database:
     def __init__(self, pool: Any) -> None:
         self._pool = pool
-        self._costly = asyncio.Semaphore(COSTLY_MAX)
+        self._costly = asyncio.Semaphore(HEAVY_QUERIES_MAX)
 
     async def ask(self, method: str, query: str, *arguments: Any) -> Any:
-        async with self.connection(QUESTION_S_MAX) as connection:
+        async with self.connection(QUERY_S_MAX) as connection:
             return await getattr(connection, method)(query, *arguments)
 
     @asynccontextmanager
@@ -88,9 +91,9 @@ class Reader:
         rows: list[Any] = []
         began = monotonic()
         for window in windows(first, last, newest, spans):
-            if monotonic() - began > QUESTION_S_MAX:
+            if monotonic() - began > QUERY_S_MAX:
                 raise InvalidRequest(
-                    f"The question takes longer than {QUESTION_S_MAX:.0f} s: ask for a shorter range."
+                    f"The question takes longer than {QUERY_S_MAX:.0f} s: ask for a shorter range."
                 )
             rows += await self.ask("fetch", query, *subject, *window, *key, limit + 1 - len(rows))
             if len(rows) > limit:

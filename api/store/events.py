@@ -3,13 +3,13 @@
 from datetime import datetime
 from typing import Any, NamedTuple
 
-from api.store.database import OF_A_DEVICE, OF_THE_FLEET, Reader
+from api.store.database import DEVICE_WINDOWS, FLEET_WINDOWS, Database
 from runtime.errors import NotFound
 from schema.instants import LATEST
 from schema.queries import load_queries
 
 METRICS_POINTS_MAX = 50_000
-AFTER_ALL = "\U0010ffff"
+LAST_KEY = "\U0010ffff"
 
 queries = load_queries("api.store", "events.sql")
 of_latest = load_queries("api.store", "latest.sql")
@@ -25,8 +25,8 @@ class KnownDevice(NamedTuple):
     profile: str
 
 
-class QueryStore:
-    def __init__(self, reader: Reader, default_profile: str) -> None:
+class EventStore:
+    def __init__(self, reader: Database, default_profile: str) -> None:
         self._reader, self._default_profile = reader, default_profile
 
     async def device(self, device_id: str) -> KnownDevice:
@@ -47,9 +47,9 @@ class QueryStore:
         limit: int,
     ) -> list[Any]:
         """Newest first; one row more than `limit` if there is another page."""
-        key = after or (LATEST, AFTER_ALL)
+        key = after or (LATEST, LAST_KEY)
         return await self._reader.newest_first(
-            queries.device_events, device[:2], start, end, key, limit, OF_A_DEVICE
+            queries.device_events, device[:2], start, end, key, limit, DEVICE_WINDOWS
         )
 
     async def search(
@@ -62,10 +62,10 @@ class QueryStore:
         limit: int,
     ) -> list[Any]:
         """`tags` is a tsquery over whole tags. Newest first, as `events`."""
-        key = after or (LATEST, AFTER_ALL, 0)
+        key = after or (LATEST, LAST_KEY, 0)
         async with self._reader.costly():
             return await self._reader.newest_first(
-                queries.search_events, (tags,), start, end, key, limit, OF_THE_FLEET
+                queries.search_events, (tags,), start, end, key, limit, FLEET_WINDOWS
             )
 
     async def metrics(self, device: KnownDevice, start: datetime, end: datetime) -> str:

@@ -7,11 +7,11 @@ from typing import Any
 import msgspec
 
 from api.store.change import change, end_incidents
-from api.store.database import Reader
+from api.store.database import Database
 from ingestor.batch import LANES
 from runtime.errors import Conflict, InvalidRequest, NotFound
-from schema.alert import Told
-from schema.event import plain_number
+from schema.alert import Notification
+from schema.event import json_number
 from schema.queries import load_queries
 from schema.registry import DeviceBody, MetricBody, NewDeviceBody, ProfileBody
 
@@ -20,7 +20,7 @@ one_device = load_queries("api.store", "events.sql").one_device
 
 
 class RegistryStore:
-    def __init__(self, reader: Reader, default_profile: str) -> None:
+    def __init__(self, reader: Database, default_profile: str) -> None:
         self._reader, self._default_profile = reader, default_profile
 
     async def add_device(self, body: NewDeviceBody) -> str:
@@ -78,7 +78,7 @@ class RegistryStore:
         return str(await connection.fetchval(one_device, self._default_profile, device_id))
 
     @asynccontextmanager
-    async def _change(self) -> AsyncIterator[tuple[Any, list[Told]]]:
+    async def _change(self) -> AsyncIterator[tuple[Any, list[Notification]]]:
         async with change(self._reader) as (connection, told):
             yield connection, told
             await connection.execute(queries.registry_changed)
@@ -119,6 +119,6 @@ class RegistryStore:
 def _shown(limits: MetricBody) -> dict[str, Any]:
     """Without what is absent; numbers as every answer writes them."""
     return {
-        name: plain_number(value) if isinstance(value, float) else value
+        name: json_number(value) if isinstance(value, float) else value
         for name, value in limits.model_dump(exclude_none=True).items()
     }

@@ -4,7 +4,7 @@ from datetime import datetime
 from typing import Any
 
 from api.store.change import change, end_incidents, queries
-from api.store.database import Reader
+from api.store.database import Database
 from ingestor.batch import LANES
 from runtime.errors import NotFound
 from schema.alert import RuleBody
@@ -16,7 +16,7 @@ _DECISIVE = (
 
 
 class RuleStore:
-    def __init__(self, reader: Reader) -> None:
+    def __init__(self, reader: Database) -> None:
         self._reader = reader
 
     async def add(self, rule: RuleBody) -> Any:

@@ -4,7 +4,7 @@ aiomqtt 2.5 and the paho client inside it connect, subscribe, keep alive and not
 acknowledge a message before our code has seen it, keep session_present and the reason codes of
 PUBACK to themselves, and spend 50 to 280 µs on each message. So PUBLISH and PUBACK, both ways, go
 around them. Four private names are touched, in this file alone: `_client`, to reach paho; its
-`_create_socket`, to put an Intake before the socket; its `_packet_queue`, to send our packets; its
+`_create_socket`, to put an PublishTap before the socket; its `_packet_queue`, to send our packets; its
 `_ping_t`, to tell it that the broker lives. The releases are pinned; tests/integration/test_session.py
 fails when others behave differently.
 """
@@ -28,8 +28,8 @@ from paho.mqtt.subscribeoptions import SubscribeOptions
 
 from broker import topics, wire
 from broker.client.delivery import Delivery
-from broker.client.options import ANSWER_S_MAX, Identity, client_of, packed, secured
-from broker.client.packet_tap import Intake
+from broker.client.options import ANSWER_S_MAX, ClientIdentity, client_of, packed, secured
+from broker.client.packet_tap import PublishTap
 from broker.client.publisher import WINDOW_MAX, Publisher
 from broker.wire import PacketType
 from runtime.errors import BrokerUnavailable, StartError
@@ -47,7 +47,7 @@ class Connection:
 
     def __init__(
         self,
-        identity: Identity,
+        identity: ClientIdentity,
         version: ProtocolVersion,
         generation: int,
         on_delivery: Callable[[Delivery], None],
@@ -71,13 +71,13 @@ class Connection:
         self._paho = paho = self.client._client  # noqa: SLF001  # See the top of this file.
         connect = paho._create_socket  # noqa: SLF001
 
-        def connect_with_intake() -> Intake:  # In a thread: meanwhile we may have been closed.
+        def connect_with_intake() -> PublishTap:  # In a thread: meanwhile we may have been closed.
             sock = secured(connect(), identity)
             if self._closed:
                 sock.close()
                 raise ConnectionAbortedError
             take_puback = self._publisher.take_puback
-            return Intake(sock, self._take_publish, take_puback, self._heard)
+            return PublishTap(sock, self._take_publish, take_puback, self._heard)
 
         paho._create_socket = connect_with_intake  # type: ignore[method-assign]  # noqa: SLF001
         paho.disable_logger()  # It calls every lost link an error; the session logs that once.

@@ -16,7 +16,7 @@ SESSION_EXPIRY_S = 7 * 24 * 3600  # MQTT 5: without it the session ends with the
 
 
 @dataclass(frozen=True)
-class Identity:
+class ClientIdentity:
     """What every connection of one session has in common."""
 
     address: MqttAddress
@@ -28,14 +28,14 @@ class Identity:
     session_expiry_s: int = SESSION_EXPIRY_S  # 0: the broker forgets us when the connection ends.
 
 
-def secured(sock: Any, identity: Identity) -> Any:
+def secured(sock: Any, identity: ClientIdentity) -> Any:
     """Not by paho, which leaves the socket open when it does not like the certificate."""
     if identity.tls is None:
         return sock
     return identity.tls.wrap_socket(sock, server_hostname=identity.address.host)
 
 
-def client_of(identity: Identity, version: ProtocolVersion) -> aiomqtt.Client:
+def client_of(identity: ClientIdentity, version: ProtocolVersion) -> aiomqtt.Client:
     """A client whose session the broker keeps while we are away; the versions say that differently."""
     clean = not identity.session_expiry_s
     kept: dict[str, Any] = {"clean_session": clean}

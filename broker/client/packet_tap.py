@@ -6,7 +6,7 @@ import ssl
 from collections.abc import Callable
 from typing import Any
 
-from broker.wire import Cutter, PacketType, packet
+from broker.wire import PacketFramer, PacketType, packet
 
 READ_BYTES_MAX = 65_536
 PUBLISH, PUBACK = int(PacketType.PUBLISH), int(PacketType.PUBACK)
@@ -14,7 +14,7 @@ PUBLISH, PUBACK = int(PacketType.PUBLISH), int(PacketType.PUBACK)
 QUICKACK = getattr(socket, "TCP_QUICKACK", None)
 
 
-class Intake:
+class PublishTap:
     """A socket as paho sees it: without PUBLISH and PUBACK, which go straight to us.
 
     paho reads each packet in three system calls and hands it on through nine locks and two message
@@ -32,7 +32,7 @@ class Intake:
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._sock, self._take_publish, self._take_puback = sock, take_publish, take_puback
         self._heard = heard  # Called for each piece of the stream, whatever it holds.
-        self._cutter, self._others = Cutter(), bytearray()
+        self._cutter, self._others = PacketFramer(), bytearray()
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._sock, name)

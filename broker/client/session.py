@@ -11,7 +11,7 @@ from aiomqtt import ProtocolVersion
 
 from broker.client.connection import Connection
 from broker.client.delivery import Delivery
-from broker.client.options import SESSION_EXPIRY_S, Identity
+from broker.client.options import SESSION_EXPIRY_S, ClientIdentity
 from runtime.errors import BrokerUnavailable, StartError
 from runtime.settings import MqttAddress
 
@@ -33,7 +33,7 @@ class Session:
     `on_delivery` is called for each message as it comes in, in the event loop, with no task or queue
     in between. `on_connected` is awaited after each subscribing and told whether the broker still
     knew the session; if not, what was sent while we were away is gone. It may publish.
-    What it may refuse to deliver without harm are `wishes`.
+    What it may refuse to deliver without harm are `optional_subscriptions`.
     The broker publishes `will`, a topic and a payload, when the connection ends without DISCONNECT.
     Before each connection `permit` is awaited: there may be reasons not to connect now.
     With `session_expiry_s` 0 it forgets the session whenever the connection ends.
@@ -45,7 +45,7 @@ class Session:
         client_id: str,
         *,
         subscriptions: Sequence[str] = (),
-        wishes: Sequence[str] = (),
+        optional_subscriptions: Sequence[str] = (),
         on_delivery: Callable[[Delivery], None] = lambda _: None,
         on_connected: Callable[[bool], Awaitable[None]] | None = None,
         receive_maximum: int = RECEIVE_MAXIMUM,
@@ -54,7 +54,7 @@ class Session:
         session_expiry_s: int = SESSION_EXPIRY_S,
         permit: Callable[[], Awaitable[None]] | None = None,
     ) -> None:
-        self._identity = Identity(
+        self._identity = ClientIdentity(
             address,
             client_id,
             _tls_context(address),
@@ -65,7 +65,11 @@ class Session:
         )
         self._permit = permit
         self.trouble: str | None = None  # Why the newest connection failed or ended.
-        self._subscriptions, self._wishes, self._on_delivery = subscriptions, wishes, on_delivery
+        self._subscriptions, self._wishes, self._on_delivery = (
+            subscriptions,
+            optional_subscriptions,
+            on_delivery,
+        )
         self._on_connected = on_connected
         self._version = VersionChoice(only_v311=address.embedded)
         self._log = log.bind(broker=str(address), client_id=client_id)

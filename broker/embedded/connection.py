@@ -8,7 +8,7 @@ import structlog
 from amqtt.mqtt.protocol.broker_handler import BrokerProtocolHandler
 
 from broker import wire
-from broker.embedded.session_queue import Message, Outbox
+from broker.embedded.session_queue import QueuedMessage, SessionQueue
 
 READ_BYTES_MAX = 65_536
 BACKLOG_BYTES_MAX = 1024 * 1024  # A client this far behind with reading misses messages of QoS 0.
@@ -16,12 +16,12 @@ BACKLOG_BYTES_MAX = 1024 * 1024  # A client this far behind with reading misses 
 log = structlog.get_logger()
 
 
-class Stream:
+class PacketStream:
     """A TCP connection as whole packets."""
 
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._reader, self._writer = reader, writer
-        self._cutter = wire.Cutter()
+        self._cutter = wire.PacketFramer()
         self._packets: deque[tuple[int, bytes]] = deque()
 
     @property
@@ -51,17 +51,17 @@ class Stream:
         self._writer.transport.abort()
 
 
-class Link(BrokerProtocolHandler):  # type: ignore[misc]  # amqtt has no type information.
+class ClientConnection(BrokerProtocolHandler):  # type: ignore[misc]  # amqtt has no type information.
     """amqtt's handler of a connection, with the delivery of messages replaced.
 
     Between two connections the last link of a session stays and goes on filling its outbox.
     """
 
-    stream: Stream
+    stream: PacketStream
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self.outbox = Outbox()
+        self.outbox = SessionQueue()
         self.ended = asyncio.Event()
         self._open = False
 
@@ -72,7 +72,7 @@ class Link(BrokerProtocolHandler):  # type: ignore[misc]  # amqtt has no type in
             self._send(message, mid=mid, dup=True)
         self._send_due()
 
-    def deliver(self, message: Message, qos: int) -> None:
+    def deliver(self, message: QueuedMessage, qos: int) -> None:
         if qos == 0:
             if self._open and self.stream.backlog_bytes < BACKLOG_BYTES_MAX:
                 self._send(message, qos=0)
@@ -103,6 +103,8 @@ class Link(BrokerProtocolHandler):  # type: ignore[misc]  # amqtt has no type in
             for mid, message in self.outbox.due():
                 self._send(message, mid=mid)
 
-    def _send(self, message: Message, *, qos: int = 1, mid: int = 0, dup: bool = False) -> None:
+    def _send(
+        self, message: QueuedMessage, *, qos: int = 1, mid: int = 0, dup: bool = False
+    ) -> None:
         topic, payload, retain = message
         self.stream.write(wire.publish(topic, payload, qos=qos, retain=retain, mid=mid, dup=dup))

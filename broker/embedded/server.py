@@ -23,8 +23,8 @@ from amqtt.mqtt.unsubscribe import UnsubscribePacket
 from amqtt.session import Session
 
 from broker import wire
-from broker.embedded.connection import Link, Stream
-from broker.embedded.session_queue import Message
+from broker.embedded.connection import ClientConnection, PacketStream
+from broker.embedded.session_queue import QueuedMessage
 from broker.wire import PacketType
 from runtime.errors import StartError
 
@@ -84,12 +84,12 @@ class EmbeddedBroker(Broker):  # type: ignore[misc]  # amqtt has no type informa
                 {"default": listener}, session_expiry_interval=SESSION_EXPIRY_S, plugins={}
             )
         )
-        self._streams: set[Stream] = set()
+        self._streams: set[PacketStream] = set()
         self._stopping = False
         self._wildcards: list[str] | None = None
 
     def accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        stream = Stream(reader, writer)
+        stream = PacketStream(reader, writer)
         if self._stopping:
             stream.abort()
             return
@@ -101,7 +101,7 @@ class EmbeddedBroker(Broker):  # type: ignore[misc]  # amqtt has no type informa
         for stream in self._streams:
             stream.abort()
 
-    async def _attend(self, stream: Stream, writer: asyncio.StreamWriter) -> None:
+    async def _attend(self, stream: PacketStream, writer: asyncio.StreamWriter) -> None:
         """One connection, whatever comes through it: it cannot end the broker."""
         try:
             await self.external_connected(stream, StreamWriterAdapter(writer), "default")
@@ -114,8 +114,8 @@ class EmbeddedBroker(Broker):  # type: ignore[misc]  # amqtt has no type informa
             stream.abort()
 
     async def _initialize_client_session(
-        self, reader: Stream, writer: StreamWriterAdapter, *_: Any
-    ) -> tuple[Link, Session]:
+        self, reader: PacketStream, writer: StreamWriterAdapter, *_: Any
+    ) -> tuple[ClientConnection, Session]:
         """CONNECT, and what becomes of an older connection and session of the same client.
 
         1. An older connection is ended first, will and all [MQTT-3.1.4-2].
@@ -124,7 +124,7 @@ class EmbeddedBroker(Broker):  # type: ignore[misc]  # amqtt has no type informa
         packet = await reader.packet(CONNECT_S_MAX)
         if packet is None:
             raise NoDataError
-        link, session = await Link.init_from_connect(
+        link, session = await ClientConnection.init_from_connect(
             BufferReader(wire.packet(*packet)), writer, self.plugins_manager
         )
         link.stream = reader
@@ -137,7 +137,12 @@ class EmbeddedBroker(Broker):  # type: ignore[misc]  # amqtt has no type informa
         return link, session
 
     async def _handle_client_session(
-        self, reader: Stream, writer: StreamWriterAdapter, session: Session, link: Link, *_: Any
+        self,
+        reader: PacketStream,
+        writer: StreamWriterAdapter,
+        session: Session,
+        link: ClientConnection,
+        *_: Any,
     ) -> None:
         link.attach(session, reader, writer)
         session.transitions.connect()
@@ -154,7 +159,7 @@ class EmbeddedBroker(Broker):  # type: ignore[misc]  # amqtt has no type informa
             finally:
                 link.ended.set()
 
-    async def _serve(self, session: Session, link: Link) -> bool:
+    async def _serve(self, session: Session, link: ClientConnection) -> bool:
         """Until the client goes: True after its DISCONNECT, which cancels the will [MQTT-3.14.4-3]."""
         silence_s_max = session.keep_alive * KEEPALIVE_FACTOR or None
         try:
@@ -166,7 +171,9 @@ class EmbeddedBroker(Broker):  # type: ignore[misc]  # amqtt has no type informa
             log.debug("A client is cut off.", client_id=session.client_id, reason=repr(error))
         return False
 
-    async def _handle(self, session: Session, link: Link, first: int, body: bytes) -> None:
+    async def _handle(
+        self, session: Session, link: ClientConnection, first: int, body: bytes
+    ) -> None:
         match first >> 4:
             case PacketType.PUBLISH:
                 await self._publish(session, link, first, body)
@@ -185,20 +192,22 @@ class EmbeddedBroker(Broker):  # type: ignore[misc]  # amqtt has no type informa
             case other:
                 raise ConnectionError(f"Packet type {other} is not for a broker.")
 
-    async def _publish(self, session: Session, link: Link, first: int, body: bytes) -> None:
+    async def _publish(
+        self, session: Session, link: ClientConnection, first: int, body: bytes
+    ) -> None:
         """Pass it on, then answer. QoS 2 is passed on at once, its id kept until PUBREL [MQTT-4.3.3]."""
         topic, payload, qos, retain, mid = wire.parse_publish(first, body)
         if not _may_be_published(topic) or qos > 2 or bool(mid) != bool(qos):  # noqa: PLR2004
             raise ConnectionError("A PUBLISH that the standard forbids.")
         if qos < 2 or mid not in session.inflight_in:  # noqa: PLR2004
-            await self._distribute(session, Message(topic, payload, retain), qos)
+            await self._distribute(session, QueuedMessage(topic, payload, retain), qos)
         if qos == 1:
             link.stream.write(wire.pubacks((mid,)))
         elif qos:
             session.inflight_in[mid] = None
             link.stream.write(wire.answer(PacketType.PUBREC, mid))
 
-    async def _distribute(self, session: Session, message: Message, qos: int) -> None:
+    async def _distribute(self, session: Session, message: QueuedMessage, qos: int) -> None:
         if message.topic.startswith("$"):  # Not for clients to exchange messages [MQTT-4.7.2-1].
             return
         live = message._replace(retain=False)  # [MQTT-3.3.1-9]
@@ -219,7 +228,7 @@ class EmbeddedBroker(Broker):  # type: ignore[misc]  # amqtt has no type informa
                 found[session.client_id] = max(granted, found.get(session.client_id, 0))
         return found
 
-    async def _subscribe(self, session: Session, link: Link, raw: bytes) -> None:
+    async def _subscribe(self, session: Session, link: ClientConnection, raw: bytes) -> None:
         packet = await SubscribePacket.from_stream(BufferReader(raw))
         filters = packet.payload.topics
         granted = [await self.add_subscription(each, session) for each in filters]
@@ -243,13 +252,13 @@ class EmbeddedBroker(Broker):  # type: ignore[misc]  # amqtt has no type informa
         deleted: int = super()._del_subscription(a_filter, session)
         return deleted
 
-    def _send_retained(self, link: Link, topic_filter: str, granted: int) -> None:
+    def _send_retained(self, link: ClientConnection, topic_filter: str, granted: int) -> None:
         for topic, retained in self._retained_messages.items():
             if self._matches(topic, topic_filter):
-                message = Message(topic, bytes(retained.data), retain=True)
+                message = QueuedMessage(topic, bytes(retained.data), retain=True)
                 link.deliver(message, min(retained.qos or 0, granted))
 
-    async def _unsubscribe(self, session: Session, link: Link, raw: bytes) -> None:
+    async def _unsubscribe(self, session: Session, link: ClientConnection, raw: bytes) -> None:
         packet = await UnsubscribePacket.from_stream(BufferReader(raw))
         for topic_filter in packet.payload.topics:
             self._del_subscription(topic_filter, session)
@@ -260,14 +269,14 @@ class EmbeddedBroker(Broker):  # type: ignore[misc]  # amqtt has no type informa
     async def _end(self, session: Session, *, orderly: bool) -> None:
         if session.will_flag and not orderly and _may_be_published(session.will_topic):
             payload, retain = bytes(session.will_message or b""), bool(session.will_retain)
-            will = Message(session.will_topic, payload, retain)
+            will = QueuedMessage(session.will_topic, payload, retain)
             await self._distribute(session, will, session.will_qos)
         session.transitions.disconnect()
         if session.clean_session:
             await self._delete_session(session.client_id)
 
-    def _link(self, client_id: str) -> Link | None:
-        link: Link | None = self._sessions.get(client_id, (None, None))[1]
+    def _link(self, client_id: str) -> ClientConnection | None:
+        link: ClientConnection | None = self._sessions.get(client_id, (None, None))[1]
         return link
 
 

@@ -10,7 +10,7 @@ BYTES_MAX = 256 * 1024 * 1024  # Of payload and topic; Python adds about 300 byt
 PACKET_ID_MAX = 65_535
 
 
-class Message(NamedTuple):
+class QueuedMessage(NamedTuple):
     topic: str
     payload: bytes
     retain: bool
@@ -20,7 +20,7 @@ class Message(NamedTuple):
         return len(self.topic) + len(self.payload)
 
 
-class Outbox:
+class SessionQueue:
     """Messages in flight (sent, without PUBACK) and behind them the waiting ones.
 
     Full, it refuses what is newest, as Mosquitto does: one client that stays away must not stop the
@@ -28,8 +28,8 @@ class Outbox:
     """
 
     def __init__(self) -> None:
-        self._in_flight: dict[int, Message] = {}
-        self._waiting: deque[Message] = deque()
+        self._in_flight: dict[int, QueuedMessage] = {}
+        self._waiting: deque[QueuedMessage] = deque()
         self._bytes = 0
         self._last_id = 0
         self.refused = 0
@@ -37,7 +37,7 @@ class Outbox:
     def __len__(self) -> int:
         return len(self._in_flight) + len(self._waiting)
 
-    def add(self, message: Message) -> bool:
+    def add(self, message: QueuedMessage) -> bool:
         if len(self) >= MESSAGES_MAX or self._bytes + message.size > BYTES_MAX:
             self.refused += 1
             return False
@@ -45,14 +45,14 @@ class Outbox:
         self._bytes += message.size
         return True
 
-    def due(self) -> Iterator[tuple[int, Message]]:
+    def due(self) -> Iterator[tuple[int, QueuedMessage]]:
         """What may be sent now, each with its packet id: until the window is full."""
         while self._waiting and len(self._in_flight) < IN_FLIGHT_MAX:
             mid = self._free_id()
             self._in_flight[mid] = message = self._waiting.popleft()
             yield mid, message
 
-    def unacknowledged(self) -> list[tuple[int, Message]]:
+    def unacknowledged(self) -> list[tuple[int, QueuedMessage]]:
         """What a returning client is sent again, in the first order [MQTT-4.4.0-1], [MQTT-4.6.0-1]."""
         return list(self._in_flight.items())
 

@@ -27,7 +27,7 @@ VOLTAGE_V_EMPTY, VOLT_PER_PERCENT, RESISTANCE_OHM, KELVIN_PER_A2 = 320.0, 0.85, 
 
 
 @dataclass(frozen=True, slots=True)
-class Habits:
+class Behaviour:
     """How one device behaves. `skew_s_max`: how wrong its clock may be, either way."""
 
     interval_s: float = 5.0
@@ -81,10 +81,10 @@ class Battery:
         return VOLTAGE_V_EMPTY + VOLT_PER_PERCENT * self._soc + RESISTANCE_OHM * self._current_a
 
 
-class Device:
+class BatteryDevice:
     """One pretend device. Its event ids are `<boot>-<counter>`, so that their keys grow."""
 
-    def __init__(self, device_id: str, habits: Habits, boot: str, random: Random) -> None:
+    def __init__(self, device_id: str, habits: Behaviour, boot: str, random: Random) -> None:
         self.device_id, self.habits = device_id, habits
         self.outbox = EventOutbox()
         self.phase = random.random()  # Of its interval: a fleet does not speak in chorus.
@@ -125,8 +125,8 @@ class Device:
 
 
 def build_fleet(
-    prefix: str, habits: Sequence[Habits], *, booted_at: datetime, seed: int | None = None
-) -> list[Device]:
+    prefix: str, habits: Sequence[Behaviour], *, booted_at: datetime, seed: int | None = None
+) -> list[BatteryDevice]:
     """A device for each of `habits`. The seed decides values and faults; ids grow with each boot."""
     boot = f"{int(booted_at.timestamp() * 1000):012x}"
     digits = max(3, len(str(len(habits))))
@@ -135,9 +135,9 @@ def build_fleet(
     ]
 
 
-def _device(device_id: str, habits: Habits, boot: str, seed: int | None) -> Device:
+def _device(device_id: str, habits: Behaviour, boot: str, seed: int | None) -> BatteryDevice:
     random = Random(None if seed is None else f"{seed}:{device_id}")  # noqa: S311  # No secret.
-    return Device(device_id, habits, boot, random)
+    return BatteryDevice(device_id, habits, boot, random)
 
 
 def _share(step_s: float, lag_s: float) -> float:

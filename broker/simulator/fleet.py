@@ -14,9 +14,9 @@ from pydantic_core import to_json
 
 from broker import topics
 from broker.client.session import Delivery, Session
-from broker.simulator.device import Device
-from broker.simulator.outbox import Tally, as_payload, total
-from broker.topics import Kind
+from broker.simulator.device import BatteryDevice
+from broker.simulator.outbox import SendCounts, as_payload, total
+from broker.topics import TopicKind
 from runtime.errors import BrokerUnavailable
 from runtime.settings import MqttAddress
 from runtime.signals import unless_stopped
@@ -34,12 +34,12 @@ class Fleet:
     """To be run once. `payload_bytes_max` bounds the arrays of buffered events."""
 
     def __init__(
-        self, address: MqttAddress, devices: Sequence[Device], *, payload_bytes_max: int
+        self, address: MqttAddress, devices: Sequence[BatteryDevice], *, payload_bytes_max: int
     ) -> None:
         self._devices = [SimulatedDevice(address, each, payload_bytes_max) for each in devices]
 
     @property
-    def tally(self) -> Tally:
+    def tally(self) -> SendCounts:
         return total(each.outbox.tally for each in self._devices)
 
     @property
@@ -62,12 +62,12 @@ class Fleet:
 class SimulatedDevice:
     """A device and its connection to the broker."""
 
-    def __init__(self, address: MqttAddress, device: Device, payload_bytes_max: int) -> None:
+    def __init__(self, address: MqttAddress, device: BatteryDevice, payload_bytes_max: int) -> None:
         self.outbox = device.outbox
         self._device, self._bytes_max = device, payload_bytes_max
-        self._status = topics.device(device.device_id, Kind.STATUS)
-        self._telemetry = topics.device(device.device_id, Kind.TELEMETRY)
-        self._heartbeat = topics.device(device.device_id, Kind.HEARTBEAT)
+        self._status = topics.device(device.device_id, TopicKind.STATUS)
+        self._telemetry = topics.device(device.device_id, TopicKind.TELEMETRY)
+        self._heartbeat = topics.device(device.device_id, TopicKind.HEARTBEAT)
         self._session = QuietSession(
             address,
             device.device_id,

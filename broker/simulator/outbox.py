@@ -16,7 +16,7 @@ RETRY_S_MIN, RETRY_S_MAX = 2.0, 60.0
 DOUBLINGS_MAX = 10
 
 
-class Receipt(TypedDict):
+class ReceiptBody(TypedDict):
     """One item of a message on devices/{device_id}/receipts."""
 
     event_id: str | None  # None: the payload could not be read.
@@ -24,11 +24,11 @@ class Receipt(TypedDict):
     reason: NotRequired[str]
 
 
-_receipts = TypeAdapter(list[Receipt])
+_receipts = TypeAdapter(list[ReceiptBody])
 
 
 @dataclass(slots=True)
-class Tally:
+class SendCounts:
     """`sent`, `stored`, `rejected` and `dropped` count events, `resent` and `duplicate` their copies."""
 
     sent: int = 0
@@ -41,7 +41,7 @@ class Tally:
 
 
 @dataclass(slots=True)
-class Owed:
+class PendingEvent:
     """An event without a receipt."""
 
     body: bytes
@@ -58,9 +58,9 @@ class EventOutbox:
     """Events in the order in which they were measured."""
 
     def __init__(self, events_max: int = EVENTS_MAX) -> None:
-        self.tally = Tally()
+        self.tally = SendCounts()
         self._events_max = events_max
-        self._owed: dict[str, Owed] = {}
+        self._owed: dict[str, PendingEvent] = {}
 
     def __len__(self) -> int:
         return len(self._owed)
@@ -69,7 +69,7 @@ class EventOutbox:
         if len(self._owed) >= self._events_max:
             del self._owed[next(iter(self._owed))]
             self.tally.dropped += 1
-        self._owed[event_id] = Owed(body)
+        self._owed[event_id] = PendingEvent(body)
 
     def take_due(self, now: float, *, bytes_max: int, patience_s: float = math.inf) -> list[bytes]:
         """The oldest events that are due, as many as one payload holds; from now on they are sent."""
@@ -94,7 +94,7 @@ class EventOutbox:
         for owed in self._owed.values():
             owed.sent_at = -math.inf
 
-    def settle(self, receipt: Receipt) -> None:
+    def settle(self, receipt: ReceiptBody) -> None:
         """The first receipt of an event ends its stay; every one that says duplicate is counted."""
         if receipt["status"] is Status.DUPLICATE:
             self.tally.duplicate += 1
@@ -112,7 +112,7 @@ def as_payload(bodies: Sequence[bytes]) -> bytes:
     return bodies[0] if len(bodies) == 1 else b"[" + b",".join(bodies) + b"]"
 
 
-def read_receipts(payload: bytes) -> list[Receipt]:
+def read_receipts(payload: bytes) -> list[ReceiptBody]:
     """What a message on the receipts topic says; nothing if it makes no sense."""
     try:
         return _receipts.validate_json(payload)
@@ -120,8 +120,8 @@ def read_receipts(payload: bytes) -> list[Receipt]:
         return []
 
 
-def total(tallies: Iterable[Tally]) -> Tally:
-    whole = Tally()
+def total(tallies: Iterable[SendCounts]) -> SendCounts:
+    whole = SendCounts()
     for tally in tallies:
         whole.sent += tally.sent
         whole.stored += tally.stored

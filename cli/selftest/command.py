@@ -19,7 +19,7 @@ from runtime.settings import Settings, load_settings, reachable
 from runtime.signals import fail_on_signals, stop_on_signals
 
 if TYPE_CHECKING:  # The other commands start faster without.
-    from cli.selftest.ledger import Ledger, Outcome
+    from cli.selftest.ledger import Comparison, Ledger
     from cli.selftest.over_http import Api
     from cli.selftest.over_mqtt import LedgerDevice
     from cli.selftest.plan import Plan
@@ -114,7 +114,7 @@ def selftest(
         raise typer.Exit(1)
 
 
-def _unwrapped(work: "Coroutine[Any, Any, Outcome | None]") -> "Outcome | None":
+def _unwrapped(work: "Coroutine[Any, Any, Comparison | None]") -> "Comparison | None":
     """Run it. Raises the first error of ours as such, not the tree that it came in."""
     fault: BaseException | None = None
     outcome = None
@@ -131,7 +131,7 @@ def _unwrapped(work: "Coroutine[Any, Any, Outcome | None]") -> "Outcome | None":
 
 async def _run(
     settings: Settings, url: str, plan: "Plan", ledger: "Ledger", timeout_s: float, console: Console
-) -> "Outcome | None":
+) -> "Comparison | None":
     """None when a signal came first."""
     from cli.selftest.over_http import connected  # noqa: PLC0415
     from cli.selftest.over_mqtt import ledger_devices  # noqa: PLC0415
@@ -139,7 +139,7 @@ async def _run(
     stop = asyncio.Event()
     stop_on_signals(stop)
 
-    async def work() -> "Outcome":
+    async def work() -> "Comparison":
         async with connected(url, ledger) as api:
             await api.check()
             devices = ledger_devices(settings.mqtt, plan, ledger)
@@ -177,7 +177,7 @@ async def _online(devices: "Sequence[LedgerDevice]") -> AsyncIterator[None]:
 
 async def _send_and_compare(
     api: "Api", devices: "Sequence[LedgerDevice]", plan: "Plan", ledger: "Ledger", timeout_s: float
-) -> "Outcome":
+) -> "Comparison":
     """1. Send until everything is answered or the time is up. 2. Read until it agrees, or likewise."""
     deadline = monotonic() + timeout_s
     with suppress(TimeoutError):
@@ -188,7 +188,7 @@ async def _send_and_compare(
     return await _compared(api, plan, ledger, deadline)
 
 
-async def _compared(api: "Api", plan: "Plan", ledger: "Ledger", deadline: float) -> "Outcome":
+async def _compared(api: "Api", plan: "Plan", ledger: "Ledger", deadline: float) -> "Comparison":
     from cli.selftest.ledger import compare  # noqa: PLC0415
 
     readings = 0

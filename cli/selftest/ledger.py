@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import NamedTuple
 
-from broker.simulator.outbox import Receipt
+from broker.simulator.outbox import ReceiptBody
 from cli.selftest.plan import Entry, Sending
 from schema.event import Door, Status
 
@@ -25,7 +25,7 @@ class Ledger:
         self.resent = 0  # Events, each time counted.
         self.seconds: dict[Door, list[float]] = {door: [] for door in Door}
 
-    def take(self, sending: Sending, answers: Sequence[Receipt], seconds: float) -> None:
+    def take(self, sending: Sending, answers: Sequence[ReceiptBody], seconds: float) -> None:
         """The answer to one message or post: an item per event, in order, so many seconds later."""
         self.seconds[sending.door].append(seconds)
         for entry, answer in zip(sending.entries, answers, strict=True):
@@ -49,7 +49,7 @@ class Ledger:
         return f"{counts[Door.MQTT]} over MQTT, {counts[Door.HTTP]} over HTTP"
 
 
-class Row(NamedTuple):
+class StoredRow(NamedTuple):
     """An event as the API returned it; `value` None: it has no such metric."""
 
     event_id: str
@@ -61,13 +61,13 @@ class Row(NamedTuple):
 class Reading:
     """What the API says about one device: its events, and the count and sum of their aggregate."""
 
-    rows: Sequence[Row]
+    rows: Sequence[StoredRow]
     count: int
     sum: float
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
+class Comparison:
     """`findings` names what is behind `lost`, `duplicated` and `unexpected`."""
 
     lost: int = 0
@@ -81,7 +81,7 @@ class Outcome:
         return not (self.lost or self.duplicated or self.unexpected)
 
 
-def compare(ledger: Ledger, readings: Mapping[str, Reading]) -> Outcome:
+def compare(ledger: Ledger, readings: Mapping[str, Reading]) -> Comparison:
     """Hold the ledger against a reading of every device.
 
     1. lost: acknowledged, and not returned.
@@ -129,7 +129,7 @@ def compare(ledger: Ledger, readings: Mapping[str, Reading]) -> Outcome:
                 f" its events {len(returned)} and {math.fsum(returned):g}"
             )
     recovered = sum(times[key] > 0 for key in ledger.unanswered)
-    return Outcome(lost, duplicated, unexpected, recovered, findings)
+    return Comparison(lost, duplicated, unexpected, recovered, findings)
 
 
 def percentile(seconds: Sequence[float], percent: float) -> float:
@@ -137,7 +137,7 @@ def percentile(seconds: Sequence[float], percent: float) -> float:
     return sorted(seconds)[max(0, math.ceil(len(seconds) * percent / 100) - 1)]
 
 
-def _as_sent(entry: Entry | None, row: Row) -> bool:
+def _as_sent(entry: Entry | None, row: StoredRow) -> bool:
     return entry is not None and (row.value, row.ts) == (entry.value, entry.ts)
 
 

@@ -11,8 +11,8 @@ from typing import Any, TypeVar
 
 import httpx
 
-from broker.simulator.outbox import Receipt, read_receipts
-from cli.selftest.ledger import Ledger, Reading, Row
+from broker.simulator.outbox import ReceiptBody, read_receipts
+from cli.selftest.ledger import Ledger, Reading, StoredRow
 from cli.selftest.plan import METRIC, Plan, Sending
 from runtime.errors import StartError, VoltwireError
 from schema.event import Door, Status
@@ -73,7 +73,7 @@ class Api:
         return {device_id: await self._read(device_id, span) for device_id in plan.device_ids}
 
     async def _read(self, device_id: str, span: dict[str, str]) -> Reading:
-        rows: list[Row] = []
+        rows: list[StoredRow] = []
         page: str | None = f"/v1/devices/{device_id}/events"
         asked: dict[str, Any] | None = span | {"limit": PAGE_ROWS}
         while page is not None:
@@ -85,7 +85,7 @@ class Api:
         question = span | {"metric": METRIC, "device_id": device_id, "interval": "1h"}
         return Reading(rows, *_totals(await self._get("/v1/metrics/aggregate", question)))
 
-    async def _post(self, sending: Sending) -> list[Receipt]:
+    async def _post(self, sending: Sending) -> list[ReceiptBody]:
         """No answer, 429 and 503 mean: again, with the same event ids."""
         single = len(sending.entries) == 1
         path = "/v1/events" if single else "/v1/events/batch"
@@ -121,12 +121,12 @@ async def connected(url: str, ledger: Ledger) -> AsyncIterator[Api]:
         yield Api(client, ledger)
 
 
-def _verdicts(answer: httpx.Response, sending: Sending, *, single: bool) -> list[Receipt]:
+def _verdicts(answer: httpx.Response, sending: Sending, *, single: bool) -> list[ReceiptBody]:
     """One for each event, in order."""
     if answer.status_code == HTTPStatus.UNPROCESSABLE_ENTITY:
         reason = str(_read(answer, dict).get("reason", "unprocessable"))
         return [
-            Receipt(event_id=event_id, status=Status.REJECTED, reason=reason)
+            ReceiptBody(event_id=event_id, status=Status.REJECTED, reason=reason)
             for event_id in sending.event_ids
         ]
     if answer.status_code != HTTPStatus.OK:
@@ -135,17 +135,19 @@ def _verdicts(answer: httpx.Response, sending: Sending, *, single: bool) -> list
         status = SINGLE_STATUS.get(_read(answer, dict).get("status", ""))
         if status is None:
             raise _strange(answer)
-        return [Receipt(event_id=sending.event_ids[0], status=status)]
+        return [ReceiptBody(event_id=sending.event_ids[0], status=status)]
     verdicts = read_receipts(answer.content)
     if tuple(verdict["event_id"] for verdict in verdicts) != sending.event_ids:
         raise _strange(answer)
     return verdicts
 
 
-def _rows(answer: httpx.Response) -> list[Row]:
+def _rows(answer: httpx.Response) -> list[StoredRow]:
     try:
         return [
-            Row(item["event_id"], item["metrics"].get(METRIC), parse_instant(item["timestamp"]))
+            StoredRow(
+                item["event_id"], item["metrics"].get(METRIC), parse_instant(item["timestamp"])
+            )
             for item in _read(answer, list)
         ]
     except (LookupError, TypeError, AttributeError, ValueError):

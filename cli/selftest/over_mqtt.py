@@ -12,7 +12,7 @@ from broker import topics
 from broker.client.session import Delivery
 from broker.simulator.fleet import QuietSession
 from broker.simulator.outbox import read_receipts
-from broker.topics import Kind
+from broker.topics import TopicKind
 from cli.selftest.ledger import Ledger
 from cli.selftest.plan import Plan, Sending
 from runtime.errors import BrokerUnavailable, StartError
@@ -29,7 +29,7 @@ FAREWELL = to_json({"state": "asleep", "wake_in_s": 366 * 86_400})
 
 
 @dataclass(slots=True, eq=False)
-class Owed:
+class UnansweredMessage:
     """A message without a receipt."""
 
     sending: Sending
@@ -44,9 +44,9 @@ class LedgerDevice:
         self, address: MqttAddress, device_id: str, sendings: list[Sending], ledger: Ledger
     ) -> None:
         self._ledger = ledger
-        self._owed = [Owed(sending) for sending in sendings]
-        self._status = topics.device(device_id, Kind.STATUS)
-        self._telemetry = topics.device(device_id, Kind.TELEMETRY)
+        self._owed = [UnansweredMessage(sending) for sending in sendings]
+        self._status = topics.device(device_id, TopicKind.STATUS)
+        self._telemetry = topics.device(device_id, TopicKind.TELEMETRY)
         self._session = QuietSession(
             address,
             device_id,

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 from rich.table import Table
 
-from cli.selftest.ledger import Ledger, Outcome, percentile
+from cli.selftest.ledger import Comparison, Ledger, percentile
 from cli.selftest.plan import Plan
 from cli.tables import counts_table
 from schema.event import Door
@@ -13,7 +13,7 @@ from schema.event import Door
 FINDINGS_SHOWN = 10
 
 
-def table(plan: Plan, ledger: Ledger, outcome: Outcome) -> Table:
+def table(plan: Plan, ledger: Ledger, outcome: Comparison) -> Table:
     counts = (
         ("attempted", len(plan.entries), f"events: {ledger.doors(ledger.entries)}"),
         ("repeated", plan.copies, "copies, on purpose"),
@@ -34,14 +34,14 @@ def table(plan: Plan, ledger: Ledger, outcome: Outcome) -> Table:
     return shown
 
 
-def findings(outcome: Outcome) -> list[str]:
+def findings(outcome: Comparison) -> list[str]:
     """The first of them."""
     shown = outcome.findings[:FINDINGS_SHOWN]
     more = len(outcome.findings) - len(shown)
     return [*shown, *([f"and {more} more"] if more else [])]
 
 
-def verdict(ledger: Ledger, outcome: Outcome, timeout_s: float) -> str | None:
+def verdict(ledger: Ledger, outcome: Comparison, timeout_s: float) -> str | None:
     """What is wrong and what to do about it, in one sentence; None if everything is as it must be."""
     if not outcome.clean:
         return (

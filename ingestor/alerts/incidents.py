@@ -6,12 +6,12 @@ from datetime import datetime
 from typing import Any
 
 from ingestor.alerts.rules import Candidate, Finding, RuleState, Step, evaluate
-from schema.alert import AlertState, Rule, Told, alert
+from schema.alert import AlertState, Notification, Rule, alert
 from schema.event import DeviceNo, Event
 
 
 @dataclass(slots=True)
-class _Opened:
+class NewIncident:
     pair: Candidate
     event: Event
     resolved_by: Event | None = None
@@ -19,21 +19,21 @@ class _Opened:
 
 
 @dataclass(slots=True)
-class _Decided:
+class Evaluation:
     """The outcome for one candidate; `incidents` holds one entry per finding."""
 
     pair: Candidate
     state: RuleState
     findings: list[Finding]
-    incidents: list["_Opened | int | None"] = field(default_factory=list)
+    incidents: list["NewIncident | int | None"] = field(default_factory=list)
 
 
 @dataclass(slots=True)
-class Effects:
-    decided: list[_Decided] = field(default_factory=list)
-    opened: list[_Opened] = field(default_factory=list)
+class IncidentChanges:
+    decided: list[Evaluation] = field(default_factory=list)
+    opened: list[NewIncident] = field(default_factory=list)
     resolved: list[tuple[DeviceNo, int, Event]] = field(default_factory=list)
-    states: list[tuple[DeviceNo, str, RuleState, "_Opened | int | None"]] = field(
+    states: list[tuple[DeviceNo, str, RuleState, "NewIncident | int | None"]] = field(
         default_factory=list
     )
 
@@ -73,7 +73,7 @@ class Effects:
             for device_no, rule_id, state, incident in self.states
         )  # fmt: skip
 
-    def told(self) -> list[Told]:
+    def told(self) -> list[Notification]:
         """Alert objects in the order of evaluation, per candidate."""
         return [
             _alert(decided.pair.rule, finding, _number(incident))
@@ -83,16 +83,16 @@ class Effects:
         ]
 
 
-def decide(pairs: Sequence[Candidate], newest: Sequence[datetime | None]) -> Effects:
+def decide(pairs: Sequence[Candidate], newest: Sequence[datetime | None]) -> IncidentChanges:
     """Evaluate every candidate. Incident numbers are filled in later, in one round trip."""
-    effects = Effects()
+    effects = IncidentChanges()
     for pair, evaluated in zip(pairs, newest, strict=True):
         state, findings = evaluate(pair.rule, pair.state, pair.events, evaluated)
-        decided = _Decided(pair, state, findings)
-        open_incident: _Opened | int | None = pair.state.incident_id
+        decided = Evaluation(pair, state, findings)
+        open_incident: NewIncident | int | None = pair.state.incident_id
         for finding in findings:
             if finding.step is Step.FIRED:
-                open_incident = _Opened(pair, finding.event)
+                open_incident = NewIncident(pair, finding.event)
                 effects.opened.append(open_incident)
             decided.incidents.append(open_incident)
             if finding.step is Step.RESOLVED:
@@ -108,15 +108,15 @@ def decide(pairs: Sequence[Candidate], newest: Sequence[datetime | None]) -> Eff
 
 
 def _resolve(
-    effects: Effects, pair: Candidate, incident: _Opened | int | None, event: Event
+    effects: IncidentChanges, pair: Candidate, incident: NewIncident | int | None, event: Event
 ) -> None:
-    if isinstance(incident, _Opened):
+    if isinstance(incident, NewIncident):
         incident.resolved_by = event
     elif incident is not None:
         effects.resolved.append((pair.device_no, incident, event))
 
 
-def _alert(rule: Rule, finding: Finding, incident_id: int | None) -> Told:
+def _alert(rule: Rule, finding: Finding, incident_id: int | None) -> Notification:
     event = finding.event
     state = AlertState.RESOLVED if finding.step is Step.RESOLVED else AlertState.FIRING
     return alert(
@@ -136,8 +136,8 @@ def _alert(rule: Rule, finding: Finding, incident_id: int | None) -> Told:
     )
 
 
-def _number(incident: _Opened | int | None) -> int | None:
-    return incident.incident_id if isinstance(incident, _Opened) else incident
+def _number(incident: NewIncident | int | None) -> int | None:
+    return incident.incident_id if isinstance(incident, NewIncident) else incident
 
 
 def _columns(rows: Any) -> list[list[Any]]:

@@ -182,7 +182,7 @@ class _Run:
         return self.rule.violated_by(event.metrics[self.rule.metric])
 
     def _violation(self, step: Step, event: Event, *, late: bool = False) -> None:
-        """Told, but for a cooldown: that is remembered as the time of what was told last."""
+        """Notification, but for a cooldown: that is remembered as the time of what was told last."""
         told, last = True, self.state.notified_at
         if self.rule.cooldown_s > 0:
             told = last is None or event.ts >= last + timedelta(seconds=self.rule.cooldown_s)

@@ -22,7 +22,7 @@ class RefusedError(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Limits:
+class AcceptLimits:
     """The accepted window of event time and the size of one payload. `retention` None: kept for ever."""
 
     max_age: timedelta
@@ -67,7 +67,7 @@ class Origin(msgspec.Struct, frozen=True, gc=False):
         return from_epoch_us(self.received_us)
 
 
-def accepted_time(name: str, value: Any, origin: Origin, limits: Limits) -> int:
+def accepted_time(name: str, value: Any, origin: Origin, limits: AcceptLimits) -> int:
     """The instant that one of the four fields names, in µs. Raises RefusedError outside the window."""
     received_at = origin.received_at
     try:
@@ -89,7 +89,7 @@ def accepted_time(name: str, value: Any, origin: Origin, limits: Limits) -> int:
     return epoch_us(ts)
 
 
-def outside_window(ts: datetime, now: datetime, limits: Limits) -> tuple[Reason, str] | None:
+def outside_window(ts: datetime, now: datetime, limits: AcceptLimits) -> tuple[Reason, str] | None:
     """What is to be said against an accepted time when it is looked at again later."""
     if (too_old := limits.refusal_of_age(now - ts)) is not None:
         reason, limit = too_old

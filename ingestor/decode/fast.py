@@ -9,7 +9,7 @@ import re
 import msgspec
 from msgspec import UNSET, UnsetType
 
-from ingestor.decode.acceptance import Limits, Origin, RefusedError, derived_id
+from ingestor.decode.acceptance import AcceptLimits, Origin, RefusedError, derived_id
 from ingestor.decode.strict import decode
 from schema.event import MAX_EXACT_INTEGER, MAX_ITEMS, Event, Rejection
 from schema.instants import MICROSECOND, epoch_us, parse_instant
@@ -24,11 +24,11 @@ _is_device_id = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,127}").fullmatch
 _is_metric_name = re.compile(r"[A-Za-z0-9_.:/%-]{1,128}").fullmatch
 
 
-class _NotPlainError(Exception):
+class _NotOnFastPathError(Exception):
     """Inside this file: the other decoder shall look."""
 
 
-class PlainBody(msgspec.Struct, forbid_unknown_fields=True, gc=False):
+class FastBody(msgspec.Struct, forbid_unknown_fields=True, gc=False):
     """An event as schema/event.py describes it, as far as types tell."""
 
     metrics: dict[str, float]
@@ -42,12 +42,12 @@ class PlainBody(msgspec.Struct, forbid_unknown_fields=True, gc=False):
     seq: int | UnsetType = UNSET
 
 
-class Decoder:
+class FastDecoder:
     """Decodes what comes through one door."""
 
-    def __init__(self, limits: Limits) -> None:
+    def __init__(self, limits: AcceptLimits) -> None:
         self._limits = limits
-        self._read = msgspec.json.Decoder(PlainBody | list[PlainBody]).decode
+        self._read = msgspec.json.Decoder(FastBody | list[FastBody]).decode
         self._names: set[str] = set()
         self._tags: set[str] = set()
         self._max_age_us = limits.accepted_age // MICROSECOND
@@ -58,21 +58,27 @@ class Decoder:
         if payload.isascii() and b"\\" not in payload:
             try:
                 return self._plain(payload, origin)
-            except (msgspec.MsgspecError, RefusedError, RecursionError, ValueError, _NotPlainError):
+            except (
+                msgspec.MsgspecError,
+                RefusedError,
+                RecursionError,
+                ValueError,
+                _NotOnFastPathError,
+            ):
                 pass  # What is wrong with it, and with which items, the other one says.
         return decode(payload, origin, self._limits)
 
     def _plain(self, payload: bytes, origin: Origin) -> list[Event | Rejection]:
         if len(payload) > self._limits.payload_bytes_max:
-            raise _NotPlainError
+            raise _NotOnFastPathError
         document = self._read(payload)
-        if isinstance(document, PlainBody):
+        if isinstance(document, FastBody):
             return [self._event(document, None, origin)]
         if not 1 <= len(document) <= MAX_ITEMS:
-            raise _NotPlainError
+            raise _NotOnFastPathError
         return [self._event(body, index, origin) for index, body in enumerate(document)]
 
-    def _event(self, body: PlainBody, index: int | None, origin: Origin) -> Event:
+    def _event(self, body: FastBody, index: int | None, origin: Origin) -> Event:
         """Raises when anything at all is to be said against it. Written for speed."""
         device_id, metrics, tags = origin.device_id, body.metrics, body.tags
         seq = None if body.seq is UNSET else body.seq
@@ -86,21 +92,21 @@ class Decoder:
         if tags and not (len(tags) <= TAGS_MAX and self._tags.issuperset(tags)):
             self._learn_tags(tags)
         if seq is not None and not 0 <= seq < MAX_EXACT_INTEGER:
-            raise _NotPlainError
+            raise _NotOnFastPathError
         own_us = self._own_time(body, origin)
         ts_us = origin.received_us if own_us is None else own_us
         event_id = body.event_id
         if event_id is UNSET:
             event_id = derived_id(device_id, own_us, (metrics, tags, seq), origin, index or 0)
         elif not (1 <= len(event_id) <= TEXT_CHARS_MAX and event_id.isprintable()):
-            raise _NotPlainError
+            raise _NotOnFastPathError
         return Event(device_id, event_id, ts_us, metrics, tags, seq, origin.received_us, index)
 
-    def _own_time(self, body: PlainBody, origin: Origin) -> int | None:
+    def _own_time(self, body: FastBody, origin: Origin) -> int | None:
         """In µs, inside the accepted window. The rare cases are for the other decoder."""
         timestamp, ts = body.timestamp, body.ts
         if body.timeStamp is not UNSET or body.age_ms is not UNSET:
-            raise _NotPlainError
+            raise _NotOnFastPathError
         if timestamp is UNSET:
             if ts is UNSET:
                 return None
@@ -108,27 +114,27 @@ class Decoder:
         elif ts is UNSET:
             own_us = epoch_us(parse_instant(timestamp))
         else:
-            raise _NotPlainError
+            raise _NotOnFastPathError
         if -self._max_age_us <= own_us - origin.received_us <= self._max_future_us:
             return own_us
-        raise _NotPlainError
+        raise _NotOnFastPathError
 
     def _learn(self, metrics: dict[str, float]) -> None:
         if not 1 <= len(metrics) <= METRICS_MAX or not all(map(_is_metric_name, metrics)):
-            raise _NotPlainError
+            raise _NotOnFastPathError
         if len(self._names) < NAMES_MAX:
             self._names.update(metrics)
 
     def _learn_tags(self, tags: list[str]) -> None:
         if len(tags) > TAGS_MAX or not all(map(_is_text, tags)):
-            raise _NotPlainError
+            raise _NotOnFastPathError
         if len(self._tags) < NAMES_MAX:
             self._tags.update(tags)
 
 
 def _device(named: str | UnsetType, of_topic: str | None) -> str:
     if named is UNSET or _is_device_id(named) is None or of_topic not in {None, named}:
-        raise _NotPlainError
+        raise _NotOnFastPathError
     return named
 
 

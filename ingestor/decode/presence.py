@@ -13,30 +13,30 @@ from pydantic_core import from_json
 MAX_SLEEP_S = 366 * 86_400
 
 
-class SignKind(StrEnum):
+class SignalKind(StrEnum):
     LIFE = "life"
     SLEEP = "sleep"
     WILL = "will"
 
 
 @dataclass(frozen=True, slots=True)
-class Sign:
+class PresenceSignal:
     """`reason` is told with the state it leads to; `sleep_s` is the announced wake_in_s."""
 
-    kind: SignKind
+    kind: SignalKind
     reason: str
     sleep_s: float | None = None
     receipts: bool | None = None  # whether the device asks for receipts from now on
 
 
-TELEMETRY = Sign(SignKind.LIFE, "telemetry")
-HEARTBEAT = Sign(SignKind.LIFE, "heartbeat")
-BIRTH = Sign(SignKind.LIFE, "birth")
-WILL = Sign(SignKind.WILL, "will")
+TELEMETRY = PresenceSignal(SignalKind.LIFE, "telemetry")
+HEARTBEAT = PresenceSignal(SignalKind.LIFE, "heartbeat")
+BIRTH = PresenceSignal(SignalKind.LIFE, "birth")
+WILL = PresenceSignal(SignalKind.WILL, "will")
 
 
 @dataclass(frozen=True, slots=True)
-class Fold:
+class PresenceUpdate:
     """All signs of a device in a batch. `life` is the reason of the newest sign of life."""
 
     life: str | None = None
@@ -45,10 +45,10 @@ class Fold:
     will: bool = False
 
 
-LIVE = Fold(life=TELEMETRY.reason)
+LIVE = PresenceUpdate(life=TELEMETRY.reason)
 
 
-def read_status(payload: bytes) -> Sign | None:
+def read_status(payload: bytes) -> PresenceSignal | None:
     """The sign in a status message: plain words or JSON. None: it means nothing to us."""
     word = payload.strip()
     if word[:1] in {b"{", b'"'}:
@@ -59,20 +59,20 @@ def read_status(payload: bytes) -> Sign | None:
     return _from_word(word.decode("ascii", "replace"), None)
 
 
-def fold(before: Fold | None, sign: Sign) -> Fold:
+def fold(before: PresenceUpdate | None, sign: PresenceSignal) -> PresenceUpdate:
     """The signs so far and the next one in the order of arrival."""
     if sign is TELEMETRY:
         return LIVE
-    if sign.kind is SignKind.LIFE:
-        return Fold(life=sign.reason)
-    if sign.kind is SignKind.SLEEP:
-        return Fold(life=sign.reason, asleep=True, sleep_s=sign.sleep_s)
+    if sign.kind is SignalKind.LIFE:
+        return PresenceUpdate(life=sign.reason)
+    if sign.kind is SignalKind.SLEEP:
+        return PresenceUpdate(life=sign.reason, asleep=True, sleep_s=sign.sleep_s)
     if before is None:
-        return Fold(will=True)
+        return PresenceUpdate(will=True)
     return before if before.asleep else replace(before, will=True)
 
 
-def _from_document(document: Any) -> Sign | None:
+def _from_document(document: Any) -> PresenceSignal | None:
     if isinstance(document, dict):
         sign = _from_word(document.get("state"), document.get("wake_in_s"))
         receipts = document.get("receipts")
@@ -82,7 +82,7 @@ def _from_document(document: Any) -> Sign | None:
     return _from_word(document, None)
 
 
-def _from_word(word: Any, wake_in_s: Any) -> Sign | None:
+def _from_word(word: Any, wake_in_s: Any) -> PresenceSignal | None:
     if word == "online":
         return BIRTH
     if word == "offline":
@@ -90,8 +90,8 @@ def _from_word(word: Any, wake_in_s: Any) -> Sign | None:
     if word != "asleep":
         return None
     if wake_in_s is None:
-        return Sign(SignKind.SLEEP, "asleep")
+        return PresenceSignal(SignalKind.SLEEP, "asleep")
     number = isinstance(wake_in_s, int | float) and not isinstance(wake_in_s, bool)
     if not number or not 0 < wake_in_s <= MAX_SLEEP_S:
         return None
-    return Sign(SignKind.SLEEP, "asleep", float(wake_in_s))
+    return PresenceSignal(SignalKind.SLEEP, "asleep", float(wake_in_s))

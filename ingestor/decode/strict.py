@@ -14,7 +14,7 @@ import structlog
 from pydantic import TypeAdapter, ValidationError
 from pydantic_core import from_json, to_json
 
-from ingestor.decode.acceptance import Limits, Origin, RefusedError, accepted_time, derived_id
+from ingestor.decode.acceptance import AcceptLimits, Origin, RefusedError, accepted_time, derived_id
 from schema.event import MAX_EXACT_INTEGER, MAX_ITEMS, Event, EventBody, Reason, Rejection
 
 OVERSIZE_KEPT_BYTES = 1024
@@ -49,7 +49,7 @@ _EXPECTED = {
 }
 
 
-def decode(payload: bytes, origin: Origin, limits: Limits) -> list[Event | Rejection]:
+def decode(payload: bytes, origin: Origin, limits: AcceptLimits) -> list[Event | Rejection]:
     """One result per item, in order; a fault of the text is one rejection without an index."""
     try:
         return _decode(payload, origin, limits)
@@ -61,7 +61,7 @@ def decode(payload: bytes, origin: Origin, limits: Limits) -> list[Event | Rejec
         return [_refuse(payload, origin, Reason.UNREADABLE, type(error).__name__)]
 
 
-def _decode(payload: bytes, origin: Origin, limits: Limits) -> list[Event | Rejection]:
+def _decode(payload: bytes, origin: Origin, limits: AcceptLimits) -> list[Event | Rejection]:
     if len(payload) > limits.payload_bytes_max:
         detail = f"{len(payload)} bytes, at most {limits.payload_bytes_max} are taken"
         return [_refuse(payload[:OVERSIZE_KEPT_BYTES], origin, Reason.TOO_LARGE, detail)]
@@ -78,7 +78,7 @@ def _decode(payload: bytes, origin: Origin, limits: Limits) -> list[Event | Reje
     return [_item(item, index, None, origin, limits) for index, item in enumerate(document)]
 
 
-def decode_item(payload: bytes, origin: Origin, limits: Limits) -> Event | Rejection:
+def decode_item(payload: bytes, origin: Origin, limits: AcceptLimits) -> Event | Rejection:
     """What was one item of an array and comes alone. An array in it is a fault, as it was there."""
     try:
         document = _parse(payload)
@@ -124,7 +124,7 @@ def _without_infinity(value: Any) -> Any:
 
 
 def _item(
-    item: Any, index: int | None, payload: bytes | None, origin: Origin, limits: Limits
+    item: Any, index: int | None, payload: bytes | None, origin: Origin, limits: AcceptLimits
 ) -> Event | Rejection:
     try:
         event = _event(item, index or 0, origin, limits)
@@ -170,7 +170,7 @@ def reject(event: Event, source: Items, reason: Reason, detail: str) -> Rejectio
     )
 
 
-def _event(item: Any, index: int, origin: Origin, limits: Limits) -> Event:
+def _event(item: Any, index: int, origin: Origin, limits: AcceptLimits) -> Event:
     if not isinstance(item, dict):
         raise RefusedError(Reason.NOT_AN_OBJECT, "an event is a JSON object")
     try:
@@ -180,7 +180,7 @@ def _event(item: Any, index: int, origin: Origin, limits: Limits) -> Event:
     device_id = _device(body.get("device_id"), origin)
     ts_us, own_time = _time(body, origin, limits)
     metrics = {
-        # plain_number, written out: in an array it is called for each metric of each event.
+        # json_number, written out: in an array it is called for each metric of each event.
         name: int(value) if value.is_integer() and abs(value) < MAX_EXACT_INTEGER else value
         for name, value in body["metrics"].items()
     }
@@ -204,7 +204,7 @@ def _device(named: str | None, origin: Origin) -> str:
     return origin.device_id
 
 
-def _time(body: EventBody, origin: Origin, limits: Limits) -> tuple[int, bool]:
+def _time(body: EventBody, origin: Origin, limits: AcceptLimits) -> tuple[int, bool]:
     """The event's time, and whether it is its own: the same when the same event is sent again."""
     given = [name for name in _TIMES if name in body]
     if len(given) > 1:

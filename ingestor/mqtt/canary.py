@@ -25,14 +25,14 @@ from schema.database import DATABASE_ERRORS, WRITER_LIMITS, connect
 from schema.queries import load_queries
 
 EVERY_S = 2.0
-DEAF_AFTER_S = 10.0  # As in the queries hear_canary and sweep_presence.
+DEAF_AFTER_S = 10.0  # As in the queries record_canary and sweep_presence.
 SILENT_S_MAX = 30.0  # On a connection that should bring the canary every two seconds.
 
 queries = load_queries("ingestor.mqtt")
 log = structlog.get_logger()
 
 
-class Hearing:
+class CanaryMonitor:
     """`came` is called for each delivery, `canary_came` for the canary, which comes on `topic`."""
 
     def __init__(
@@ -123,7 +123,7 @@ class Hearing:
                 self._connection = await connect(
                     self._dsn, f"{self._listener} hearing", WRITER_LIMITS, command_timeout_s=5
                 )
-            await self._connection.execute(queries.hear_canary, self._listener)
+            await self._connection.execute(queries.record_canary, self._listener)
             self._heard_at = self._clock()
         except DATABASE_ERRORS as error:
             log.debug("The canary could not be noted.", error=repr(error))

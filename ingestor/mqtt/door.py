@@ -5,12 +5,12 @@ from collections.abc import Callable
 
 from broker import topics
 from broker.client.session import Delivery
-from broker.topics import Kind
+from broker.topics import TopicKind
 from ingestor.batch import Message
 from ingestor.decode.acceptance import Origin
 from ingestor.decode.presence import HEARTBEAT, TELEMETRY, read_status
 from ingestor.mqtt.broker_drops import DropWatch
-from ingestor.mqtt.canary import Hearing
+from ingestor.mqtt.canary import CanaryMonitor
 from ingestor.mqtt.receipts import Receipts
 from ingestor.pipeline import Pipeline
 from runtime.metrics import Dropped
@@ -34,14 +34,14 @@ class MqttDoor:
         self,
         pipeline: Pipeline,
         settle: Callable[[Delivery], None],
-        hearing: Hearing,
+        hearing: CanaryMonitor,
         drops: DropWatch,
         receipts: Receipts,
         messages: Counter[tuple[str, int]],
     ) -> None:
         self._pipeline, self._settle, self._hearing = pipeline, settle, hearing
         self._drops, self._receipts, self._messages = drops, receipts, messages
-        self._parsed: dict[str, tuple[Kind, str]] = {}
+        self._parsed: dict[str, tuple[TopicKind, str]] = {}
         self._open = True
         self._generation = 0
         # What waits since an earlier connection, in the order of arrival.
@@ -68,7 +68,7 @@ class MqttDoor:
         self._messages[kind, delivery.qos] += 1
         if delivery.generation != self._generation:
             self._begin_generation(delivery.generation)
-        if kind is Kind.TELEMETRY:
+        if kind is TopicKind.TELEMETRY:
             self._take_telemetry(device_id, delivery)
         else:
             self._take_sign(kind, device_id, delivery)
@@ -87,15 +87,15 @@ class MqttDoor:
             Message(Door.MQTT, delivery.payload, origin, self._done, sign, delivery)
         )
 
-    def _take_sign(self, kind: Kind, device_id: str, delivery: Delivery) -> None:
-        sign = HEARTBEAT if kind is Kind.HEARTBEAT else read_status(delivery.payload)
+    def _take_sign(self, kind: TopicKind, device_id: str, delivery: Delivery) -> None:
+        sign = HEARTBEAT if kind is TopicKind.HEARTBEAT else read_status(delivery.payload)
         if sign is None or delivery.retain:
             self._settle(delivery)
             return
         origin = Origin(now_us(), device_id)
         self._pipeline.accept(Message(Door.MQTT, b"", origin, self._done, sign, delivery, items=[]))
 
-    def _parse(self, topic: str) -> tuple[Kind, str] | None:
+    def _parse(self, topic: str) -> tuple[TopicKind, str] | None:
         parsed = topics.parse(topic)
         if parsed is not None:
             if len(self._parsed) >= TOPICS_MAX:
@@ -110,7 +110,7 @@ class MqttDoor:
             self._hearing.canary_came()
         elif delivery.topic == topics.DROPPED:
             self._drops.take(delivery.payload)
-        elif delivery.topic.endswith(f"/{Kind.TELEMETRY}"):
+        elif delivery.topic.endswith(f"/{TopicKind.TELEMETRY}"):
             self._drop(Dropped.BAD_TOPIC)
         self._settle(delivery)
 

@@ -7,7 +7,7 @@ say about themselves goes to the first alone, because its order matters.
 from dataclasses import dataclass
 
 from broker import topics
-from broker.topics import Kind
+from broker.topics import TopicKind
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +48,7 @@ class Member:
         return (self._shared(telemetry), *own, self._shared(self.canary))
 
     @property
-    def wishes(self) -> tuple[str, ...]:
+    def optional_subscriptions(self) -> tuple[str, ...]:
         return (topics.DROPPED,) if self.number == 1 else ()
 
     @property
@@ -61,4 +61,4 @@ class Member:
         return topics.shared(self.instance, topic_filter)
 
 
-assert topics.DEVICE_FILTERS[0].endswith(Kind.TELEMETRY)  # noqa: S101  # As Member takes them apart.
+assert topics.DEVICE_FILTERS[0].endswith(TopicKind.TELEMETRY)  # noqa: S101  # As Member takes them apart.

@@ -16,7 +16,7 @@ queries = load_queries("ingestor.mqtt")
 log = structlog.get_logger()
 
 
-class Roster:
+class Membership:
     """A few questions at start, each on a connection of its own and asked until the database answers."""
 
     def __init__(self, dsn: str, name: str) -> None:
@@ -25,7 +25,7 @@ class Roster:
     async def remember(self, member: Member) -> set[str]:
         """Write the member down; everything that its session may be subscribed to, now or from before."""
         (row,) = await self._ask(
-            queries.remember_member,
+            queries.register_member,
             member.client_id,
             member.instance,
             member.number,
@@ -35,11 +35,11 @@ class Roster:
 
     async def former(self, present: Member) -> list[tuple[Member, set[str]]]:
         """The members beyond the present number of them, with their filters."""
-        rows = await self._ask(queries.former_members, present.instance, present.total)
+        rows = await self._ask(queries.departed_members, present.instance, present.total)
         return [(Member(present.instance, row["number"]), set(row["filters"])) for row in rows]
 
     async def forget(self, member: Member) -> None:
-        await self._ask(queries.forget_member, member.client_id)
+        await self._ask(queries.remove_member, member.client_id)
 
     async def _ask(self, query: str, *arguments: Any) -> list[Any]:
         troubled = False

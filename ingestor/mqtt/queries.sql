@@ -14,7 +14,7 @@ where locktype = 'advisory' and granted and objsubid = 2 and pid = $3 and backen
   and database = (select oid from pg_database where datname = current_database())
   and classid = $1::int::oid and objid = (hashtext($2)::bigint & 4294967295)::oid
 
--- hear_canary --
+-- record_canary --
 -- A gap of more than 10 s starts the listening anew: for time before it nobody is called silent.
 insert into hearing (listener, since, heard_at)
 values ($1, statement_timestamp(), statement_timestamp())
@@ -23,16 +23,16 @@ on conflict (listener) do update set
                  then statement_timestamp() else hearing.since end,
     heard_at = statement_timestamp()
 
--- remember_member --
+-- register_member --
 -- Before it subscribes. The filters only grow: a session may have kept what it had before.
 insert into ingest_member (client_id, instance, number, filters) values ($1, $2, $3, $4)
 on conflict (client_id) do update set
     filters = array(select distinct unnest(ingest_member.filters || excluded.filters) order by 1)
 returning filters
 
--- former_members --
+-- departed_members --
 select number, filters from ingest_member where instance = $1 and number > $2 order by number
 
--- forget_member --
+-- remove_member --
 with forgotten as (delete from ingest_member where client_id = $1)
 delete from hearing where listener = $1

@@ -4,9 +4,9 @@ import asyncio
 from collections.abc import Awaitable, Callable, Collection, Sequence
 
 from broker.client.session import Session
-from ingestor.decode.acceptance import Limits
+from ingestor.decode.acceptance import AcceptLimits
 from ingestor.mqtt.broker_drops import DropWatch
-from ingestor.mqtt.canary import Hearing
+from ingestor.mqtt.canary import CanaryMonitor
 from ingestor.mqtt.door import MqttDoor
 from ingestor.mqtt.lease import Lease
 from ingestor.mqtt.member import Member
@@ -39,7 +39,7 @@ class Receiver:
         metrics: Metrics,
         *,
         subscriptions: Sequence[str],
-        wishes: Sequence[str] = (),
+        optional_subscriptions: Sequence[str] = (),
         canary: str,
         hearing_health: Health,
         prepare: Callable[[], Awaitable[Collection[str]]],
@@ -49,7 +49,7 @@ class Receiver:
         self._surplus: Collection[str] = ()
         self._pipeline = Pipeline(
             settings.dsn,
-            WriterLimits(Limits.of(settings), linger_s=LINGER_S),
+            WriterLimits(AcceptLimits.of(settings), linger_s=LINGER_S),
             name=f"{member.name} writer",
             default_profile=settings.default_profile,
             offline_after_s=settings.offline_after_seconds,
@@ -57,7 +57,7 @@ class Receiver:
             health=health,
             metrics=metrics,
         )
-        self.hearing = Hearing(
+        self.hearing = CanaryMonitor(
             settings.dsn, member.client_id, self._pipeline, hearing_health, topic=canary
         )
         self._receipts = Receipts(metrics.receipts)
@@ -73,7 +73,7 @@ class Receiver:
             settings.mqtt,
             member.client_id,
             subscriptions=subscriptions,
-            wishes=wishes,
+            optional_subscriptions=optional_subscriptions,
             on_delivery=self._door.receive,
             on_connected=self._connected,
             permit=self._permit,

@@ -19,7 +19,7 @@ import structlog
 from broker.client.session import end_session
 from ingestor.mqtt.lease import Lease
 from ingestor.mqtt.member import Member
-from ingestor.mqtt.membership import Roster
+from ingestor.mqtt.membership import Membership
 from ingestor.mqtt.receiver import Receiver
 from runtime.health import Health
 from runtime.metrics import Metrics
@@ -32,7 +32,7 @@ async def retire_former(
     settings: Settings, present: Member, health: Health, metrics: Metrics
 ) -> None:
     """Call it once the present members are subscribed: a message must find one of the two."""
-    roster = Roster(settings.dsn, present.name)
+    roster = Membership(settings.dsn, present.name)
     for member, filters in await roster.former(present):
         log.info("The session of a former member is emptied.", client_id=member.client_id)
         lease = Lease(settings.dsn, member.client_id, Health(()))

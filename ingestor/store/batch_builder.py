@@ -8,8 +8,8 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 from datetime import datetime
 
-from ingestor.batch import Batch, DeadLetter, Message, Part, Row
-from ingestor.decode.acceptance import Limits, outside_window
+from ingestor.batch import Batch, Message, Part, RejectedItem, Row
+from ingestor.decode.acceptance import AcceptLimits, outside_window
 from ingestor.decode.strict import reject
 from ingestor.store.registry import Registry
 from schema.event import Event, Reason, Rejection
@@ -19,7 +19,7 @@ from schema.instants import rfc3339
 _Pending = tuple[Event, Message, int, int]
 
 
-class Judge:
+class BatchBuilder:
     def __init__(self, registry: Registry) -> None:
         self._registry = registry
 
@@ -32,7 +32,7 @@ class Judge:
             for place in part.indexes if part.indexes is not None else range(len(items)):
                 item = items[place]
                 if isinstance(item, Rejection):
-                    batch.dead_letters.append(DeadLetter(item, message, place))
+                    batch.dead_letters.append(RejectedItem(item, message, place))
                 else:
                     events.append((item, message, place, order))
         names = {name for part in parts for name in part.numbers}
@@ -80,7 +80,7 @@ class Judge:
                 rows.append(Row(devices[event.device_id].device_no, event, message, place, order))
             else:
                 rejection = reject(event, message.source, Reason.OUT_OF_RANGE, fault)
-                batch.dead_letters.append(DeadLetter(rejection, message, place, order, event))
+                batch.dead_letters.append(RejectedItem(rejection, message, place, order, event))
 
     async def _know(self, events: Sequence[_Pending], expected: Collection[str]) -> None:
         """Return when each device that needs a number has one, all at the same time.
@@ -102,7 +102,7 @@ class Judge:
         return unknown
 
 
-def inside_window(batch: Batch, now: datetime, limits: Limits) -> Batch:
+def inside_window(batch: Batch, now: datetime, limits: AcceptLimits) -> Batch:
     """The same batch, with those events as dead letters whose time would not be accepted at `now`."""
     return _without(batch, lambda ts: outside_window(ts, now, limits))
 
@@ -121,5 +121,5 @@ def _without(batch: Batch, fault_of: Callable[[datetime], tuple[Reason, str] | N
             placed.rows.append(row)
         else:
             rejection = reject(row.event, row.message.source, *fault)
-            placed.dead_letters.append(DeadLetter(rejection, row.message, row.place))
+            placed.dead_letters.append(RejectedItem(rejection, row.message, row.place))
     return placed

@@ -16,7 +16,7 @@ select pg_current_xact_id()
 -- received is among them.
 -- $4 joins the devices of which nothing else is to be said than that they sent telemetry, and that comes to
 -- no more than a newer last_seen: what is fresh is left alone, the write would say nothing new. Any other
--- change asks for mark_signs, and so does a state that the sweep changes at this moment: `unheard`.
+-- change asks for update_presence, and so does a state that the sweep changes at this moment: `unheard`.
 with new as (
     insert into event_key (device_no, event_id)
     select * from unnest(string_to_array($1, E'\x1f')::int[], string_to_array($2, E'\x1f'))
@@ -62,7 +62,7 @@ from unnest($1::int[], $2::text[], $3::text[], $4::timestamptz[], $5::int[])
     as pair (device_no, metric, tag, in_force_from, n)
 order by pair.n
 
--- mark_signs --
+-- update_presence --
 -- One row per device; $1 joins those of which nothing else is to be said than that they sent telemetry. A
 -- state of life that is fresh is left alone: the write would say nothing new.
 -- Of several members one may bring the telemetry that was sent before the sleep that another one brought:

@@ -13,12 +13,12 @@ from typing import Any
 import msgspec
 
 from ingestor.alerts.rules import RuleBook
-from ingestor.batch import Edition
-from ingestor.retry import Patience
+from ingestor.batch import RegistryVersion
+from ingestor.retry import StoreRetry
 from runtime.errors import StoreUnavailable
 from schema.alert import Notify, Op, Rule, Severity
 from schema.database import WRITER_LIMITS, connect
-from schema.event import DeviceNo, Event, plain_number
+from schema.event import DeviceNo, Event, json_number
 from schema.queries import load_queries
 
 CACHED_DEVICES_MAX = 500_000  # Beyond it the cache starts anew: about 100 MB.
@@ -58,7 +58,7 @@ class Device:
 class Registry:
     """The cache of one process. What reads the database waits for it as long as it takes."""
 
-    def __init__(self, dsn: str, name: str, default_profile: str, patience: Patience) -> None:
+    def __init__(self, dsn: str, name: str, default_profile: str, patience: StoreRetry) -> None:
         self._dsn, self._name, self._patience = dsn, f"{name} registry", patience
         self.default_profile = default_profile
         self._connection: Any = None
@@ -70,11 +70,11 @@ class Registry:
         self._restarts = 0
 
     @property
-    def edition(self) -> Edition:
+    def edition(self) -> RegistryVersion:
         """What a batch that is judged now is judged by."""
         return self._restarts, self.registry_version
 
-    def is_current(self, edition: Edition, version: int) -> bool:
+    def is_current(self, edition: RegistryVersion, version: int) -> bool:
         """Whether a batch of this edition may be written to a database of this version."""
         return edition == (self._restarts, version)
 
@@ -169,7 +169,7 @@ def rule_from_row(row: Any) -> Rule:
 
 
 def _shown(limit: float) -> str:
-    return str(plain_number(float(limit)))
+    return str(json_number(float(limit)))
 
 
 def _profile(row: Any) -> Profile:

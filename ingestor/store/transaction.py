@@ -15,7 +15,7 @@ from contextlib import suppress
 from datetime import datetime
 from typing import Any
 
-from ingestor.alerts.incidents import Effects, decide
+from ingestor.alerts.incidents import IncidentChanges, decide
 from ingestor.alerts.rules import Candidate, RuleState, candidates
 from ingestor.batch import Batch, Row
 from ingestor.decode.presence import LIVE
@@ -23,7 +23,7 @@ from ingestor.store.copy_format import COLUMNS, EventCopy
 from ingestor.store.pg_errors import copy_line, is_poison, lacks_partition, without_data
 from ingestor.store.registry import Registry
 from runtime.errors import BatchRefused, NoPartition, StoreUnavailable
-from schema.alert import AlertState, Told
+from schema.alert import AlertState, Notification
 from schema.database import WRITER_LIMITS, connect
 from schema.event import DeviceNo
 from schema.feed import fill_outbox
@@ -105,7 +105,7 @@ class Store:
         await self._insert_events(connection, survivors)
         await _mark_hours(connection, survivors, facts["closing"])
         await self._insert_dead_letters(connection, batch)
-        told = await self._mark_signs(connection, batch, unheard=facts["unheard"])
+        told = await self._update_presence(connection, batch, unheard=facts["unheard"])
         receipts = await self._set_receipts(connection, batch)
         told += await self._apply(connection, decide(pairs, newest))
         end = await fill_outbox(connection, told) if told else "commit"
@@ -166,13 +166,15 @@ class Store:
             "rejected", records=records, columns=REJECTED_COLUMNS
         )
 
-    async def _mark_signs(self, connection: Any, batch: Batch, *, unheard: bool) -> list[Told]:
+    async def _update_presence(
+        self, connection: Any, batch: Batch, *, unheard: bool
+    ) -> list[Notification]:
         """What is more than a refresh. Returns what subscribers hear of devices that changed state."""
         signs = sorted(pair for pair in batch.signs.items() if pair[1] is not LIVE)
         if not signs and not unheard:
             return []
         changed = await connection.fetch(
-            queries.mark_signs,
+            queries.update_presence,
             _live(batch),
             [device_no for device_no, _ in signs],
             [sign.life for _, sign in signs],
@@ -215,7 +217,7 @@ class Store:
         rows = await connection.fetch(queries.device_names, devices)
         return {row["device_no"]: row["device_id"] for row in rows}
 
-    async def _apply(self, connection: Any, effects: Effects) -> list[Told]:
+    async def _apply(self, connection: Any, effects: IncidentChanges) -> list[Notification]:
         if not effects:
             return []
         if effects.resolved:

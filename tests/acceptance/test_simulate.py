@@ -16,7 +16,7 @@ import paho.mqtt.client as mqtt
 import pytest
 from paho.mqtt.enums import CallbackAPIVersion
 
-from broker.simulator.device import Habits, build_fleet
+from broker.simulator.device import Behaviour, build_fleet
 from broker.simulator.fleet import Fleet
 from runtime.settings import MqttAddress
 from tests.acceptance.conftest import base_url, up_settings
@@ -218,7 +218,9 @@ async def test_a_device_with_nothing_to_report_sends_heartbeats(
 ) -> None:
     monkeypatch.setattr("broker.simulator.fleet.HEARTBEAT_S", 0.2)
     stop = asyncio.Event()
-    devices = build_fleet("idle", [Habits(interval_s=86_400)], booted_at=datetime.now(UTC), seed=1)
+    devices = build_fleet(
+        "idle", [Behaviour(interval_s=86_400)], booted_at=datetime.now(UTC), seed=1
+    )
     async with embedded_broker() as port, asyncio.TaskGroup() as group:
         listener = await RawClient.connect(port, "listener")
         await listener.subscribe("devices/+/heartbeat")

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from ingestor.batch import Message
-from ingestor.decode.acceptance import Limits, Origin
-from ingestor.decode.presence import TELEMETRY, Sign
+from ingestor.decode.acceptance import AcceptLimits, Origin
+from ingestor.decode.presence import TELEMETRY, PresenceSignal
 from ingestor.decode.strict import decode
 from ingestor.pipeline import Pipeline
 from ingestor.writer import WriterLimits
@@ -19,7 +19,7 @@ from runtime.metrics import Metrics
 from schema.event import Door, Verdict
 from schema.instants import now_us
 
-LIMITS = Limits(timedelta(days=730), timedelta(seconds=300), 262_144)
+LIMITS = AcceptLimits(timedelta(days=730), timedelta(seconds=300), 262_144)
 
 
 class Doors:
@@ -40,14 +40,14 @@ class Doors:
         sign = None if retained else TELEMETRY
         return await self._accept(device_id, raw, sign, retained=retained)
 
-    async def sign(self, device_id: str, sign: Sign) -> None:
+    async def sign(self, device_id: str, sign: PresenceSignal) -> None:
         await self._accept(device_id, b"", sign, items=[])
 
     async def _accept(
         self,
         device_id: str,
         payload: bytes,
-        sign: Sign | None,
+        sign: PresenceSignal | None,
         *,
         retained: bool = False,
         **more: Any,

@@ -19,7 +19,7 @@ from schema.database import WRITER_LIMITS, connect
 from tests.integration.conftest import Doors
 from tests.support.http_api import api_on
 from tests.support.oracle.oracle import (
-    Question,
+    AggregateQuery,
     TooManyRows,
     aggregate,
     difference,
@@ -76,7 +76,7 @@ class Api:
     def _floor(self, answer: httpx.Response) -> datetime | None:
         return self.moving_to if "available_from" in answer.text and self.moving_to else self.floor
 
-    def fault_of_aggregate(self, question: Question, answer: httpx.Response) -> str | None:
+    def fault_of_aggregate(self, question: AggregateQuery, answer: httpx.Response) -> str | None:
         if (floor := self._floor(answer)) is not None and needs_raw_before(floor, question):
             fault = _not_available(answer, floor)
         else:
@@ -101,7 +101,7 @@ class Api:
     def fault_of_summary(self, asked: tuple[str, date, str], answer: httpx.Response) -> str | None:
         device_id, day, tz = asked
         start, end = midnight(day, tz), midnight(day + timedelta(days=1), tz)
-        whole_day = Question("", start, end, interval="1d", tz=tz)
+        whole_day = AggregateQuery("", start, end, interval="1d", tz=tz)
         if (floor := self._floor(answer)) is not None and needs_raw_before(floor, whole_day):
             fault = _not_available(answer, floor)
         else:

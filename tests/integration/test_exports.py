@@ -13,8 +13,15 @@ import pyarrow.parquet as pq
 import pytest
 
 from api.export import store as export_store
-from api.export.formats import CSV_HEADER, dressing
-from api.export.store import CONNECTIONS_MAX, EXPORT_LIMITS, Exports, Format, Selection, queries
+from api.export.formats import CSV_HEADER, encoding
+from api.export.store import (
+    CONNECTIONS_MAX,
+    EXPORT_LIMITS,
+    Exports,
+    ExportSelection,
+    Format,
+    queries,
+)
 from api.store.tags import wanted
 from runtime.errors import Overloaded, RawEventsDropped
 from schema.database import open_pool
@@ -74,8 +81,8 @@ def made_up(random: Random, count: int, prefix: str = "e") -> list[dict[str, Any
 
 
 async def exported(exports: Exports, form: Format, **selection: Any) -> bytes:
-    dressed = await dressing(form)
-    slices = await exports.begin(Selection(**selection), form)
+    dressed = await encoding(form)
+    slices = await exports.begin(ExportSelection(**selection), form)
     return b"".join([piece async for piece in dressed.dress(slices)])
 
 
@@ -192,7 +199,7 @@ async def test_what_is_written_meanwhile_makes_nothing_twice_or_lost(
     before = await readings(db)
     found = list[Any]()
     number = 0
-    async for body in await exports.begin(Selection(), Format.NDJSON):
+    async for body in await exports.begin(ExportSelection(), Format.NDJSON):
         found += map(json.loads, body.splitlines())
         await store(db, *made_up(random, 3, prefix=f"later{number}-"))
         number += 1
@@ -217,7 +224,7 @@ async def test_a_slice_of_the_largest_events_is_as_small_as_any(exports: Exports
     await store(
         db, *({"device": "d", "ts": NOW, "id": f"{n}".ljust(128, "z")} | large for n in range(60))
     )
-    slices = await exports.begin(Selection(), Format.PARQUET)
+    slices = await exports.begin(ExportSelection(), Format.PARQUET)
     sizes = [len(body) async for body in slices]
     assert sum(sizes) > 15_000_000
     assert max(sizes) < 2_500_000
@@ -228,7 +235,7 @@ async def test_an_export_goes_on_after_its_connection_was_cut(
 ) -> None:
     await store(db, *made_up(Random(5), 100))
     lines, cuts = list[bytes](), 0
-    async for body in await exports.begin(Selection(), Format.NDJSON):
+    async for body in await exports.begin(ExportSelection(), Format.NDJSON):
         lines += body.splitlines()
         if cuts < 3:
             cuts += await db.fetchval(
@@ -243,7 +250,7 @@ async def test_between_two_slices_nothing_is_held_in_the_database(
     exports: Exports, db: Any, small_slices: None
 ) -> None:
     await store(db, *made_up(Random(6), 100))
-    async for _ in await exports.begin(Selection(), Format.CSV):
+    async for _ in await exports.begin(ExportSelection(), Format.CSV):
         states = await db.fetch(
             "select state, backend_xmin from pg_stat_activity"
             " where application_name = 'export' and datname = current_database()"
@@ -270,8 +277,8 @@ async def test_an_export_breaks_off_when_retention_overtakes_it(
     exports: Exports, db: Any, small_slices: None
 ) -> None:
     await store(db, *({"device": "d", "ts": NOW, "id": f"{n}"} for n in range(20)))
-    slices = await exports.begin(Selection(), Format.PARQUET)
-    file = (await dressing(Format.PARQUET)).dress(slices)
+    slices = await exports.begin(ExportSelection(), Format.PARQUET)
+    file = (await encoding(Format.PARQUET)).dress(slices)
     await db.execute("update rollup_state set floor = $1", NOW + timedelta(days=30))
     with pytest.raises(RawEventsDropped):
         async for _ in file:

@@ -9,7 +9,7 @@ import pytest
 
 from broker.client.session import Delivery
 from ingestor.mqtt.broker_drops import DropWatch
-from ingestor.mqtt.canary import Hearing
+from ingestor.mqtt.canary import CanaryMonitor
 from ingestor.mqtt.door import MqttDoor
 from ingestor.mqtt.receipts import Receipts
 from runtime.health import Health
@@ -41,7 +41,7 @@ class Entrance:
         self.door = MqttDoor(
             self.pipeline,
             self.settled.append,
-            Hearing(dsn, "test", self.pipeline, Health(()), topic="voltwire/test/canary"),
+            CanaryMonitor(dsn, "test", self.pipeline, Health(()), topic="voltwire/test/canary"),
             DropWatch(self.metrics),
             Receipts(self.metrics.receipts),
             self.metrics.messages,

@@ -9,13 +9,13 @@ import asyncpg
 import pytest
 
 from api.aggregate.buckets import buckets, offset_changes
-from api.aggregate.query import Fill, GroupBy, Question
+from api.aggregate.query import AggregateQuery, Fill, GroupBy
 from api.aggregate.sql import Source, statement
 from api.aggregate.store import arguments
 from api.export.store import EXPORT_LIMITS
 from api.export.store import queries as of_exports
-from api.store.database import OF_THE_FLEET, windows
-from api.store.events import AFTER_ALL, LATEST_VALUES, of_latest, queries
+from api.store.database import FLEET_WINDOWS, windows
+from api.store.events import LAST_KEY, LATEST_VALUES, of_latest, queries
 from api.store.registry import queries as of_registry
 from api.store.tags import wanted
 from scheduler.rollups import roll
@@ -39,7 +39,7 @@ async def filled(dsn: str) -> AsyncIterator[Any]:
 
 
 async def test_lists_and_points_of_a_device_read_its_rows_of_the_range(filled: Any) -> None:
-    key = (LATEST, AFTER_ALL)
+    key = (LATEST, LAST_KEY)
     newest = await plan_of(filled, queries.device_events, 5, "d5", EARLIEST, LATEST, *key, 101)
     week = await plan_of(filled, queries.device_events, 5, "d5", *WEEK, *key, 101)
     points = await plan_of(filled, queries.device_metrics, 5, "d5", *WEEK, 50_000)
@@ -52,7 +52,7 @@ async def test_lists_and_points_of_a_device_read_its_rows_of_the_range(filled: A
 
 
 async def test_a_rare_tag_or_beginning_is_found_by_the_index_of_tags(filled: Any) -> None:
-    key = (LATEST, AFTER_ALL, 0)
+    key = (LATEST, LAST_KEY, 0)
     for tags, most in (("'room:7'", 200), ("'room:7':*", 3000), ("'nothing':*", DEVICES)):
         plan = await plan_of(filled, queries.search_events, tags, EARLIEST, LATEST, *key, 101)
         assert any("tsvector" in name for name in plan.indexes), tags
@@ -61,8 +61,8 @@ async def test_a_rare_tag_or_beginning_is_found_by_the_index_of_tags(filled: Any
 
 
 async def test_a_tag_of_every_event_is_found_without_reading_them_all(filled: Any) -> None:
-    start, end = list(windows(EARLIEST, LATEST, NOW, OF_THE_FLEET))[5]
-    key = (LATEST, AFTER_ALL, 0)
+    start, end = list(windows(EARLIEST, LATEST, NOW, FLEET_WINDOWS))[5]
+    key = (LATEST, LAST_KEY, 0)
     plan = await plan_of(filled, queries.search_events, "'fleet'", start, end, *key, 101)
     assert len(plan.partitions) <= MOST_PARTITIONS_OF_A_WEEK
     assert plan.rows_most <= 1000
@@ -123,7 +123,7 @@ async def test_more_filled_rows_than_an_answer_has_are_not_made_to_be_counted(fi
     zone, start, end = ZoneInfo("UTC"), NOW - 3 * HOUR, NOW
     seconds = buckets("1s", zone, start, end)
     offsets = offset_changes(zone, start, end)
-    question = Question(
+    question = AggregateQuery(
         "temp", (), None, start, end, seconds, offsets, GroupBy.DEVICE, Fill.PREVIOUS
     )
     number = seconds.number(start, end)
@@ -140,10 +140,12 @@ def _last_two_months() -> tuple[datetime, datetime]:
     return midnight - timedelta(days=60), midnight
 
 
-def _hours_of(devices: tuple[str, ...], start: datetime, end: datetime) -> Question:
+def _hours_of(devices: tuple[str, ...], start: datetime, end: datetime) -> AggregateQuery:
     zone = ZoneInfo("UTC")
     offsets = offset_changes(zone, start, end)
-    return Question("temp", devices, None, start, end, buckets("1h", zone, start, end), offsets)
+    return AggregateQuery(
+        "temp", devices, None, start, end, buckets("1h", zone, start, end), offsets
+    )
 
 
 async def test_pages_of_devices_follow_the_index_of_names(filled: Any) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 import asyncpg
 import pytest
 
-from ingestor.decode.presence import HEARTBEAT, WILL, Sign, read_status
+from ingestor.decode.presence import HEARTBEAT, WILL, PresenceSignal, read_status
 from scheduler.silence import sweep
 from schema.feed import read_feed
 from tests.integration.conftest import Doors
@@ -41,7 +41,7 @@ async def presence_feed(db: Any) -> list[str]:
     return [item.state for item in await read_feed(db, 0) if item.kind == "presence"]
 
 
-def status(payload: bytes) -> Sign:
+def status(payload: bytes) -> PresenceSignal:
     sign = read_status(payload)
     assert sign is not None
     return sign

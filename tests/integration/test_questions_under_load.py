@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from api.store.database import Reader
+from api.store.database import Database
 from runtime.errors import Overloaded
 from schema.database import open_pool
 from tests.support.http_api import api_on
@@ -25,7 +25,7 @@ async def test_a_busy_pool_is_not_called_an_absent_database(
 ) -> None:
     monkeypatch.setattr("api.store.database.ACQUIRE_S_MAX", 0.05)
     async with await open_pool(postgres, "busy", {}, size_max=1) as pool:
-        reader = Reader(pool)
+        reader = Database(pool)
         async with reader.connection(5):
             with pytest.raises(Overloaded, match="ask again"):
                 await reader.ask("fetchval", "select 1")

@@ -14,11 +14,11 @@ import pytest
 
 from api.store.events import queries as api_queries
 from ingestor.decode.presence import HEARTBEAT
-from ingestor.replay import Outcome, Replay, Selection, count_letters, queries
+from ingestor.replay import Replay, ReplayOutcome, ReplaySelection, count_dead_letters, queries
 from schema.event import Door, Reason, Status
 from tests.integration.conftest import LIMITS, Doors, make_pipeline
 
-ALL = Selection()
+ALL = ReplaySelection()
 OUT_OF_RANGE = {"soc_percent": 120}
 ARRIVAL = datetime(2026, 10, 1, 12, 0, 0, 123456, tzinfo=UTC)
 
@@ -38,9 +38,9 @@ class Letters:
             connection.terminate()
 
     async def replay(
-        self, selection: Selection = ALL, letters_max: int = 200, doors: Doors | None = None
-    ) -> Outcome:
-        outcome = Outcome()
+        self, selection: ReplaySelection = ALL, letters_max: int = 200, doors: Doors | None = None
+    ) -> ReplayOutcome:
+        outcome = ReplayOutcome()
         async with self.replaying(doors) as replay:
             while True:
                 outcome.add(await replay.page(selection, letters_max))
@@ -91,7 +91,7 @@ def letters(dsn: str, db: Any, doors: Doors) -> Letters:
     return Letters(dsn, db, doors)
 
 
-def counts(outcome: Outcome) -> tuple[int, int, int, int]:
+def counts(outcome: ReplayOutcome) -> tuple[int, int, int, int]:
     return outcome.letters, outcome.stored, outcome.duplicate, outcome.rejected
 
 
@@ -214,7 +214,7 @@ async def test_two_replays_at_once_by_two_processes_store_each_event_once(
         )
         outcomes = await asyncio.gather(*replays)
         stop.set()
-    total = Outcome()
+    total = ReplayOutcome()
     for outcome in outcomes:
         total.add(outcome)
     assert (total.stored, total.rejected) == (300, 0)
@@ -291,8 +291,8 @@ async def test_what_was_cut_off_is_taken_only_by_its_number_and_stays_refused(
 ) -> None:
     number = await letters.put(body("whole", metrics={"x": 1}), reason="too_large")
     assert counts(await letters.replay()) == (0, 0, 0, 0)
-    assert counts(await letters.replay(Selection(reason=Reason.TOO_LARGE))) == (0, 0, 0, 0)
-    outcome = await letters.replay(Selection(ids=[number]))
+    assert counts(await letters.replay(ReplaySelection(reason=Reason.TOO_LARGE))) == (0, 0, 0, 0)
+    outcome = await letters.replay(ReplaySelection(ids=[number]))
     assert (counts(outcome), outcome.reasons) == ((1, 0, 0, 1), {Reason.TOO_LARGE: 1})
 
 
@@ -312,7 +312,7 @@ async def test_named_letters_are_taken_though_they_were_replayed(letters: Letter
     first, second = await letters.put(body("e1")), await letters.put(body("e2"))
     await letters.replay()
     marked = await letters.db.fetch("select replayed_at from rejected")
-    assert counts(await letters.replay(Selection(ids=[first, second, 999]))) == (2, 0, 2, 0)
+    assert counts(await letters.replay(ReplaySelection(ids=[first, second, 999]))) == (2, 0, 2, 0)
     assert await letters.db.fetch("select replayed_at from rejected") == marked
 
 
@@ -324,18 +324,18 @@ async def test_a_selection_takes_what_fits_everything_it_names(letters: Letters)
     await letters.put(b"4", device_id=None, door="http", reason="malformed_json")
     for selection, expected in (
         (ALL, [1, 2, 3, 4]),
-        (Selection(device_id="b"), [2, 3]),
-        (Selection(reason=Reason.BAD_TAGS), [3]),
-        (Selection(door=Door.HTTP), [3, 4]),
-        (Selection(door=Door.HTTP, device_id="b"), [3]),
-        (Selection(start=ARRIVAL + day), [2]),
-        (Selection(end=ARRIVAL + day), [1, 3, 4]),
-        (Selection(after=2), [3, 4]),
-        (Selection(last=2), [1, 2]),
-        (Selection(ids=[4, 1], door=Door.MQTT), [1]),
-        (Selection(device_id="nobody"), []),
+        (ReplaySelection(device_id="b"), [2, 3]),
+        (ReplaySelection(reason=Reason.BAD_TAGS), [3]),
+        (ReplaySelection(door=Door.HTTP), [3, 4]),
+        (ReplaySelection(door=Door.HTTP, device_id="b"), [3]),
+        (ReplaySelection(start=ARRIVAL + day), [2]),
+        (ReplaySelection(end=ARRIVAL + day), [1, 3, 4]),
+        (ReplaySelection(after=2), [3, 4]),
+        (ReplaySelection(last=2), [1, 2]),
+        (ReplaySelection(ids=[4, 1], door=Door.MQTT), [1]),
+        (ReplaySelection(device_id="nobody"), []),
     ):
-        found, newest = await count_letters(letters.db, selection)
+        found, newest = await count_dead_letters(letters.db, selection)
         assert found.total() == len(expected), selection
         assert newest == max(expected, default=0)
         assert (await letters.replay(selection)).letters == len(expected), selection
@@ -372,7 +372,7 @@ async def test_few_letters_among_many_are_found_by_an_index(
     device, reason = ("rare", None) if column == "device_id" else (None, "no_items")
     fits = (device, reason, None, None, None, None)
     listed = await _plan(letters.db, api_queries.list_rejected, 2**63 - 1, *fits, 101)
-    read = await _plan(letters.db, queries.read_letters, 0, None, *fits, 200, 1_000_000)
+    read = await _plan(letters.db, queries.read_dead_letters, 0, None, *fits, 200, 1_000_000)
     assert index in listed
     assert index in read
 

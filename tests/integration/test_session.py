@@ -247,7 +247,7 @@ async def test_a_connection_that_is_given_up_is_replaced_by_a_new_one() -> None:
 async def test_a_wish_that_the_broker_refuses_does_no_harm() -> None:
     async with scripted_broker() as broker:
         broker.refused = b"$SYS/"
-        ingest = Ingest(broker.port, wishes=("$SYS/x",))
+        ingest = Ingest(broker.port, optional_subscriptions=("$SYS/x",))
         async with running(ingest.session):
             await until(lambda: ingest.session.connected)
 

@@ -12,11 +12,11 @@ from api.app import Services, create_app
 from api.export.store import Exports
 from api.ingest.door import HttpDoor
 from api.ingest.rate_limit import RateLimiter
-from api.store.database import Reader
-from api.store.events import QueryStore
+from api.store.database import Database
+from api.store.events import EventStore
 from api.store.registry import RegistryStore
 from api.store.rules import RuleStore
-from ingestor.decode.acceptance import Limits
+from ingestor.decode.acceptance import AcceptLimits
 from ingestor.pipeline import Pipeline
 from ingestor.writer import WriterLimits
 from runtime.health import Health
@@ -32,7 +32,7 @@ NOTHING: Any = None
 @asynccontextmanager
 async def api_on(dsn: str, name: str = "test api") -> AsyncIterator[httpx.AsyncClient]:
     settings, health, metrics = Settings(), Health(("database",)), Metrics()
-    limits = Limits.of(settings)
+    limits = AcceptLimits.of(settings)
     pipeline = Pipeline(
         dsn,
         WriterLimits(limits),
@@ -49,9 +49,9 @@ async def api_on(dsn: str, name: str = "test api") -> AsyncIterator[httpx.AsyncC
         asyncio.TaskGroup() as group,
     ):
         group.create_task(pipeline.run(stop))
-        reader = Reader(pool)
+        reader = Database(pool)
         services = Services(
-            store=QueryStore(reader, settings.default_profile),
+            store=EventStore(reader, settings.default_profile),
             registry=RegistryStore(reader, settings.default_profile),
             rules=RuleStore(reader),
             aggregates=AggregateStore(reader),

@@ -32,7 +32,7 @@ class Peer:
 
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._reader, self._writer = reader, writer
-        self._cutter = wire.Cutter()
+        self._cutter = wire.PacketFramer()
         self._packets: deque[tuple[int, bytes]] = deque()
 
     async def packet(self, timeout_s: float = ANSWER_S_MAX) -> tuple[int, bytes] | None:

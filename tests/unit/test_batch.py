@@ -13,13 +13,13 @@ from hypothesis import strategies as st
 
 from ingestor.batch import (
     Batch,
-    DeadLetter,
     Message,
+    RejectedItem,
     Row,
     in_order_of_evaluation,
 )
-from ingestor.decode.acceptance import Limits, Origin
-from ingestor.decode.presence import BIRTH, HEARTBEAT, LIVE, TELEMETRY, WILL, Fold
+from ingestor.decode.acceptance import AcceptLimits, Origin
+from ingestor.decode.presence import BIRTH, HEARTBEAT, LIVE, TELEMETRY, WILL, PresenceUpdate
 from ingestor.decode.strict import decode
 from schema.event import DeviceNo, Door, Event, Reason, Rejection, Status, Verdict
 from schema.instants import epoch_us
@@ -27,7 +27,7 @@ from schema.instants import epoch_us
 properties = settings(max_examples=30, deadline=None, database=None)
 
 ARRIVAL = datetime(2026, 2, 1, 14, 30, tzinfo=UTC)
-LIMITS = Limits(timedelta(days=3650), timedelta(seconds=300), payload_bytes_max=262_144)
+LIMITS = AcceptLimits(timedelta(days=3650), timedelta(seconds=300), payload_bytes_max=262_144)
 DEVICES = {name: DeviceNo(number) for number, name in enumerate(["a", "b", "c"], start=15)}
 
 BORN = replace(BIRTH, receipts=True)
@@ -64,7 +64,7 @@ def filled(messages: Sequence[Sequence[Spec]]) -> tuple[Batch, list[Message]]:
         found.append(message)
         for place, item in enumerate(items):
             if isinstance(item, Rejection):
-                batch.dead_letters.append(DeadLetter(item, message, place))
+                batch.dead_letters.append(RejectedItem(item, message, place))
             else:
                 number = DEVICES[item.device_id]
                 batch.rows.append(Row(number, item, message, place, order))
@@ -155,7 +155,7 @@ def test_signs_of_a_device_are_folded() -> None:
     batch.sign(DeviceNo(1), "d1", WILL)
     batch.sign(DeviceNo(2), "d2", WILL)
     batch.sign(DeviceNo(1), "d1", TELEMETRY)
-    assert batch.signs == {DeviceNo(1): LIVE, DeviceNo(2): Fold(will=True)}
+    assert batch.signs == {DeviceNo(1): LIVE, DeviceNo(2): PresenceUpdate(will=True)}
 
 
 def test_what_a_birth_says_last_of_receipts_is_kept_until_another_birth_says_so() -> None:
@@ -206,7 +206,7 @@ def test_halving_down_to_one_row_gives_the_verdicts_of_the_whole_but_for_the_bad
     batch, messages = filled(specs)
     bad = data.draw(st.sampled_from(batch.rows)) if batch.rows else None
     stored: set[tuple[int, str]] = set()
-    letters: list[DeadLetter] = []
+    letters: list[RejectedItem] = []
     signed: Counter[DeviceNo] = Counter()
 
     def write(piece: Batch) -> None:

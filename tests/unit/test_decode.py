@@ -12,8 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec.structs import replace as altered
 
-from ingestor.decode.acceptance import Limits, Origin, outside_window
-from ingestor.decode.fast import Decoder
+from ingestor.decode.acceptance import AcceptLimits, Origin, outside_window
+from ingestor.decode.fast import FastDecoder
 from ingestor.decode.strict import Items, decode, decode_item, reject
 from runtime.settings import Settings
 from schema.event import Event, Reason, Rejection
@@ -23,7 +23,7 @@ properties = settings(max_examples=30, deadline=None, database=None)
 
 ARRIVAL = datetime(2026, 2, 1, 14, 30, tzinfo=UTC)
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-LIMITS = Limits(timedelta(days=3650), timedelta(seconds=300), payload_bytes_max=262_144)
+LIMITS = AcceptLimits(timedelta(days=3650), timedelta(seconds=300), payload_bytes_max=262_144)
 TOPIC = Origin(epoch_us(ARRIVAL), "deviceA")
 HTTP = Origin(epoch_us(ARRIVAL))
 GOOD: dict[str, Any] = {"event_id": "e001", "metrics": {"soc_percent": 67.5}}
@@ -37,11 +37,11 @@ SAID_AFTER_DECODING = {
 
 
 def decoded(
-    payload: bytes | str, origin: Origin = TOPIC, limits: Limits = LIMITS
+    payload: bytes | str, origin: Origin = TOPIC, limits: AcceptLimits = LIMITS
 ) -> list[Event | Rejection]:
     """By both decoders, which must agree about everything but the ids that chance gives."""
     raw = payload.encode() if isinstance(payload, str) else payload
-    found, again = decode(raw, origin, limits), Decoder(limits).decode(raw, origin)
+    found, again = decode(raw, origin, limits), FastDecoder(limits).decode(raw, origin)
     assert list(map(without_chance, again)) == list(map(without_chance, found))
     for one, other in zip(found, again, strict=True):
         if isinstance(one, Event) and isinstance(other, Event):
@@ -737,8 +737,8 @@ def test_what_is_older_than_retention_is_refused_as_that_also_where_it_is_too_ol
 
 
 def test_the_limits_take_retention_from_the_settings() -> None:
-    assert Limits.of(Settings(retention_days=0)).retention is None
-    assert Limits.of(Settings(retention_days=30)).retention == timedelta(days=30)
+    assert AcceptLimits.of(Settings(retention_days=0)).retention is None
+    assert AcceptLimits.of(Settings(retention_days=30)).retention == timedelta(days=30)
 
 
 # -- Identity. --

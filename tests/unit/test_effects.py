@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from ingestor.alerts.incidents import Effects, decide
+from ingestor.alerts.incidents import IncidentChanges, decide
 from ingestor.alerts.rules import Candidate, RuleState
-from schema.alert import AlertState, Notify, Op, Rule, Severity, Told, alert
+from schema.alert import AlertState, Notification, Notify, Op, Rule, Severity, alert
 from schema.event import DeviceNo, Event
 from schema.instants import epoch_us
 from schema.presence import presence_changed, silence_alert
@@ -45,7 +45,7 @@ def pair(*pairs: tuple[float, float], rule: Rule = HOT, **state: Any) -> Candida
     return Candidate(rule, DEVICE, RuleState(**state), [reading(*each) for each in pairs])
 
 
-def decided(*pairs: Candidate, newest: Sequence[datetime | None] | None = None) -> Effects:
+def decided(*pairs: Candidate, newest: Sequence[datetime | None] | None = None) -> IncidentChanges:
     effects = decide(pairs, newest or [None] * len(pairs))
     effects.number(range(101, 101 + len(effects.opened)))
     return effects
@@ -55,7 +55,7 @@ def rows(columns: list[list[Any]]) -> list[tuple[Any, ...]]:
     return list(zip(*columns, strict=True))
 
 
-def lines(told: Sequence[Told]) -> list[tuple[Any, ...]]:
+def lines(told: Sequence[Notification]) -> list[tuple[Any, ...]]:
     return [(t.state, t.body["event_id"], t.body["incident_id"], t.late) for t in told]
 
 

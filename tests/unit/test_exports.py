@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from api.export.formats import PIECE_BYTES_MAX, dressing
+from api.export.formats import PIECE_BYTES_MAX, encoding
 from api.export.store import Format, windows
 from api.http.slow_clients import cut_off_idle_readers
 from runtime.errors import InvalidRequest
@@ -49,7 +49,7 @@ async def test_a_slice_is_sent_in_pieces_that_a_slow_client_can_take() -> None:
         yield b""
         yield b"b"
 
-    dressed = (await dressing(Format.NDJSON)).dress(slices())
+    dressed = (await encoding(Format.NDJSON)).dress(slices())
     assert [len(piece) async for piece in dressed] == [PIECE_BYTES_MAX, 1, 1]
 
 
@@ -59,7 +59,7 @@ async def test_without_pyarrow_parquet_is_refused_and_the_extra_is_named(
     monkeypatch.delitem(sys.modules, "api.export.parquet", raising=False)
     monkeypatch.setitem(sys.modules, "pyarrow", None)
     with pytest.raises(InvalidRequest, match=r"voltwire\[parquet\]"):
-        await dressing(Format.PARQUET)
+        await encoding(Format.PARQUET)
 
 
 async def test_a_client_that_takes_nothing_ends_its_stream() -> None:

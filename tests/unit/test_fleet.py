@@ -10,24 +10,24 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from broker.simulator.device import Battery, Device, Habits, build_fleet
+from broker.simulator.device import Battery, BatteryDevice, Behaviour, build_fleet
 from broker.simulator.outbox import (
     EVENTS_MAX,
     RETRY_S_MAX,
     EventOutbox,
-    Receipt,
-    Tally,
+    ReceiptBody,
+    SendCounts,
     as_payload,
     read_receipts,
     total,
 )
-from ingestor.decode.acceptance import Limits, Origin
+from ingestor.decode.acceptance import AcceptLimits, Origin
 from ingestor.decode.strict import decode
 from schema.event import MAX_ITEMS, Event, Status
 from schema.instants import epoch_us
 
 NOW = datetime(2026, 2, 1, 14, 23, 45, tzinfo=UTC)
-LIMITS = Limits(timedelta(days=3650), timedelta(seconds=300), 262_144)
+LIMITS = AcceptLimits(timedelta(days=3650), timedelta(seconds=300), 262_144)
 BATTERY_RANGES = {
     "soc_percent": (0, 100),
     "voltage_v": (200, 500),
@@ -37,16 +37,16 @@ BATTERY_RANGES = {
 # More than this in one second would be a jump.
 STEPS_MAX = {"soc_percent": 0.25, "voltage_v": 2, "current_a": 12, "temp_c": 0.5}
 ANY_SIZE = 1_000_000
-STEADY = Habits()
+STEADY = Behaviour()
 
 seeds = st.integers(0, 2**32)
 
 
-def device(habits: Habits = STEADY, seed: int = 1) -> Device:
+def device(habits: Behaviour = STEADY, seed: int = 1) -> BatteryDevice:
     return build_fleet("sim", [habits], booted_at=NOW, seed=seed)[0]
 
 
-def due(pretend: Device, now: float = 0) -> list[dict[str, Any]]:
+def due(pretend: BatteryDevice, now: float = 0) -> list[dict[str, Any]]:
     taken = pretend.outbox.take_due(now, bytes_max=ANY_SIZE)
     return [json.loads(body) for body in taken]
 
@@ -62,7 +62,7 @@ def take(kept: EventOutbox, now: float, **options: float) -> list[str]:
     return [body.decode() for body in kept.take_due(now, bytes_max=ANY_SIZE, **options)]
 
 
-def receipt(event_id: str, status: Status = Status.STORED) -> Receipt:
+def receipt(event_id: str, status: Status = Status.STORED) -> ReceiptBody:
     return {"event_id": event_id, "status": status}
 
 
@@ -115,7 +115,7 @@ def test_the_ingestor_takes_what_a_device_measures(seed: int) -> None:
 
 
 def test_the_seed_repeats_values_and_faults_but_never_ids() -> None:
-    habits = [Habits(loss_percent=30, duplicate_percent=30, skew_s_max=60)] * 3
+    habits = [Behaviour(loss_percent=30, duplicate_percent=30, skew_s_max=60)] * 3
     later = NOW + timedelta(seconds=1)
     first = build_fleet("sim", habits, booted_at=NOW, seed=7)
     again = build_fleet("sim", habits, booted_at=later, seed=7)
@@ -153,7 +153,7 @@ def test_device_ids_have_the_prefix_and_sort_by_their_number() -> None:
 
 @given(seeds, st.floats(0, 1e6))
 def test_a_wrong_clock_is_wrong_by_the_same_amount_all_day(seed: int, skew_s_max: float) -> None:
-    pretend = device(Habits(skew_s_max=skew_s_max), seed)
+    pretend = device(Behaviour(skew_s_max=skew_s_max), seed)
     times = [NOW, NOW + timedelta(hours=12)]
     for now in times:
         pretend.measure(now)
@@ -169,12 +169,12 @@ def test_a_wrong_clock_is_wrong_by_the_same_amount_all_day(seed: int, skew_s_max
 def test_faults_happen_as_often_as_asked_for(
     loss: float, duplicate: float, expected: set[int]
 ) -> None:
-    pretend = device(Habits(loss_percent=loss, duplicate_percent=duplicate))
+    pretend = device(Behaviour(loss_percent=loss, duplicate_percent=duplicate))
     assert {pretend.copies() for _ in range(200)} == expected
 
 
 def test_a_fifth_lost_and_a_fifth_of_the_rest_doubled_is_about_that() -> None:
-    pretend = device(Habits(loss_percent=20, duplicate_percent=20))
+    pretend = device(Behaviour(loss_percent=20, duplicate_percent=20))
     copies = [pretend.copies() for _ in range(10_000)]
     assert copies.count(0) == pytest.approx(2000, rel=0.1)
     assert copies.count(2) == pytest.approx(1600, rel=0.1)
@@ -198,7 +198,7 @@ def test_an_event_without_a_receipt_is_sent_again_after_2_4_8_up_to_60_seconds()
     sent_at = [now for now in range(400) if take(kept, now)]
     pauses = [after - before for before, after in pairwise(sent_at)]
     assert pauses == [2, 4, 8, 16, 32, 60, 60, 60, 60, 60]
-    assert kept.tally == Tally(sent=1, resent=len(pauses))
+    assert kept.tally == SendCounts(sent=1, resent=len(pauses))
 
 
 @given(st.integers(1, 2000))
@@ -266,7 +266,7 @@ def test_tallies_add_up_with_their_reasons() -> None:
     for tally in tallies:
         tally.rejected += 1
         tally.reasons["in_the_future"] += 1
-    assert total(tallies) == Tally(rejected=2, reasons=tallies[0].reasons + tallies[1].reasons)
+    assert total(tallies) == SendCounts(rejected=2, reasons=tallies[0].reasons + tallies[1].reasons)
 
 
 # Receipts
@@ -278,7 +278,7 @@ def test_receipts_settle_events_of_this_boot_only() -> None:
     event_id = due(pretend)[0]["event_id"]
     for stranger in ("", "auto-1", "0-00000001", event_id.replace("-", "_")):
         pretend.take_receipts(json.dumps([receipt(stranger, Status.DUPLICATE)]).encode())
-    assert pretend.outbox.tally == Tally(sent=1)
+    assert pretend.outbox.tally == SendCounts(sent=1)
     refused = {"event_id": event_id, "status": "rejected", "reason": "in_the_future"}
     pretend.take_receipts(json.dumps([refused]).encode())
     assert not pretend.outbox

@@ -5,7 +5,7 @@ from typing import Any, cast
 import pytest
 
 from broker.client.session import Session
-from ingestor.mqtt.canary import SILENT_S_MAX, Hearing
+from ingestor.mqtt.canary import SILENT_S_MAX, CanaryMonitor
 from ingestor.pipeline import Pipeline
 from runtime.health import Health
 
@@ -31,7 +31,7 @@ class Listener:
     def __init__(self) -> None:
         self.stubs, self.clock, self.health = Stubs(), Clock(), Health(("broker",))
         pipeline, self.session = cast("Pipeline", self.stubs), cast("Session", self.stubs)
-        self.hearing = Hearing("", "test", pipeline, self.health, topic="t", clock=self.clock)
+        self.hearing = CanaryMonitor("", "test", pipeline, self.health, topic="t", clock=self.clock)
         self.hearing._session = self.session
 
     def after(self, seconds: float) -> int:

@@ -23,7 +23,7 @@ def test_members_share_the_telemetry_and_the_first_alone_hears_the_rest() -> Non
         "$share/berlin/devices/+/telemetry",
         "$share/berlin/voltwire/berlin/canary/2",
     )
-    assert (first.wishes, second.wishes) == ((topics.DROPPED,), ())
+    assert (first.optional_subscriptions, second.optional_subscriptions) == ((topics.DROPPED,), ())
 
 
 def test_the_first_keeps_its_session_when_others_come_and_gives_up_what_it_had_alone() -> None:

@@ -9,8 +9,8 @@ import pytest
 
 from tests.support.oracle.oracle import (
     STATS,
+    AggregateQuery,
     Buckets,
-    Question,
     Stored,
     TooManyRows,
     aggregate,
@@ -31,7 +31,7 @@ def event(second: float, value: float, device_id: str = "a", tags: tuple[str, ..
 
 def answer(events: list[Stored], seconds: int = 60, **more: Any) -> list[dict[str, Any]]:
     """Buckets as seconds after the start, numbers as doubles."""
-    question = Question("m", START, START + timedelta(seconds=seconds), **more)
+    question = AggregateQuery("m", START, START + timedelta(seconds=seconds), **more)
     rows = [
         {name: shown_number(value) for name, value in row.items()}
         for row in aggregate(events, question)
@@ -166,7 +166,7 @@ def test_what_needs_raw_events() -> None:
 
     def needs(end: datetime = START + 48 * hour, **more: Any) -> bool:
         floor = START + 24 * hour
-        return needs_raw_before(floor, Question("m", START, end, **{"interval": "1h"} | more))
+        return needs_raw_before(floor, AggregateQuery("m", START, end, **{"interval": "1h"} | more))
 
     assert not needs()
     assert not needs(group_by="device", interval="1d", stats=("first", "stddev"))
@@ -182,7 +182,7 @@ def test_what_needs_raw_events() -> None:
 
 
 def test_what_a_difference_is() -> None:
-    question = Question("m", START, START + timedelta(seconds=60), stats=("count", "sum"))
+    question = AggregateQuery("m", START, START + timedelta(seconds=60), stats=("count", "sum"))
     expected = aggregate([event(0, 1.5), event(1, 1.5)], question)
 
     def differs(text: str) -> bool:

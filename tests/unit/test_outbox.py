@@ -1,16 +1,16 @@
 import pytest
 
 from broker.embedded import session_queue
-from broker.embedded.session_queue import Message, Outbox
+from broker.embedded.session_queue import QueuedMessage, SessionQueue
 
 
-def message(number: int) -> Message:
-    return Message("a", str(number).encode(), retain=False)
+def message(number: int) -> QueuedMessage:
+    return QueuedMessage("a", str(number).encode(), retain=False)
 
 
 def test_messages_leave_in_order_and_only_up_to_the_window(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(session_queue, "IN_FLIGHT_MAX", 2)
-    box = Outbox()
+    box = SessionQueue()
     for number in range(4):
         assert box.add(message(number))
     assert list(box.due()) == [(1, message(0)), (2, message(1))]
@@ -21,7 +21,7 @@ def test_messages_leave_in_order_and_only_up_to_the_window(monkeypatch: pytest.M
 
 
 def test_packet_ids_start_again_and_leave_out_those_in_flight() -> None:
-    box = Outbox()
+    box = SessionQueue()
     box.add(message(0))
     assert [mid for mid, _ in box.due()] == [1]
     for number in range(session_queue.PACKET_ID_MAX):
@@ -35,7 +35,7 @@ def test_a_full_outbox_refuses_the_newest_until_it_was_empty(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(session_queue, "MESSAGES_MAX", 2)
-    box = Outbox()
+    box = SessionQueue()
     assert [box.add(message(number)) for number in range(4)] == [True, True, False, False]
     assert (len(box), box.refused) == (2, 2)
     for mid, _ in box.due():
@@ -46,10 +46,10 @@ def test_a_full_outbox_refuses_the_newest_until_it_was_empty(
 
 def test_bytes_are_limited_and_given_back(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(session_queue, "BYTES_MAX", 5)
-    box = Outbox()
-    assert box.add(Message("a", b"123", retain=False))
-    assert not box.add(Message("a", b"1", retain=False))
+    box = SessionQueue()
+    assert box.add(QueuedMessage("a", b"123", retain=False))
+    assert not box.add(QueuedMessage("a", b"1", retain=False))
     ((mid, _),) = box.due()
     box.acknowledge(mid)
     box.acknowledge(mid)
-    assert box.add(Message("a", b"1234", retain=False))
+    assert box.add(QueuedMessage("a", b"1234", retain=False))

@@ -15,7 +15,7 @@ from litestar.testing import AsyncTestClient
 from api.http.params import (
     DeviceIdPath,
     FromTime,
-    Limit,
+    PageLimit,
     RequiredTime,
     TimeZone,
     day_in,
@@ -176,7 +176,7 @@ def test_any_other_day_is_the_mistake_of_the_caller(text: str, zone: str) -> Non
 async def points(
     device_id: DeviceIdPath,
     start_time: RequiredTime,
-    limit: Limit = 100,
+    limit: PageLimit = 100,
     tag: Annotated[list[str] | None, QueryParameter(max_items=2)] = None,
     tz: TimeZone = "UTC",
     until: Annotated[str | None, QueryParameter(name="to")] = None,
@@ -224,7 +224,7 @@ async def test_every_named_parameter_is_taken(client: AsyncTestClient[Litestar])
     ("url", "unknown"),
     [
         ("/points/a?start_time=x&limits=5", "limits"),
-        ("/points/a?start_time=x&Limit=5", "Limit"),
+        ("/points/a?start_time=x&PageLimit=5", "PageLimit"),
         ("/points/a?start_time=x&until=y", "until"),  # It is called `to`.
         ("/points/a?start_time=x&device_id=b", "device_id"),  # It stands in the path.
         ("/nothing?x=1", "x"),

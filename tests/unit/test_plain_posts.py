@@ -12,7 +12,7 @@ from msgspec.structs import replace as altered
 
 from api.app import Services, create_app, create_litestar
 from api.ingest.door import HttpDoor
-from api.ingest.fast_posts import PlainPost, plain_posts_first
+from api.ingest.fast_posts import FastPath, fast_path_first
 from runtime.errors import InvalidRequest, Overloaded, StoreUnavailable, TooManyRequests
 from runtime.metrics import Metrics
 from runtime.settings import Settings
@@ -77,7 +77,7 @@ async def echo(body: bytes) -> object:
 
 @pytest.fixture
 def app(elsewhere: Elsewhere) -> ASGIApp:
-    return plain_posts_first(elsewhere, {"/v1/events": PlainPost(echo, 100)}, [])
+    return fast_path_first(elsewhere, {"/v1/events": FastPath(echo, 100)}, [])
 
 
 @pytest.mark.parametrize("content_type", ["application/json", "Application/JSON; charset=utf-8"])
@@ -228,6 +228,6 @@ async def test_who_leaves_before_the_end_of_the_body_is_not_answered() -> None:
     async def send(_: Message) -> None:
         raise AssertionError("Nobody is there.")
 
-    app = plain_posts_first(Elsewhere(), {"/v1/events": PlainPost(never, 100)}, [])
+    app = fast_path_first(Elsewhere(), {"/v1/events": FastPath(never, 100)}, [])
     half = {"type": "http.request", "body": b"a", "more_body": True}
     await app(scope(3), received([half, {"type": "http.disconnect"}]), send)

@@ -6,9 +6,9 @@ import pytest
 
 from api.aggregate.buckets import buckets
 from api.aggregate.query import (
+    AggregateQuery,
     GroupBy,
     Hours,
-    Question,
     Stat,
     events_from,
     parse_stats,
@@ -25,11 +25,13 @@ def at(text: str) -> datetime:
 CLOSED = at("2026-01-02T12:00")
 
 
-def asked(start: str, end: str, interval: str = "1h", tz: str = "UTC", **more: Any) -> Question:
+def asked(
+    start: str, end: str, interval: str = "1h", tz: str = "UTC", **more: Any
+) -> AggregateQuery:
     zone = ZoneInfo(tz)
     found = buckets(interval, zone, at(start), at(end))
     tags = more.pop("tags", None)
-    return Question("temp", (), tags, at(start), at(end), found, offsets=[], **more)
+    return AggregateQuery("temp", (), tags, at(start), at(end), found, offsets=[], **more)
 
 
 def test_whole_closed_hours_come_from_rollups() -> None:
@@ -54,7 +56,7 @@ def test_hours_that_are_not_closed_come_from_events() -> None:
     ],
     ids=["parts of hours", "tag", "by tag", "percentile", "less than an hour"],
 )
-def test_what_rollups_do_not_know_comes_from_events(question: Question) -> None:
+def test_what_rollups_do_not_know_comes_from_events(question: AggregateQuery) -> None:
     hours = rolled_hours(question, CLOSED)
     assert hours is None
     assert events_from(question.start, question.end, hours) == question.start

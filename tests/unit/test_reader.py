@@ -11,14 +11,14 @@ from litestar import Request
 from litestar.testing import RequestFactory
 
 from api.http.problems import database_problem
-from api.store.database import COSTLY_MAX, OF_A_DEVICE, OF_THE_FLEET, Reader, windows
+from api.store.database import DEVICE_WINDOWS, FLEET_WINDOWS, HEAVY_QUERIES_MAX, Database, windows
 from runtime.errors import Overloaded
 
 NOW = datetime(2026, 3, 1, tzinfo=UTC)
 LONG_AGO, FAR = datetime(1900, 1, 1, tzinfo=UTC), datetime(2200, 1, 1, tzinfo=UTC)
 
 
-@pytest.mark.parametrize("spans", [OF_A_DEVICE, OF_THE_FLEET, ()])
+@pytest.mark.parametrize("spans", [DEVICE_WINDOWS, FLEET_WINDOWS, ()])
 @pytest.mark.parametrize("start", [LONG_AGO, NOW - timedelta(days=30), NOW, NOW + timedelta(1)])
 def test_the_windows_are_the_range_without_gap_or_overlap(
     start: datetime, spans: tuple[timedelta, ...]
@@ -30,16 +30,16 @@ def test_the_windows_are_the_range_without_gap_or_overlap(
 
 
 def test_the_first_window_begins_shortly_before_the_newest_possible_row() -> None:
-    assert next(windows(LONG_AGO, FAR, NOW, OF_THE_FLEET)) == (NOW - timedelta(minutes=1), FAR)
+    assert next(windows(LONG_AGO, FAR, NOW, FLEET_WINDOWS)) == (NOW - timedelta(minutes=1), FAR)
 
 
 async def test_more_costly_questions_than_there_are_places_for_are_told_to_come_again(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr("api.store.database.ACQUIRE_S_MAX", 0.01)
-    reader = Reader(None)
+    reader = Database(None)
     async with AsyncExitStack() as places:
-        for _ in range(COSTLY_MAX):
+        for _ in range(HEAVY_QUERIES_MAX):
             await places.enter_async_context(reader.costly())
         with pytest.raises(Overloaded, match="ask again"):
             await places.enter_async_context(reader.costly())

@@ -7,8 +7,8 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from broker.simulator.outbox import Receipt
-from cli.selftest.ledger import Ledger, Outcome, Reading, Row, compare, percentile
+from broker.simulator.outbox import ReceiptBody
+from cli.selftest.ledger import Comparison, Ledger, Reading, StoredRow, compare, percentile
 from cli.selftest.plan import Entry, Plan, Sending, make_plan
 from cli.selftest.report import findings, verdict
 from schema.event import Door, Status
@@ -25,8 +25,8 @@ def plan(events: int = 20, devices: int = 1, seed: int = 1, bytes_max: int = 262
 
 def answered(
     entries: Sequence[Entry], status: Status = Status.STORED, reason: str | None = None
-) -> list[Receipt]:
-    answers = [Receipt(event_id=entry.event_id, status=status) for entry in entries]
+) -> list[ReceiptBody]:
+    answers = [ReceiptBody(event_id=entry.event_id, status=status) for entry in entries]
     if reason is not None:
         answers = [answer | {"reason": reason} for answer in answers]
     return answers
@@ -40,17 +40,17 @@ def ledger_of(plan: Plan) -> Ledger:
     return ledger
 
 
-def rows_of(entries: Sequence[Entry]) -> list[Row]:
-    return [Row(entry.event_id, entry.value, entry.ts) for entry in entries]
+def rows_of(entries: Sequence[Entry]) -> list[StoredRow]:
+    return [StoredRow(entry.event_id, entry.value, entry.ts) for entry in entries]
 
 
-def reading_of(rows: Sequence[Row]) -> Reading:
+def reading_of(rows: Sequence[StoredRow]) -> Reading:
     """With the aggregate that fits."""
     values = [row.value for row in rows if row.value is not None]
     return Reading(rows, len(values), sum(values))
 
 
-def counts(outcome: Outcome) -> tuple[int, int, int, int]:
+def counts(outcome: Comparison) -> tuple[int, int, int, int]:
     return outcome.lost, outcome.duplicated, outcome.unexpected, outcome.recovered
 
 
@@ -86,14 +86,14 @@ def test_each_time_beyond_the_first_is_a_duplicate() -> None:
 @pytest.mark.parametrize(
     "strange",
     [
-        Row("0000001", 2, NOW - timedelta(milliseconds=40)),
-        Row("0000001", None, NOW - timedelta(milliseconds=40)),
-        Row("0000001", 1, NOW),
-        Row("nobody", 1, NOW),
+        StoredRow("0000001", 2, NOW - timedelta(milliseconds=40)),
+        StoredRow("0000001", None, NOW - timedelta(milliseconds=40)),
+        StoredRow("0000001", 1, NOW),
+        StoredRow("nobody", 1, NOW),
     ],
     ids=["another value", "no value", "another time", "another id"],
 )
-def test_an_event_that_was_never_sent_like_that_is_unexpected(strange: Row) -> None:
+def test_an_event_that_was_never_sent_like_that_is_unexpected(strange: StoredRow) -> None:
     sent = plan()
     known = strange.event_id == "0000001"
     rows = [strange, *rows_of(sent.entries[1 if known else 0 :])]

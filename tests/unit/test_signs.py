@@ -14,9 +14,9 @@ from ingestor.decode.presence import (
     LIVE,
     TELEMETRY,
     WILL,
-    Fold,
-    Sign,
-    SignKind,
+    PresenceSignal,
+    PresenceUpdate,
+    SignalKind,
     fold,
     read_status,
 )
@@ -24,12 +24,12 @@ from ingestor.decode.presence import (
 properties = settings(max_examples=30, deadline=None, database=None)
 
 MAX_SLEEP_S = 366 * 24 * 3600
-ASLEEP = Sign(SignKind.SLEEP, "asleep")
-NAPPING = Sign(SignKind.SLEEP, "asleep", 3600.0)
+ASLEEP = PresenceSignal(SignalKind.SLEEP, "asleep")
+NAPPING = PresenceSignal(SignalKind.SLEEP, "asleep", 3600.0)
 SIGNS = [TELEMETRY, HEARTBEAT, BIRTH, WILL, ASLEEP, NAPPING]
 
 
-def folded(*signs: Sign) -> Fold | None:
+def folded(*signs: PresenceSignal) -> PresenceUpdate | None:
     result = None
     for sign in signs:
         result = fold(result, sign)
@@ -60,11 +60,11 @@ def folded(*signs: Sign) -> Fold | None:
         (b'{"state":"offline","reason":"battery"}', WILL),
         (b'{"state":"asleep","wake_in_s":3600}', NAPPING),
         (b'{"wake_in_s":3600.0,"state":"asleep","x":null}', NAPPING),
-        (b'{"state":"asleep","wake_in_s":0.5}', Sign(SignKind.SLEEP, "asleep", 0.5)),
+        (b'{"state":"asleep","wake_in_s":0.5}', PresenceSignal(SignalKind.SLEEP, "asleep", 0.5)),
     ],
     ids=repr,
 )
-def test_a_status_is_a_plain_word_or_json(payload: bytes, sign: Sign) -> None:
+def test_a_status_is_a_plain_word_or_json(payload: bytes, sign: PresenceSignal) -> None:
     assert read_status(payload) == sign
 
 
@@ -109,7 +109,7 @@ def test_any_other_status_means_nothing(payload: bytes) -> None:
 @pytest.mark.parametrize("wake_in_s", [1e-3, 1, 3600, 86_400.5, MAX_SLEEP_S])
 def test_an_announced_sleep_lasts_up_to_a_year(wake_in_s: float) -> None:
     payload = json.dumps({"state": "asleep", "wake_in_s": wake_in_s}).encode()
-    assert read_status(payload) == Sign(SignKind.SLEEP, "asleep", wake_in_s)
+    assert read_status(payload) == PresenceSignal(SignalKind.SLEEP, "asleep", wake_in_s)
 
 
 @pytest.mark.parametrize(
@@ -127,7 +127,7 @@ def test_a_sleep_of_impossible_length_means_nothing(written: str) -> None:
 @properties
 @given(st.binary() | st.binary().map(lambda noise: b'{"state":"asleep","x":"' + noise))
 def test_every_status_gets_an_answer(payload: bytes) -> None:
-    assert isinstance(read_status(payload), Sign | None)
+    assert isinstance(read_status(payload), PresenceSignal | None)
 
 
 JSON = st.recursive(
@@ -142,7 +142,7 @@ JSON = st.recursive(
 def test_a_status_in_json_says_only_what_its_state_says(document: dict[str, Any]) -> None:
     sign = read_status(json.dumps(document).encode())
     if sign is not None:
-        assert {"online": BIRTH.kind, "asleep": SignKind.SLEEP}[document["state"]] is sign.kind
+        assert {"online": BIRTH.kind, "asleep": SignalKind.SLEEP}[document["state"]] is sign.kind
         assert sign.sleep_s is None or 0 < sign.sleep_s <= MAX_SLEEP_S
 
 
@@ -153,40 +153,42 @@ def test_a_status_in_json_says_only_what_its_state_says(document: dict[str, Any]
     ("signs", "expected"),
     [
         ([TELEMETRY], LIVE),
-        ([HEARTBEAT], Fold(life="heartbeat")),
-        ([BIRTH], Fold(life="birth")),
-        ([replace(BIRTH, receipts=True)], Fold(life="birth")),
-        ([WILL], Fold(will=True)),
-        ([NAPPING], Fold(life="asleep", asleep=True, sleep_s=3600)),
+        ([HEARTBEAT], PresenceUpdate(life="heartbeat")),
+        ([BIRTH], PresenceUpdate(life="birth")),
+        ([replace(BIRTH, receipts=True)], PresenceUpdate(life="birth")),
+        ([WILL], PresenceUpdate(will=True)),
+        ([NAPPING], PresenceUpdate(life="asleep", asleep=True, sleep_s=3600)),
         ([HEARTBEAT, TELEMETRY], LIVE),
-        ([TELEMETRY, BIRTH], Fold(life="birth")),
+        ([TELEMETRY, BIRTH], PresenceUpdate(life="birth")),
         ([WILL, TELEMETRY], LIVE),
-        ([WILL, BIRTH], Fold(life="birth")),
-        ([WILL, NAPPING], Fold(life="asleep", asleep=True, sleep_s=3600)),
-        ([TELEMETRY, WILL], Fold(life="telemetry", will=True)),
-        ([TELEMETRY, WILL, WILL], Fold(life="telemetry", will=True)),
-        ([TELEMETRY, WILL, HEARTBEAT], Fold(life="heartbeat")),
-        ([NAPPING, WILL], Fold(life="asleep", asleep=True, sleep_s=3600)),
+        ([WILL, BIRTH], PresenceUpdate(life="birth")),
+        ([WILL, NAPPING], PresenceUpdate(life="asleep", asleep=True, sleep_s=3600)),
+        ([TELEMETRY, WILL], PresenceUpdate(life="telemetry", will=True)),
+        ([TELEMETRY, WILL, WILL], PresenceUpdate(life="telemetry", will=True)),
+        ([TELEMETRY, WILL, HEARTBEAT], PresenceUpdate(life="heartbeat")),
+        ([NAPPING, WILL], PresenceUpdate(life="asleep", asleep=True, sleep_s=3600)),
         ([NAPPING, TELEMETRY], LIVE),
-        ([NAPPING, TELEMETRY, WILL], Fold(life="telemetry", will=True)),
-        ([NAPPING, ASLEEP], Fold(life="asleep", asleep=True)),
-        ([TELEMETRY, NAPPING], Fold(life="asleep", asleep=True, sleep_s=3600)),
+        ([NAPPING, TELEMETRY, WILL], PresenceUpdate(life="telemetry", will=True)),
+        ([NAPPING, ASLEEP], PresenceUpdate(life="asleep", asleep=True)),
+        ([TELEMETRY, NAPPING], PresenceUpdate(life="asleep", asleep=True, sleep_s=3600)),
     ],
 )
-def test_signs_fold_in_the_order_of_their_arrival(signs: list[Sign], expected: Fold) -> None:
+def test_signs_fold_in_the_order_of_their_arrival(
+    signs: list[PresenceSignal], expected: PresenceUpdate
+) -> None:
     assert folded(*signs) == expected
 
 
 @properties
 @given(st.lists(st.sampled_from(SIGNS), min_size=1))
-def test_only_the_newest_life_and_the_wills_after_it_count(signs: list[Sign]) -> None:
+def test_only_the_newest_life_and_the_wills_after_it_count(signs: list[PresenceSignal]) -> None:
     lives = [index for index, sign in enumerate(signs) if sign is not WILL]
     if not lives:
-        assert folded(*signs) == Fold(will=True)
+        assert folded(*signs) == PresenceUpdate(will=True)
         return
     newest = signs[lives[-1]]
-    asleep = newest.kind is SignKind.SLEEP
-    assert folded(*signs) == Fold(
+    asleep = newest.kind is SignalKind.SLEEP
+    assert folded(*signs) == PresenceUpdate(
         life=newest.reason,
         asleep=asleep,
         sleep_s=newest.sleep_s,
@@ -196,5 +198,7 @@ def test_only_the_newest_life_and_the_wills_after_it_count(signs: list[Sign]) ->
 
 @properties
 @given(st.lists(st.sampled_from(SIGNS)), st.sampled_from([TELEMETRY, HEARTBEAT, BIRTH, NAPPING]))
-def test_life_takes_back_every_will_before_it(signs: list[Sign], life: Sign) -> None:
+def test_life_takes_back_every_will_before_it(
+    signs: list[PresenceSignal], life: PresenceSignal
+) -> None:
     assert folded(*signs, life) == folded(life)

@@ -1,12 +1,12 @@
 import pytest
 
 from broker import topics
-from broker.topics import Kind
+from broker.topics import TopicKind
 
 
-@pytest.mark.parametrize("kind", Kind)
+@pytest.mark.parametrize("kind", TopicKind)
 @pytest.mark.parametrize("device_id", ["a", "0", "A.b_c:d-e", "x" * 128])
-def test_a_topic_of_a_device_is_read_as_it_was_built(device_id: str, kind: Kind) -> None:
+def test_a_topic_of_a_device_is_read_as_it_was_built(device_id: str, kind: TopicKind) -> None:
     assert topics.parse(topics.device(device_id, kind)) == (kind, device_id)
 
 

@@ -8,7 +8,7 @@ PUBLISH = wire.publish("devices/a/telemetry", b"x" * 200, qos=1, retain=True, mi
 @pytest.mark.parametrize("step", [1, 2, 3, 7, 206, 1000])
 def test_packets_are_cut_the_same_however_they_arrive(step: int) -> None:
     stream = PUBLISH + wire.pubacks([1, 2]) + PUBLISH + wire.packet(0xD0, b"")
-    cutter = wire.Cutter()
+    cutter = wire.PacketFramer()
     packets = []
     for start in range(0, len(stream), step):
         packets += cutter.cut(stream[start : start + step])
@@ -19,24 +19,24 @@ def test_packets_are_cut_the_same_however_they_arrive(step: int) -> None:
 @pytest.mark.parametrize("length", [0, 1, 127, 128, 16_383, 16_384, 2_097_151, 2_097_152])
 def test_a_packet_of_any_length_is_read_as_it_was_built(length: int) -> None:
     body = b"x" * length
-    assert wire.Cutter().cut(wire.packet(0x30, body)) == [(0x30, body)]
+    assert wire.PacketFramer().cut(wire.packet(0x30, body)) == [(0x30, body)]
 
 
 @pytest.mark.parametrize("start", [b"\x30\xff\xff\xff\x7f", b"\x30\x80\x80\x80\x80\x01"])
 def test_a_length_beyond_the_limit_or_the_standard_ends_the_stream(start: bytes) -> None:
     with pytest.raises(ConnectionError):
-        wire.Cutter().cut(start)
+        wire.PacketFramer().cut(start)
 
 
 def test_a_publish_is_read_as_it_was_built() -> None:
-    ((first, body),) = wire.Cutter().cut(PUBLISH)
+    ((first, body),) = wire.PacketFramer().cut(PUBLISH)
     assert first & 8
     topic = "devices/a/telemetry"
     assert wire.parse_publish(first, body) == (topic, b"x" * 200, 1, True, 515)
 
 
 def test_a_publish_of_qos_0_has_no_packet_id() -> None:
-    ((first, body),) = wire.Cutter().cut(wire.publish("a", b"1", qos=0, retain=False))
+    ((first, body),) = wire.PacketFramer().cut(wire.publish("a", b"1", qos=0, retain=False))
     assert wire.parse_publish(first, body) == ("a", b"1", 0, False, 0)
 
 

@@ -56,7 +56,7 @@ class Stored:
 
 
 @dataclass(frozen=True, slots=True)
-class Question:
+class AggregateQuery:
     metric: str
     start: datetime
     end: datetime
@@ -103,7 +103,7 @@ class Near:
 Row = dict[str, Any]  # bucket: datetime; device_id or tag: str; count: int; others: Near | None
 
 
-def aggregate(events: Iterable[Stored], question: Question) -> list[Row]:
+def aggregate(events: Iterable[Stored], question: AggregateQuery) -> list[Row]:
     """Raises TooManyRows."""
     buckets = Buckets(question.interval, question.tz)
     cells: dict[str, dict[int, list[Stored]]] = defaultdict(lambda: defaultdict(list))
@@ -149,7 +149,7 @@ def summary(
     }
 
 
-def needs_raw_before(floor: datetime, question: Question) -> bool:
+def needs_raw_before(floor: datetime, question: AggregateQuery) -> bool:
     """Whether an answer takes raw events older than that: then it is 422.
 
     Rollups hold whole hours, devices and metrics. They tell nothing of tags and percentiles, nor of a
@@ -222,7 +222,7 @@ def _unit(interval: str) -> tuple[int, str]:
     return int(interval.removesuffix(unit)), unit
 
 
-def _counts(event: Stored, question: Question) -> bool:
+def _counts(event: Stored, question: AggregateQuery) -> bool:
     return (
         question.metric in event.metrics
         and question.start <= event.ts < question.end
@@ -278,7 +278,7 @@ def _rounded(value: Fraction) -> Decimal:
 
 
 def _filled(
-    wanted: Sequence[int], known: Mapping[int, Row], buckets: Buckets, question: Question
+    wanted: Sequence[int], known: Mapping[int, Row], buckets: Buckets, question: AggregateQuery
 ) -> Iterator[tuple[int, Row]]:
     """The asked stats of each wanted bucket."""
     before: list[int | None] = []

@@ -13,7 +13,14 @@ from random import Random
 from typing import Any
 from zoneinfo import ZoneInfo
 
-from tests.support.oracle.oracle import DEFAULT_STATS, FIXED, STATS, Question, Stored, midnight
+from tests.support.oracle.oracle import (
+    DEFAULT_STATS,
+    FIXED,
+    STATS,
+    AggregateQuery,
+    Stored,
+    midnight,
+)
 
 DAYS = 720  # How far back events go: the tests have partitions for 800 days, accepted are 730.
 HOUR, MICROSECOND = timedelta(hours=1), timedelta(microseconds=1)
@@ -114,7 +121,7 @@ class World:
         place = self.random.choice(self.places) + self.random.randint(-5, 5) * HOUR
         return min(_hour(place), _hour(self.now))
 
-    def question(self) -> Question:
+    def question(self) -> AggregateQuery:
         random = self.random
         start, end = self._range()
         tz = random.choice(ZONES) if self.chance(0.6) else "UTC"
@@ -122,7 +129,7 @@ class World:
         rows_max = 200 if self.chance(0.95) else 20_000
         while (end - start) / _about(interval) > rows_max:
             interval = random.choice(INTERVALS)
-        return Question(
+        return AggregateQuery(
             metric=random.choice([*VALUES, "nothing"]),
             start=start.astimezone(ZoneInfo(random.choice(("UTC", "Asia/Kolkata")))),
             end=end,
