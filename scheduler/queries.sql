@@ -10,9 +10,9 @@
 with ear as (
     select max(since) as since from (
         select max(since) as since
-        from hearing full join ingest_member on client_id = listener
-        group by instance, case when instance is null then listener end
-        having bool_and(coalesce(heard_at > statement_timestamp() - interval '10 s', false))
+        from canary full join ingest_member using (client_id)
+        group by instance, case when instance is null then client_id end
+        having bool_and(coalesce(received_at > statement_timestamp() - interval '10 s', false))
     ) instances
 ), due as materialized (
     select p.device_no from presence p, ear

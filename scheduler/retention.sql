@@ -33,7 +33,7 @@ select relname as partition, at at time zone 'UTC' as first, until at time zone 
        pg_total_relation_size(c.oid) as size_bytes
 from pg_class c
 left join pg_inherits on inhrelid = c.oid and inhparent = 'event'::regclass
-left join leaving_month on partition = relname
+left join partition_drop on partition = relname
 cross join lateral (select to_date(right(relname, 7), 'YYYY_MM')::timestamp as at) beginning
 cross join lateral (select at + interval '1 month' as until) ending
 where relkind = 'r' and relname ~ '^event_[0-9]{4}_[0-9]{2}$'
@@ -47,7 +47,7 @@ order by pending desc, relname
 select closed >= floor and not exists (select from rollup_mark where hour < floor) from rollup_state
 
 -- begin_leaving --
-insert into leaving_month (partition) values ($1) on conflict do nothing
+insert into partition_drop (partition) values ($1) on conflict do nothing
 
 -- detach --
 -- No reader or writer waits for this one; it waits for those that may be using the partition.
@@ -62,7 +62,7 @@ select pg_relation_size($1::regclass) / current_setting('block_size')::int
 -- forget_keys --
 -- Those of the events in the blocks from $2 up to $3, if nobody else did that meanwhile.
 with moved as (
-    update leaving_month set blocks = $3 where partition = $1 and blocks = $2 returning partition
+    update partition_drop set blocks = $3 where partition = $1 and blocks = $2 returning partition
 )
 delete from event_key k using {partition} e
 where e.ctid >= format('(%s,0)', $2::bigint)::tid and e.ctid < format('(%s,0)', $3::bigint)::tid
@@ -72,7 +72,7 @@ where e.ctid >= format('(%s,0)', $2::bigint)::tid and e.ctid < format('(%s,0)', 
 -- drop_month --
 -- Sent as one message, so it is one transaction.
 drop table {partition};
-delete from leaving_month where partition = '{partition}'
+delete from partition_drop where partition = '{partition}'
 
 -- count_events --
 select count(*) from {partition}

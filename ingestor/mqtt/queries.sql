@@ -16,12 +16,12 @@ where locktype = 'advisory' and granted and objsubid = 2 and pid = $3 and backen
 
 -- record_canary --
 -- A gap of more than 10 s starts the listening anew: for time before it nobody is called silent.
-insert into hearing (listener, since, heard_at)
+insert into canary (client_id, since, received_at)
 values ($1, statement_timestamp(), statement_timestamp())
-on conflict (listener) do update set
-    since = case when hearing.heard_at < statement_timestamp() - interval '10 s'
-                 then statement_timestamp() else hearing.since end,
-    heard_at = statement_timestamp()
+on conflict (client_id) do update set
+    since = case when canary.received_at < statement_timestamp() - interval '10 s'
+                 then statement_timestamp() else canary.since end,
+    received_at = statement_timestamp()
 
 -- register_member --
 -- Before it subscribes. The filters only grow: a session may have kept what it had before.
@@ -35,4 +35,4 @@ select number, filters from ingest_member where instance = $1 and number > $2 or
 
 -- remove_member --
 with forgotten as (delete from ingest_member where client_id = $1)
-delete from hearing where listener = $1
+delete from canary where client_id = $1

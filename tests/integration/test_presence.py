@@ -18,8 +18,8 @@ OFFLINE_AFTER_S = 300
 async def hear(db: Any) -> None:
     """We have been hearing for a long time."""
     await db.execute(
-        "insert into hearing values ('test', now() - interval '1 day', now())"
-        " on conflict (listener) do update set heard_at = clock_timestamp()"
+        "insert into canary values ('test', now() - interval '1 day', now())"
+        " on conflict (client_id) do update set received_at = clock_timestamp()"
     )
 
 
@@ -171,16 +171,16 @@ async def test_nobody_is_judged_while_we_do_not_hear(doors: Doors, db: Any) -> N
     await seen_ago(db, 4000)
     assert await sweep(db, OFFLINE_AFTER_S) == 0, "no ingestor ever listened"
     await hear(db)
-    await db.execute("update hearing set heard_at = now() - interval '11 s'")
+    await db.execute("update canary set received_at = now() - interval '11 s'")
     assert await sweep(db, OFFLINE_AFTER_S) == 0, "the canary is gone"
 
 
 async def test_our_own_downtime_is_not_the_devices_silence(doors: Doors, db: Any) -> None:
     await doors.sign("a", HEARTBEAT)
     await seen_ago(db, 4000)
-    await db.execute("insert into hearing values ('test', now() - interval '60 s', now())")
+    await db.execute("insert into canary values ('test', now() - interval '60 s', now())")
     assert await sweep(db, OFFLINE_AFTER_S) == 0, "we hear for a minute only"
-    await db.execute("update hearing set since = now() - interval '303 s'")
+    await db.execute("update canary set since = now() - interval '303 s'")
     await seen_ago(db, 4000)
     assert await sweep(db, OFFLINE_AFTER_S) == 1
 
@@ -192,16 +192,16 @@ async def test_an_instance_hears_only_while_each_of_its_members_does(doors: Door
         " from unnest(array['one', 'two']) with ordinality member (name, n)"
     )
     await doors.sign("a", HEARTBEAT)
-    await db.execute("insert into hearing values ('one', now() - interval '1 day', now())")
+    await db.execute("insert into canary values ('one', now() - interval '1 day', now())")
     await seen_ago(db, 4000)
     assert await sweep(db, OFFLINE_AFTER_S) == 0, "the second never listened"
     await db.execute(
-        "insert into hearing values ('two', now() - interval '1 day', now() - interval '11 s')"
+        "insert into canary values ('two', now() - interval '1 day', now() - interval '11 s')"
     )
     assert await sweep(db, OFFLINE_AFTER_S) == 0, "its canary is gone"
-    await db.execute("update hearing set since = now(), heard_at = now() where listener = 'two'")
+    await db.execute("update canary set since = now(), received_at = now() where client_id = 'two'")
     assert await sweep(db, OFFLINE_AFTER_S) == 0, "both hear since now"
-    await db.execute("update hearing set heard_at = now() - interval '11 s' where listener = 'two'")
+    await db.execute("update canary set received_at = now() - interval '11 s' where client_id = 'two'")
     await db.execute("delete from ingest_member where client_id = 'two'")
     await seen_ago(db, 4000)
     assert await sweep(db, OFFLINE_AFTER_S) == 1, "the second is no member any more"

@@ -12,7 +12,7 @@ from scheduler.silence import sweep
 from tests.support.http_api import all_pages, api_on
 
 OFFLINE_AFTER_S = 300
-HEAR = "insert into hearing values ('test', now() - interval '1 day', now() + interval '1 day')"
+HEAR = "insert into canary values ('test', now() - interval '1 day', now() + interval '1 day')"
 
 BAD_REGISTRATIONS: list[dict[str, Any]] = [
     {"device_id": None},

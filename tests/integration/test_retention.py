@@ -112,7 +112,7 @@ async def test_old_months_go_with_their_keys_and_their_rollups_stay(
     assert left[0] == name_of(floor_of(DAYS))
     assert metrics.dropped_months._value.get() == len(before) - len(left)
     assert await db.fetchval("select floor from rollup_state") == floor_of(DAYS)
-    assert await db.fetchval("select count(*) from leaving_month") == 0
+    assert await db.fetchval("select count(*) from partition_drop") == 0
 
 
 async def test_a_second_run_finds_nothing_to_do(scheduler: Any) -> None:
@@ -221,7 +221,7 @@ async def test_what_is_half_gone_goes_even_if_everything_else_is_kept_from_now_o
     _, *whole = await partitions(db)
     await run(scheduler, days=0)
     assert await partitions(db) == whole
-    assert await db.fetchval("select count(*) from leaving_month") == 0
+    assert await db.fetchval("select count(*) from partition_drop") == 0
 
 
 class Dying:
