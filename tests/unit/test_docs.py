@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 from prometheus_client import CollectorRegistry
 
-from api.app import Services, create_litestar
+from api.app import create_litestar
+from api.services import Services
 from runtime.health import Health
 from runtime.metrics import Metrics
 from runtime.settings import Settings
