@@ -63,7 +63,9 @@ async def run(
             group.create_task(until_migrated(dsn, health))
             writing = group.create_task(pipeline.run(drained))
             reading = group.create_task(services.feed.run())
-            serving = group.create_task(serve(create_app(settings, services), listener, stop))
+            serving = group.create_task(
+                serve(create_app(settings, services), listener, stop, settings.bodies_bytes_max)
+            )
             await stop.wait()
             await services.feed.stop()
             await serving
@@ -84,4 +86,4 @@ async def run_status(
         return
     shared = worker is not None
     listener = listen(settings.status_host, settings.status_port, "STATUS_PORT", shared=shared)
-    await serve(create_status_app(health, worker), listener, stop)
+    await serve(create_status_app(health, worker), listener, stop, settings.bodies_bytes_max)

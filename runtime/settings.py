@@ -75,6 +75,7 @@ class Settings(BaseSettings):
     default_profile: Annotated[str, StringConstraints(min_length=1, max_length=128)] = "battery"
     offline_after_seconds: Annotated[int, Field(ge=10, le=86_400 * 366)] = 300
     retention_days: Annotated[int, Field(ge=0, le=MAX_WINDOW_DAYS)] = 0
+    bodies_bytes_max: Annotated[int, Field(ge=16 * 1024 * 1024, le=2**40)] = 134_217_728
     rejected_days: Annotated[int, Field(ge=1, le=MAX_WINDOW_DAYS)] = 30
     log_level: LogLevel = LogLevel.INFO
     log_format: LogFormat = LogFormat.AUTO

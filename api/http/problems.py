@@ -4,6 +4,7 @@ from http import HTTPStatus
 from typing import Any
 
 import asyncpg
+import msgspec
 import structlog
 from litestar import Request, Response
 from litestar.exceptions import HTTPException, ValidationException
@@ -44,6 +45,14 @@ _STATUS: dict[type[VoltwireError], HTTPStatus] = {
 
 # A lost grant, a schema that is not there yet. Every other error of their class is a fault of ours.
 _OF_THE_OPERATOR = (asyncpg.UndefinedTableError, asyncpg.InsufficientPrivilegeError)
+
+
+def problem_body(status: int, detail: str) -> bytes:
+    """A problem document for those who answer without Litestar."""
+    title = HTTPStatus(status).phrase
+    return msgspec.json.encode(
+        {"type": "about:blank", "title": title, "status": int(status), "detail": detail}
+    )
 
 
 def problem(

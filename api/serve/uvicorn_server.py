@@ -4,10 +4,14 @@ import asyncio
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any, cast
 
 import uvicorn
 from litestar.types import ASGIApp
+
+from api.serve.body_budget import BodyBudget
+from api.serve.http_protocol import HttpProtocol
 
 KEEP_ALIVE_S = 75
 GRACE_S = 3  # For answers under way when the server is told to stop.
@@ -20,12 +24,14 @@ class _Server(uvicorn.Server):
         yield
 
 
-async def serve(app: ASGIApp, listener: socket.socket, stop: asyncio.Event) -> None:
-    """Answer requests until `stop` is set."""
+async def serve(
+    app: ASGIApp, listener: socket.socket, stop: asyncio.Event, bodies_bytes_max: int
+) -> None:
+    """Answer requests until `stop` is set; of bodies the process holds `bodies_bytes_max` at a time."""
     server = _Server(
         uvicorn.Config(
             cast("Any", app),  # The same protocol, told by two libraries.
-            http="httptools",
+            http=cast("Any", partial(HttpProtocol, budget=BodyBudget(bodies_bytes_max))),
             ws="none",
             lifespan="off",
             access_log=False,
