@@ -13,9 +13,10 @@ from urllib.parse import urlsplit
 import typer
 from rich.console import Console
 
+from runtime.addresses import connect_host
 from runtime.errors import StartError, VoltwireError
 from runtime.logging import configure_logging
-from runtime.settings import Settings, load_settings, reachable
+from runtime.settings import Settings, load_settings
 from runtime.signals import fail_on_signals, stop_on_signals
 
 if TYPE_CHECKING:  # The other commands start faster without.
@@ -217,7 +218,7 @@ async def _show(ledger: "Ledger", console: Console) -> None:
 
 
 def _own_url(settings: Settings) -> str:
-    host = reachable(settings.http_host)
+    host = connect_host(settings.http_host)
     return f"http://{f'[{host}]' if ':' in host else host}:{settings.http_port}"
 
 

@@ -15,8 +15,8 @@ from broker.simulator.outbox import read_receipts
 from broker.topics import TopicKind
 from cli.selftest.ledger import Ledger
 from cli.selftest.plan import Plan, Sending
+from runtime.addresses import MqttAddress
 from runtime.errors import BrokerUnavailable, StartError
-from runtime.settings import MqttAddress
 from schema.event import Door
 
 CONNECT_S_MAX = 5.0  # A broker that hangs up on MQTT 5 is spoken to in 3.1.1 after at most 3 s.

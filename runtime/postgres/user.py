@@ -106,11 +106,11 @@ class ServerUser:
             "cwd": "/",
             "env": {"PATH": os.environ.get("PATH", os.defpath), "LC_ALL": "C", "TZ": "UTC"},
             "start_new_session": True,
-            "preexec_fn": ends_with_us(at_our_end),
+            "preexec_fn": end_with_parent(at_our_end),
         }
 
 
-def ends_with_us(number: signal.Signals) -> Callable[[], None] | None:
+def end_with_parent(number: signal.Signals) -> Callable[[], None] | None:
     if sys.platform != "linux":
         return None
     owner, libc = os.getpid(), ctypes.CDLL(None)

@@ -18,7 +18,7 @@ from paho.mqtt.enums import CallbackAPIVersion
 
 from broker.simulator.device import Behaviour, build_fleet
 from broker.simulator.fleet import Fleet
-from runtime.settings import MqttAddress
+from runtime.addresses import MqttAddress
 from tests.acceptance.conftest import base_url, up_settings
 from tests.support.mqtt import RawClient, embedded_broker
 from tests.support.services import ROOT, Process, clean_environment, free_port, temporary_folder

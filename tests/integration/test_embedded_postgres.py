@@ -447,7 +447,7 @@ def _python_of(uid: int) -> str:
         with suppress(OSError, subprocess.CalledProcessError):
             if python and ServerUser(uid, uid).can_run(PROGRAMS / "initdb"):
                 subprocess.run(
-                    [python, "-c", "import schema.embedded_postgres"],
+                    [python, "-c", "import runtime.postgres.server"],
                     cwd=REPOSITORY,
                     env={"PYTHONPATH": f"{REPOSITORY}:{WHEEL}"},
                     check=True,
