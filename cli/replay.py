@@ -147,9 +147,7 @@ async def _pages(
                     selection = replace(selection, after=outcome.next)
 
 
-def _connection(
-    settings: Settings,
-) -> AbstractAsyncContextManager[Connection]:
+def _connection(settings: Settings) -> AbstractAsyncContextManager[Connection]:
     limits = READER_LIMITS | {"statement_timeout": f"{QUERY_S_MAX}s"}
     name = f"{settings.instance} replay"
     return migrated_connection(settings.dsn, name, limits, command_timeout_s=QUERY_S_MAX)
