@@ -59,7 +59,7 @@ class EmbeddedPart(Generic[T]):
     def restart_if_ended(self) -> None:
         """Blocks the event loop: PostgreSQL needs the main thread, and no role works without it."""
         if not self._is_running(self.value):
-            log.error("An embedded part has ended and is restarted.", part=self._name)
+            log.error("An embedded part ended unexpectedly and is restarted.", part=self._name)
             self.__exit__()
             self.__enter__()
 
