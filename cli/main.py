@@ -79,7 +79,7 @@ def _options(
 def up(
     demo: Annotated[bool, typer.Option("--demo", help="Add 20 simulated devices.")] = False,
 ) -> None:
-    """Run everything: ingestor, API and scheduler, with embedded PostgreSQL and broker if needed."""
+    """Run everything: PostgreSQL and broker (embedded unless configured), ingestor, API, scheduler."""
     from cli.up.command import up as run_up  # noqa: PLC0415  # Other commands start faster.
 
     run_up(_settings(), demo=demo)

@@ -199,7 +199,9 @@ def _line(outcome: "ReplayOutcome", total: int) -> Text:
     counts = {"stored": outcome.stored, "duplicate": outcome.duplicate}
     counts |= {"rejected": outcome.rejected}
     shown = ", ".join(f"{name} {count}" for name, count in counts.items())
-    return Text(f"{outcome.letters} of {total} letters: {shown}", no_wrap=True, overflow="ellipsis")
+    return Text(
+        f"{outcome.letters} of {total} dead letters: {shown}", no_wrap=True, overflow="ellipsis"
+    )
 
 
 def _result(outcome: "ReplayOutcome") -> Table:

@@ -12,7 +12,7 @@ import pytest
 from paho.mqtt.enums import CallbackAPIVersion
 
 from tests.acceptance.conftest import base_url, up_settings
-from tests.acceptance.test_up import assert_ended, family, stored
+from tests.acceptance.test_up import assert_gone, family, stored
 from tests.support.mosquitto import Mosquitto, mosquitto
 from tests.support.services import Process, temporary_folder
 
@@ -82,7 +82,7 @@ def test_kill_9_in_mid_stream_loses_nothing_that_got_a_puback(
         time.sleep(pause)
         children = family(up)
         up.kill()
-        assert_ended(children)
+        assert_gone(children)
         time.sleep(0.2)
         up.start()
         up.wait_until_ok(f"{base_url(up)}/health")

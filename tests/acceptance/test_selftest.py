@@ -57,8 +57,8 @@ class Run:
 
     def end(self) -> tuple[int, dict[str, int], str]:
         """The exit code, the table, and the whole output."""
-        output, errors = self.process.communicate(timeout=END_S_MAX)
-        return self.process.returncode, {k: int(v) for k, v in ROW.findall(output)}, output + errors
+        said, errors = self.process.communicate(timeout=END_S_MAX)
+        return self.process.returncode, {k: int(v) for k, v in ROW.findall(said)}, said + errors
 
 
 def selftest(settings: dict[str, str], *arguments: str) -> tuple[int, dict[str, int], str]:
@@ -67,10 +67,10 @@ def selftest(settings: dict[str, str], *arguments: str) -> tuple[int, dict[str, 
 
 
 def assert_clean(ended: tuple[int, dict[str, int], str], events: int) -> None:
-    code, counts, output = ended
-    assert code == 0, output
+    code, counts, said = ended
+    assert code == 0, said
     assert counts["attempted"] == counts["acknowledged"] == events
-    assert [counts[name] for name in FAULTS] == [0] * len(FAULTS), output
+    assert [counts[name] for name in FAULTS] == [0] * len(FAULTS), said
     assert counts["recognised"] >= counts["repeated"] > 0
 
 
@@ -94,8 +94,8 @@ def test_a_system_that_works_passes_and_its_new_devices_are_left_asleep(up: Proc
     assert [device["state"] for device in left] == ["asleep"] * 3
     (run,) = {device["device_id"].rpartition("-")[0] for device in left}
     assert run.removeprefix("selftest-") in ended[2]
-    repeated = selftest(up.settings, "--events", "1", "--devices", "1", "--url", base_url(up))
-    assert_clean(repeated, 2)
+    again = selftest(up.settings, "--events", "1", "--devices", "1", "--url", base_url(up))
+    assert_clean(again, 2)
 
 
 def test_with_mosquitto_nothing_of_it_stays_on_the_broker() -> None:
@@ -127,11 +127,11 @@ async def test_a_database_that_meddles_with_two_events_is_found_out(
         settings = up_settings() | {"DATABASE_URL": dsn}
         with Process(folder, "up", settings=settings) as up:
             up.wait_until_ok(f"{base_url(up)}/health")
-            code, counts, output = selftest(settings, "--events", "50", "--timeout", "4")
-    assert code == 1, output
-    assert [counts[name] for name in FAULTS if name != column] == [0] * (len(FAULTS) - 1), output
+            code, counts, said = selftest(settings, "--events", "50", "--timeout", "4")
+    assert code == 1, said
+    assert [counts[name] for name in FAULTS if name != column] == [0] * (len(FAULTS) - 1), said
     assert (counts["acknowledged"], counts[column]) == (100, 2)
-    assert "event 0000007 of selftest-" in output
+    assert "event 0000007 of selftest-" in said
 
 
 def test_a_restart_in_the_middle_loses_nothing() -> None:
@@ -160,12 +160,12 @@ async def test_without_an_ingestor_mqtt_is_unanswered_and_the_sentence_names_it(
         Process(folder, "api", settings=settings) as api,
     ):
         api.wait_until_ok(f"{base_url(api)}/health")
-        code, counts, output = selftest(settings, "--events", "50", "--timeout", "2")
-    assert code == 1, output
+        code, counts, said = selftest(settings, "--events", "50", "--timeout", "2")
+    assert code == 1, said
     assert counts["acknowledged"] + counts["unanswered"] == 100
     assert 0 < counts["unanswered"] <= 50
     assert (counts["lost"], counts["duplicated"], counts["unexpected"]) == (0, 0, 0)
-    assert "voltwire ingest" in output.splitlines()[-1]
+    assert "voltwire ingest" in said.splitlines()[-1]
 
 
 @pytest.mark.parametrize(
@@ -179,11 +179,11 @@ def test_where_nothing_listens_one_sentence_says_so_soon(
     up: Process, missing: str, sentence: str
 ) -> None:
     began = time.monotonic()
-    code, counts, output = selftest(up.settings | {missing: str(free_port())})
-    assert (code, counts) == (1, {}), output
+    code, counts, said = selftest(up.settings | {missing: str(free_port())})
+    assert (code, counts) == (1, {}), said
     assert time.monotonic() - began < 12
-    assert sentence in output.splitlines()[-1]
-    assert "Traceback" not in output
+    assert sentence in said.splitlines()[-1]
+    assert "Traceback" not in said
 
 
 def test_a_system_that_cannot_do_its_job_is_not_tested() -> None:
@@ -198,9 +198,9 @@ def test_a_system_that_cannot_do_its_job_is_not_tested() -> None:
             except httpx.TransportError:
                 assert time.monotonic() < deadline
                 time.sleep(0.1)
-        code, _, output = selftest(settings)
-    assert code == 1, output
-    assert "reports that it is unhealthy (database:" in output.splitlines()[-1]
+        code, _, said = selftest(settings)
+    assert code == 1, said
+    assert "reports that it is unhealthy (database:" in said.splitlines()[-1]
 
 
 def test_an_interrupted_one_proves_nothing(up: Process) -> None:
@@ -211,10 +211,10 @@ def test_an_interrupted_one_proves_nothing(up: Process) -> None:
             assert time.monotonic() < deadline
         run.process.terminate()
         began = time.monotonic()
-        code, counts, output = run.end()
+        code, counts, said = run.end()
     assert time.monotonic() - began < 10
-    assert (code, counts) == (1, {}), output
-    assert output.splitlines()[-1].startswith("The selftest was interrupted")
+    assert (code, counts) == (1, {}), said
+    assert said.splitlines()[-1].startswith("The selftest was interrupted")
 
 
 @pytest.mark.parametrize(
@@ -222,5 +222,5 @@ def test_an_interrupted_one_proves_nothing(up: Process) -> None:
     [("--events", "0"), ("--devices", "101"), ("--timeout", "0"), ("--url", "127.0.0.1:8000")],
 )
 def test_options_that_mean_nothing_are_misuse(misuse: tuple[str, str]) -> None:
-    code, _, output = selftest({}, *misuse)
-    assert (code, misuse[0] in output) == (2, True), output
+    code, _, said = selftest({}, *misuse)
+    assert (code, misuse[0] in said) == (2, True), said

@@ -48,16 +48,16 @@ class Run:
 
     def end(self, timeout_s: float = END_S_MAX) -> tuple[int, dict[str, int], str]:
         """The exit code, the table, and the whole output."""
-        output, errors = self.process.communicate(timeout=timeout_s)
-        counts = {name: int(count) for name, count in ROW.findall(output)}
-        return self.process.returncode, counts, output + errors
+        said, errors = self.process.communicate(timeout=timeout_s)
+        counts = {name: int(count) for name, count in ROW.findall(said)}
+        return self.process.returncode, counts, said + errors
 
 
 def simulate(up: Process, *arguments: str) -> dict[str, int]:
     """The table of a run that must end by itself and succeed."""
     with Run(up.settings["MQTT_PORT"], *arguments) as run:
-        code, counts, output = run.end(RUN_S_MAX)
-    assert code == 0, output
+        code, counts, said = run.end(RUN_S_MAX)
+    assert code == 0, said
     return counts
 
 
@@ -99,16 +99,16 @@ def until(condition: Callable[[], Any]) -> None:
 
 def retained(up: Process, topic: str) -> str:
     """The retained message that a new subscriber receives."""
-    received: list[bytes] = []
+    heard: list[bytes] = []
     client = mqtt.Client(CallbackAPIVersion.VERSION2)
-    client.on_message = lambda _client, _userdata, message: received.append(bytes(message.payload))
+    client.on_message = lambda _client, _userdata, message: heard.append(bytes(message.payload))
     client.connect("127.0.0.1", int(up.settings["MQTT_PORT"]))
     client.loop_start()
     client.subscribe(topic, qos=1)
-    until(lambda: received)
+    until(lambda: heard)
     client.disconnect()
     client.loop_stop()
-    return received[0].decode()
+    return heard[0].decode()
 
 
 def assert_exactly_once(events: dict[str, list[dict[str, Any]]], sent: int) -> None:
@@ -154,8 +154,8 @@ def test_a_sleeper_says_so_and_sends_what_it_buffered_as_one_array(up: Process) 
         until(lambda: presence(up, "sleeper-001") == "asleep")
         asleep = '{"state":"asleep","wake_in_s":2.0}'
         until(lambda: retained(up, "devices/sleeper-001/status") == asleep)
-        code, counts, output = run.end(RUN_S_MAX)
-    assert code == 0, output
+        code, counts, said = run.end(RUN_S_MAX)
+    assert code == 0, said
     events = stored_by(up, "sleeper", 3)
     assert_exactly_once(events, counts["sent"])
     arrivals = Counter(event["received_at"] for event in events["sleeper-001"])
@@ -168,8 +168,8 @@ def test_sigterm_ends_with_the_table_and_exit_code_0(up: Process) -> None:
     with Run(up.settings["MQTT_PORT"], *options) as run:
         until(lambda: len(stored(up, "term-001")) > 2)
         run.process.terminate()
-        code, counts, output = run.end()
-    assert (code, counts["waiting"]) == (0, 0), output
+        code, counts, said = run.end()
+    assert (code, counts["waiting"]) == (0, 0), said
     assert_exactly_once(stored_by(up, "term", 3), counts["sent"])
     assert retained(up, "devices/term-001/status") == "offline"
 
@@ -192,10 +192,10 @@ def test_without_an_ingestor_the_events_wait_and_the_exit_code_is_1() -> None:
         Process(folder, "broker", settings={"MQTT_PORT": port}),
         Run(port, *options) as run,
     ):
-        code, counts, output = run.end(RUN_S_MAX)
-    assert (code, counts["sent"]) == (1, counts["waiting"]), output
+        code, counts, said = run.end(RUN_S_MAX)
+    assert (code, counts["sent"]) == (1, counts["waiting"]), said
     assert counts["resent"] > 0
-    assert "voltwire ingest" in output.splitlines()[-1]
+    assert "voltwire ingest" in said.splitlines()[-1]
 
 
 def test_nothing_is_lost_when_broker_and_ingestor_are_killed_meanwhile(up: Process) -> None:
@@ -208,8 +208,8 @@ def test_nothing_is_lost_when_broker_and_ingestor_are_killed_meanwhile(up: Proce
         back = len(stored(up, "outage-001"))
         until(lambda: len(stored(up, "outage-001")) > back + 10)
         run.process.terminate()
-        code, counts, output = run.end()
-    assert (code, counts["waiting"], counts["dropped"]) == (0, 0, 0), output
+        code, counts, said = run.end()
+    assert (code, counts["waiting"], counts["dropped"]) == (0, 0, 0), said
     assert_exactly_once(stored_by(up, "outage", 10), counts["sent"])
 
 
@@ -228,10 +228,10 @@ async def test_a_device_with_nothing_to_report_sends_heartbeats(
             MqttAddress("127.0.0.1", port, embedded=True), devices, payload_bytes_max=1000
         )
         group.create_task(fleet.run(stop, drain_s=0))
-        received = [await listener.message() for _ in range(2)]
+        heard = [await listener.message() for _ in range(2)]
         listener.disconnect()
         stop.set()
-    assert {(message.topic, message.payload) for message in received} == {
+    assert {(message.topic, message.payload) for message in heard} == {
         ("devices/idle-001/heartbeat", b"")
     }
 
@@ -241,8 +241,8 @@ async def test_a_device_with_nothing_to_report_sends_heartbeats(
 )
 def test_options_that_mean_nothing_are_misuse(misuse: tuple[str, str]) -> None:
     with Run("1", *misuse) as run:
-        code, _, output = run.end()
-    assert (code, misuse[0] in output) == (2, True), output
+        code, _, said = run.end()
+    assert (code, misuse[0] in said) == (2, True), said
 
 
 def test_the_demo_brings_20_devices_of_which_some_sleep() -> None:

@@ -40,7 +40,7 @@ def family(process: Process) -> list[psutil.Process]:
     return psutil.Process(process.process.pid).children(recursive=True)
 
 
-def assert_ended(processes: list[psutil.Process]) -> None:
+def assert_gone(processes: list[psutil.Process]) -> None:
     _, alive = psutil.wait_procs(processes, timeout=10)
     assert not alive, alive
 
@@ -77,8 +77,8 @@ def test_a_published_event_is_visible_within_200_ms_and_its_repeat_is_a_duplicat
         client.disconnect()
         client.loop_stop()
     assert sorted(delays)[4] < 0.2, delays
-    repeat = {"event_id": "m0", "device_id": "x", "metrics": {"temp": 0}}
-    assert httpx.post(f"{url}/v1/events", json=repeat).json() == {"status": "duplicate"}
+    again = {"event_id": "m0", "device_id": "x", "metrics": {"temp": 0}}
+    assert httpx.post(f"{url}/v1/events", json=again).json() == {"status": "duplicate"}
 
 
 def test_a_second_one_on_the_same_folder_or_port_is_refused_and_names_the_first(
@@ -119,7 +119,7 @@ def test_sigterm_ends_with_exit_code_0_and_leaves_no_process(own_up: Process) ->
             except httpx.TransportError:
                 break
     assert own_up.process.wait(10) == 0, own_up.log.read_text()[-2000:]
-    assert_ended(children)
+    assert_gone(children)
     own_up.start()
     own_up.wait_until_ok(f"{url}/health")
     for device in {device for device, _ in ok}:
@@ -147,7 +147,7 @@ def test_kill_9_in_mid_stream_loses_nothing_that_was_answered_ok(own_up: Process
                 if answer.status_code == httpx.codes.OK:
                     answered.update(ids)
         own_up.process.wait(5)
-        assert_ended(children)
+        assert_gone(children)
         own_up.start()
         own_up.wait_until_ok(f"{url}/health")
     found = stored(url, "k")
@@ -157,9 +157,7 @@ def test_kill_9_in_mid_stream_loses_nothing_that_was_answered_ok(own_up: Process
     assert not found.keys() - attempted, "unexpected"
 
 
-def test_a_frozen_database_is_reported_in_time_and_does_not_delay_the_shutdown(
-    own_up: Process,
-) -> None:
+def test_a_frozen_database_is_told_in_time_and_does_not_hold_up_the_end(own_up: Process) -> None:
     url = base_url(own_up)
     event = {"event_id": "1", "device_id": "f", "metrics": {"x": 1}}
     rule = {"metric": "x", "op": ">", "threshold": 1}
@@ -179,7 +177,7 @@ def test_a_frozen_database_is_reported_in_time_and_does_not_delay_the_shutdown(
     own_up.process.send_signal(signal.SIGTERM)
     assert own_up.process.wait(15) == 0
     assert time.monotonic() - began < 10.5
-    assert_ended(frozen)
+    assert_gone(frozen)
     own_up.start()
     own_up.wait_until_ok(f"{url}/health")
     assert stored(url, "f") == {"1": 1}

@@ -18,7 +18,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from tests.acceptance.chaos.installation import FLOW, publish
 from tests.acceptance.test_http import take_events
-from tests.acceptance.test_up import assert_ended, family, voltwire
+from tests.acceptance.test_up import assert_gone, family, voltwire
 from tests.support.ledger.ledger import Ledger, StoredRow, compare
 from tests.support.ledger.load import MqttLoad
 from tests.support.ledger.payload_mix import Composer, Mix
@@ -28,9 +28,8 @@ from tests.support.services import Process, free_port, temporary_folder
 
 pytestmark = pytest.mark.timeout(120)
 WAIT_S_MAX = 30
-NO_KEEP_ALIVE = httpx.Limits(
-    max_keepalive_connections=0
-)  # The kernel chooses a worker per connection.
+# The kernel chooses a worker per connection.
+NO_KEEP_ALIVE = httpx.Limits(max_keepalive_connections=0)
 
 
 class Site:
@@ -199,9 +198,7 @@ def test_ingestors_share_the_telemetry_and_lose_nothing_when_one_dies_or_their_n
     assert not site.session_of("voltwire-ingest-3")
     before = settled(alone, 1)[""]["received"]
     site.publish("g", 100)
-    assert settled(alone, int(before) + 100)[""]["received"] == before + 100, (
-        "no event arrives twice"
-    )
+    assert settled(alone, int(before) + 100)[""]["received"] == before + 100, "arrived twice"
 
     with load(site, ledger) as running:
         running.wait(0.3)
@@ -230,7 +227,7 @@ def stop(process: Process) -> None:
     began = time.monotonic()
     assert process.stop() == 0, process.log.read_text()[-2000:]
     assert time.monotonic() - began < 10
-    assert_ended(children)
+    assert_gone(children)
 
 
 def test_two_api_workers_answer_as_one_and_one_that_is_killed_comes_back(site: Site) -> None:
@@ -263,7 +260,7 @@ def test_two_api_workers_answer_as_one_and_one_that_is_killed_comes_back(site: S
     api.start()
     children = family(ready(api))
     api.kill()
-    assert_ended(children)
+    assert_gone(children)
 
 
 def post(http: httpx.Client, name: str, device: str, temp: float) -> None:
