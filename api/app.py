@@ -8,6 +8,8 @@ from litestar.datastructures import State
 from litestar.di import Provide
 from litestar.types import ASGIApp
 
+from api.http.browser_origins import browser_origins
+from api.http.head import head_as_get
 from api.http.host_guard import loopback_hosts_only
 from api.http.options_methods import options_handlers
 from api.http.params import refuse_unknown_parameters
@@ -35,14 +37,17 @@ from runtime.health import Health
 from runtime.settings import Settings
 
 OTHER_BYTES_MAX = 64 * 1024
+PAGES = ("/", "/docs")  # Made to be looked at, from wherever a link leads there.
 
 
 def create_app(settings: Settings, services: Services) -> ASGIApp:
     """What the server calls for each request."""
-    return fast_path_first(
-        create_litestar(settings, services),
-        posts.fast_posts(services.door, settings.max_payload_bytes),
-        _middleware(settings, services),
+    return head_as_get(
+        fast_path_first(
+            create_litestar(settings, services),
+            posts.fast_posts(services.door, settings.max_payload_bytes),
+            _middleware(settings, services),
+        )
     )
 
 
@@ -96,27 +101,35 @@ def create_litestar(settings: Settings, services: Services) -> Litestar:
     )
 
 
-def create_status_app(checks: Health, worker: Worker | None = None) -> Litestar:
+def create_status_app(settings: Settings, checks: Health, worker: Worker | None = None) -> ASGIApp:
     """The small application of roles without an API."""
-    return Litestar(
-        route_handlers=[health.health, health.live, health.metrics],
-        dependencies={"checks": Provide(lambda: checks, sync_to_thread=False)},
-        before_request=refuse_unknown_parameters,
-        exception_handlers=EXCEPTION_HANDLERS,
-        openapi_config=None,
-        state=State({health.WORKER: worker}),
-        logging_config=None,
+    return head_as_get(
+        Litestar(
+            route_handlers=[health.health, health.live, health.metrics],
+            dependencies={"checks": Provide(lambda: checks, sync_to_thread=False)},
+            before_request=refuse_unknown_parameters,
+            exception_handlers=EXCEPTION_HANDLERS,
+            middleware=_guards(settings),
+            openapi_config=None,
+            state=State({health.WORKER: worker}),
+            logging_config=None,
+        )
     )
-
-
-def _open_to_any_host(settings: Settings) -> bool:
-    return settings.authenticated or settings.trusted_network
 
 
 def _middleware(settings: Settings, services: Services) -> list[Callable[[ASGIApp], ASGIApp]]:
     """The outermost first."""
-    guard = [] if _open_to_any_host(settings) else [loopback_hosts_only]
-    return [counted(services.request_seconds), *guard]
+    return [counted(services.request_seconds), *_guards(settings)]
+
+
+def _guards(settings: Settings) -> list[Callable[[ASGIApp], ASGIApp]]:
+    """Who may call: while nobody shows who they are, this machine and its own pages."""
+    origins = browser_origins(
+        settings.allowed_origins, refuse_others=not settings.authenticated, pages=PAGES
+    )
+    if settings.authenticated or settings.trusted_network:
+        return [origins]
+    return [loopback_hosts_only, origins]
 
 
 def _limited(body_bytes_max: int, handler: Any) -> Router:

@@ -86,4 +86,6 @@ async def run_status(
         return
     shared = worker is not None
     listener = listen(settings.status_host, settings.status_port, "STATUS_PORT", shared=shared)
-    await serve(create_status_app(health, worker), listener, stop, settings.bodies_bytes_max)
+    await serve(
+        create_status_app(settings, health, worker), listener, stop, settings.bodies_bytes_max
+    )

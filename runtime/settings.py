@@ -73,6 +73,8 @@ class Settings(BaseSettings):
     default_profile: Annotated[str, StringConstraints(min_length=1, max_length=128)] = "battery"
     offline_after_seconds: Annotated[int, Field(ge=10, le=86_400 * 366)] = 300
     retention_days: Annotated[int, Field(ge=0, le=MAX_WINDOW_DAYS)] = 0
+    cors_origins: str | None = None
+    streams_max: Annotated[int, Field(ge=1, le=100_000)] = 1000
     bodies_bytes_max: Annotated[int, Field(ge=16 * 1024 * 1024, le=2**40)] = 134_217_728
     rejected_days: Annotated[int, Field(ge=1, le=MAX_WINDOW_DAYS)] = 30
     log_level: LogLevel = LogLevel.INFO
@@ -104,6 +106,26 @@ class Settings(BaseSettings):
         if not usable:
             raise ValueError(expected)
         return url
+
+    @field_validator("cors_origins")
+    @classmethod
+    def _require_origins(cls, text: str | None) -> str | None:
+        for origin in _listed(text):
+            parts = urlsplit(origin)
+            bare = (
+                parts.scheme in {"http", "https"} and f"{parts.scheme}://{parts.netloc}" == origin
+            )
+            if origin != "*" and not (bare and parts.netloc):
+                raise ValueError(
+                    "must list origins as browsers send them, comma separated, such as"
+                    " https://dashboard.example or http://localhost:3000"
+                )
+        return text
+
+    @property
+    def allowed_origins(self) -> tuple[str, ...]:
+        """The origins of CORS_ORIGINS; pages of these may call the API."""
+        return tuple(_listed(self.cors_origins))
 
     @property
     def dsn(self) -> str:
@@ -161,6 +183,8 @@ class Settings(BaseSettings):
                 f"AUTH=off with a listener on {', '.join(exposed)}: listen on 127.0.0.1, or set"
                 " TRUSTED_NETWORK=true if everyone who can reach it may write."
             )
+        if self.authenticated and "*" in self.allowed_origins:
+            found.append("CORS_ORIGINS=* with authentication on: name the origins.")
         tls = self.mqtt_url is not None and self.mqtt.tls
         if not tls and (self.mqtt_ca_file or self.mqtt_cert_file or self.mqtt_key_file):
             found.append(
@@ -192,6 +216,10 @@ def load_settings(**overrides: object) -> Settings:
     if not faults:
         return settings
     raise ConfigurationError("The settings cannot be used. " + " ".join(faults))
+
+
+def _listed(text: str | None) -> list[str]:
+    return [each.strip() for each in (text or "").split(",") if each.strip()]
 
 
 def _field(fault: Any) -> str:

@@ -11,9 +11,10 @@ from http import HTTPStatus
 from litestar.enums import ScopeType
 from litestar.types import ASGIApp, Receive, Scope, Send
 
-from api.http.problems import PROBLEM
+from api.http.problems import send_refusal
 from runtime.addresses import is_loopback
 
+REFUSAL = "Without authentication only loopback names are answered; see AUTH and TRUSTED_NETWORK."
 HOSTS_MAX = 16  # Header values that are remembered with their verdict: mostly there is one.
 
 _HOST = re.compile(r"(?:\[([0-9A-Fa-f:.]+)\]|([^:\[\]]+))(?::[0-9]*)?")
@@ -22,7 +23,7 @@ _HOST = re.compile(r"(?:\[([0-9A-Fa-f:.]+)\]|([^:\[\]]+))(?::[0-9]*)?")
 def loopback_hosts_only(app: ASGIApp) -> ASGIApp:
     async def middleware(scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == ScopeType.HTTP and not _names_loopback(scope):
-            await _refuse(send)
+            await send_refusal(HTTPStatus.MISDIRECTED_REQUEST, REFUSAL, send)
         else:
             await app(scope, receive, send)
 
@@ -39,21 +40,3 @@ def _is_loopback(value: bytes) -> bool:
     """The Host header comes with its port; IPv6 in brackets."""
     found = _HOST.fullmatch(value.decode("latin-1"))
     return found is not None and is_loopback(found[1] or found[2])
-
-
-async def _refuse(send: Send) -> None:
-    body = (
-        b'{"type":"about:blank","title":"Misdirected Request","status":421,"detail":"Without'
-        b' authentication only loopback names are answered; see AUTH and TRUSTED_NETWORK."}'
-    )
-    await send(
-        {
-            "type": "http.response.start",
-            "status": HTTPStatus.MISDIRECTED_REQUEST,
-            "headers": [
-                (b"content-type", PROBLEM.encode()),
-                (b"content-length", b"%d" % len(body)),
-            ],
-        }
-    )
-    await send({"type": "http.response.body", "body": body, "more_body": False})

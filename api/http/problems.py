@@ -148,3 +148,11 @@ async def send_problem(error: Exception, scope: Scope, receive: Receive, send: S
     request: Request[Any, Any, Any] = Request(scope)
     answer = handler(request, error).to_asgi_response(app=None, request=request)
     await answer(scope, receive, send)
+
+
+async def send_refusal(status: HTTPStatus, detail: str, send: Send) -> None:
+    """A problem document of a middleware, which answers before Litestar."""
+    body = problem_body(status, detail)
+    headers = [(b"content-type", PROBLEM.encode()), (b"content-length", b"%d" % len(body))]
+    await send({"type": "http.response.start", "status": status, "headers": headers})
+    await send({"type": "http.response.body", "body": body, "more_body": False})
