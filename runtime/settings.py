@@ -67,15 +67,15 @@ class Settings(BaseSettings):
     trusted_network: bool = False
     rate_limit_requests: Annotated[int, Field(ge=1, le=1_000_000)] = 10
     rate_limit_window_seconds: Annotated[float, Field(gt=0, le=86_400)] = 1.0
+    cors_origins: str | None = None
+    streams_max: Annotated[int, Field(ge=1, le=100_000)] = 1000
+    bodies_bytes_max: Annotated[int, Field(ge=16 * 1024 * 1024, le=2**40)] = 134_217_728
     max_payload_bytes: Annotated[int, Field(ge=256, le=8 * 1024 * 1024)] = 262_144
     max_event_age_days: Annotated[int, Field(ge=1, le=MAX_WINDOW_DAYS)] = 3650
     max_future_seconds: Annotated[int, Field(ge=0, le=86_400 * 31)] = 300
     default_profile: Annotated[str, StringConstraints(min_length=1, max_length=128)] = "battery"
     offline_after_seconds: Annotated[int, Field(ge=10, le=86_400 * 366)] = 300
     retention_days: Annotated[int, Field(ge=0, le=MAX_WINDOW_DAYS)] = 0
-    cors_origins: str | None = None
-    streams_max: Annotated[int, Field(ge=1, le=100_000)] = 1000
-    bodies_bytes_max: Annotated[int, Field(ge=16 * 1024 * 1024, le=2**40)] = 134_217_728
     rejected_days: Annotated[int, Field(ge=1, le=MAX_WINDOW_DAYS)] = 30
     log_level: LogLevel = LogLevel.INFO
     log_format: LogFormat = LogFormat.AUTO

@@ -60,7 +60,7 @@ async def answer(
         {"sec_fetch_site": "none"},
     ],
 )
-async def test_programs_and_our_own_pages_are_served(headers: dict[str, str]) -> None:
+async def test_programs_and_our_own_pages_are_served(headers: dict[str, Any]) -> None:
     assert (await answer("POST", **headers))[0] == 200
 
 
@@ -77,7 +77,7 @@ async def test_programs_and_our_own_pages_are_served(headers: dict[str, str]) ->
         {"origin": "https://dashboard.example.evil"},
     ],
 )
-async def test_foreign_pages_are_refused_with_a_problem(headers: dict[str, str]) -> None:
+async def test_foreign_pages_are_refused_with_a_problem(headers: dict[str, Any]) -> None:
     for method in ("GET", "POST", "OPTIONS"):
         status, found, body = await answer(method, **headers)
         assert status == 403
@@ -89,7 +89,7 @@ async def test_foreign_pages_are_refused_with_a_problem(headers: dict[str, str])
 
 @pytest.mark.parametrize("path", ["/", "/docs"])
 async def test_a_link_on_another_site_may_lead_to_a_page(path: str) -> None:
-    headers = {"sec_fetch_site": "cross-site", "sec_fetch_mode": "navigate"}
+    headers: dict[str, Any] = {"sec_fetch_site": "cross-site", "sec_fetch_mode": "navigate"}
     assert (await answer(path=path, **headers))[0] == 200
     assert (await answer("POST", path, **headers))[0] == 403
 
