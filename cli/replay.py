@@ -21,7 +21,7 @@ from runtime.logging import configure_logging
 from runtime.metrics import Metrics
 from runtime.settings import Settings, load_settings
 from runtime.signals import fail_on_signals, finish_in_time, stop_on_signals
-from schema.database import DATABASE_ERRORS, READER_LIMITS, connect
+from schema.database import API_SESSION, DATABASE_ERRORS, connect
 from schema.event import Door, Reason
 from schema.instants import parse_instant
 from schema.migrate import is_migrated
@@ -149,7 +149,7 @@ async def _pages(
 
 @asynccontextmanager
 async def _connection(settings: Settings) -> AsyncIterator[Any]:
-    limits = READER_LIMITS | {"statement_timeout": f"{QUERY_S_MAX}s"}
+    limits = API_SESSION | {"statement_timeout": f"{QUERY_S_MAX}s"}
     name = f"{settings.instance} replay"
     connection = await connect(settings.dsn, name, limits, command_timeout_s=QUERY_S_MAX)
     try:

@@ -15,14 +15,14 @@ from runtime.logging import configure_logging
 from runtime.metrics import Metrics
 from runtime.settings import Settings, load_settings
 from runtime.signals import fail_on_signals
-from schema.database import DATABASE_ERRORS, READER_LIMITS, WRITER_LIMITS, connect
+from schema.database import API_SESSION, DATABASE_ERRORS, WRITER_SESSION, connect
 from schema.migrate import is_migrated
 
 if TYPE_CHECKING:  # The other commands start faster without.
     from scheduler.retention import DropPlan
 
 COUNT_S_MAX = 600  # Counting a month event by event takes its time, and nobody waits behind it.
-COUNTING_LIMITS = READER_LIMITS | {"statement_timeout": f"{COUNT_S_MAX}s"}
+COUNTING_LIMITS = API_SESSION | {"statement_timeout": f"{COUNT_S_MAX}s"}
 KIB = 1024
 
 
@@ -74,7 +74,7 @@ async def _run(settings: Settings, console: Console) -> None:
         shown = ", ".join(f"{name} {value}" for name, value in fields.items())
         console.print(f"{sentence} ({shown})", soft_wrap=True)
 
-    async with _connection(settings, WRITER_LIMITS) as connection:
+    async with _connection(settings, WRITER_SESSION) as connection:
         letters = await drop_rejected(connection, settings.rejected_days)
         console.print(f"{letters} dead letters older than {settings.rejected_days} days are gone.")
         if settings.retention_days == 0:

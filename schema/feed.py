@@ -16,7 +16,7 @@ import msgspec
 import structlog
 
 from schema.alert import Notification
-from schema.database import DATABASE_ERRORS, READER_LIMITS, Connection, connect
+from schema.database import API_SESSION, DATABASE_ERRORS, Connection, connect
 from schema.locks import LOCKS
 from schema.queries import load_queries
 
@@ -100,7 +100,7 @@ async def follow_feed(
     while True:
         connection: Connection | None = None
         try:
-            connection = await connect(dsn, name, READER_LIMITS, command_timeout_s=10)
+            connection = await connect(dsn, name, API_SESSION, command_timeout_s=10)
             news = asyncio.Event()
             await connection.add_listener(CHANNEL, lambda *_, news=news: news.set())
             if after is None:

@@ -24,7 +24,7 @@ from ingestor.store.pg_errors import copy_line, is_poison, lacks_partition, with
 from ingestor.store.registry import Registry
 from runtime.errors import BatchRefused, NoPartition, StoreUnavailable
 from schema.alert import AlertState, Notification
-from schema.database import WRITER_LIMITS, Connection, connect, fetch_row
+from schema.database import WRITER_SESSION, Connection, connect, fetch_row
 from schema.event import DeviceNo
 from schema.feed import commit_statement
 from schema.instants import epoch_us
@@ -237,7 +237,7 @@ class Store:
     async def _connected(self) -> Any:
         """After a failover the server may know other devices: the cache is read anew."""
         if self._connection is None or self._connection.is_closed():
-            self._connection = await connect(self._dsn, self._name, WRITER_LIMITS)
+            self._connection = await connect(self._dsn, self._name, WRITER_SESSION)
             self._registry.expire()
         return self._connection
 

@@ -15,7 +15,7 @@ import pytest
 from runtime.metrics import Metrics
 from scheduler.retention import retain
 from scheduler.rollups import roll
-from schema.database import WRITER_LIMITS, connect
+from schema.database import WRITER_SESSION, connect
 from tests.integration.conftest import Doors
 from tests.support.http_api import api_on
 from tests.support.oracle.oracle import (
@@ -122,7 +122,7 @@ async def send(doors: Doors, world: World) -> None:
 async def test_every_answer_is_that_of_brute_force(seed: int, dsn: str, doors: Doors) -> None:
     now = datetime.now(UTC)
     world = World(seed, now)
-    roller = await connect(dsn, "test roller", WRITER_LIMITS)
+    roller = await connect(dsn, "test roller", WRITER_SESSION)
     async with api_on(dsn) as client:
         api = Api(client, world)
         if world.chance(0.5):  # As if all of it had been there before there were rollups.

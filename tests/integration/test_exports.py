@@ -13,16 +13,16 @@ import pyarrow.parquet as pq
 import pytest
 
 from api.export import store as export_store
-from api.export.formats import CSV_HEADER, encoding
+from api.export.formats import CSV_HEADER, encoding_of
 from api.export.store import (
     CONNECTIONS_MAX,
-    EXPORT_LIMITS,
+    EXPORT_SESSION,
     Exports,
     ExportSelection,
     Format,
     queries,
 )
-from api.store.tags import wanted
+from api.store.tags import tags_query
 from runtime.errors import Overloaded, RawEventsDropped
 from schema.database import open_pool
 from schema.instants import rfc3339
@@ -35,7 +35,7 @@ NUMBERS = [0, 1, -1, 0.1, 1e-300, 5e-324, 1.7976931348623157e308, -1e22, 2**53, 
 
 @pytest.fixture
 async def exports(dsn: str) -> AsyncIterator[Exports]:
-    async with await open_pool(dsn, "export", EXPORT_LIMITS, size_max=CONNECTIONS_MAX) as pool:
+    async with await open_pool(dsn, "export", EXPORT_SESSION, size_max=CONNECTIONS_MAX) as pool:
         yield Exports(pool)
 
 
@@ -81,9 +81,9 @@ def made_up(random: Random, count: int, prefix: str = "e") -> list[dict[str, Any
 
 
 async def exported(exports: Exports, form: Format, **selection: Any) -> bytes:
-    dressed = await encoding(form)
+    encoding = await encoding_of(form)
     slices = await exports.begin(ExportSelection(**selection), form)
-    return b"".join([piece async for piece in dressed.dress(slices)])
+    return b"".join([piece async for piece in encoding.encode(slices)])
 
 
 async def values(exports: Exports, form: Format, **selection: Any) -> list[tuple[Any, ...]]:
@@ -168,7 +168,7 @@ async def test_filters_hold_together(
     await store(db, *made_up(Random(3), 300))
     asked = {
         "device_ids": ["d1", "d3", "nobody"],
-        "tags": wanted(["plain"]),
+        "tags": tags_query(["plain"]),
         "metrics": ["m1", "m4", "none"],
     }
     found = Counter(await values(exports, form, **asked))
@@ -178,7 +178,7 @@ async def test_filters_hold_together(
     )
     assert not await values(exports, form, device_ids=["nobody"])
     assert not await values(exports, form, metrics=["none"])
-    assert not await values(exports, form, tags=wanted(["plain", "none"]))
+    assert not await values(exports, form, tags=tags_query(["plain", "none"]))
 
 
 async def test_the_range_is_half_open(exports: Exports, db: Any) -> None:
@@ -278,7 +278,7 @@ async def test_an_export_breaks_off_when_retention_overtakes_it(
 ) -> None:
     await store(db, *({"device": "d", "ts": NOW, "id": f"{n}"} for n in range(20)))
     slices = await exports.begin(ExportSelection(), Format.PARQUET)
-    file = (await encoding(Format.PARQUET)).dress(slices)
+    file = (await encoding_of(Format.PARQUET)).encode(slices)
     await db.execute("update rollup_state set floor = $1", NOW + timedelta(days=30))
     with pytest.raises(RawEventsDropped):
         async for _ in file:
@@ -293,7 +293,7 @@ async def test_a_slice_reads_no_more_of_a_month_than_it_shows(exports: Exports, 
         NOW.replace(day=1),
     )
     await db.execute("analyze event")
-    for name, value in EXPORT_LIMITS.items():
+    for name, value in EXPORT_SESSION.items():
         await db.execute(f"set {name} = '{value}'")
     start = NOW.replace(day=1)
     for key in ((0, start, ""), (25, start + timedelta(minutes=500), "e500")):
@@ -314,17 +314,17 @@ def nodes(plan: dict[str, Any]) -> list[dict[str, Any]]:
     return [plan, *(node for child in plan.get("Plans", ()) for node in nodes(child))]
 
 
-async def test_beyond_the_last_place_an_export_is_told_to_come_again() -> None:
+async def test_an_export_beyond_the_limit_is_refused_until_one_ends() -> None:
     nothing: Any = None
     exports = Exports(nothing)
-    places = [exports.place() for _ in range(export_store.EXPORTS_MAX)]
-    for place in places:
-        place.__enter__()
-    with pytest.raises(Overloaded) as refused, exports.place():
+    slots = [exports.export_slot() for _ in range(export_store.EXPORTS_MAX)]
+    for slot in slots:
+        slot.__enter__()
+    with pytest.raises(Overloaded) as refused, exports.export_slot():
         pass
     assert refused.value.retry_after_s > 0
-    places[0].__exit__(None, None, None)
-    with exports.place():
+    slots[0].__exit__(None, None, None)
+    with exports.export_slot():
         pass
 
 

@@ -14,7 +14,7 @@ from ingestor.pipeline import Pipeline
 from runtime.health import Health
 from runtime.metrics import Metrics
 from runtime.settings import Settings
-from schema.database import READER_LIMITS, open_pool
+from schema.database import API_SESSION, open_pool
 from schema.event import Door
 
 POSTS_PER_SECOND = 1000
@@ -33,7 +33,7 @@ async def api_on(dsn: str, name: str = "test api") -> AsyncIterator[httpx.AsyncC
     )
     stop = asyncio.Event()
     async with (
-        await open_pool(dsn, name, READER_LIMITS, size_max=4) as pool,
+        await open_pool(dsn, name, API_SESSION, size_max=4) as pool,
         asyncio.TaskGroup() as group,
     ):
         group.create_task(pipeline.run(stop))

@@ -112,16 +112,16 @@ def test_periods_before_1970_are_counted_downwards() -> None:
     ]
 
 
-def test_hours_that_a_local_midnight_cuts_are_known() -> None:
+def test_hours_that_a_local_midnight_splits_are_known() -> None:
     kolkata = buckets("1d", ZoneInfo("Asia/Kolkata"), at("2026-01-01"), at("2026-01-03"))
     assert isinstance(kolkata, Calendar)
-    assert kolkata.cut_hours(at("2026-01-01"), at("2026-01-03")) == [
+    assert kolkata.split_hours(at("2026-01-01"), at("2026-01-03")) == [
         at("2026-01-01T18:00"),
         at("2026-01-02T18:00"),
     ]
     berlin = buckets("1d", BERLIN, at("2026-01-01"), at("2026-01-03"))
     assert isinstance(berlin, Calendar)
-    assert berlin.cut_hours(at("2026-01-01"), at("2026-01-03")) == []
+    assert berlin.split_hours(at("2026-01-01"), at("2026-01-03")) == []
 
 
 @pytest.mark.parametrize(

@@ -79,7 +79,7 @@ def test_ten_posts_a_second_and_the_eleventh_is_refused() -> None:
     limiter = RateLimiter(10, 1.0)
     for post in range(10):
         limiter.take("deviceA", 5 + post / 100)
-    with pytest.raises(TooManyRequests, match="More than 10 posts of deviceA in 1 s") as refused:
+    with pytest.raises(TooManyRequests, match="The limit is 10 posts of deviceA in 1 s") as refused:
         limiter.take("deviceA", 5.5)
     assert refused.value.retry_after_s == 1
 
@@ -140,10 +140,10 @@ def test_memory_is_bounded_per_device() -> None:
     assert len(limiter._accepted["a"]) <= 3
 
 
-def test_beyond_the_most_devices_the_one_that_posted_longest_ago_is_forgotten(
+def test_beyond_the_limit_the_device_with_the_oldest_post_is_evicted(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(rate_limit, "DEVICES_MAX", 3)
+    monkeypatch.setattr(rate_limit, "TRACKED_DEVICES_MAX", 3)
     limiter = RateLimiter(2, 1000.0)
     for now, device_id in enumerate("abcac"):
         limiter.take(device_id, float(now))
