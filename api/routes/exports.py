@@ -24,6 +24,7 @@ from api.http.params import (
 )
 from api.http.slow_clients import cut_off_idle_readers
 from api.store.tags import tags_query
+from runtime.errors import innermost
 
 METRICS_MAX = 64
 SEND_S_MAX = 60.0  # A client that reads nothing for that long is disconnected.
@@ -118,10 +119,8 @@ def _sorted_texts(name: str, given: list[str] | None) -> list[str] | None:
 
 
 def _root_cause(error: BaseException) -> BaseException:
-    """The first error inside the exception groups and causes."""
-    while isinstance(error, BaseExceptionGroup) or error.__cause__ is not None:
-        inner = error.exceptions[0] if isinstance(error, BaseExceptionGroup) else error.__cause__
-        if inner is None:
-            break
-        error = inner
+    """The original error, without the groups and causes around it."""
+    error = innermost(error)
+    while error.__cause__ is not None:
+        error = innermost(error.__cause__)
     return error
