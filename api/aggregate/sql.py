@@ -1,6 +1,35 @@
-"""The statement that answers a query, put together from the pieces in aggregates.sql. Pure.
+"""The statement that answers a query, assembled from the pieces in aggregates.sql. Pure.
 
-Nothing of it is the caller's text: what is stats chooses among pieces, values are parameters.
+It contains no text of the caller: the query chooses pieces, and values are parameters. As an example, this is
+the statement for count and avg of one device, by day and from rollups, without the zone's offset ($7 to $9):
+
+    with bucket as (
+        select $6[width_bucket(at, $6)] as at, '' as group_key,
+               sum(count)::bigint as count, sum(sum) / sum(count) as avg
+        from (
+            select device_no, hour as at, count, sum from rollup
+            where metric = $1 and hour >= $10 and hour < $11 and device_no = any($2)
+            union all
+            select device_no, ts, 1, value from (
+                select device_no, event_id, ts, (metrics -> $1)::numeric as value from event
+                where ts >= $3 and ts < $10 and metrics ? $1 and device_no = any($2)
+                union all
+                select device_no, event_id, ts, (metrics -> $1)::numeric from event
+                where ts >= $11 and ts < $4 and metrics ? $1 and device_no = any($2)
+            ) reading
+        ) part
+        group by 1, 2
+    )
+    select count(*) as rows, '[' || coalesce(string_agg(shown, ','), '') || ']' as body,
+           (select floor from rollup_state) as floor,
+           (select exists (select from rollup_mark where hour >= $10 and ...)) as marked
+    from (
+        select '{"bucket":"' || to_char(at, ...)
+               || '","count":' || count || ',"avg":' || json_number(avg) || '}' as shown
+        from (select * from bucket) shown_bucket
+        order by at, group_key
+        limit 50000 + 1
+    ) line
 """
 
 import sys

@@ -62,7 +62,7 @@ async def store(db: Any, *events: dict[str, Any]) -> None:
 
 
 def made_up(random: Random, count: int, prefix: str = "e") -> list[dict[str, Any]]:
-    """Events of five devices around the ends of months, with what is hard to quote."""
+    """Events of five devices around the ends of months, with texts that are hard to quote."""
     return [
         {
             "device": f"d{random.randrange(5)}",
@@ -87,7 +87,7 @@ async def exported(exports: Exports, form: Format, **selection: Any) -> bytes:
 
 
 async def values(exports: Exports, form: Format, **selection: Any) -> list[tuple[Any, ...]]:
-    """What a reader makes of the file, a row per value."""
+    """The file as a reader parses it, a row per value."""
     body = await exported(exports, form, **selection)
     if form is Format.PARQUET:
         return [
@@ -191,7 +191,7 @@ async def test_the_range_is_half_open(exports: Exports, db: Any) -> None:
     assert [row[1] for row in found] == ["1", "2"]
 
 
-async def test_what_is_written_meanwhile_makes_nothing_twice_or_lost(
+async def test_concurrent_writes_neither_repeat_nor_lose_an_event(
     exports: Exports, db: Any, small_slices: None
 ) -> None:
     random = Random(4)
@@ -230,7 +230,7 @@ async def test_a_slice_of_the_largest_events_is_as_small_as_any(exports: Exports
     assert max(sizes) < 2_500_000
 
 
-async def test_an_export_goes_on_after_its_connection_was_cut(
+async def test_an_export_continues_after_its_connection_is_lost(
     exports: Exports, db: Any, small_slices: None
 ) -> None:
     await store(db, *made_up(Random(5), 100))
@@ -258,7 +258,7 @@ async def test_between_two_slices_nothing_is_held_in_the_database(
         assert {tuple(row) for row in states} == {("idle", None)}
 
 
-async def test_dropped_raw_events_are_told_before_anything_is_sent(
+async def test_dropped_raw_events_are_reported_before_anything_is_sent(
     exports: Exports, db: Any
 ) -> None:
     floor = NOW.replace(day=1, hour=0, minute=0)
@@ -273,7 +273,7 @@ async def test_dropped_raw_events_are_told_before_anything_is_sent(
     assert [row[1] for row in await values(exports, Format.CSV, start=floor)] == ["new"]
 
 
-async def test_an_export_breaks_off_when_retention_overtakes_it(
+async def test_an_export_is_aborted_when_retention_overtakes_it(
     exports: Exports, db: Any, small_slices: None
 ) -> None:
     await store(db, *({"device": "d", "ts": NOW, "id": f"{n}"} for n in range(20)))

@@ -1,4 +1,4 @@
-"""The API of one process on a database, asked without a socket; posts go through its own pipeline."""
+"""The API of one process on a database, called without a socket; posts go through its pipeline."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -55,12 +55,12 @@ async def api_on(dsn: str, name: str = "test api") -> AsyncIterator[httpx.AsyncC
 
 
 def next_page(answer: httpx.Response) -> str | None:
-    """Where the Link header leads."""
+    """The target of the Link header."""
     return answer.links["next"]["url"] if "next" in answer.links else None
 
 
 async def all_pages(client: httpx.AsyncClient, url: str) -> list[Any]:
-    """The rows of every page of a list, each of which must be answered."""
+    """The rows of all pages of a list."""
     rows: list[Any] = []
     following: str | None = url
     while following is not None:

@@ -1,4 +1,4 @@
-"""Exports without a database: how a range is cut, and what a client that reads nothing gets."""
+"""Exports without a database: how a range is split, and what happens to a client that reads nothing."""
 
 import asyncio
 import sys
@@ -17,7 +17,7 @@ def at(day: str) -> datetime:
     return datetime.fromisoformat(day).replace(tzinfo=UTC)
 
 
-def test_a_range_is_cut_at_midnight_and_months_without_events_are_left_out() -> None:
+def test_a_range_is_split_at_midnight_and_months_without_events_are_left_out() -> None:
     months = [at("2025-12-01"), at("2026-02-01"), at("2026-03-01")]
     start, end = at("2025-12-30T10:00"), at("2026-03-01T06:00")
     by_day = list(partition_windows(months, start, end, by_day=True))
@@ -36,7 +36,7 @@ def test_a_range_is_cut_at_midnight_and_months_without_events_are_left_out() -> 
     assert not list(partition_windows(months, at("2026-04-01"), at("2027-01-01"), by_day=True))
 
 
-def test_an_instant_of_another_offset_is_cut_at_midnight_in_utc() -> None:
+def test_an_instant_of_another_offset_is_split_at_midnight_in_utc() -> None:
     start = datetime.fromisoformat("2026-02-02T01:00+02:00")
     (first, second, *_) = partition_windows(
         [at("2026-02-01")], start, at("2026-03-01"), by_day=True
@@ -45,7 +45,7 @@ def test_an_instant_of_another_offset_is_cut_at_midnight_in_utc() -> None:
     assert second.end - second.start == timedelta(days=1)
 
 
-async def test_a_slice_is_sent_in_pieces_that_a_slow_client_can_take() -> None:
+async def test_a_slice_is_sent_in_pieces_that_a_slow_client_can_read() -> None:
     async def slices() -> Any:
         yield b"a" * (PIECE_BYTES_MAX + 1)
         yield b""

@@ -1,4 +1,4 @@
-"""The reference of the aggregates, against examples reckoned by hand."""
+"""The oracle of the aggregates, against examples computed by hand."""
 
 from datetime import UTC, date, datetime, timedelta
 from itertools import pairwise
@@ -31,10 +31,10 @@ def event(second: float, value: float, device_id: str = "a", tags: tuple[str, ..
 
 def answer(events: list[Stored], seconds: int = 60, **more: Any) -> list[dict[str, Any]]:
     """Buckets as seconds after the start, numbers as doubles."""
-    question = AggregateQuery("m", START, START + timedelta(seconds=seconds), **more)
+    query = AggregateQuery("m", START, START + timedelta(seconds=seconds), **more)
     rows = [
         {name: shown_number(value) for name, value in row.items()}
-        for row in aggregate(events, question)
+        for row in aggregate(events, query)
     ]
     return [row | {"bucket": (row["bucket"] - START).total_seconds()} for row in rows]
 
@@ -143,7 +143,7 @@ def test_the_start_of_a_bucket(interval: str, tz: str, at: str, start: str) -> N
     )
 
 
-def test_a_day_that_a_zone_left_out_has_no_bucket() -> None:
+def test_a_day_that_a_zone_skipped_has_no_bucket() -> None:
     buckets = Buckets("1d", "Pacific/Apia")
     first, last = midnight(date(2011, 12, 29), "Pacific/Apia"), datetime(2012, 1, 1, tzinfo=UTC)
     starts = [buckets.start(n) for n in buckets.between(first, last)]
@@ -182,8 +182,8 @@ def test_what_needs_raw_events() -> None:
 
 
 def test_what_a_difference_is() -> None:
-    question = AggregateQuery("m", START, START + timedelta(seconds=60), stats=("count", "sum"))
-    expected = aggregate([event(0, 1.5), event(1, 1.5)], question)
+    query = AggregateQuery("m", START, START + timedelta(seconds=60), stats=("count", "sum"))
+    expected = aggregate([event(0, 1.5), event(1, 1.5)], query)
 
     def differs(text: str) -> bool:
         return difference(expected, f"[{text}]", "UTC") is not None

@@ -1,4 +1,4 @@
-"""Contract section 2: at most so many accepted posts of a device in any such window."""
+"""Contract section 2: the number of accepted posts of a device in any window is limited."""
 
 from collections.abc import Sequence
 
@@ -54,7 +54,9 @@ def test_a_post_is_refused_exactly_if_the_window_before_it_is_full(
 
 @properties
 @given(st.integers(1, 5), st.sampled_from([0.5, 1.0, 2.5]), STEPS)
-def test_who_waits_as_told_is_let_in(requests: int, window_s: float, steps: list[float]) -> None:
+def test_a_client_that_waits_for_retry_after_is_accepted(
+    requests: int, window_s: float, steps: list[float]
+) -> None:
     limiter = RateLimiter(requests, window_s)
     for now in instants(steps):
         wait_s = told_to_wait(limiter, now)
@@ -114,7 +116,7 @@ def test_a_post_that_was_not_accepted_after_all_does_not_count() -> None:
     assert accepted(limiter, "a", 1.0)
 
 
-def test_of_two_posts_on_their_way_the_older_may_be_given_back() -> None:
+def test_the_older_of_two_posts_in_flight_may_be_given_back() -> None:
     limiter = RateLimiter(2, 1.0)
     limiter.take("a", 0.0)
     limiter.take("a", 0.875)
@@ -123,7 +125,7 @@ def test_of_two_posts_on_their_way_the_older_may_be_given_back() -> None:
     assert not accepted(limiter, "a", 1.5), "0.875, 1.0 and 1.5 lie within one second"
 
 
-def test_giving_back_what_nobody_took_is_harmless() -> None:
+def test_giving_back_a_post_that_was_not_taken_is_harmless() -> None:
     limiter = RateLimiter(1, 1.0)
     limiter.give_back("a", 0.0)
     limiter.take("a", 0.0)
@@ -147,7 +149,7 @@ def test_beyond_the_limit_the_device_with_the_oldest_post_is_evicted(
     limiter = RateLimiter(2, 1000.0)
     for now, device_id in enumerate("abcac"):
         limiter.take(device_id, float(now))
-    assert not accepted(limiter, "a", 5.0)  # Being refused is not posting.
+    assert not accepted(limiter, "a", 5.0)  # A refused post does not count as a post.
     limiter.take("d", 6.0)
     assert set(limiter._accepted) == {"a", "c", "d"}
     limiter.take("e", 7.0)
