@@ -9,6 +9,7 @@
 from typing import Any
 
 from schema.alert import AlertState, Notification
+from schema.database import Connection
 from schema.feed import fill_outbox
 from schema.presence import PresenceState, presence_changed, silence_alert
 from schema.queries import load_queries
@@ -16,7 +17,7 @@ from schema.queries import load_queries
 queries = load_queries("scheduler")
 
 
-async def sweep(connection: Any, offline_after_s: int) -> int:
+async def sweep(connection: Connection, offline_after_s: int) -> int:
     """BatchBuilder up to 5,000 due devices and return how many changed their state."""
     await connection.execute("begin")
     try:
@@ -31,7 +32,7 @@ async def sweep(connection: Any, offline_after_s: int) -> int:
     return len(changed)
 
 
-async def _tell(connection: Any, changed: list[Any]) -> list[Notification]:
+async def _tell(connection: Connection, changed: list[Any]) -> list[Notification]:
     told = [
         presence_changed(
             row["device_id"], row["state"], row["since"], row["reason"], row["last_seen"]

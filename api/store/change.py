@@ -6,6 +6,7 @@ from typing import Any
 
 from api.store.database import CHANGE_S_MAX, Database
 from schema.alert import AlertState, Notification, alert
+from schema.database import Connection
 from schema.feed import fill_outbox
 from schema.queries import load_queries
 
@@ -28,7 +29,7 @@ async def change(reader: Database) -> AsyncIterator[tuple[Any, list[Notification
 
 
 async def end_incidents(
-    connection: Any, *, device_no: int | None = None, rule_id: str | None = None
+    connection: Connection, *, device_no: int | None = None, rule_id: str | None = None
 ) -> list[Notification]:
     """Of a device or rule that is no more what it was; their lanes are ours. Returns what to tell."""
     return [

@@ -13,7 +13,6 @@ import asyncio
 from collections.abc import Callable
 from contextlib import suppress
 from time import monotonic
-from typing import Any
 
 import structlog
 
@@ -21,7 +20,7 @@ from broker.client.session import Session
 from ingestor.pipeline import Pipeline
 from runtime.errors import BrokerUnavailable
 from runtime.health import Health
-from schema.database import DATABASE_ERRORS, WRITER_LIMITS, connect
+from schema.database import DATABASE_ERRORS, WRITER_LIMITS, Connection, connect
 from schema.queries import load_queries
 
 EVERY_S = 2.0
@@ -53,7 +52,7 @@ class CanaryMonitor:
         self._delivered_at: float | None = None  # None: never in this process.
         self._silent_since = clock()
         self._heard_at: float | None = None
-        self._connection: Any = None
+        self._connection: Connection | None = None
 
     def came(self) -> None:
         """Something arrived."""

@@ -1,9 +1,5 @@
 -- Leases, members and the canary of the MQTT door.
 
--- take_lease --
--- Ours until this connection ends; false while another one holds it.
-select pg_try_advisory_lock($1, hashtext($2))
-
 -- whoami --
 select pid, backend_start from pg_stat_activity where pid = pg_backend_pid()
 

@@ -5,7 +5,7 @@
 -- The transaction gets its number before the next statement reads rollup_state: whoever gets one after
 -- `closing` or `floor` was moved, sees it moved (scheduler/rollups.py, scheduler/retention.py).
 begin;
-select pg_advisory_xact_lock(77, lane) from unnest(array[{lanes}]) lane;
+select pg_advisory_xact_lock(:lane_lock, lane) from unnest(array[{lanes}]) lane;
 select pg_current_xact_id()
 
 -- insert_keys --
