@@ -19,6 +19,7 @@ from schema.alert import AlertState
 from schema.database import DATABASE_ERRORS, WRITER_LIMITS, Connection, connect
 from schema.feed import FeedItem, feed_item, follow_feed
 from schema.locks import RELAY, take_lease
+from schema.presence import TIMES
 from schema.queries import load_queries
 
 LEASE_RETRY_S = 2.0
@@ -26,7 +27,7 @@ LEASE_CHECK_S = 2.0
 READER = "mqtt"
 PAGE_DEVICES = 500
 
-queries = load_queries("scheduler")
+queries = load_queries("scheduler", constants=TIMES)
 log = structlog.get_logger()
 
 

@@ -22,6 +22,7 @@ from scheduler.rollups import roll
 from scheduler.silence import sweep
 from schema.database import DATABASE_ERRORS, WRITER_LIMITS, Connection, open_pool
 from schema.migrate import make_partitions, until_migrated
+from schema.presence import TIMES
 from schema.queries import load_queries
 
 SWEEP_S = 1
@@ -31,7 +32,7 @@ CONNECTIONS_MAX = 4
 CLOCK_CHECK_S = 1.0
 CLOCK_STEP_S_MIN = 2.0
 
-queries = load_queries("scheduler")
+queries = load_queries("scheduler", constants=TIMES)
 log = structlog.get_logger()
 
 

@@ -10,11 +10,11 @@ from typing import Any
 
 from schema.alert import AlertState, Notification
 from schema.database import Connection
-from schema.feed import fill_outbox
-from schema.presence import PresenceState, presence_changed, silence_alert
+from schema.feed import commit
+from schema.presence import TIMES, PresenceState, presence_changed, silence_alert
 from schema.queries import load_queries
 
-queries = load_queries("scheduler")
+queries = load_queries("scheduler", constants=TIMES)
 
 
 async def sweep(connection: Connection, offline_after_s: int) -> int:
@@ -24,7 +24,7 @@ async def sweep(connection: Connection, offline_after_s: int) -> int:
         judged = await connection.fetch(queries.sweep_presence, float(offline_after_s))
         changed = [row for row in judged if row["was"] != row["state"]]
         told = await _tell(connection, changed)
-        await connection.execute(await fill_outbox(connection, told) if told else "commit")
+        await commit(connection, told)
     except BaseException:
         if not connection.is_closed():
             await connection.execute("rollback")

@@ -64,6 +64,16 @@ async def fill_outbox(connection: Connection, told: Sequence[Notification]) -> s
     return number_and_commit(block, len(told))
 
 
+async def commit_statement(connection: Connection, notifications: Sequence[Notification]) -> str:
+    """The statement that ends the transaction; with notifications, their rows are written first."""
+    return await fill_outbox(connection, notifications) if notifications else "commit"
+
+
+async def commit(connection: Connection, notifications: Sequence[Notification]) -> None:
+    """End the transaction; subscribers are notified afterwards."""
+    await connection.execute(await commit_statement(connection, notifications))
+
+
 def number_and_commit(block: int, rows: int) -> str:
     """Integers only: the text goes as one simple query."""
     return str(queries.number_and_commit).format(rows=int(rows), block=int(block))

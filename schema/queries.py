@@ -23,5 +23,5 @@ def load_queries(
     if repeated := {each for each in names if names.count(each) > 1}:
         raise ValueError(f"{package}/{name} holds more than one query {', '.join(repeated)}.")
     known = constants or {}
-    bodies = (_CONSTANT.sub(lambda found: f"{known[found[1]]:g}", body) for body in parts[1::2])
+    bodies = (_CONSTANT.sub(lambda found: str(known[found[1]]), body) for body in parts[1::2])
     return SimpleNamespace(**dict(zip(names, map(str.strip, bodies), strict=True)))

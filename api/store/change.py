@@ -7,7 +7,7 @@ from typing import Any
 from api.store.database import CHANGE_S_MAX, Database
 from schema.alert import AlertState, Notification, alert
 from schema.database import Connection
-from schema.feed import fill_outbox
+from schema.feed import commit
 from schema.queries import load_queries
 
 queries = load_queries("api.store", "rules.sql")
@@ -21,7 +21,7 @@ async def change(reader: Database) -> AsyncIterator[tuple[Any, list[Notification
         await connection.execute("begin")
         try:
             yield connection, told
-            await connection.execute(await fill_outbox(connection, told) if told else "commit")
+            await commit(connection, told)
         except Exception:
             if not connection.is_closed():
                 await connection.execute("rollback")

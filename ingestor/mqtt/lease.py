@@ -13,12 +13,13 @@ import structlog
 from runtime.health import Health
 from schema.database import DATABASE_ERRORS, WRITER_LIMITS, Connection, connect, fetch_row
 from schema.locks import INGEST, take_lease
+from schema.presence import TIMES
 from schema.queries import load_queries
 
 RETRY_S = 1.0
 ANSWER_S_MAX = 5.0
 
-queries = load_queries("ingestor.mqtt")
+queries = load_queries("ingestor.mqtt", constants=TIMES)
 log = structlog.get_logger()
 
 

@@ -15,7 +15,7 @@ where locktype = 'advisory' and granted and objsubid = 2 and pid = $3 and backen
 insert into canary (client_id, since, received_at)
 values ($1, statement_timestamp(), statement_timestamp())
 on conflict (client_id) do update set
-    since = case when canary.received_at < statement_timestamp() - interval '10 s'
+    since = case when canary.received_at < statement_timestamp() - make_interval(secs => :canary_stale_s)
                  then statement_timestamp() else canary.since end,
     received_at = statement_timestamp()
 

@@ -20,11 +20,12 @@ from schema.alert import Notify, Op, Rule, Severity
 from schema.database import WRITER_LIMITS, Connection, connect
 from schema.event import DeviceNo, Event, json_number
 from schema.locks import LOCKS
+from schema.presence import TIMES
 from schema.queries import load_queries
 
 CACHED_DEVICES_MAX = 500_000  # Beyond it the cache starts anew: about 100 MB.
 
-queries = load_queries("ingestor.store", constants=LOCKS)
+queries = load_queries("ingestor.store", constants=LOCKS | TIMES)
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,13 +26,13 @@ from runtime.errors import BatchRefused, NoPartition, StoreUnavailable
 from schema.alert import AlertState, Notification
 from schema.database import WRITER_LIMITS, Connection, connect, fetch_row
 from schema.event import DeviceNo
-from schema.feed import fill_outbox
+from schema.feed import commit_statement
 from schema.instants import epoch_us
 from schema.locks import LOCKS
-from schema.presence import presence_changed, silence_alert
+from schema.presence import TIMES, presence_changed, silence_alert
 from schema.queries import load_queries
 
-queries = load_queries("ingestor.store", constants=LOCKS)
+queries = load_queries("ingestor.store", constants=LOCKS | TIMES)
 
 REJECTED_COLUMNS = ("received_at", "door", "device_id", "reason", "detail", "item", "payload")
 
@@ -109,7 +109,7 @@ class Store:
         told = await self._update_presence(connection, batch, unheard=facts["unheard"])
         receipts = await self._set_receipts(connection, batch)
         told += await self._apply(connection, decide(pairs, newest))
-        end = await fill_outbox(connection, told) if told else "commit"
+        end = await commit_statement(connection, told)
         batch.in_doubt = new
         await connection.execute(end)
         batch.in_doubt = None
