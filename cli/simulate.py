@@ -80,10 +80,10 @@ def simulate(
     settings = load_settings()
     configure_logging(settings)
     seed = randrange(SEEDS) if seed is None else seed  # noqa: S311  # No secret.
-    habits = Behaviour(interval, loss, duplicate, skew, sleep)
+    behaviour = Behaviour(interval, loss, duplicate, skew, sleep)
     fleet = Fleet(
         settings.mqtt,
-        build_fleet(prefix, [habits] * devices, booted_at=datetime.now(UTC), seed=seed),
+        build_fleet(prefix, [behaviour] * devices, booted_at=datetime.now(UTC), seed=seed),
         payload_bytes_max=settings.max_payload_bytes,
     )
     console = Console()
@@ -124,7 +124,7 @@ async def _show(fleet: "Fleet", console: Console) -> None:
 
 
 def _progress(fleet: "Fleet", began: float) -> Text:
-    tally = fleet.tally
+    tally = fleet.counts
     counts = {"sent": tally.sent, "stored": tally.stored, "duplicate": tally.duplicate}
     counts |= {"rejected": tally.rejected, "waiting": fleet.waiting, "resent": tally.resent}
     shown = ", ".join(f"{name} {count}" for name, count in counts.items())
@@ -135,7 +135,7 @@ def _progress(fleet: "Fleet", began: float) -> Text:
 
 
 def _table(fleet: "Fleet") -> Table:
-    tally = fleet.tally
+    tally = fleet.counts
     reasons = ", ".join(f"{reason} {count}" for reason, count in tally.reasons.most_common())
     return counts_table((
         ("sent", tally.sent, "events, each counted once"),

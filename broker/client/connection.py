@@ -64,8 +64,8 @@ class Connection:
         self.session_present = False
         self._generation, self._on_delivery = generation, on_delivery
         self._loop = asyncio.get_running_loop()
-        self._closed_before_connack = self._closed = self._flushing = False
-        self._shared_subscriptions = True
+        self._closed_early = self._closed = self._flushing = False
+        self._can_share = True
         self._unacknowledged: deque[Delivery] = deque()
         self._window = identity.receive_maximum
         self._paused_socket: Any = None  # The socket while reading is paused.
@@ -77,11 +77,9 @@ class Connection:
         self._paho = paho = self.client._client  # noqa: SLF001  # See the top of this file.
         connect = paho._create_socket  # noqa: SLF001
 
-        def connect_with_tap() -> (
-            PublishTap
-        ):  # In a thread: `close` may have been called meanwhile.
+        def connect_with_tap() -> PublishTap:
             sock = wrap_tls(connect(), identity)
-            if self._closed:
+            if self._closed:  # This runs in a thread; `close` came meanwhile.
                 sock.close()
                 raise ConnectionAbortedError
             on_puback = self._publisher.on_puback
@@ -97,8 +95,7 @@ class Connection:
     @property
     def no_connack(self) -> bool:
         """The broker accepted the TCP connection but did not answer CONNECT."""
-        open_or_closed_early = self._closed_before_connack or self._paho.socket() is not None
-        return self.connack is None and open_or_closed_early
+        return self.connack is None and (self._closed_early or self._paho.socket() is not None)
 
     async def until_lost(self) -> None:
         """Raise MqttError as soon as the connection is lost."""
@@ -113,7 +110,7 @@ class Connection:
         With MQTT 5 retained messages come only when the subscription is new to the broker.
         Raises StartError when the broker has no shared subscriptions: a retry would not help.
         """
-        if topics.is_shared(topic_filter) and not self._shared_subscriptions:
+        if topics.is_shared(topic_filter) and not self._can_share:
             raise _shared_subscription_refused(topic_filter)
         options: dict[str, Any] = {"qos": 1}
         if self.version is ProtocolVersion.V5:
@@ -217,7 +214,7 @@ class Connection:
                 self._keep_alive_while_paused()
 
     def _keep_alive_while_paused(self) -> None:
-        """Without reading, paho would receive no PINGRESP and close the connection."""
+        """While nothing is read, paho receives no PINGRESP and would close the connection."""
         self._pause_timer_runs = self._paused_socket is not None and not self._closed
         if self._pause_timer_runs:
             self._note_traffic()
@@ -236,7 +233,7 @@ class Connection:
             self._loop.call_soon(self._read)  # TLS may hold bytes that no event announces.
 
     def _read(self) -> None:
-        """The same as the callback of aiomqtt, to which there is no access."""
+        """Do the same as the callback of aiomqtt, which cannot be accessed."""
         try:
             while (sock := self._paho.socket()) is not None and self._paused_socket is None:
                 self._paho.loop_read()
@@ -281,8 +278,7 @@ class Connection:
     ) -> None:
         self.connack, self.session_present = reason, flags.session_present
         self._publisher.set_receive_maximum(getattr(properties, "ReceiveMaximum", WINDOW_MAX))
-        shared = getattr(properties, "SharedSubscriptionAvailable", True)
-        self._shared_subscriptions = bool(shared)
+        self._can_share = bool(getattr(properties, "SharedSubscriptionAvailable", True))
         self._aiomqtt_connack(client, userdata, flags, reason, properties)
 
     def _on_disconnect(
@@ -294,7 +290,7 @@ class Connection:
         properties: Properties | None,
     ) -> None:
         if self.connack is None:  # aiomqtt would wait for it until its timeout.
-            self._closed_before_connack = True
+            self._closed_early = True
             self._aiomqtt_connack(client, userdata, ConnectFlags(False), NO_CONNACK, None)
         self._aiomqtt_disconnect(client, userdata, flags, reason, properties)
 

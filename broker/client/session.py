@@ -78,11 +78,11 @@ class Session:
 
     @property
     def connected(self) -> bool:
-        """Connected, with subscriptions that were made now or in an earlier connection."""
+        """Connected and subscribed, on this connection or an earlier one of the session."""
         return self._subscribed
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Stay connected, with retries without end; send DISCONNECT when `stop` is set.
+        """Stay connected, retrying indefinitely, until `stop` is set; then send DISCONNECT.
 
         Raises StartError when a shared subscription is requested and the broker has none.
         """
@@ -92,7 +92,7 @@ class Session:
             connecting.cancel()
 
     def settle(self, deliveries: Iterable[Delivery]) -> None:
-        """Mark deliveries as done; acknowledge each that has only done ones before it.
+        """Mark deliveries as done; each is acknowledged once all before it are done.
 
         A delivery of an earlier connection is not acknowledged: its packet id may now mean another
         message, and the broker redelivers it.
@@ -110,7 +110,8 @@ class Session:
     async def unsubscribe(self, topic_filter: str) -> None:
         """Return after the UNSUBACK; messages that the broker has already queued still arrive.
 
-        Raises BrokerUnavailable while there is no connection. `on_connected` should not catch MqttError.
+        Raises BrokerUnavailable while there is no connection, and MqttError, which `on_connected` must
+        not catch.
         """
         if self._connection is None:
             raise BrokerUnavailable("There is no connection to the broker.")

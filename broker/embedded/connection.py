@@ -54,7 +54,7 @@ class PacketStream:
 class ClientConnection(BrokerProtocolHandler):  # type: ignore[misc]  # amqtt has no type information.
     """amqtt's handler of a connection, with the delivery of messages replaced.
 
-    After its end, the last connection of a session remains and fills the queue until the next one.
+    A connection that ended still fills its queue, until the next one of the session takes that over.
     """
 
     stream: PacketStream

@@ -33,14 +33,7 @@ KEEPALIVE_FACTOR = 1.5  # [MQTT-3.1.2-24]
 SESSION_EXPIRY_S = 7 * 24 * 3600
 REFUSED = 0x80  # The return code in SUBACK.
 # What a returning client may change in its CONNECT; the rest of its session stays.
-CONNECT_FIELDS = (
-    "will_flag",
-    "will_topic",
-    "will_message",
-    "will_qos",
-    "will_retain",
-    "keep_alive",
-)
+UPDATED = ("will_flag", "will_topic", "will_message", "will_qos", "will_retain", "keep_alive")
 
 log = structlog.get_logger()
 
@@ -239,9 +232,8 @@ class EmbeddedBroker(Broker):  # type: ignore[misc]  # amqtt has no type informa
         packet = await SubscribePacket.from_stream(BufferReader(raw))
         filters = packet.payload.topics
         granted = [await self.add_subscription(each, session) for each in filters]
-        connection.stream.write(
-            SubackPacket.build(packet.variable_header.packet_id, granted).to_bytes()
-        )
+        suback = SubackPacket.build(packet.variable_header.packet_id, granted)
+        connection.stream.write(suback.to_bytes())
         for (topic_filter, _), qos in zip(filters, granted, strict=True):
             if qos != REFUSED:
                 self._send_retained(connection, topic_filter, qos)
@@ -292,7 +284,7 @@ class EmbeddedBroker(Broker):  # type: ignore[misc]  # amqtt has no type informa
 
 
 def _resume(session: Session, incoming: Session) -> Session:
-    for name in CONNECT_FIELDS:
+    for name in UPDATED:
         setattr(session, name, getattr(incoming, name))
     session.parent = 1  # Session present in CONNACK.
     return session
