@@ -15,8 +15,8 @@ from broker.client.connection import Connection
 from broker.client.delivery import Delivery
 from broker.client.options import SESSION_EXPIRY_S, ClientIdentity
 from broker.client.version_choice import VersionChoice
+from runtime.addresses import MqttAddress
 from runtime.errors import BrokerUnavailable, StartError
-from runtime.settings import MqttAddress
 
 __all__ = ["Delivery", "Session", "end_session", "silent_logger"]
 
