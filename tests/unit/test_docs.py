@@ -1,4 +1,4 @@
-"""The documents say what the code does: settings, reasons, routes, files, versions."""
+"""The documents agree with the code: settings, reasons, routes, files, versions."""
 
 import re
 from enum import Enum
@@ -30,7 +30,9 @@ DECISION = re.compile(r"# (\d+)\. (.+)\n\nDate: (\d{4}-\d\d-\d\d) · Status: (.+
 METRIC = re.compile(r"^\| `(voltwire_\w+)` \|", re.MULTILINE)
 NAMED_TEST = re.compile(r"`(test_\w+)`")
 LINK = re.compile(r"\]\(([^)\s]+)\)")
-NAMED_FILE = re.compile(r"`((?:schema|broker|ingestor|api|scheduler|cli|tests|docs)/[\w./-]*)`")
+NAMED_FILE = re.compile(
+    r"`((?:runtime|schema|broker|ingestor|api|scheduler|cli|tests|docs|benchmarks)/[\w./-]*)`"
+)
 FENCED = re.compile(r"^```.*?^```", re.MULTILINE | re.DOTALL)
 
 
@@ -43,7 +45,7 @@ def name_of(document: Path) -> str:
 
 
 def shown(default: object, *, unset: str) -> str:
-    """A default as somebody would write it into .env."""
+    """A default as a user would write it into .env."""
     match default:
         case None:
             return unset
@@ -71,7 +73,7 @@ def routes() -> set[str]:
 
 
 def anchors(document: Path) -> set[str]:
-    """The anchors that headings get on the forge."""
+    """The anchors that GitHub gives to headings."""
     text = FENCED.sub("", document.read_text(encoding="utf-8"))
     headings = re.findall(r"^#+ (.+)$", text, re.MULTILINE)
     return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
@@ -96,7 +98,7 @@ def test_every_route_is_explained_and_no_other_is() -> None:
 
 
 def metrics() -> set[str]:
-    """As Prometheus names them."""
+    """The names that Prometheus shows."""
     registry = CollectorRegistry()
     metrics = Metrics(registry, tuple(Reason))
     metrics.watch(Health(()))
