@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from schema.event import DeviceId, MetricName, MetricValue, Tag, json_number
 from schema.instants import rfc3339
+from schema.registry import DisplayName
 
 SILENT_RULE = "silent"  # The built-in rule: its incidents are devices that fell silent.
 MAX_SPAN_S = 366 * 86_400
@@ -68,10 +69,7 @@ class RuleBody(BaseModel):
     metric: MetricName
     op: Op
     threshold: Annotated[MetricValue, Field(strict=True)]
-    name: (
-        Annotated[str, Field(min_length=1, max_length=200, pattern=r"^[^\x00-\x1f\x7f-\x9f]+$")]
-        | None
-    ) = None
+    name: DisplayName | None = None
     severity: Severity = Severity.WARNING
     for_s: Annotated[float, Field(strict=True, ge=0, le=MAX_SPAN_S)] = 0
     clear_threshold: Annotated[MetricValue, Field(strict=True)] | None = None

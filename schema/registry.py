@@ -26,7 +26,9 @@ Interval = Annotated[
         description="Expected seconds between two signs of life",
     ),
 ]  # fmt: skip
-Name = Annotated[str, Field(min_length=1, max_length=200, pattern=r"^[^\x00-\x1f\x7f-\x9f]+$")]
+DisplayName = Annotated[
+    str, Field(min_length=1, max_length=200, pattern=r"^[^\x00-\x1f\x7f-\x9f]+$")
+]
 Unit = Annotated[str, Field(min_length=1, max_length=32, pattern=r"^[^\x00-\x1f\x7f-\x9f]+$")]
 MetricBound = Annotated[MetricValue, Field(strict=True)]
 
@@ -47,7 +49,7 @@ class DeviceBody(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     device_id: DeviceId | None = Field(None, description="If given, the same as in the path")
-    name: Name | None = Field(None, description="A display name")
+    name: DisplayName | None = Field(None, description="A display name")
     profile: ProfileName | None = Field(None, description="Null: DEFAULT_PROFILE")
     tags: Annotated[list[Tag], Field(max_length=MAX_TAGS)] = []
     interval_s: Interval | None = Field(None, description="Null: the interval of the profile")
