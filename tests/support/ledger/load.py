@@ -236,7 +236,7 @@ class OutboxLoad(Load):
 
     @property
     def resent(self) -> int:
-        return sum(device.outbox.tally.resent for device in self._devices)
+        return sum(device.outbox.counts.resent for device in self._devices)
 
     def work(self, new: int) -> None:
         for _ in range(new):
@@ -261,7 +261,7 @@ class OutboxLoad(Load):
             return
         # Retries at most 2 s apart: a test must not wait as long as a real device.
         while due := device.outbox.take_due(
-            time.monotonic(), bytes_max=PAYLOAD_BYTES_MAX, patience_s=2.0
+            time.monotonic(), bytes_max=PAYLOAD_BYTES_MAX, retry_s_max=2.0
         ):
             device.client.publish(f"devices/{device_id}/telemetry", as_payload(due), qos=1)
 
