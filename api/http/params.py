@@ -19,7 +19,7 @@ from schema.instants import local_midnight, parse_query_instant
 PAGE_ROWS_MAX = 1000
 DEVICES_MAX = 1000  # Per query.
 TAGS_MAX = 32  # Per query: as many as an event carries.
-TEXT_CHARACTERS_MAX = 128  # Of ids, tags and names of metrics, as in schema/event.py.
+TEXT_CHARACTERS_MAX = 128  # Ids, tags and names of metrics, as in schema/event.py.
 
 Name = TypeVar("Name", bound=StrEnum)
 

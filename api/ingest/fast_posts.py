@@ -15,7 +15,7 @@ from litestar.types import ASGIApp, HTTPScope, Receive, Scope, Send
 from api.http.bodies import is_json
 from api.http.problems import send_problem
 
-LENGTH_DIGITS_MAX = 10  # Of a Content-Length: int() raises on thousands of digits.
+LENGTH_DIGITS_MAX = 10  # Content-Length: int() raises on thousands of digits.
 
 
 @dataclass(frozen=True, slots=True)

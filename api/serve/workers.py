@@ -113,10 +113,11 @@ def merged_health(reports: Mapping[int, Report | None], own: Health) -> Report:
             if checks.get(name, {"status": "ok"})["status"] == "ok":
                 checks[name] = check if check["status"] == "ok" else _of_worker(number, check)
     silent = [str(number) for number, report in sorted(reports.items()) if report is None]
-    checks[CHECK] = {
-        "status": "failing" if silent else "ok",
-        "detail": f"no answer from {', '.join(silent)}" if silent else f"{len(answers)} answer",
-    }
+    if silent:
+        detail = f"no answer from worker {', '.join(silent)}"
+        checks[CHECK] = {"status": "failing", "detail": detail}
+    else:
+        checks[CHECK] = {"status": "ok", "detail": f"{len(answers)} workers answer"}
     ok = all(report["health"]["status"] == "ok" for report in answers.values())
     ok = ok and not (silent and CHECK in own.required)
     status = "ok" if ok else "failing"

@@ -320,3 +320,12 @@ async def test_devices_are_listed_by_id_in_pages_of_what_fits_every_filter(
     assert await listed("tag=roof&q=shed%200&state=never_seen") == ["d2", "d4"]
     following = (await http.get("/v1/devices?limit=2&tag=roof")).links["next"]["url"]
     assert (await http.get(following.replace("tag=roof", "tag=other"))).status_code == 422
+
+
+async def test_a_change_on_a_read_only_database_is_503_while_queries_are_answered(
+    http: httpx.AsyncClient, db: Any
+) -> None:
+    name = await db.fetchval("select current_database()")
+    await db.execute(f'alter database "{name}" set default_transaction_read_only = on')
+    assert (await http.put("/v1/devices/a", json={})).status_code == 503
+    assert (await http.get("/v1/devices")).json() == []
