@@ -41,10 +41,10 @@ class ReplayRunner:
         try:
             replay, outcome = Replay(connection, self._pipeline, self._limits), ReplayOutcome()
             while True:
-                outcome.add(await replay.page(selection, letters_max - outcome.letters))
+                await replay.page(selection, outcome, letters_max - outcome.dead_letters)
                 if (
                     outcome.next is None
-                    or outcome.letters >= letters_max
+                    or outcome.dead_letters >= letters_max
                     or (monotonic() >= last_page_at)
                 ):
                     return outcome
