@@ -56,12 +56,12 @@ class StoreRetry:
             self._recover()
 
     def _fail(self, error: StoreUnavailable) -> None:
-        if self._health.trouble(CHECK, "the database accepts no writes, retrying") == 1:
+        if self._health.add_failure(CHECK, "the database accepts no writes, retrying") == 1:
             log.warning(
                 "Nothing can be stored; nothing is acknowledged until a retry succeeds.",
                 error=str(error),
             )
 
     def _recover(self) -> None:
-        if self._health.relief(CHECK, STORING) == 0:
+        if self._health.remove_failure(CHECK, STORING) == 0:
             log.info("The database accepts writes again.")

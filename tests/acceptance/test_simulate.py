@@ -1,4 +1,4 @@
-"""`voltwire simulate` against the product: what the fleet believes and what HTTP shows must agree."""
+"""`voltwire simulate` against the product: the counts of the fleet and HTTP must agree."""
 
 import asyncio
 import json
@@ -18,7 +18,7 @@ from paho.mqtt.enums import CallbackAPIVersion
 
 from broker.simulator.device import Behaviour, build_fleet
 from broker.simulator.fleet import Fleet
-from runtime.settings import MqttAddress
+from runtime.addresses import MqttAddress
 from tests.acceptance.conftest import base_url, up_settings
 from tests.support.mqtt import RawClient, embedded_broker
 from tests.support.services import ROOT, Process, clean_environment, free_port, temporary_folder
@@ -26,7 +26,7 @@ from tests.support.services import ROOT, Process, clean_environment, free_port, 
 ROW = re.compile(r"^ (sent|stored|duplicate|rejected|waiting|resent|dropped) +(\d+) ", re.MULTILINE)
 END_S_MAX = 12  # After a signal, or after the duration.
 RUN_S_MAX = 40
-UNTIL_S_MAX = 20  # Devices look for a lost broker every 15 s at the latest.
+UNTIL_S_MAX = 20  # Devices reconnect every 15 s at the latest.
 
 
 class Run:
@@ -47,14 +47,14 @@ class Run:
         self.process.communicate()
 
     def end(self, timeout_s: float = END_S_MAX) -> tuple[int, dict[str, int], str]:
-        """The exit code, the table, and everything that it said."""
+        """The exit code, the table, and the whole output."""
         said, errors = self.process.communicate(timeout=timeout_s)
         counts = {name: int(count) for name, count in ROW.findall(said)}
         return self.process.returncode, counts, said + errors
 
 
 def simulate(up: Process, *arguments: str) -> dict[str, int]:
-    """The table of a run that must end well, by itself."""
+    """The table of a run that must end by itself and succeed."""
     with Run(up.settings["MQTT_PORT"], *arguments) as run:
         code, counts, said = run.end(RUN_S_MAX)
     assert code == 0, said
@@ -62,7 +62,7 @@ def simulate(up: Process, *arguments: str) -> dict[str, int]:
 
 
 def stored(up: Process, device_id: str) -> list[dict[str, Any]]:
-    """Every stored event of a device, through all pages, oldest first; none if nobody knows it."""
+    """Every stored event of a device, through all pages, oldest first; none if it is unknown."""
     url, events = base_url(up), []
     page: str | None = f"{url}/v1/devices/{device_id}/events?limit=1000"
     while page:
@@ -98,7 +98,7 @@ def until(condition: Callable[[], Any]) -> None:
 
 
 def retained(up: Process, topic: str) -> str:
-    """What a subscriber who comes now is told."""
+    """The retained message that a new subscriber receives."""
     heard: list[bytes] = []
     client = mqtt.Client(CallbackAPIVersion.VERSION2)
     client.on_message = lambda _client, _userdata, message: heard.append(bytes(message.payload))

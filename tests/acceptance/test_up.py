@@ -1,4 +1,4 @@
-"""`voltwire up` as a user lives with it: started, watched, stopped, killed, started again."""
+"""`voltwire up` as a user runs it: started, watched, stopped, killed, restarted."""
 
 import json
 import signal

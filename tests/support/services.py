@@ -16,7 +16,7 @@ from typing import Self
 
 import httpx
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 START_S_MAX = 30
 PORT_MIN, PORT_MAX = 10_000, 32_000  # Linux gives outgoing connections 32768 and more.
 STOP_S_MAX = 12
