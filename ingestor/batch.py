@@ -113,7 +113,7 @@ class Batch:
     receipts: dict[DeviceNo, bool] = field(default_factory=dict)
     device_ids: dict[DeviceNo, str] = field(default_factory=dict)  # of the devices in `presence`
     registry_version: RegistryVersion = UNCHECKED
-    # The keys that a commit stored as new, if its outcome is unknown because the answer was lost.
+    # While the outcome of a commit is unknown: the keys that it would have stored as new.
     in_doubt: set[tuple[int, str]] | None = None
 
     @property

@@ -26,7 +26,7 @@ class Receiver:
     Before each connection `find_stale_filters` returns the filters that the session may still have and no
     longer needs. They end once the others are granted, so that no message falls in between.
     The check `storing` goes to `health`; `broker` and `canary` go to `canary_health`.
-    Session and door call each other, through methods of this class.
+    Session and door need each other: the door, created first, reaches the session through `_settle`.
     """
 
     def __init__(

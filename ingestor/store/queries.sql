@@ -15,9 +15,9 @@ select pg_current_xact_id()
 -- only if not all $3 of them are new.
 -- The versions are those at the beginning of the statement, so they include every change that was committed
 -- before this batch was received.
--- Presence: this query refreshes last_seen of the devices $4, which are online and sent telemetry only; a
--- fresh last_seen stays as it is. `needs_full_update`: one of them needs update_presence, because its state
--- must change or the sweep is changing it at this moment. The times are in schema/presence.py.
+-- Presence: $4 joins the devices that sent telemetry only. This query renews last_seen of those that are
+-- online, unless it is fresh, and cancels a will. `needs_full_update`: one of them is not online, or the
+-- sweep is changing it at this moment, so update_presence must run. The times are in schema/presence.py.
 with new as (
     insert into event_key (device_no, event_id)
     select * from unnest(string_to_array($1, E'\x1f')::int[], string_to_array($2, E'\x1f'))
@@ -65,8 +65,9 @@ order by pair.n
 
 -- update_presence --
 -- Decides the next presence state of each device from the merged signals of a batch, one row per device;
--- sweep_presence (scheduler/queries.sql) decides what silence does. The times are in schema/presence.py.
--- $1 joins the devices that sent telemetry only. A device that is online with a fresh last_seen stays as it is.
+-- sweep_presence of the scheduler decides what silence does. The times are in schema/presence.py.
+-- $1 joins the devices that sent telemetry only. A sign of life changes nothing while the device is online
+-- with a fresh last_seen and no will.
 -- With several members, telemetry sent before a sleep may arrive after it through another member, so for ten
 -- seconds telemetry does not end a sleep. A birth or heartbeat does: these arrive in order.
 update presence p set
