@@ -22,7 +22,7 @@ from schema.event import Door
 CONNECT_S_MAX = 5.0  # After a broker rejects MQTT 5, the session uses 3.1.1 within 3 s.
 RESEND_AFTER_S = 5.0  # Without a receipt.
 POLL_S = 0.2
-DISCONNECT_S_MAX = 2.0
+CLOSING_S_MAX = 2.0
 BIRTH = b'{"state":"online","receipts":true}'
 # The device never sends again, and its silence must not raise an alarm.
 CLOSING_STATUS = to_json({"state": "asleep", "wake_in_s": 366 * 86_400})
@@ -82,13 +82,13 @@ class LedgerDevice:
                 async with asyncio.timeout(POLL_S):
                     await self._receipt_arrived.wait()
 
-    async def disconnect(self) -> None:
+    async def publish_closing_status(self) -> None:
         with suppress(BrokerUnavailable, TimeoutError):
-            async with asyncio.timeout(DISCONNECT_S_MAX):
+            async with asyncio.timeout(CLOSING_S_MAX):
                 await self._session.publish(self._status, CLOSING_STATUS)
 
-    async def _publish_birth(self, _session_present: bool) -> None:  # noqa: FBT001  # Session calls it like this.
-        """On a new connection, resend all: receipts may have been lost with the last one."""
+    async def _publish_birth(self, _session_present: bool) -> None:  # noqa: FBT001  # For Session.
+        """Publish the birth, and resend all: receipts may be lost with the previous connection."""
         await self._session.publish(self._status, BIRTH)
         for message in self._unanswered:
             message.sent_at = -math.inf

@@ -30,7 +30,7 @@ DECISION = re.compile(r"# (\d+)\. (.+)\n\nDate: (\d{4}-\d\d-\d\d) · Status: (.+
 METRIC = re.compile(r"^\| `(voltwire_\w+)` \|", re.MULTILINE)
 NAMED_TEST = re.compile(r"`(test_\w+)`")
 LINK = re.compile(r"\]\(([^)\s]+)\)")
-NAMED_FILE = re.compile(r"`((?:schema|broker|ingestor|api|scheduler|cli|tests|docs)/[\w./-]*)`")
+NAMED_FILE = re.compile(r"`((?:runtime|schema|broker|ingestor|api|scheduler|cli|tests|docs)/[\w./-]*)`")
 FENCED = re.compile(r"^```.*?^```", re.MULTILINE | re.DOTALL)
 
 
