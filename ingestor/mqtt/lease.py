@@ -51,7 +51,7 @@ class Lease:
             except DATABASE_ERRORS as error:
                 log.debug("The lease cannot be queried.", error=repr(error))
                 self._confirmed.clear()
-                self._health.report("lease", ok=False, detail="the database is not reachable")
+                self._health.report("lease", ok=False, detail="the database cannot be queried")
             await asyncio.sleep(RETRY_S)
 
     async def held(self) -> None:
