@@ -73,7 +73,7 @@ class Receiver:
             optional_subscriptions=optional_subscriptions,
             on_delivery=self._door.receive,
             on_connected=self._connected,
-            permit=self._before_connect,
+            before_connect=self._before_connect,
         )
         self.subscribed = asyncio.Event()  # Set once the session has its filters and no stale ones.
 

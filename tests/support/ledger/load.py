@@ -234,7 +234,7 @@ class OutboxLoad(Load):
 
     @property
     def resent(self) -> int:
-        return sum(device.outbox.tally.resent for device in self._devices)
+        return sum(device.outbox.counts.resent for device in self._devices)
 
     def work(self, new: int) -> None:
         for _ in range(new):
@@ -257,9 +257,9 @@ class OutboxLoad(Load):
             device.outbox.make_all_due()
         if not device.client.is_connected():
             return
-        # With attempts at most 2 s apart a test does not wait for the patience of a real device.
+        # With attempts at most 2 s apart a test does not wait for the pauses of a real device.
         while due := device.outbox.take_due(
-            time.monotonic(), bytes_max=PAYLOAD_BYTES_MAX, patience_s=2.0
+            time.monotonic(), bytes_max=PAYLOAD_BYTES_MAX, retry_s_max=2.0
         ):
             device.client.publish(f"devices/{device_id}/telemetry", as_payload(due), qos=1)
 
