@@ -76,7 +76,7 @@ async def test_a_settled_message_of_an_earlier_connection_acknowledges_nothing(
             await send(broker.port, b"old")
             await until(lambda: len(ingest.got) == 1)
             broker.kill()
-            broker.forget()
+            broker.lose_state()
             broker.start()
             await until(lambda: len(ingest.connections) == 2)
             await send(broker.port, b"new")

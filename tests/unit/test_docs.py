@@ -1,4 +1,4 @@
-"""The documents say what the code does: settings, reasons, routes, files, versions."""
+"""The documents agree with the code: settings, reasons, routes, files, versions."""
 
 import re
 from enum import Enum
@@ -35,7 +35,7 @@ LOCK = re.compile(r"^\| (\d+) \| (?:one|two)", re.MULTILINE)
 PACKAGES = ("runtime", "schema", "broker", "ingestor", "api", "scheduler", "cli")
 LINK = re.compile(r"\]\(([^)\s]+)\)")
 NAMED_FILE = re.compile(
-    r"`((?:runtime|schema|broker|ingestor|api|scheduler|cli|tests|docs)/[\w./-]*)`"
+    r"`((?:runtime|schema|broker|ingestor|api|scheduler|cli|tests|docs|benchmarks)/[\w./-]*)`"
 )
 FENCED = re.compile(r"^```.*?^```", re.MULTILINE | re.DOTALL)
 
@@ -49,7 +49,7 @@ def name_of(document: Path) -> str:
 
 
 def shown(default: object, *, unset: str) -> str:
-    """A default as somebody would write it into .env."""
+    """A default as a user would write it into .env."""
     match default:
         case None:
             return unset
@@ -77,7 +77,7 @@ def routes() -> set[str]:
 
 
 def anchors(document: Path) -> set[str]:
-    """The anchors that headings get on the forge."""
+    """The anchors that GitHub gives to headings."""
     text = FENCED.sub("", document.read_text(encoding="utf-8"))
     headings = re.findall(r"^#+ (.+)$", text, re.MULTILINE)
     return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
@@ -102,7 +102,7 @@ def test_every_route_is_explained_and_no_other_is() -> None:
 
 
 def metrics() -> set[str]:
-    """As Prometheus names them."""
+    """The names that Prometheus shows."""
     registry = CollectorRegistry()
     metrics = Metrics(registry, tuple(Reason))
     metrics.watch(Health(()))
