@@ -5,7 +5,6 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from time import monotonic, time
-from typing import Any
 
 import asyncpg
 import structlog
@@ -39,7 +38,7 @@ class Job:
 
     name: str
     every_s: int
-    work: Callable[[Any], Awaitable[Any]]
+    work: Callable[[Connection], Awaitable[object]]
 
 
 def jobs(settings: Settings, metrics: Metrics) -> list[Job]:
@@ -59,7 +58,7 @@ def jobs(settings: Settings, metrics: Metrics) -> list[Job]:
             lambda db: drop_rejected(db, settings.rejected_days),
         ),
         Job("retention", HOUR_S, lambda db: _retain(db, settings.retention_days, metrics)),
-        Job("outbox", HOUR_S, prune_outbox),
+        Job("told alerts", HOUR_S, prune_outbox),  # The name is a label of published metrics.
     ]
 
 
@@ -105,7 +104,9 @@ async def _follow_clock(timer: AsyncIOScheduler) -> None:
                 job.modify(next_run_time=datetime.now(UTC))
 
 
-async def _run_job(job: Job, pool: Any, health: Health, metrics: Metrics) -> None:
+async def _run_job(
+    job: Job, pool: "asyncpg.Pool[asyncpg.Record]", health: Health, metrics: Metrics
+) -> None:
     try:
         async with pool.acquire(timeout=5) as connection:
             await job.work(connection)

@@ -6,7 +6,7 @@
 4. Each change writes one notification in its own transaction; `offline` also opens an incident.
 """
 
-from typing import Any
+import asyncpg
 
 from schema.alert import AlertState, Notification
 from schema.database import Connection
@@ -31,7 +31,9 @@ async def sweep(connection: Connection, offline_after_s: int) -> int:
     return len(changed)
 
 
-async def _notifications(connection: Connection, changed: list[Any]) -> list[Notification]:
+async def _notifications(
+    connection: Connection, changed: list[asyncpg.Record]
+) -> list[Notification]:
     notifications = [
         presence_changed(
             row["device_id"], row["state"], row["since"], row["reason"], row["last_seen"]

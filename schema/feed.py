@@ -7,11 +7,12 @@ a transaction. NOTIFY serialises commits, so only transactions with notification
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
+import asyncpg
 import msgspec
 import structlog
 
@@ -115,7 +116,7 @@ async def follow_feed(
         await asyncio.sleep(POLL_S)
 
 
-def feed_item(row: Any) -> FeedItem:
+def feed_item(row: asyncpg.Record) -> FeedItem:
     body = msgspec.json.decode(row["body"])
     body["id"] = row["id"]
     return FeedItem(
@@ -124,5 +125,5 @@ def feed_item(row: Any) -> FeedItem:
     )  # fmt: skip
 
 
-def _text(body: Any) -> str:
+def _text(body: Mapping[str, Any]) -> str:
     return msgspec.json.encode(body).decode()

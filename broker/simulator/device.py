@@ -82,7 +82,7 @@ class Battery:
 
 
 class BatteryDevice:
-    """One pretend device. Its event ids are `<boot>-<counter>`, so that their keys grow."""
+    """One simulated device. Its event ids are `<boot>-<counter>`, so that their keys grow."""
 
     def __init__(self, device_id: str, behaviour: Behaviour, boot: str, random: Random) -> None:
         self.device_id, self.behaviour = device_id, behaviour
