@@ -41,10 +41,10 @@ class ReplayRunner:
         try:
             replay, outcome = Replay(connection, self._pipeline, self._limits), ReplayOutcome()
             while True:
-                outcome.add(await replay.page(selection, dead_letters_max - outcome.letters))
+                await replay.page(selection, outcome, dead_letters_max - outcome.dead_letters)
                 if (
                     outcome.next is None
-                    or outcome.letters >= dead_letters_max
+                    or outcome.dead_letters >= dead_letters_max
                     or (monotonic() >= last_page_at)
                 ):
                     return outcome

@@ -151,10 +151,10 @@ async def replay(
     )  # fmt: skip
     outcome = await replays.run(selection, body.get("limit", DEAD_LETTERS_MAX))
     return {
-        "letters": outcome.letters,
-        "stored": outcome.stored,
-        "duplicate": outcome.duplicate,
-        "rejected": outcome.rejected,
+        "letters": outcome.dead_letters,
+        "stored": outcome.counts.stored,
+        "duplicate": outcome.counts.duplicate,
+        "rejected": outcome.counts.rejected.total(),
         "next": outcome.next,
     }
 

@@ -16,7 +16,8 @@ from typing import Any
 import pytest
 
 from ingestor.store.copy_format import COLUMNS
-from ingestor.store.transaction import BETWEEN, queries
+from ingestor.store.presence_writes import SEPARATOR
+from ingestor.store.transaction import queries
 from scheduler import rollups
 from scheduler.rollups import roll
 from schema.database import API_SESSION, WRITER_SESSION, connect
@@ -155,7 +156,7 @@ class Run:
                     str(queries.begin_in_lanes).format(lanes=lanes).removeprefix(early[0])
                 )
                 await pause()
-                keys = BETWEEN.join(map(str, numbers)), BETWEEN.join([name] * len(numbers))
+                keys = SEPARATOR.join(map(str, numbers)), SEPARATOR.join([name] * len(numbers))
                 facts = await db.fetchrow(queries.insert_keys, *keys, len(numbers), "")
                 closing = early[1] or facts["closing"]
                 await pause()
