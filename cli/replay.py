@@ -22,7 +22,7 @@ from runtime.logging import configure_logging
 from runtime.metrics import Metrics
 from runtime.settings import Settings, load_settings
 from runtime.signals import fail_on_signals, finish_in_time, stop_on_signals
-from schema.database import DATABASE_ERRORS, READER_LIMITS, Connection
+from schema.database import API_SESSION, DATABASE_ERRORS, Connection
 from schema.event import Door, Reason
 from schema.instants import parse_instant
 
@@ -148,7 +148,7 @@ async def _pages(
 
 
 def _connection(settings: Settings) -> AbstractAsyncContextManager[Connection]:
-    limits = READER_LIMITS | {"statement_timeout": f"{QUERY_S_MAX}s"}
+    limits = API_SESSION | {"statement_timeout": f"{QUERY_S_MAX}s"}
     name = f"{settings.instance} replay"
     return migrated_connection(settings.dsn, name, limits, command_timeout_s=QUERY_S_MAX)
 

@@ -20,7 +20,7 @@ from broker.client.session import Session
 from ingestor.pipeline import Pipeline
 from runtime.errors import BrokerUnavailable
 from runtime.health import Health
-from schema.database import DATABASE_ERRORS, WRITER_LIMITS, Connection, connect
+from schema.database import DATABASE_ERRORS, WRITER_SESSION, Connection, connect
 from schema.presence import CANARY_STALE_S, TIMES
 from schema.queries import load_queries
 
@@ -123,7 +123,7 @@ class CanaryMonitor:
         try:
             if self._connection is None or self._connection.is_closed():
                 self._connection = await connect(
-                    self._dsn, f"{self._client_id} canary", WRITER_LIMITS, command_timeout_s=5
+                    self._dsn, f"{self._client_id} canary", WRITER_SESSION, command_timeout_s=5
                 )
             await self._connection.execute(queries.record_canary, self._client_id)
             self._recorded_at = self._clock()

@@ -11,7 +11,7 @@ from datetime import datetime
 import structlog
 
 from runtime.health import Health
-from schema.database import DATABASE_ERRORS, WRITER_LIMITS, Connection, connect, fetch_row
+from schema.database import DATABASE_ERRORS, WRITER_SESSION, Connection, connect, fetch_row
 from schema.locks import INGEST, take_lease
 from schema.presence import TIMES
 from schema.queries import load_queries
@@ -42,7 +42,7 @@ class Lease:
         while True:
             try:
                 connection = await connect(
-                    self._dsn, name, WRITER_LIMITS, command_timeout_s=ANSWER_S_MAX
+                    self._dsn, name, WRITER_SESSION, command_timeout_s=ANSWER_S_MAX
                 )
                 try:
                     await self._hold(connection)

@@ -6,7 +6,7 @@ from typing import Any
 import structlog
 
 from ingestor.mqtt.member import Member
-from schema.database import DATABASE_ERRORS, WRITER_LIMITS, connect
+from schema.database import DATABASE_ERRORS, WRITER_SESSION, connect
 from schema.presence import TIMES
 from schema.queries import load_queries
 
@@ -47,7 +47,7 @@ class Membership:
         while True:
             try:
                 connection = await connect(
-                    self._dsn, self._name, WRITER_LIMITS, command_timeout_s=ANSWER_S_MAX
+                    self._dsn, self._name, WRITER_SESSION, command_timeout_s=ANSWER_S_MAX
                 )
                 try:
                     return list(await connection.fetch(query, *arguments))

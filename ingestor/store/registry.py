@@ -17,7 +17,7 @@ from ingestor.batch import RegistryVersion
 from ingestor.retry import StoreRetry
 from runtime.errors import StoreUnavailable
 from schema.alert import Notify, Op, Rule, Severity
-from schema.database import WRITER_LIMITS, Connection, connect
+from schema.database import WRITER_SESSION, Connection, connect
 from schema.event import DeviceNo, Event, json_number
 from schema.locks import LOCKS
 from schema.presence import TIMES
@@ -120,7 +120,7 @@ class Registry:
         async with self._lock:
             try:
                 if self._connection is None or self._connection.is_closed():
-                    self._connection = await connect(self._dsn, self._name, WRITER_LIMITS)
+                    self._connection = await connect(self._dsn, self._name, WRITER_SESSION)
                 await work(self._connection)
             except Exception as error:
                 await self.close()

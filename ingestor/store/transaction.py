@@ -24,7 +24,7 @@ from ingestor.store.presence_writes import SEPARATOR, alive, set_receipts, updat
 from ingestor.store.registry import Registry
 from runtime.errors import BatchRefused, NoPartition, StoreUnavailable
 from schema.alert import Notification
-from schema.database import WRITER_LIMITS, Connection, connect, fetch_row
+from schema.database import WRITER_SESSION, Connection, connect, fetch_row
 from schema.event import DeviceNo
 from schema.feed import commit_statement
 from schema.instants import epoch_us
@@ -187,7 +187,7 @@ class Store:
     async def _connected(self) -> Any:
         """After a failover the server may have other device numbers, so the cache expires."""
         if self._connection is None or self._connection.is_closed():
-            self._connection = await connect(self._dsn, self._name, WRITER_LIMITS)
+            self._connection = await connect(self._dsn, self._name, WRITER_SESSION)
             self._registry.expire()
         return self._connection
 

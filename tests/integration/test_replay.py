@@ -12,7 +12,7 @@ from typing import Any
 import asyncpg
 import pytest
 
-from api.store.events import queries as api_queries
+from api.store.dead_letters import queries as api_queries
 from ingestor.decode.presence import HEARTBEAT
 from ingestor.replay import (
     READ_DEAD_LETTERS,
@@ -376,7 +376,7 @@ async def test_few_letters_among_many_are_found_by_an_index(
     )
     device, reason = ("rare", None) if column == "device_id" else (None, "no_items")
     fits = (device, reason, None, None, None, None)
-    listed = await _plan(letters.db, api_queries.list_rejected, 2**63 - 1, *fits, 101)
+    listed = await _plan(letters.db, api_queries.list_dead_letters, 2**63 - 1, *fits, 101)
     read = await _plan(letters.db, READ_DEAD_LETTERS, 0, None, *fits, 200, 1_000_000)
     assert index in listed
     assert index in read
