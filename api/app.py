@@ -1,4 +1,4 @@
-"""The application: the only place of the API where things are wired together."""
+"""The application: routes, middleware and error handlers, wired together in one place."""
 
 from collections.abc import Callable
 from typing import Any
@@ -41,7 +41,7 @@ PAGES = ("/", "/docs")  # Made to be looked at, from wherever a link leads there
 
 
 def create_app(settings: Settings, services: Services) -> ASGIApp:
-    """What the server calls for each request."""
+    """The ASGI application that the server calls for each request."""
     return head_as_get(
         fast_path_first(
             create_litestar(settings, services),
@@ -52,7 +52,7 @@ def create_app(settings: Settings, services: Services) -> ASGIApp:
 
 
 def create_litestar(settings: Settings, services: Services) -> Litestar:
-    """Every route and the document of them."""
+    """Every route, and the OpenAPI document."""
     handlers: list[Any] = [
         _limited(settings.max_payload_bytes, posts.post_event),
         _limited(BATCH_BYTES_MAX, posts.post_batch),
@@ -102,7 +102,7 @@ def create_litestar(settings: Settings, services: Services) -> Litestar:
 
 
 def create_status_app(settings: Settings, checks: Health, worker: Worker | None = None) -> ASGIApp:
-    """The small application of roles without an API."""
+    """The small application of roles that have no API."""
     return head_as_get(
         Litestar(
             route_handlers=[health.health, health.live, health.metrics],
@@ -118,7 +118,7 @@ def create_status_app(settings: Settings, checks: Health, worker: Worker | None 
 
 
 def _middleware(settings: Settings, services: Services) -> list[Callable[[ASGIApp], ASGIApp]]:
-    """The outermost first."""
+    """Middleware, the outermost first."""
     return [counted(services.request_seconds), *_guards(settings)]
 
 

@@ -9,8 +9,7 @@ from time import monotonic
 from pydantic_core import to_json
 
 from broker import topics
-from broker.client.session import Delivery
-from broker.simulator.fleet import QuietSession
+from broker.client.session import Delivery, Session, silent_logger
 from broker.simulator.outbox import read_receipts
 from broker.topics import TopicKind
 from cli.selftest.ledger import Ledger
@@ -47,13 +46,14 @@ class LedgerDevice:
         self._unanswered = [UnansweredMessage(each) for each in submissions]
         self._status = topics.device(device_id, TopicKind.STATUS)
         self._telemetry = topics.device(device_id, TopicKind.TELEMETRY)
-        self._session = QuietSession(
+        self._session = Session(
             address,
             device_id,
             subscriptions=(topics.receipts(device_id),),
             on_delivery=self._take_receipt,
             on_connected=self._publish_birth,
             session_expiry_s=0,
+            logger=silent_logger(),
         )
         self._connected, self._receipt_arrived = asyncio.Event(), asyncio.Event()
 
@@ -68,7 +68,7 @@ class LedgerDevice:
                 await self._connected.wait()
         except TimeoutError:
             raise StartError(
-                f"The broker cannot be reached ({self._session.trouble or 'no answer'}): start it, or"
+                f"The broker cannot be reached ({self._session.last_error or 'no answer'}): start it, or"
                 " name another one in MQTT_URL, else in MQTT_HOST and MQTT_PORT."
             ) from None
 

@@ -111,7 +111,7 @@ def test_a_broker_restart_with_an_empty_store_gets_its_retained_messages_back(
     topics = {"alerts/hot/r1", "presence/hot"}
     assert retained(broker.port, topics) == topics
     broker.kill()
-    broker.forget()
+    broker.lose_state()
     broker.start()
     assert retained(broker.port, topics, within_s=20) == topics
     cool = {"event_id": "2", "device_id": "hot", "metrics": {"temp": 20}}

@@ -1,8 +1,8 @@
-"""The harness of the chaos suite: an installation of separate processes, and scenarios that judge it.
+"""The harness of the chaos suite: an installation of separate processes, and scenarios that check it.
 
 A scenario in ten lines:
 
-    @seeded  # once per seed; without it once
+    @seeded  # once per seed; without it, once
     @pytest.mark.chaos  # only in `make chaos`; chaos_short: in `make test`, too
     @pytest.mark.timeout(300)
     def test_a_killed_ingestor_loses_nothing(installation: Installation, scenario: Scenario) -> None:
@@ -13,11 +13,11 @@ A scenario in ten lines:
                 installation.start("ingest")
         scenario.finish(installation)
 
-`installation` is shared by the tests of a file and made anew when a test left it unhealthy. A test that
-wrecks it, or wants other settings, proxies or roles, makes its own: `with install(...) as installation`.
-`scenario.finish` drains and judges: the ledger against SQL and the API, health, memory.
+The tests of a file share `installation`, which is created again after a test left it unhealthy. A test that
+damages it, or needs other settings, proxies or roles, creates its own: `with install(...) as installation`.
+`scenario.finish` drains it and checks everything: the ledger against SQL and the API, health, memory.
 
-CHAOS_SEEDS=1,2,3 names the seeds; where it is set, scenarios run in their long form.
+CHAOS_SEEDS=1,2,3 sets the seeds, and makes scenarios run in their long form.
 """
 
 from collections.abc import Iterator
@@ -46,7 +46,7 @@ def scenario(request: pytest.FixtureRequest) -> Iterator[Scenario]:
 
 
 class Site:
-    """Where the installation of a file stands; it is torn down and made anew when it is unhealthy."""
+    """Holds the installation of a file, and replaces it when it is unhealthy."""
 
     def __init__(self) -> None:
         self._stack = ExitStack()
@@ -73,7 +73,7 @@ def site() -> Iterator[Site]:
 
 @pytest.fixture
 def installation(site: Site, request: pytest.FixtureRequest) -> Iterator[Installation]:
-    """Shared by the tests of a file as long as they pass."""
+    """The tests of a file share it as long as they pass."""
     yield site.installation()
     call = request.node.stash.get(CALL, None)
     if call is None or call.excinfo is not None:
