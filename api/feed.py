@@ -7,22 +7,25 @@ nothing but its position, and a client that does not read costs one kernel buffe
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator, Callable
-from contextlib import suppress
-from itertools import dropwhile
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from itertools import takewhile
 from time import monotonic
 from typing import Any
 
 from prometheus_client import Gauge
 
+from runtime.errors import Overloaded
 from schema.feed import FeedItem, follow_feed, newest_id, read_feed
 
 KEPT_ITEMS_MAX = 2000
+SLICE_ITEMS = 100  # Their frames take about 0.1 ms to send.
 
 
 class FeedReader:
-    def __init__(self, dsn: str, pool: Any, name: str, streams: Gauge) -> None:
-        self._streams = streams
+    def __init__(self, dsn: str, pool: Any, name: str, streams: Gauge, *, streams_max: int) -> None:
+        self._streams, self._streams_max, self._open_streams = streams, streams_max, 0
+        self._turns = asyncio.Lock()
         self._dsn, self._pool, self._name = dsn, pool, name
         self._kept: deque[FeedItem] = deque(maxlen=KEPT_ITEMS_MAX)
         self._position = 0  # The number read last; 0 before the first read.
@@ -46,28 +49,51 @@ class FeedReader:
     async def newest(self) -> int:
         return await newest_id(self._pool)
 
+    @contextmanager
+    def stream_slot(self) -> Iterator[None]:
+        """One of the streams that this process may serve at a time. Raises Overloaded."""
+        if self._open_streams >= self._streams_max:
+            raise Overloaded("Too many streams are open (STREAMS_MAX); retry.", retry_after_s=5)
+        self._open_streams += 1
+        try:
+            with self._streams.track_inprogress():
+                yield
+        finally:
+            self._open_streams -= 1
+
     async def follow(
         self, after: int, matches: Callable[[FeedItem], bool], heartbeat_s: float
-    ) -> AsyncIterator[FeedItem | None]:
-        """Every matching item after a number, in order; None after `heartbeat_s` without one."""
+    ) -> AsyncIterator[Sequence[FeedItem]]:
+        """The matching items after a number, in order and in slices; none after `heartbeat_s` without one.
+
+        The streams take turns, a slice for each turn of the event loop, so that other requests are
+        answered in between however many streams there are.
+        """
         idle_since = monotonic()
-        with self._streams.track_inprogress():
-            while not self._stopped:
-                for item in await self._after(after):
-                    after = item.id
-                    if matches(item):
-                        yield item
-                        idle_since = monotonic()
-                remaining_s = idle_since + heartbeat_s - monotonic()
-                if remaining_s <= 0 or not await self._wait_for_items_after(after, remaining_s):
-                    yield None
+        while not self._stopped:
+            items = await self._after(after)
+            for n in range(0, len(items), SLICE_ITEMS):
+                await self._turn()
+                part = items[n : n + SLICE_ITEMS]
+                after = part[-1].id
+                if found := [item for item in part if matches(item)]:
+                    yield found
                     idle_since = monotonic()
+            remaining_s = idle_since + heartbeat_s - monotonic()
+            if remaining_s <= 0 or not await self._wait_for_items_after(after, remaining_s):
+                yield ()
+                idle_since = monotonic()
+
+    async def _turn(self) -> None:
+        async with self._turns:
+            await asyncio.sleep(0)
 
     async def _after(self, after: int) -> list[FeedItem]:
         if after >= self._position:
             return []
         if self._kept and self._kept[0].id <= after + 1:
-            return list(dropwhile(lambda item: item.id <= after, self._kept))
+            newer = list(takewhile(lambda item: item.id > after, reversed(self._kept)))
+            return newer[::-1]
         return await read_feed(self._pool, after)
 
     async def _wait_for_items_after(self, after: int, within_s: float) -> bool:

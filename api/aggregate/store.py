@@ -4,7 +4,8 @@ One statement sees one snapshot. So the marked hours, their events, and the roll
 together, whatever the roller does meanwhile.
 """
 
-from collections.abc import Sequence
+import asyncio
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -29,17 +30,22 @@ class AggregateStore:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    async def answer(self, query: AggregateQuery) -> str:
+    async def answer(self, prepare: Callable[[], AggregateQuery]) -> str:
         """The rows as JSON text.
 
-        Raises InvalidRequest if the response would have too many rows or be computed from too many
-        readings, RawEventsDropped if it needs events that retention has dropped.
+        `prepare` may take a fraction of a second, as a century of days does: it runs in a thread, and only
+        while one of the few slots for expensive queries is held.
+
+        Raises InvalidRequest if the response would have too many rows or be computed from too many readings,
+        RawEventsDropped if it needs events that retention has dropped.
         """
+        async with self._database.heavy_query_slot():
+            query = await _in_thread(prepare)
+            return await self._answer(query)
+
+    async def _answer(self, query: AggregateQuery) -> str:
         _require_few_buckets(query)
-        async with (
-            self._database.heavy_query_slot(),
-            self._database.connection(QUERY_S_MAX) as connection,
-        ):
+        async with self._database.connection(QUERY_S_MAX) as connection:
             state = await fetch_row(connection, queries.closed_and_devices, query.device_ids)
             numbers = state["numbers"] if query.device_ids else None
             plan = plan_query(query, state["closed"])
@@ -71,6 +77,16 @@ class AggregateStore:
             for row in rows
             if row["metric"] is not None
         }
+
+
+async def _in_thread(prepare: Callable[[], AggregateQuery]) -> AggregateQuery:
+    """A caller that is cancelled waits for the thread, which nothing can end: it still holds its slot."""
+    work = asyncio.ensure_future(asyncio.to_thread(prepare))
+    try:
+        return await asyncio.shield(work)
+    except asyncio.CancelledError:
+        await asyncio.wait((work,))
+        raise
 
 
 async def _fetch_answer(

@@ -137,6 +137,7 @@ def short_texts(name: str, texts: Iterable[str] | None) -> list[str]:
 
 
 def time_zone(name: str) -> ZoneInfo:
+    name = name.replace(" ", "+")  # No name holds a space; a `+` in a query string arrives as one.
     if name not in _time_zones():
         raise InvalidRequest(f"tz: there is no time zone {name[:64]!r}; use an IANA name.")
     return ZoneInfo(name)

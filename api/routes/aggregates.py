@@ -1,6 +1,5 @@
 """Aggregates over time buckets."""
 
-import asyncio
 from datetime import UTC, datetime
 from typing import Annotated
 from zoneinfo import ZoneInfo
@@ -73,20 +72,25 @@ async def aggregate(
     filling = known_name("fill", fill, Fill)
     start, end = can_hold_events(start, end, datetime.now(UTC), filled=filling is not Fill.NONE)
     zone = time_zone(tz)
-    # A century of days takes a fraction of a second to compute, so it runs outside the event loop.
-    found, offsets = await asyncio.to_thread(_compute_buckets, interval, zone, start, end)
-    query = AggregateQuery(
-        metric=metric,
-        device_ids=tuple(device_id or ()),
-        tags=tags_query(short_texts("tag", tag)),
-        start=start,
-        end=end,
-        buckets=found,
-        offsets=offsets,
-        group_by=optional_name("group_by", group_by, GroupBy),
-        fill=filling,
-        stats=parse_stats(stats),
-    )
+    device_ids = tuple(device_id or ())
+    tags = tags_query(short_texts("tag", tag))
+    grouping, wanted = optional_name("group_by", group_by, GroupBy), parse_stats(stats)
+
+    def query() -> AggregateQuery:
+        found, offsets = _compute_buckets(interval, zone, start, end)
+        return AggregateQuery(
+            metric=metric,
+            device_ids=device_ids,
+            tags=tags,
+            start=start,
+            end=end,
+            buckets=found,
+            offsets=offsets,
+            group_by=grouping,
+            fill=filling,
+            stats=wanted,
+        )
+
     return json_text("[]" if start >= end else await aggregates.answer(query))
 
 

@@ -1,18 +1,16 @@
 """Exports: any number of stored events as a file."""
 
-from contextlib import ExitStack
 from typing import Annotated, Any
 
-import structlog
 from litestar import Request, get
 from litestar.di import NamedDependency
-from litestar.enums import ScopeType
 from litestar.params import QueryParameter
 from litestar.response import Stream
-from litestar.types import ASGIApp, Message, Receive, Scope, Send
 
 from api.export.formats import encoding_of
 from api.export.store import EXPORTS_MAX, Exports, ExportSelection, Format
+from api.http.head import is_head
+from api.http.held_resources import held_resources, resources_until_sent
 from api.http.params import (
     DEVICES_MAX,
     TAGS_MAX,
@@ -24,41 +22,9 @@ from api.http.params import (
 )
 from api.http.slow_clients import cut_off_idle_readers
 from api.store.tags import tags_query
-from runtime.errors import innermost
 
 METRICS_MAX = 64
 SEND_S_MAX = 60.0  # A client that reads nothing for that long is disconnected.
-RESOURCES = "resources_until_sent"
-
-log = structlog.get_logger()
-
-
-def resources_until_sent(app: ASGIApp) -> ASGIApp:
-    """Middleware: the resources that the handler holds are released when the response ends, even unread.
-
-    A failure after the headers closes the connection without the last chunk (RFC 9112 section 8), so that
-    no client takes a part for the whole.
-    """
-
-    async def middleware(scope: Scope, receive: Receive, send: Send) -> None:
-        started = False
-
-        async def send_and_record(message: Message) -> None:
-            nonlocal started
-            started = True
-            await send(message)
-
-        with ExitStack() as stack:
-            if scope["type"] == ScopeType.HTTP:
-                scope["state"][RESOURCES] = stack
-            try:
-                await app(scope, receive, send_and_record)
-            except Exception as error:
-                if not started:
-                    raise
-                log.warning("An export was aborted.", error=repr(_root_cause(error)))
-
-    return middleware
 
 
 @get(
@@ -98,29 +64,19 @@ async def export(
         _sorted_texts("device_id", device_id), tags_query(short_texts("tag", tag)),
         _sorted_texts("metric", metric), *time_range(from_time, to_time),
     )  # fmt: skip
-    resources: ExitStack = request.scope["state"][RESOURCES]
-    resources.enter_context(exports.export_slot())
+    headers = {
+        "Content-Disposition": f'attachment; filename="voltwire-export.{file_format}"',
+        "Cache-Control": "no-store",
+        "X-Accel-Buffering": "no",
+        "X-Content-Type-Options": "nosniff",
+    }
     encoding = await encoding_of(file_format)
+    if is_head(request.scope):
+        return Stream((), media_type=encoding.media_type, headers=headers)
+    held_resources(request.scope).enter_context(exports.export_slot())
     slices = await exports.begin(selection, file_format)
-    return Stream(
-        encoding.encode(slices),
-        media_type=encoding.media_type,
-        headers={
-            "Content-Disposition": f'attachment; filename="voltwire-export.{file_format}"',
-            "Cache-Control": "no-store",
-            "X-Accel-Buffering": "no",
-            "X-Content-Type-Options": "nosniff",
-        },
-    )
+    return Stream(encoding.encode(slices), media_type=encoding.media_type, headers=headers)
 
 
 def _sorted_texts(name: str, given: list[str] | None) -> list[str] | None:
     return None if given is None else sorted(set(short_texts(name, given)))
-
-
-def _root_cause(error: BaseException) -> BaseException:
-    """The original error, without the groups and causes around it."""
-    error = innermost(error)
-    while error.__cause__ is not None:
-        error = innermost(error.__cause__)
-    return error

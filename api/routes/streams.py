@@ -1,14 +1,17 @@
 """Server-sent events (WHATWG HTML 9.2): alerts and presence as they are committed."""
 
 from collections.abc import AsyncIterator, Callable
-from typing import Annotated
+from functools import lru_cache
+from typing import Annotated, Any
 
-from litestar import get
+from litestar import Request, get
 from litestar.di import NamedDependency
-from litestar.params import FromQuery, HeaderParameter
+from litestar.params import FromQuery, HeaderParameter, QueryParameter
 from litestar.response import Stream
 
-from api.feed import FeedReader
+from api.feed import KEPT_ITEMS_MAX, FeedReader
+from api.http.head import is_head
+from api.http.held_resources import held_resources, resources_until_sent
 from api.http.slow_clients import cut_off_idle_readers
 from runtime.errors import InvalidRequest
 from schema.alert import AlertState
@@ -16,13 +19,17 @@ from schema.feed import FeedItem
 
 HEARTBEAT_S = 15.0
 SEND_S_MAX = 20.0  # A client that reads nothing for that long is disconnected and may resume.
+MEDIA_TYPE = "text/event-stream; charset=utf-8"
 HEADERS = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
 
-LastEventId = Annotated[
-    str | None,
-    HeaderParameter(
-        name="Last-Event-ID", description="Resume after this id, without gaps or repeats"
-    ),
+_RESUME = "Resume after this id, without gaps or repeats; empty: from now on"
+LastEventId = Annotated[str | None, HeaderParameter(name="Last-Event-ID", description=_RESUME)]
+# For clients that cannot set headers, under both names that libraries use.
+LastEventIdInQuery = Annotated[
+    str | None, QueryParameter(name="last_event_id", description=_RESUME)
+]
+LastEventIdOfPolyfill = Annotated[
+    str | None, QueryParameter(name="lastEventId", description=_RESUME)
 ]
 
 
@@ -31,56 +38,69 @@ LastEventId = Annotated[
     summary="Alerts as they are committed (server-sent events)",
     description="Violations have the default event type; the others have the type acknowledged or resolved.",
     media_type="text/event-stream",
-    middleware=[cut_off_idle_readers(SEND_S_MAX)],
+    middleware=[resources_until_sent, cut_off_idle_readers(SEND_S_MAX)],
     tags=["Alerts"],
 )
 async def alert_stream(
+    request: Request[Any, Any, Any],
     feed: NamedDependency[FeedReader],
     device_id: FromQuery[str | None] = None,
     last_event_id: LastEventId = None,
+    in_query: LastEventIdInQuery = None,
+    of_polyfill: LastEventIdOfPolyfill = None,
 ) -> Stream:
-    return await _stream(feed, "alert", device_id, last_event_id)
+    resume = last_event_id or in_query or of_polyfill or None
+    return await _stream(request, feed, "alert", device_id, resume)
 
 
 @get(
     "/v1/presence/stream",
     summary="Changes of presence as they are committed (server-sent events)",
     media_type="text/event-stream",
-    middleware=[cut_off_idle_readers(SEND_S_MAX)],
+    middleware=[resources_until_sent, cut_off_idle_readers(SEND_S_MAX)],
     tags=["Devices"],
 )
 async def presence_stream(
+    request: Request[Any, Any, Any],
     feed: NamedDependency[FeedReader],
     device_id: FromQuery[str | None] = None,
     last_event_id: LastEventId = None,
+    in_query: LastEventIdInQuery = None,
+    of_polyfill: LastEventIdOfPolyfill = None,
 ) -> Stream:
-    return await _stream(feed, "presence", device_id, last_event_id)
+    resume = last_event_id or in_query or of_polyfill or None
+    return await _stream(request, feed, "presence", device_id, resume)
 
 
 async def _stream(
-    feed: FeedReader, kind: str, device_id: str | None, last_event_id: str | None
+    request: Request[Any, Any, Any],
+    feed: FeedReader,
+    kind: str,
+    device_id: str | None,
+    last_event_id: str | None,
 ) -> Stream:
     """Fix the position in the feed before the headers are sent: later commits are all streamed."""
 
     def matches(item: FeedItem) -> bool:
         return item.kind == kind and device_id in {None, item.device_id}
 
+    asked = None if last_event_id is None else _number(last_event_id)
+    if is_head(request.scope):
+        return Stream((), media_type=MEDIA_TYPE, headers=HEADERS)
+    held_resources(request.scope).enter_context(feed.stream_slot())
     newest = await feed.newest()
-    after = newest if last_event_id is None else min(_number(last_event_id), newest)
-    return Stream(
-        _frames(feed, after, matches),
-        media_type="text/event-stream; charset=utf-8",
-        headers=HEADERS,
-    )
+    after = newest if asked is None else min(asked, newest)
+    return Stream(_frames(feed, after, matches), media_type=MEDIA_TYPE, headers=HEADERS)
 
 
 async def _frames(
     feed: FeedReader, after: int, matches: Callable[[FeedItem], bool]
 ) -> AsyncIterator[bytes]:
-    async for item in feed.follow(after, matches, HEARTBEAT_S):
-        yield b": still here\n\n" if item is None else frame(item)
+    async for items in feed.follow(after, matches, HEARTBEAT_S):
+        yield b"".join(map(frame, items)) if items else b": still here\n\n"
 
 
+@lru_cache(KEPT_ITEMS_MAX)
 def frame(item: FeedItem) -> bytes:
     named = item.state in {AlertState.ACKNOWLEDGED, AlertState.RESOLVED}
     event = b"event: %b\n" % item.state.encode() if named else b""

@@ -1,0 +1,89 @@
+"""What every route does alike: HEAD, content types, names in time zones, streams up to a limit."""
+
+from collections.abc import AsyncIterator
+from typing import Any
+
+import httpx
+import pytest
+
+from tests.support.http_api import api_on
+
+MONTH = {"from_time": "2026-02-01T00:00:00Z", "to_time": "2026-03-01T00:00:00Z"}
+PATHS: list[tuple[str, dict[str, Any]]] = [
+    ("/health", {}),
+    ("/live", {}),
+    ("/metrics", {}),
+    ("/openapi.json", {}),
+    ("/docs", {}),
+    ("/v1/devices", {}),
+    ("/v1/devices/a", {}),
+    ("/v1/devices/a/events", {}),
+    ("/v1/devices/a/latest", {}),
+    ("/v1/profiles", {}),
+    ("/v1/alerts", {}),
+    ("/v1/rejected", {}),
+    ("/v1/search", {"tag": "x"}),
+    ("/v1/metrics/aggregate", MONTH | {"metric": "x"}),
+    ("/v1/export", {"format": "csv"}),
+    ("/v1/export", {"format": "ndjson"}),
+    ("/v1/alerts/stream", {}),
+    ("/v1/presence/stream", {}),
+    ("/v1/devices/unknown", {}),
+]
+
+
+@pytest.fixture
+async def http(dsn: str) -> AsyncIterator[httpx.AsyncClient]:
+    async with api_on(dsn) as client:
+        await client.post(
+            "/v1/events", json={"event_id": "1", "device_id": "a", "metrics": {"x": 1}}
+        )
+        yield client
+
+
+@pytest.mark.parametrize(("path", "query"), PATHS)
+async def test_head_is_answered_as_get_without_the_content(
+    http: httpx.AsyncClient, path: str, query: dict[str, Any]
+) -> None:
+    head = await http.head(path, params=query)
+    assert head.content == b""
+    if path.endswith("/stream"):
+        assert head.status_code == 200
+        assert head.headers["content-type"] == "text/event-stream; charset=utf-8"
+        return
+    shown = await http.get(path, params=query)
+    assert head.status_code == shown.status_code
+    assert head.headers["content-type"] == shown.headers["content-type"]
+    assert "content-length" not in shown.headers or (
+        head.headers["content-length"] == shown.headers["content-length"]
+    )
+
+
+async def test_no_content_type_names_its_charset_twice(http: httpx.AsyncClient) -> None:
+    for path, query in PATHS:
+        head = await http.head(path, params=query)
+        assert head.headers["content-type"].count("charset") <= 1, path
+
+
+async def test_a_plus_in_the_name_of_a_time_zone_may_arrive_as_a_space(
+    http: httpx.AsyncClient,
+) -> None:
+    query = "metric=x&interval=1d&from_time=2026-02-01&to_time=2026-02-02"
+    for zone in ("Etc/GMT+5", "Etc/GMT%2B5", "Etc/GMT%205"):
+        answer = await http.get(
+            f"/v1/metrics/aggregate?{query}&tz={zone}".replace(
+                "2026-02-01", "2026-02-01T00:00:00Z"
+            ).replace("2026-02-02", "2026-02-02T00:00:00Z")
+        )
+        assert answer.status_code == 200, answer.text
+
+
+@pytest.mark.parametrize("name", ["last_event_id", "lastEventId"])
+async def test_a_stream_is_resumed_by_a_parameter_too_and_an_empty_one_is_absent(
+    http: httpx.AsyncClient, name: str
+) -> None:
+    for path in ("/v1/alerts/stream", "/v1/presence/stream"):
+        assert (await http.head(path, params={name: "5"})).status_code == 200
+        assert (await http.head(path, params={name: ""})).status_code == 200
+        assert (await http.head(path, headers={"Last-Event-ID": ""})).status_code == 200
+        assert (await http.head(path, params={name: "x"})).status_code == 422
