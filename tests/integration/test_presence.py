@@ -201,7 +201,9 @@ async def test_an_instance_hears_only_while_each_of_its_members_does(doors: Door
     assert await sweep(db, OFFLINE_AFTER_S) == 0, "its canary is gone"
     await db.execute("update canary set since = now(), received_at = now() where client_id = 'two'")
     assert await sweep(db, OFFLINE_AFTER_S) == 0, "both hear since now"
-    await db.execute("update canary set received_at = now() - interval '11 s' where client_id = 'two'")
+    await db.execute(
+        "update canary set received_at = now() - interval '11 s' where client_id = 'two'"
+    )
     await db.execute("delete from ingest_member where client_id = 'two'")
     await seen_ago(db, 4000)
     assert await sweep(db, OFFLINE_AFTER_S) == 1, "the second is no member any more"
