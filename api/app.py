@@ -1,26 +1,20 @@
 """The application: the only place of the API where things are wired together."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 from litestar import Litestar, Router
 from litestar.datastructures import State
 from litestar.di import Provide
 from litestar.types import ASGIApp
-from prometheus_client import Histogram
 
-from api.aggregate.store import AggregateStore
-from api.export.store import Exports
-from api.feed import FeedReader
 from api.http.host_guard import loopback_hosts_only
 from api.http.options_methods import options_handlers
 from api.http.params import refuse_unknown_parameters
 from api.http.problems import EXCEPTION_HANDLERS
 from api.http.request_metrics import counted
-from api.ingest.door import BATCH_BYTES_MAX, HttpDoor
+from api.ingest.door import BATCH_BYTES_MAX
 from api.ingest.fast_posts import fast_path_first
-from api.ingest.replay import ReplayRunner
 from api.openapi.document import openapi_config, openapi_document, reference_assets
 from api.routes import (
     aggregates,
@@ -36,30 +30,11 @@ from api.routes import (
     streams,
 )
 from api.serve.workers import Worker
-from api.store.events import EventStore
-from api.store.registry import RegistryStore
-from api.store.rules import RuleStore
+from api.services import Services
 from runtime.health import Health
 from runtime.settings import Settings
 
 OTHER_BYTES_MAX = 64 * 1024
-
-
-@dataclass(frozen=True, slots=True)
-class Services:
-    """What the handlers need, each by its name."""
-
-    store: EventStore
-    registry: RegistryStore
-    rules: RuleStore
-    aggregates: AggregateStore
-    door: HttpDoor
-    feed: FeedReader
-    replays: ReplayRunner
-    exports: Exports
-    checks: Health
-    request_seconds: Histogram
-    worker: Worker | None = None  # Set where several processes answer on one port.
 
 
 def create_app(settings: Settings, services: Services) -> ASGIApp:

@@ -2,23 +2,13 @@
 
 import asyncio
 
-from api.aggregate.store import AggregateStore
-from api.app import Services, create_app, create_status_app
-from api.export.store import CONNECTIONS_MAX, EXPORT_LIMITS, Exports
-from api.feed import FeedReader
-from api.ingest.door import HttpDoor
-from api.ingest.rate_limit import RateLimiter
-from api.ingest.replay import ReplayRunner
+from api.app import create_app, create_status_app
+from api.export.store import CONNECTIONS_MAX, EXPORT_LIMITS
 from api.serve.sockets import listen
 from api.serve.uvicorn_server import serve
 from api.serve.workers import Worker
-from api.store.database import Database
-from api.store.events import EventStore
-from api.store.registry import RegistryStore
-from api.store.rules import RuleStore
-from ingestor.decode.acceptance import AcceptLimits
+from api.services import build_services
 from ingestor.pipeline import Pipeline
-from ingestor.writer import WriterLimits
 from runtime.health import Health
 from runtime.metrics import Metrics
 from runtime.settings import Settings
@@ -42,48 +32,40 @@ async def run(
     shared = worker is not None
     listener = listen(settings.http_host, settings.http_port, "HTTP_PORT", shared=shared)
     dsn = settings.dsn
-    limits = AcceptLimits.of(settings)
     name = f"{settings.instance} api"
     async with (
         await open_pool(dsn, name, READER_LIMITS, size_max=READERS_MAX) as pool,
-        await open_pool(dsn, f"{name} export", EXPORT_LIMITS, size_max=CONNECTIONS_MAX) as slices,
+        await open_pool(
+            dsn, f"{name} export", EXPORT_LIMITS, size_max=CONNECTIONS_MAX
+        ) as export_pool,
     ):
-        pipeline = Pipeline(
-            dsn,
-            WriterLimits(limits),
+        pipeline = Pipeline.of(
+            settings,
             name=f"{name} writer",
-            default_profile=settings.default_profile,
-            offline_after_s=settings.offline_after_seconds,
             door=Door.HTTP,
             health=health,
             metrics=metrics,
             waiting_max=WAITING_POSTS_MAX,
             waiting_bytes_max=WAITING_BYTES_MAX,
         )
-        limiter = RateLimiter(settings.rate_limit_requests, settings.rate_limit_window_seconds)
-        feed = FeedReader(dsn, pool, f"{name} feed", metrics.streams)
-        reader = Database(pool)
-        services = Services(
-            store=EventStore(reader, settings.default_profile),
-            registry=RegistryStore(reader, settings.default_profile),
-            rules=RuleStore(reader),
-            aggregates=AggregateStore(reader),
-            door=HttpDoor(pipeline, limiter, limits),
-            feed=feed,
-            replays=ReplayRunner(dsn, f"{name} replay", pipeline, limits),
-            exports=Exports(slices),
-            checks=health,
-            request_seconds=metrics.request_seconds,
+        services = build_services(
+            settings,
+            name=name,
+            pool=pool,
+            export_pool=export_pool,
+            pipeline=pipeline,
+            health=health,
+            metrics=metrics,
             worker=worker,
         )
         drained = asyncio.Event()
         async with asyncio.TaskGroup() as group:
             group.create_task(until_migrated(dsn, health))
             writing = group.create_task(pipeline.run(drained))
-            reading = group.create_task(feed.run())
+            reading = group.create_task(services.feed.run())
             serving = group.create_task(serve(create_app(settings, services), listener, stop))
             await stop.wait()
-            await feed.stop()
+            await services.feed.stop()
             await serving
             drained.set()
             await writing

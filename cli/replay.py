@@ -163,18 +163,13 @@ async def _connection(settings: Settings) -> AsyncIterator[Any]:
 @asynccontextmanager
 async def _pipeline(settings: Settings) -> AsyncIterator["Pipeline"]:
     """At work meanwhile. A fault of the database leaves as it came, not in a group."""
-    from ingestor.decode.acceptance import AcceptLimits  # noqa: PLC0415
     from ingestor.pipeline import Pipeline  # noqa: PLC0415
-    from ingestor.writer import WriterLimits  # noqa: PLC0415
 
     health = Health(("database",))
     health.report("database", ok=True, detail="reachable")  # It counted the letters.
-    pipeline = Pipeline(
-        settings.dsn,
-        WriterLimits(AcceptLimits.of(settings)),
+    pipeline = Pipeline.of(
+        settings,
         name=f"{settings.instance} replay writer",
-        default_profile=settings.default_profile,
-        offline_after_s=settings.offline_after_seconds,
         door=Door.HTTP,
         health=health,
         metrics=Metrics(),

@@ -11,8 +11,7 @@ from ingestor.decode.acceptance import Origin
 from ingestor.decode.presence import PresenceSignal, PresenceUpdate, fold
 from ingestor.decode.strict import Items, reject
 from schema.event import DeviceNo, Door, Event, Reason, Rejection, Status, Verdict
-
-LANES = 16  # Fixed for a database: every process must count alike.
+from schema.locks import lane
 
 Item = Event | Rejection
 
@@ -117,8 +116,8 @@ class Batch:
 
     @property
     def lanes(self) -> list[int]:
-        numbers = {row.device_no % LANES for row in self.rows}
-        return sorted(numbers.union(device_no % LANES for device_no in self.signs))
+        numbers = {lane(row.device_no) for row in self.rows}
+        return sorted(numbers.union(lane(device_no) for device_no in self.signs))
 
     def sign(self, device_no: DeviceNo, name: str, sign: PresenceSignal) -> None:
         self.names[device_no] = name

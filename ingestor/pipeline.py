@@ -11,9 +11,10 @@ settle      verdicts are given, and only then the door acknowledges or answers
 import asyncio
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
+from typing import Self
 
 from ingestor.batch import Message, Part
-from ingestor.decode.acceptance import Origin
+from ingestor.decode.acceptance import AcceptLimits, Origin
 from ingestor.decode.presence import TELEMETRY
 from ingestor.retry import StoreRetry
 from ingestor.store.registry import Device, Registry
@@ -23,6 +24,7 @@ from ingestor.writer import BatchMetrics, Writer, WriterLimits
 from runtime.errors import Overloaded
 from runtime.health import Health
 from runtime.metrics import REPLAY, EventCounts, Metrics
+from runtime.settings import Settings
 from schema.event import DeviceNo, Door, Event, Rejection, Verdict
 
 WRITERS = 2
@@ -75,6 +77,33 @@ class Pipeline:
             )
             for n in range(WRITERS)
         ]
+
+    @classmethod
+    def of(
+        cls,
+        settings: Settings,
+        *,
+        name: str,
+        door: Door,
+        health: Health,
+        metrics: Metrics,
+        linger_s: float = 0.0,
+        waiting_max: int | None = None,
+        waiting_bytes_max: int | None = None,
+    ) -> Self:
+        """The pipeline that these settings ask for; `name` shows in pg_stat_activity."""
+        return cls(
+            settings.dsn,
+            WriterLimits(AcceptLimits.of(settings), linger_s=linger_s),
+            name=name,
+            default_profile=settings.default_profile,
+            offline_after_s=settings.offline_after_seconds,
+            door=door,
+            health=health,
+            metrics=metrics,
+            waiting_max=waiting_max,
+            waiting_bytes_max=waiting_bytes_max,
+        )
 
     async def run(self, stop: asyncio.Event) -> None:
         """Work until `stop` is set and everything accepted is settled; cancelled, leave at once."""

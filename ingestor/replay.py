@@ -20,6 +20,7 @@ from ingestor.batch import Item, Message
 from ingestor.decode.acceptance import AcceptLimits, Origin, outside_window
 from ingestor.decode.strict import Items, decode, decode_item, reject
 from ingestor.pipeline import Pipeline
+from schema.database import Connection
 from schema.event import Door, Event, Reason, Rejection, Status
 from schema.instants import epoch_us
 from schema.queries import load_queries
@@ -102,7 +103,7 @@ class DeadLetter:
 
 
 async def count_dead_letters(
-    connection: Any, selection: ReplaySelection
+    connection: Connection, selection: ReplaySelection
 ) -> tuple[Counter[Reason], int]:
     """How many there are per reason, and the number of the newest."""
     rows = await connection.fetch(queries.count_dead_letters, *selection.parameters)
@@ -113,7 +114,7 @@ async def count_dead_letters(
 class Replay:
     """Works on a connection of its own, which must not be shared meanwhile."""
 
-    def __init__(self, connection: Any, pipeline: Pipeline, limits: AcceptLimits) -> None:
+    def __init__(self, connection: Connection, pipeline: Pipeline, limits: AcceptLimits) -> None:
         self._connection, self._pipeline = connection, pipeline
         self._limits = limits
 

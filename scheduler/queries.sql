@@ -12,7 +12,7 @@ with ear as (
         select max(since) as since
         from canary full join ingest_member using (client_id)
         group by instance, case when instance is null then client_id end
-        having bool_and(coalesce(received_at > statement_timestamp() - interval '10 s', false))
+        having bool_and(coalesce(received_at > statement_timestamp() - make_interval(secs => :canary_stale_s), false))
     ) instances
 ), due as materialized (
     select p.device_no from presence p, ear
@@ -21,10 +21,10 @@ with ear as (
     for update of p skip locked
 ), limits as (
     select p.device_no, p.state, p.will_at,
-        case when p.state <> 'asleep' then greatest(p.will_at, ear.since) + interval '10 s' end as will_due,
-        case when p.state <> 'never_seen' then silence.start + make_interval(secs => 1.5 * span.s) end as late_at,
+        case when p.state <> 'asleep' then greatest(p.will_at, ear.since) + make_interval(secs => :will_grace_s) end as will_due,
+        case when p.state <> 'never_seen' then silence.start + make_interval(secs => :late_intervals * span.s) end as late_at,
         case when p.state <> 'never_seen' then silence.start
-            + make_interval(secs => case when span.s is null then $1 else greatest(2 * span.s, 10) end)
+            + make_interval(secs => case when span.s is null then $1 else greatest(:offline_intervals * span.s, :offline_s_min) end)
             end as offline_at
     from due
     join presence p using (device_no)
@@ -32,7 +32,7 @@ with ear as (
     cross join lateral (select coalesce(p.sleep_s, p.interval_s) as s) span
     cross join lateral (
         select greatest(p.last_seen, ear.since)
-             + make_interval(secs => least(2, 0.1 * coalesce(p.interval_s, 20))) as start) silence
+             + make_interval(secs => least(:last_seen_step_s_max, :last_seen_step_intervals * p.interval_s)) as start) silence
 ), judged as (
     select device_no, will_due, late_at, offline_at,
         case when will_at is not null and will_due <= statement_timestamp() then 'will' else 'silent' end as reason,

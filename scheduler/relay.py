@@ -7,7 +7,6 @@ came, so that nothing is left out after a crash; what was told but not remembere
 import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import suppress
-from typing import Any
 
 import structlog
 
@@ -17,17 +16,18 @@ from runtime.errors import BrokerUnavailable
 from runtime.metrics import Metrics
 from runtime.settings import Settings
 from schema.alert import AlertState
-from schema.database import DATABASE_ERRORS, WRITER_LIMITS, connect
+from schema.database import DATABASE_ERRORS, WRITER_LIMITS, Connection, connect
 from schema.feed import FeedItem, feed_item, follow_feed
+from schema.locks import RELAY, take_lease
+from schema.presence import TIMES
 from schema.queries import load_queries
 
-LEASE_LOCK = 4241
 LEASE_RETRY_S = 2.0
 LEASE_CHECK_S = 2.0
 READER = "mqtt"
 PAGE_DEVICES = 500
 
-queries = load_queries("scheduler")
+queries = load_queries("scheduler", constants=TIMES)
 log = structlog.get_logger()
 
 
@@ -43,12 +43,10 @@ class OutboxRelay:
     async def run(self) -> None:
         """Deliver until cancelled, whenever the lease is ours."""
         while True:
-            connection: Any = None
+            connection: Connection | None = None
             try:
                 connection = await connect(self._dsn, self._name, WRITER_LIMITS)
-                if await connection.fetchval(
-                    "select pg_try_advisory_lock($1, hashtext($2))", LEASE_LOCK, self._reader
-                ):
+                if await take_lease(connection, RELAY, self._reader):
                     await self._deliver(connection)
             except* DATABASE_ERRORS as group:
                 log.warning("Delivery over MQTT waits.", error=repr(group.exceptions[0]))
@@ -57,7 +55,7 @@ class OutboxRelay:
                     connection.terminate()
             await asyncio.sleep(LEASE_RETRY_S)
 
-    async def _deliver(self, connection: Any) -> None:
+    async def _deliver(self, connection: Connection) -> None:
         left = asyncio.Event()
         self._memory_lost.set()  # At start nobody knows what the broker still holds.
         session = Session(self._address, self._client_id, on_connected=self._connected)
@@ -75,7 +73,7 @@ class OutboxRelay:
             self._metrics.new_sessions.labels(self._client_id).inc()
             self._memory_lost.set()
 
-    async def _pump(self, connection: Any, session: Session) -> None:
+    async def _pump(self, connection: Connection, session: Session) -> None:
         async with self._turn:
             after = await connection.fetchval(queries.feed_position, self._reader)
         async for place, items in follow_feed(self._dsn, f"{self._name} feed", after):
@@ -84,7 +82,7 @@ class OutboxRelay:
                 self._metrics.published.inc(len(items))
                 await connection.execute(queries.save_feed_position, self._reader, place)
 
-    async def _keep(self, connection: Any, session: Session) -> None:
+    async def _keep(self, connection: Connection, session: Session) -> None:
         """Keep what the broker retains, and notice when the lease is lost with its connection."""
         while True:
             with suppress(TimeoutError):
@@ -96,7 +94,7 @@ class OutboxRelay:
                 else:
                     await connection.execute("select 1")
 
-    async def _republish(self, connection: Any, session: Session) -> None:
+    async def _republish(self, connection: Connection, session: Session) -> None:
         """Put every retained message in its place again, from the tables."""
         self._memory_lost.clear()
         firing = [feed_item(row) for row in await connection.fetch(queries.firing_alerts)]
@@ -104,7 +102,7 @@ class OutboxRelay:
         async for page in self._presence_pages(connection):
             await self._publish(session, page)
 
-    async def _presence_pages(self, connection: Any) -> AsyncIterator[list[FeedItem]]:
+    async def _presence_pages(self, connection: Connection) -> AsyncIterator[list[FeedItem]]:
         after: str | None = ""
         while after is not None:
             rows = await connection.fetch(queries.latest_presence, after, PAGE_DEVICES)

@@ -25,6 +25,8 @@ import asyncpg
 from runtime.errors import Deferred
 from runtime.metrics import Metrics
 from scheduler.rollups import roll, until_writers_ended
+from schema.database import Connection, fetch_row
+from schema.locks import LOCKS
 from schema.queries import load_queries
 
 WAIT_S_MAX = 60.0
@@ -33,7 +35,7 @@ PIECE_BLOCKS = 64  # About 2,500 events: a fraction of a second, a few where not
 
 Log = Callable[..., Any]  # Takes a sentence and fields, as a log does.
 
-queries = load_queries("scheduler", "retention.sql")
+queries = load_queries("scheduler", "retention.sql", LOCKS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +60,9 @@ class DropPlan:
     keys: int
 
 
-async def retain(connection: Any, days: int, now: datetime, metrics: Metrics, tell: Log) -> None:
+async def retain(
+    connection: Connection, days: int, now: datetime, metrics: Metrics, tell: Log
+) -> None:
     """Drop what is older than so many days; 0 keeps everything, but for a month that is half gone.
 
     `now` is our clock: a month goes when ours and the database's say so. Works on a connection of its
@@ -82,13 +86,13 @@ async def retain(connection: Any, days: int, now: datetime, metrics: Metrics, te
         await connection.fetchval(queries.unlock_retention)
 
 
-async def half_gone(connection: Any) -> list[Month]:
+async def half_gone(connection: Connection) -> list[Month]:
     """What an earlier run has begun to take away."""
     months = await old_months(connection, await connection.fetchval(queries.floor))
     return [month for month in months if month.pending or not month.attached]
 
 
-async def ready_to_go(connection: Any, floor: datetime, tell: Log) -> list[Month]:
+async def ready_to_go(connection: Connection, floor: datetime, tell: Log) -> list[Month]:
     """Every month before the floor, when nothing is written there any more and all is rolled up."""
     if not await old_months(connection, floor):
         return []
@@ -99,28 +103,28 @@ async def ready_to_go(connection: Any, floor: datetime, tell: Log) -> list[Month
     return await old_months(connection, floor)
 
 
-async def preview(connection: Any, days: int, now: datetime) -> list[DropPlan]:
+async def preview(connection: Connection, days: int, now: datetime) -> list[DropPlan]:
     """What `retain` would drop, counted event by event."""
     if days == 0:
         return []
-    state = await connection.fetchrow(queries.floor_for, days, now)
+    state = await fetch_row(connection, queries.floor_for, days, now)
     return [
         await _counted(connection, month) for month in await old_months(connection, state["wanted"])
     ]
 
 
-async def move_floor(connection: Any, days: int, now: datetime) -> datetime:
+async def move_floor(connection: Connection, days: int, now: datetime) -> datetime:
     """The floor, which only grows."""
-    wanted: datetime = (await connection.fetchrow(queries.floor_for, days, now))["wanted"]
+    wanted: datetime = (await fetch_row(connection, queries.floor_for, days, now))["wanted"]
     await connection.execute(queries.move_floor, wanted)
     return wanted
 
 
-async def old_months(connection: Any, floor: datetime) -> list[Month]:
+async def old_months(connection: Connection, floor: datetime) -> list[Month]:
     return [Month(*row) for row in await connection.fetch(queries.old_months, floor)]
 
 
-async def wait_for_writers(connection: Any) -> None:
+async def wait_for_writers(connection: Connection) -> None:
     try:
         async with asyncio.timeout(WAIT_S_MAX):
             await until_writers_ended(connection)
@@ -128,7 +132,7 @@ async def wait_for_writers(connection: Any) -> None:
         raise Deferred("A transaction of somebody is open for a minute: end it.") from None
 
 
-async def roll_up(connection: Any) -> None:
+async def roll_up(connection: Connection) -> None:
     """Until no hour before the floor lacks anything; another roller may be at it."""
     deadline = monotonic() + WAIT_S_MAX
     while True:
@@ -140,7 +144,7 @@ async def roll_up(connection: Any) -> None:
         await asyncio.sleep(POLL_S)
 
 
-async def detach(connection: Any, month: Month) -> None:
+async def detach(connection: Connection, month: Month) -> None:
     """Concurrently: a plain DROP would hold up every reader and writer behind the slowest reader."""
     if not month.attached:
         return
@@ -156,7 +160,7 @@ async def detach(connection: Any, month: Month) -> None:
         raise Deferred(f"{month.partition} is read by somebody who does not finish.") from error
 
 
-async def forget_keys(connection: Any, month: Month) -> None:
+async def forget_keys(connection: Connection, month: Month) -> None:
     statement = queries.forget_keys.format(partition=month.partition)
     blocks = await connection.fetchval(queries.count_blocks, month.partition)
     for start in range(month.blocks, blocks, PIECE_BLOCKS):
@@ -164,15 +168,15 @@ async def forget_keys(connection: Any, month: Month) -> None:
         await connection.execute(statement, month.partition, start, stop)
 
 
-async def drop(connection: Any, month: Month) -> None:
+async def drop(connection: Connection, month: Month) -> None:
     await connection.execute(queries.drop_month.format(partition=month.partition))
 
 
-async def count_rejected(connection: Any, days: int) -> int:
+async def count_rejected(connection: Connection, days: int) -> int:
     return int(await connection.fetchval(queries.count_rejected, days))
 
 
-async def drop_rejected(connection: Any, days: int) -> int:
+async def drop_rejected(connection: Connection, days: int) -> int:
     """Drop dead letters older than that and return how many; in pieces, so that no transaction gets long."""
     dropped = 0
     while (result := await connection.execute(queries.drop_rejected, days)) != "DELETE 0":
@@ -180,7 +184,7 @@ async def drop_rejected(connection: Any, days: int) -> int:
     return dropped
 
 
-async def _counted(connection: Any, month: Month) -> DropPlan:
+async def _counted(connection: Connection, month: Month) -> DropPlan:
     events = keys = await connection.fetchval(
         queries.count_events.format(partition=month.partition)
     )

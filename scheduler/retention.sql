@@ -6,10 +6,10 @@ set lock_timeout = '15s'
 
 -- lock_retention --
 -- One at a time; until this session unlocks or ends.
-select pg_try_advisory_lock(4245)
+select pg_try_advisory_lock(:retention_lock)
 
 -- unlock_retention --
-select pg_advisory_unlock(4245)
+select pg_advisory_unlock(:retention_lock)
 
 -- floor_for --
 -- The floor that $1 days of retention want: a month's beginning (UTC), never lower than it is. The earlier

@@ -19,10 +19,11 @@ import asyncio
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 from time import monotonic
-from typing import Any
 
 import structlog
 
+from schema.database import Connection, fetch_row
+from schema.locks import LOCKS
 from schema.queries import load_queries
 
 HOUR, CLOSE_AT_ONCE_MAX = timedelta(hours=1), timedelta(days=1)
@@ -34,11 +35,11 @@ STEP_S = 2.0
 # The least that can be done at once is an hour of a device; the server's own limit stands in rollups.sql.
 STATEMENT_S_MAX = 310.0
 
-queries = load_queries("scheduler", "rollups.sql")
+queries = load_queries("scheduler", "rollups.sql", LOCKS)
 log = structlog.get_logger()
 
 
-async def roll(connection: Any, closing: datetime | None = None) -> None:
+async def roll(connection: Connection, closing: datetime | None = None) -> None:
     """Close what can be closed, up to the hour `closing` or the last one, and roll up what is marked.
 
     Does nothing while another roller is at work.
@@ -48,7 +49,7 @@ async def roll(connection: Any, closing: datetime | None = None) -> None:
     try:
         await connection.execute(queries.take_time_and_memory)
         pace = AdaptiveBatch(DEVICES_AT_FIRST, DEVICES_MAX, STATEMENT_S)
-        state = await connection.fetchrow(queries.move_closing, closing)
+        state = await fetch_row(connection, queries.move_closing, closing)
         if state["closed"] < state["closing"] and await _writers_end(connection):
             await _close(connection, pace, state["closed"], state["closing"])
         await _roll_marked(connection, pace, state["closing"])
@@ -56,14 +57,14 @@ async def roll(connection: Any, closing: datetime | None = None) -> None:
         await connection.fetchval(queries.unlock_rollups)
 
 
-async def until_writers_ended(connection: Any) -> None:
+async def until_writers_ended(connection: Connection) -> None:
     """Wait for every transaction that may not have seen what is committed now."""
     number = await connection.fetchval(queries.take_number)
     while not await connection.fetchval(queries.writers_ended, number):  # noqa: ASYNC110  # No event tells.
         await asyncio.sleep(POLL_S)
 
 
-async def _writers_end(connection: Any) -> bool:
+async def _writers_end(connection: Connection) -> bool:
     """Whether they do within a while. If not, hours close at a later run; marks need not wait for that."""
     try:
         async with asyncio.timeout(WAIT_S_MAX):
@@ -93,7 +94,7 @@ class AdaptiveBatch:
 
 
 async def roll_hours(
-    connection: Any, devices: Sequence[int], starts: Sequence[datetime], span: timedelta
+    connection: Connection, devices: Sequence[int], starts: Sequence[datetime], span: timedelta
 ) -> None:
     """Roll up the hours of a span from each start, of the device in the same place."""
     await connection.execute(
@@ -102,7 +103,9 @@ async def roll_hours(
     )  # fmt: skip
 
 
-async def _close(connection: Any, pace: AdaptiveBatch, closed: datetime, closing: datetime) -> None:
+async def _close(
+    connection: Connection, pace: AdaptiveBatch, closed: datetime, closing: datetime
+) -> None:
     """Hour by hour; up to a day at once where much is to be caught up on and there is little in it."""
     hours = AdaptiveBatch(1, CLOSE_AT_ONCE_MAX // HOUR, STEP_S)
     while closed < closing:
@@ -120,7 +123,7 @@ async def _close(connection: Any, pace: AdaptiveBatch, closed: datetime, closing
         hours.end()
 
 
-async def _roll_marked(connection: Any, pace: AdaptiveBatch, closing: datetime) -> None:
+async def _roll_marked(connection: Connection, pace: AdaptiveBatch, closing: datetime) -> None:
     """Until there are fewer than one statement takes, or for a while: the next run closes hours first."""
     full, deadline = True, monotonic() + MARKS_S_MAX
     while full and monotonic() < deadline:

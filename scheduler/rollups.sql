@@ -2,7 +2,7 @@
 
 -- lock_rollups --
 -- One roller at a time; until this session unlocks or ends.
-select pg_try_advisory_lock(4244)
+select pg_try_advisory_lock(:rollups_lock)
 
 -- take_time_and_memory --
 -- Enough memory to group a statement's readings without sorting them: two thirds of the time. Nobody waits for
@@ -13,7 +13,7 @@ set statement_timeout = '5min';
 set transaction_timeout = '5min'
 
 -- unlock_rollups --
-select pg_advisory_unlock(4244)
+select pg_advisory_unlock(:rollups_lock)
 
 -- move_closing --
 -- To $1, or to the last whole hour of a little while ago: what is only a little late needs no mark.

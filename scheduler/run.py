@@ -20,8 +20,9 @@ from scheduler.relay import OutboxRelay
 from scheduler.retention import drop_rejected, retain
 from scheduler.rollups import roll
 from scheduler.silence import sweep
-from schema.database import DATABASE_ERRORS, WRITER_LIMITS, open_pool
+from schema.database import DATABASE_ERRORS, WRITER_LIMITS, Connection, open_pool
 from schema.migrate import make_partitions, until_migrated
+from schema.presence import TIMES
 from schema.queries import load_queries
 
 SWEEP_S = 1
@@ -31,7 +32,7 @@ CONNECTIONS_MAX = 4
 CLOCK_CHECK_S = 1.0
 CLOCK_STEP_S_MIN = 2.0
 
-queries = load_queries("scheduler")
+queries = load_queries("scheduler", constants=TIMES)
 log = structlog.get_logger()
 
 
@@ -126,13 +127,13 @@ async def _run_job(job: Job, pool: Any, health: Health, metrics: Metrics) -> Non
         metrics.job_succeeded_at.labels(job.name).set_to_current_time()
 
 
-async def _retain(connection: Any, days: int, metrics: Metrics) -> None:
+async def _retain(connection: Connection, days: int, metrics: Metrics) -> None:
     try:
         await retain(connection, days, datetime.now(UTC), metrics, log.info)
     except Deferred as why:
         log.info("Retention goes on at its next run.", reason=str(why))
 
 
-async def _prune_feed(connection: Any) -> None:
+async def _prune_feed(connection: Connection) -> None:
     await connection.execute(queries.prune_outbox)
     await connection.execute(queries.prune_feed)

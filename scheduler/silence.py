@@ -9,21 +9,22 @@
 from typing import Any
 
 from schema.alert import AlertState, Notification
-from schema.feed import fill_outbox
-from schema.presence import PresenceState, presence_changed, silence_alert
+from schema.database import Connection
+from schema.feed import commit
+from schema.presence import TIMES, PresenceState, presence_changed, silence_alert
 from schema.queries import load_queries
 
-queries = load_queries("scheduler")
+queries = load_queries("scheduler", constants=TIMES)
 
 
-async def sweep(connection: Any, offline_after_s: int) -> int:
+async def sweep(connection: Connection, offline_after_s: int) -> int:
     """BatchBuilder up to 5,000 due devices and return how many changed their state."""
     await connection.execute("begin")
     try:
         judged = await connection.fetch(queries.sweep_presence, float(offline_after_s))
         changed = [row for row in judged if row["was"] != row["state"]]
         told = await _tell(connection, changed)
-        await connection.execute(await fill_outbox(connection, told) if told else "commit")
+        await commit(connection, told)
     except BaseException:
         if not connection.is_closed():
             await connection.execute("rollback")
@@ -31,7 +32,7 @@ async def sweep(connection: Any, offline_after_s: int) -> int:
     return len(changed)
 
 
-async def _tell(connection: Any, changed: list[Any]) -> list[Notification]:
+async def _tell(connection: Connection, changed: list[Any]) -> list[Notification]:
     told = [
         presence_changed(
             row["device_id"], row["state"], row["since"], row["reason"], row["last_seen"]

@@ -2,10 +2,11 @@
 
 import asyncio
 import gc
-from typing import Any
+from typing import TypeAlias
 
 import asyncpg
 import structlog
+from asyncpg.pool import PoolConnectionProxy
 
 from runtime.errors import StartError
 from runtime.health import Health
@@ -46,6 +47,9 @@ READER_LIMITS = {
 
 log = structlog.get_logger()
 
+# A connection of its own, or one of a pool while it is borrowed.
+Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record] | PoolConnectionProxy[asyncpg.Record]"
+
 
 async def connect(
     dsn: str, name: str, limits: dict[str, str] | None = None, *, command_timeout_s: float = 30
@@ -73,12 +77,20 @@ async def open_pool(
     )
 
 
+async def fetch_row(connection: Connection, query: str, *arguments: object) -> asyncpg.Record:
+    """The row of a query that always has one. Raises LookupError if it has none."""
+    row = await connection.fetchrow(query, *arguments)
+    if row is None:
+        raise LookupError("The query returned no row.")
+    return row
+
+
 async def watch(dsn: str, name: str, health: Health) -> None:
     """Report whether the database answers, also while nobody asks, until cancelled.
 
     A connection of its own: in a pool, a question that nobody answers would hold up the next one.
     """
-    connection: Any = None
+    connection: Connection | None = None
     try:
         while True:
             try:
@@ -103,7 +115,7 @@ async def watch(dsn: str, name: str, health: Health) -> None:
             connection.terminate()
 
 
-async def report_durability(connection: Any, health: Health) -> None:
+async def report_durability(connection: Connection, health: Health) -> None:
     """Say loudly when this server may lose what it has confirmed: then we cannot keep our promise."""
     rows = await connection.fetch(
         "select name || '=' || setting as fault from pg_settings where setting = 'off'"
@@ -115,7 +127,7 @@ async def report_durability(connection: Any, health: Health) -> None:
     health.report("durability", ok=not faults, detail=faults or "commits are on disk")
 
 
-async def require_version(connection: Any) -> None:
+async def require_version(connection: Connection) -> None:
     version = connection.get_server_version()
     if version.major < MIN_VERSION:
         raise StartError(

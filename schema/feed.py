@@ -16,14 +16,15 @@ import msgspec
 import structlog
 
 from schema.alert import Notification
-from schema.database import DATABASE_ERRORS, READER_LIMITS, connect
+from schema.database import DATABASE_ERRORS, READER_LIMITS, Connection, connect
+from schema.locks import LOCKS
 from schema.queries import load_queries
 
 CHANNEL = "voltwire_feed"
 READ_ROWS_MAX = 500
 POLL_S = 1.0  # NOTIFY only wakes: one that was lost costs a second.
 
-queries = load_queries("schema")
+queries = load_queries("schema", "feed.sql", LOCKS)
 log = structlog.get_logger()
 
 
@@ -40,7 +41,7 @@ class FeedItem:
     body: bytes
 
 
-async def fill_outbox(connection: Any, told: Sequence[Notification]) -> str:
+async def fill_outbox(connection: Connection, told: Sequence[Notification]) -> str:
     """Write the rows and return the statement that must end the transaction."""
     block = await connection.fetchval(queries.next_block)
     await connection.copy_records_to_table(
@@ -63,17 +64,29 @@ async def fill_outbox(connection: Any, told: Sequence[Notification]) -> str:
     return number_and_commit(block, len(told))
 
 
+async def commit_statement(connection: Connection, notifications: Sequence[Notification]) -> str:
+    """The statement that ends the transaction; with notifications, their rows are written first."""
+    return await fill_outbox(connection, notifications) if notifications else "commit"
+
+
+async def commit(connection: Connection, notifications: Sequence[Notification]) -> None:
+    """End the transaction; subscribers are notified afterwards."""
+    await connection.execute(await commit_statement(connection, notifications))
+
+
 def number_and_commit(block: int, rows: int) -> str:
     """Integers only: the text goes as one simple query."""
     return str(queries.number_and_commit).format(rows=int(rows), block=int(block))
 
 
-async def read_feed(connection: Any, after: int, limit: int = READ_ROWS_MAX) -> list[FeedItem]:
+async def read_feed(
+    connection: Connection, after: int, limit: int = READ_ROWS_MAX
+) -> list[FeedItem]:
     """What was told after a number, in order."""
     return [feed_item(row) for row in await connection.fetch(queries.read_feed, after, limit)]
 
 
-async def newest_id(connection: Any) -> int:
+async def newest_id(connection: Connection) -> int:
     return int(await connection.fetchval(queries.newest_feed_id))
 
 
@@ -85,7 +98,7 @@ async def follow_feed(
     Yields (number reached, items). The first yield may be empty: from then on nothing is missed.
     """
     while True:
-        connection: Any = None
+        connection: Connection | None = None
         try:
             connection = await connect(dsn, name, READER_LIMITS, command_timeout_s=10)
             news = asyncio.Event()

@@ -12,15 +12,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from importlib.resources import files
-from typing import Any
 
 import structlog
 
 from runtime.errors import StartError
 from runtime.health import Health
-from schema.database import DATABASE_ERRORS, connect, report_durability, require_version
+from schema.database import DATABASE_ERRORS, Connection, connect, report_durability, require_version
+from schema.locks import MIGRATION
 
-LOCK = 4240
 PARTITIONS_AHEAD = timedelta(days=62)
 CHECK_S = 0.5
 PARTITION_STEP = timedelta(days=365)  # Bounds the locks of one transaction.
@@ -57,7 +56,7 @@ async def migrate(dsn: str, *, max_age_days: int) -> list[str]:
     connection = await connect(dsn, "voltwire migrate", command_timeout_s=600)
     try:
         await require_version(connection)
-        await connection.execute("select pg_advisory_lock($1)", LOCK)
+        await connection.execute("select pg_advisory_lock($1)", MIGRATION)
         await connection.execute(
             "create table if not exists schema_migration (version int primary key, name text not null,"
             " checksum text not null, applied_at timestamptz not null default clock_timestamp())"
@@ -71,7 +70,7 @@ async def migrate(dsn: str, *, max_age_days: int) -> list[str]:
         await connection.close(timeout=5)
 
 
-async def is_migrated(connection: Any) -> bool:
+async def is_migrated(connection: Connection) -> bool:
     """Whether the database is exactly as new as the code. Raises StartError if it is newer."""
     if await connection.fetchval("select to_regclass('schema_migration')") is None:
         return False
@@ -97,7 +96,7 @@ async def until_migrated(dsn: str, health: Health) -> None:
         await asyncio.sleep(CHECK_S)
 
 
-async def make_partitions(connection: Any, now: datetime, *, max_age_days: int) -> int:
+async def make_partitions(connection: Connection, now: datetime, *, max_age_days: int) -> int:
     """The months from the oldest accepted event time to two months ahead. Returns how many were new.
 
     Those that retention took away stay away.
@@ -112,7 +111,7 @@ async def make_partitions(connection: Any, now: datetime, *, max_age_days: int) 
     return made
 
 
-async def _pending(connection: Any, known: Sequence[Migration]) -> list[Migration]:
+async def _pending(connection: Connection, known: Sequence[Migration]) -> list[Migration]:
     applied = {
         row["version"]: row
         for row in await connection.fetch("select version, name, checksum from schema_migration")
@@ -132,7 +131,7 @@ async def _pending(connection: Any, known: Sequence[Migration]) -> list[Migratio
     return [migration for migration in known if migration.version not in applied]
 
 
-async def _apply(connection: Any, migration: Migration) -> None:
+async def _apply(connection: Connection, migration: Migration) -> None:
     async with connection.transaction():
         await connection.execute(migration.sql)
         await connection.execute(

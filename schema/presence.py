@@ -1,10 +1,34 @@
-"""The presence of a device: its states and the object that subscribers get."""
+"""The presence of a device: its states, the times that decide them, and what subscribers get.
+
+The queries that decide (`update_presence` and `insert_keys` of the ingestor, `sweep_presence` of the
+scheduler) take these times from here.
+"""
 
 from datetime import datetime
 from enum import StrEnum
 
 from schema.alert import SILENT_RULE, AlertState, Notification, Severity, alert
 from schema.instants import rfc3339
+
+LATE_INTERVALS = 1.5  # Silence of so many expected intervals makes a device late,
+OFFLINE_INTERVALS = 2  # of so many offline,
+OFFLINE_S_MIN = 10  # but never sooner than this.
+WILL_GRACE_S = 10  # A will counts when nothing newer arrives for so long.
+SLEEP_GRACE_S = 10  # Telemetry that another member delivers so soon after it does not end a sleep.
+LAST_SEEN_STEP_S_MAX = 2  # last_seen is left alone while it is this fresh,
+LAST_SEEN_STEP_INTERVALS = 0.1  # or this share of a short interval: most messages write nothing.
+CANARY_STALE_S = 10  # Without a canary for so long we do not receive what devices send.
+
+TIMES: dict[str, float] = {
+    "late_intervals": LATE_INTERVALS,
+    "offline_intervals": OFFLINE_INTERVALS,
+    "offline_s_min": OFFLINE_S_MIN,
+    "will_grace_s": WILL_GRACE_S,
+    "sleep_grace_s": SLEEP_GRACE_S,
+    "last_seen_step_s_max": LAST_SEEN_STEP_S_MAX,
+    "last_seen_step_intervals": LAST_SEEN_STEP_INTERVALS,
+    "canary_stale_s": CANARY_STALE_S,
+}
 
 
 class PresenceState(StrEnum):

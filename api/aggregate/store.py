@@ -23,6 +23,7 @@ from api.aggregate.query import (
 from api.aggregate.sql import Source, queries, statement
 from api.store.database import QUERY_S_MAX, Database, require_kept
 from runtime.errors import InvalidRequest
+from schema.database import Connection, fetch_row
 from schema.event import json_number
 
 AGGREGATE_ROWS_MAX = 50_000
@@ -77,7 +78,10 @@ class AggregateStore:
 
 
 async def _ask(
-    connection: Any, question: AggregateQuery, numbers: Sequence[int] | None, hours: Hours | None
+    connection: Connection,
+    question: AggregateQuery,
+    numbers: Sequence[int] | None,
+    hours: Hours | None,
 ) -> Any:
     """Marked hours are rare: they are looked for with the answer, and only then is it asked for with them."""
     common = arguments(question, numbers)
@@ -86,7 +90,7 @@ async def _ask(
         return await connection.fetchrow(sql, *common, question.tags)
     if not hours.cut:
         sql = statement(question, Source.ROLLUPS, AGGREGATE_ROWS_MAX)
-        row = await connection.fetchrow(sql, *common, hours.start, hours.end)
+        row = await fetch_row(connection, sql, *common, hours.start, hours.end)
         if not row["marked"]:
             return row
     sql = statement(question, Source.ROLLUPS_AND_EVENTS, AGGREGATE_ROWS_MAX)
@@ -109,7 +113,10 @@ def arguments(question: AggregateQuery, numbers: Sequence[int] | None) -> list[A
 
 
 async def _require_few_readings(
-    connection: Any, question: AggregateQuery, numbers: Sequence[int] | None, hours: Hours | None
+    connection: Connection,
+    question: AggregateQuery,
+    numbers: Sequence[int] | None,
+    hours: Hours | None,
 ) -> None:
     """By the planner's estimate, before anything is read. The rollups of one device are always few."""
     if hours is not None and len(question.device_ids) == 1:

@@ -6,7 +6,8 @@ from typing import Any
 
 from api.store.database import CHANGE_S_MAX, Database
 from schema.alert import AlertState, Notification, alert
-from schema.feed import fill_outbox
+from schema.database import Connection
+from schema.feed import commit
 from schema.queries import load_queries
 
 queries = load_queries("api.store", "rules.sql")
@@ -20,7 +21,7 @@ async def change(reader: Database) -> AsyncIterator[tuple[Any, list[Notification
         await connection.execute("begin")
         try:
             yield connection, told
-            await connection.execute(await fill_outbox(connection, told) if told else "commit")
+            await commit(connection, told)
         except Exception:
             if not connection.is_closed():
                 await connection.execute("rollback")
@@ -28,7 +29,7 @@ async def change(reader: Database) -> AsyncIterator[tuple[Any, list[Notification
 
 
 async def end_incidents(
-    connection: Any, *, device_no: int | None = None, rule_id: str | None = None
+    connection: Connection, *, device_no: int | None = None, rule_id: str | None = None
 ) -> list[Notification]:
     """Of a device or rule that is no more what it was; their lanes are ours. Returns what to tell."""
     return [

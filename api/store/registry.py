@@ -8,10 +8,11 @@ import msgspec
 
 from api.store.change import change, end_incidents
 from api.store.database import Database
-from ingestor.batch import LANES
 from runtime.errors import Conflict, InvalidRequest, NotFound
 from schema.alert import Notification
+from schema.database import Connection
 from schema.event import json_number
+from schema.locks import lane, take_lanes
 from schema.queries import load_queries
 from schema.registry import DeviceBody, MetricBody, NewDeviceBody, ProfileBody
 
@@ -44,7 +45,7 @@ class RegistryStore:
             number = await connection.fetchval(queries.find_device, device_id)
             if number is None:
                 raise NotFound(f"There is no device {device_id!r}.")
-            await connection.execute(queries.take_lanes, [number % LANES])
+            await take_lanes(connection, [lane(number)])
             told.extend(await end_incidents(connection, device_no=number))
             await connection.execute(queries.forget_registration, number)
             await self._expect_intervals(connection, device_no=number)
@@ -65,7 +66,7 @@ class RegistryStore:
         """Whether it is new."""
         metrics = {metric: _shown(limits) for metric, limits in body.metrics.items()}
         async with self._change() as (connection, _):
-            await connection.execute(queries.take_lanes, list(range(LANES)))
+            await take_lanes(connection)
             created = await connection.fetchval(
                 queries.put_profile,
                 name, msgspec.json.encode(metrics).decode(), body.interval_s, body.receipts,
@@ -73,7 +74,7 @@ class RegistryStore:
             await self._expect_intervals(connection, profile=name)
             return bool(created)
 
-    async def _device(self, connection: Any, device_id: str) -> str:
+    async def _device(self, connection: Connection, device_id: str) -> str:
         """In the transaction of the change: afterwards it may be another one's, or gone."""
         return str(await connection.fetchval(one_device, self._default_profile, device_id))
 
@@ -83,20 +84,20 @@ class RegistryStore:
             yield connection, told
             await connection.execute(queries.registry_changed)
 
-    async def _locked_device(self, connection: Any, device_id: str) -> tuple[int, bool]:
+    async def _locked_device(self, connection: Connection, device_id: str) -> tuple[int, bool]:
         """Its number, and whether it is new; its lane is ours from now on. Raises Conflict if it goes."""
         created = await connection.fetchval(queries.create_device, device_id)
         if created is not None:
             return created, True
         number = await connection.fetchval(queries.find_device, device_id)
         if number is not None:
-            await connection.execute(queries.take_lanes, [number % LANES])
+            await take_lanes(connection, [lane(number)])
             if await connection.fetchval(queries.find_device, device_id) == number:
                 return number, False
         raise Conflict(f"The device {device_id!r} was forgotten at this moment: send it again.")
 
     async def _register(
-        self, connection: Any, number: int, body: DeviceBody, *, again: bool
+        self, connection: Connection, number: int, body: DeviceBody, *, again: bool
     ) -> bool:
         profile = body.profile or self._default_profile
         known = await connection.fetchrow(queries.hold_profile, profile)
@@ -110,7 +111,7 @@ class RegistryStore:
         return changed is not None
 
     async def _expect_intervals(
-        self, connection: Any, *, device_no: int | None = None, profile: str | None = None
+        self, connection: Connection, *, device_no: int | None = None, profile: str | None = None
     ) -> None:
         numbers = None if device_no is None else [device_no]
         await connection.execute(queries.expect_intervals, numbers, profile, self._default_profile)

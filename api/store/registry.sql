@@ -3,9 +3,6 @@
 -- Locks are taken in this order: lanes, device, profile, config. Writers hold lanes while they write to
 -- presence, so whoever changes it takes the lanes of the devices first.
 
--- take_lanes --
-select pg_advisory_xact_lock(77, lane) from unnest($1::int[]) lane
-
 -- find_device --
 select device_no from device where device_id = $1
 

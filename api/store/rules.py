@@ -5,9 +5,9 @@ from typing import Any
 
 from api.store.change import change, end_incidents, queries
 from api.store.database import Database
-from ingestor.batch import LANES
 from runtime.errors import NotFound
 from schema.alert import RuleBody
+from schema.locks import take_lanes
 
 # What decides whether and when a rule fires: where it changes, the rule begins anew.
 _DECISIVE = (
@@ -28,7 +28,7 @@ class RuleStore:
     async def replace(self, rule_id: str, rule: RuleBody) -> Any:
         """Where it decides otherwise than before, its open incidents end. Raises NotFound."""
         async with change(self._reader) as (connection, told):
-            await connection.execute(queries.take_lanes, list(range(LANES)))
+            await take_lanes(connection)
             old = _found(await connection.fetchrow(queries.one_rule, rule_id), rule_id)
             anew = any(old[name] != getattr(rule, name) for name in _DECISIVE)
             if anew:
@@ -40,7 +40,7 @@ class RuleStore:
     async def delete(self, rule_id: str) -> None:
         """Its open incidents end. Raises NotFound."""
         async with change(self._reader) as (connection, told):
-            await connection.execute(queries.take_lanes, list(range(LANES)))
+            await take_lanes(connection)
             _found(await connection.fetchrow(queries.one_rule, rule_id), rule_id)
             told.extend(await end_incidents(connection, rule_id=rule_id))
             await connection.execute(queries.delete_rule, rule_id)

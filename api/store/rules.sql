@@ -3,9 +3,6 @@
 -- Locks are taken in this order: lanes, rule, config; a change that tells something ends with the feed's. While
 -- all lanes are ours no event is being evaluated, and who comes after us evaluates by what we leave.
 
--- take_lanes --
-select pg_advisory_xact_lock(77, lane) from unnest($1::int[]) lane
-
 -- add_rule --
 insert into rule (device_id, tag, metric, op, threshold, name, severity, for_s, clear_threshold,
                   cooldown_s, notify, enabled)

@@ -13,7 +13,6 @@ import asyncio
 from collections.abc import Callable
 from contextlib import suppress
 from time import monotonic
-from typing import Any
 
 import structlog
 
@@ -21,14 +20,14 @@ from broker.client.session import Session
 from ingestor.pipeline import Pipeline
 from runtime.errors import BrokerUnavailable
 from runtime.health import Health
-from schema.database import DATABASE_ERRORS, WRITER_LIMITS, connect
+from schema.database import DATABASE_ERRORS, WRITER_LIMITS, Connection, connect
+from schema.presence import CANARY_STALE_S, TIMES
 from schema.queries import load_queries
 
 EVERY_S = 2.0
-DEAF_AFTER_S = 10.0  # As in the queries record_canary and sweep_presence.
 SILENT_S_MAX = 30.0  # On a connection that should bring the canary every two seconds.
 
-queries = load_queries("ingestor.mqtt")
+queries = load_queries("ingestor.mqtt", constants=TIMES)
 log = structlog.get_logger()
 
 
@@ -53,7 +52,7 @@ class CanaryMonitor:
         self._delivered_at: float | None = None  # None: never in this process.
         self._silent_since = clock()
         self._heard_at: float | None = None
-        self._connection: Any = None
+        self._connection: Connection | None = None
 
     def came(self) -> None:
         """Something arrived."""
@@ -141,5 +140,5 @@ class CanaryMonitor:
         if self._heard_at is not None:
             silent_s = self._clock() - self._heard_at
             self._health.report(
-                "canary", ok=silent_s < DEAF_AFTER_S, detail=f"heard {silent_s:.0f} s ago"
+                "canary", ok=silent_s < CANARY_STALE_S, detail=f"heard {silent_s:.0f} s ago"
             )

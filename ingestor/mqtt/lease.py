@@ -7,19 +7,19 @@ however it ends: the lock is gone with its connection.
 
 import asyncio
 from datetime import datetime
-from typing import Any
 
 import structlog
 
 from runtime.health import Health
-from schema.database import DATABASE_ERRORS, WRITER_LIMITS, connect
+from schema.database import DATABASE_ERRORS, WRITER_LIMITS, Connection, connect, fetch_row
+from schema.locks import INGEST, take_lease
+from schema.presence import TIMES
 from schema.queries import load_queries
 
-LEASE_LOCK = 4244
 RETRY_S = 1.0
 ANSWER_S_MAX = 5.0
 
-queries = load_queries("ingestor.mqtt")
+queries = load_queries("ingestor.mqtt", constants=TIMES)
 log = structlog.get_logger()
 
 
@@ -66,17 +66,17 @@ class Lease:
         """Return when another ingestor has it."""
         await self._lost.wait()
 
-    async def _hold(self, connection: Any) -> None:
+    async def _hold(self, connection: Connection) -> None:
         """Ask until it is ours, then look that it stays so; the end is the fault of the connection."""
-        while not await connection.fetchval(queries.take_lease, LEASE_LOCK, self._client_id):
+        while not await take_lease(connection, INGEST, self._client_id):
             # Perhaps by a connection of our own, whose end the server has not noticed.
             ended = self._backend is not None and await connection.fetchval(
-                queries.end_former_lease, LEASE_LOCK, self._client_id, *self._backend
+                queries.end_former_lease, INGEST, self._client_id, *self._backend
             )
             if not ended:
                 self._report(ours=False)
             await asyncio.sleep(RETRY_S)
-        self._backend = tuple(await connection.fetchrow(queries.whoami))
+        self._backend = tuple(await fetch_row(connection, queries.whoami))
         self._report(ours=True)
         while True:
             await asyncio.sleep(RETRY_S)

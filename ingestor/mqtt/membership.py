@@ -7,12 +7,13 @@ import structlog
 
 from ingestor.mqtt.member import Member
 from schema.database import DATABASE_ERRORS, WRITER_LIMITS, connect
+from schema.presence import TIMES
 from schema.queries import load_queries
 
 RETRY_S = 1.0
 ANSWER_S_MAX = 5.0
 
-queries = load_queries("ingestor.mqtt")
+queries = load_queries("ingestor.mqtt", constants=TIMES)
 log = structlog.get_logger()
 
 

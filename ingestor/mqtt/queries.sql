@@ -1,9 +1,5 @@
 -- Leases, members and the canary of the MQTT door.
 
--- take_lease --
--- Ours until this connection ends; false while another one holds it.
-select pg_try_advisory_lock($1, hashtext($2))
-
 -- whoami --
 select pid, backend_start from pg_stat_activity where pid = pg_backend_pid()
 
@@ -19,7 +15,7 @@ where locktype = 'advisory' and granted and objsubid = 2 and pid = $3 and backen
 insert into canary (client_id, since, received_at)
 values ($1, statement_timestamp(), statement_timestamp())
 on conflict (client_id) do update set
-    since = case when canary.received_at < statement_timestamp() - interval '10 s'
+    since = case when canary.received_at < statement_timestamp() - make_interval(secs => :canary_stale_s)
                  then statement_timestamp() else canary.since end,
     received_at = statement_timestamp()
 

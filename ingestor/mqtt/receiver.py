@@ -4,7 +4,6 @@ import asyncio
 from collections.abc import Awaitable, Callable, Collection, Sequence
 
 from broker.client.session import Session
-from ingestor.decode.acceptance import AcceptLimits
 from ingestor.mqtt.broker_drops import DropWatch
 from ingestor.mqtt.canary import CanaryMonitor
 from ingestor.mqtt.door import MqttDoor
@@ -12,7 +11,6 @@ from ingestor.mqtt.lease import Lease
 from ingestor.mqtt.member import Member
 from ingestor.mqtt.receipts import Receipts
 from ingestor.pipeline import Pipeline
-from ingestor.writer import WriterLimits
 from runtime.health import Health
 from runtime.metrics import Metrics
 from runtime.settings import Settings
@@ -47,15 +45,13 @@ class Receiver:
         self._client_id, self._lease, self._metrics = member.client_id, lease, metrics
         self._prepare = prepare
         self._surplus: Collection[str] = ()
-        self._pipeline = Pipeline(
-            settings.dsn,
-            WriterLimits(AcceptLimits.of(settings), linger_s=LINGER_S),
+        self._pipeline = Pipeline.of(
+            settings,
             name=f"{member.name} writer",
-            default_profile=settings.default_profile,
-            offline_after_s=settings.offline_after_seconds,
             door=Door.MQTT,
             health=health,
             metrics=metrics,
+            linger_s=LINGER_S,
         )
         self.hearing = CanaryMonitor(
             settings.dsn, member.client_id, self._pipeline, hearing_health, topic=canary

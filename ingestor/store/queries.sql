@@ -5,7 +5,7 @@
 -- The transaction gets its number before the next statement reads rollup_state: whoever gets one after
 -- `closing` or `floor` was moved, sees it moved (scheduler/rollups.py, scheduler/retention.py).
 begin;
-select pg_advisory_xact_lock(77, lane) from unnest(array[{lanes}]) lane;
+select pg_advisory_xact_lock(:lane_lock, lane) from unnest(array[{lanes}]) lane;
 select pg_current_xact_id()
 
 -- insert_keys --
@@ -27,7 +27,7 @@ with new as (
     where device_no = any(string_to_array($4, E'\x1f')::int[])
       and (state <> 'online' or will_at is not null
            or last_seen < statement_timestamp()
-                          - make_interval(secs => least(2, 0.1 * coalesce(interval_s, 20))))
+                          - make_interval(secs => least(:last_seen_step_s_max, :last_seen_step_intervals * interval_s)))
 ), heard as (
     update presence set last_seen = statement_timestamp(), sleep_s = null, will_at = null
     from stale where presence.device_no = stale.device_no and state = 'online'
@@ -81,10 +81,10 @@ update presence p set
         else p.will_at end,
     check_at = case
         when s.will and (s.life is not null or p.state <> 'asleep')
-            then least(p.check_at, statement_timestamp() + interval '10 s')
+            then least(p.check_at, statement_timestamp() + make_interval(secs => :will_grace_s))
         when s.asleep or (s.life is not null and p.state <> 'online')
             then statement_timestamp()
-                 + make_interval(secs => coalesce(1.5 * coalesce(s.sleep_s, p.interval_s), $7))
+                 + make_interval(secs => coalesce(:late_intervals * coalesce(s.sleep_s, p.interval_s), $7))
         else p.check_at end
 from (
     select live, 'telemetry', false, null::float8, false
@@ -95,9 +95,9 @@ from (
 where p.device_no = s.device_no
   and (p.state <> 'online' or s.asleep or s.will or p.will_at is not null
        or p.last_seen < statement_timestamp()
-                        - make_interval(secs => least(2, 0.1 * coalesce(p.interval_s, 20))))
+                        - make_interval(secs => least(:last_seen_step_s_max, :last_seen_step_intervals * p.interval_s)))
   and not (p.state = 'asleep' and s.life = 'telemetry' and not s.will
-           and p.last_seen > statement_timestamp() - interval '10 s'
+           and p.last_seen > statement_timestamp() - make_interval(secs => :sleep_grace_s)
            and exists (select from ingest_member where number > 1))
 returning p.device_no, old.state as was, new.state, new.since, new.reason, new.last_seen
 

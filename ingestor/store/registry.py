@@ -17,13 +17,15 @@ from ingestor.batch import RegistryVersion
 from ingestor.retry import StoreRetry
 from runtime.errors import StoreUnavailable
 from schema.alert import Notify, Op, Rule, Severity
-from schema.database import WRITER_LIMITS, connect
+from schema.database import WRITER_LIMITS, Connection, connect
 from schema.event import DeviceNo, Event, json_number
+from schema.locks import LOCKS
+from schema.presence import TIMES
 from schema.queries import load_queries
 
 CACHED_DEVICES_MAX = 500_000  # Beyond it the cache starts anew: about 100 MB.
 
-queries = load_queries("ingestor.store")
+queries = load_queries("ingestor.store", constants=LOCKS | TIMES)
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,10 +60,10 @@ class Device:
 class Registry:
     """The cache of one process. What reads the database waits for it as long as it takes."""
 
-    def __init__(self, dsn: str, name: str, default_profile: str, patience: StoreRetry) -> None:
-        self._dsn, self._name, self._patience = dsn, f"{name} registry", patience
+    def __init__(self, dsn: str, name: str, default_profile: str, retry: StoreRetry) -> None:
+        self._dsn, self._name, self._retry = dsn, f"{name} registry", retry
         self.default_profile = default_profile
-        self._connection: Any = None
+        self._connection: Connection | None = None
         self._lock = asyncio.Lock()
         self._profiles: dict[str, Profile] = {}
         self.devices: dict[str, Device] = {}
@@ -81,19 +83,19 @@ class Registry:
     async def learn(self, device_ids: Iterable[str]) -> None:
         """Bring the cache up to date as far as these devices need it. Strangers stay unknown."""
         names = sorted(device_ids)
-        await self._patience(lambda: self._ask(lambda: self._find(names)))
+        await self._retry(lambda: self._query(lambda connection: self._find(connection, names)))
 
     async def add(self, device_ids: Iterable[str]) -> None:
         """Register devices on their first message; harmless when another process does the same."""
         names = sorted(device_ids)
-        await self._patience(lambda: self._ask(lambda: self._add(names)))
+        await self._retry(lambda: self._query(lambda connection: self._add(connection, names)))
 
     def expire(self) -> None:
         """Read anew what the next batch needs: nobody knows which server answers now."""
         self.registry_version = self.rules_version = -1
         self._restarts += 1
 
-    async def refresh_rules(self, connection: Any, version: int) -> None:
+    async def refresh_rules(self, connection: Connection, version: int) -> None:
         """The rules as a writing transaction sees them: at least as new as `version`."""
         self.rules = RuleBook(map(rule_from_row, await connection.fetch(queries.read_rules)))
         self.rules_version = version
@@ -114,19 +116,19 @@ class Registry:
             self._connection.terminate()
             self._connection = None
 
-    async def _ask(self, question: Callable[[], Awaitable[None]]) -> None:
+    async def _query(self, work: Callable[[Connection], Awaitable[None]]) -> None:
         async with self._lock:
             try:
                 if self._connection is None or self._connection.is_closed():
                     self._connection = await connect(self._dsn, self._name, WRITER_LIMITS)
-                await question()
+                await work(self._connection)
             except Exception as error:
                 await self.close()
                 raise StoreUnavailable(f"{type(error).__name__}: {error}") from error
 
-    async def _find(self, names: Sequence[str]) -> None:
-        await self._refresh()
-        rows = await self._connection.fetch(queries.find_devices, names, self.default_profile)
+    async def _find(self, connection: Connection, names: Sequence[str]) -> None:
+        await self._refresh(connection)
+        rows = await connection.fetch(queries.find_devices, names, self.default_profile)
         if len(self.devices) + len(rows) > CACHED_DEVICES_MAX:
             self.devices.clear()
         for row in rows:
@@ -134,14 +136,14 @@ class Registry:
             name, number = row["device_id"], DeviceNo(row["device_no"])
             self.devices[name] = Device(number, profile, row["receipts"], {name: number})
 
-    async def _add(self, names: Sequence[str]) -> None:
-        await self._connection.execute(queries.add_devices, names, self.default_profile)
-        await self._find(names)
+    async def _add(self, connection: Connection, names: Sequence[str]) -> None:
+        await connection.execute(queries.add_devices, names, self.default_profile)
+        await self._find(connection, names)
 
-    async def _refresh(self) -> None:
-        version = await self._connection.fetchval(queries.read_registry_version)
+    async def _refresh(self, connection: Connection) -> None:
+        version = await connection.fetchval(queries.read_registry_version)
         if version != self.registry_version:
-            rows = await self._connection.fetch(queries.read_profiles)
+            rows = await connection.fetch(queries.read_profiles)
             self._profiles = {row["name"]: _profile(row) for row in rows}
             self.devices.clear()
             self.registry_version = version

@@ -24,14 +24,15 @@ from ingestor.store.pg_errors import copy_line, is_poison, lacks_partition, with
 from ingestor.store.registry import Registry
 from runtime.errors import BatchRefused, NoPartition, StoreUnavailable
 from schema.alert import AlertState, Notification
-from schema.database import WRITER_LIMITS, connect
+from schema.database import WRITER_LIMITS, Connection, connect, fetch_row
 from schema.event import DeviceNo
-from schema.feed import fill_outbox
+from schema.feed import commit_statement
 from schema.instants import epoch_us
-from schema.presence import presence_changed, silence_alert
+from schema.locks import LOCKS
+from schema.presence import TIMES, presence_changed, silence_alert
 from schema.queries import load_queries
 
-queries = load_queries("ingestor.store")
+queries = load_queries("ingestor.store", constants=LOCKS | TIMES)
 
 REJECTED_COLUMNS = ("received_at", "door", "device_id", "reason", "detail", "item", "payload")
 
@@ -61,7 +62,7 @@ class Store:
         self._dsn, self._name = dsn, name
         self._registry = registry
         self._offline_after_s = offline_after_s
-        self._connection: Any = None
+        self._connection: Connection | None = None
         self._copy = EventCopy()
         self._copied: Sequence[Row] = ()  # in the order of the COPY, whose lines errors name
 
@@ -86,7 +87,7 @@ class Store:
                 await self._connection.close(timeout=2)
             self._connection = None
 
-    async def _transaction(self, connection: Any, batch: Batch) -> NewKeys:
+    async def _transaction(self, connection: Connection, batch: Batch) -> NewKeys:
         await connection.execute(_begin(batch.lanes))
         if batch.in_doubt is not None and await self._was_committed(connection, batch):
             await connection.execute("rollback")
@@ -108,7 +109,7 @@ class Store:
         told = await self._update_presence(connection, batch, unheard=facts["unheard"])
         receipts = await self._set_receipts(connection, batch)
         told += await self._apply(connection, decide(pairs, newest))
-        end = await fill_outbox(connection, told) if told else "commit"
+        end = await commit_statement(connection, told)
         batch.in_doubt = new
         await connection.execute(end)
         batch.in_doubt = None
@@ -117,7 +118,7 @@ class Store:
         return new
 
     async def _insert_keys(
-        self, connection: Any, keys: Sequence[tuple[DeviceNo, str]], live: str
+        self, connection: Connection, keys: Sequence[tuple[DeviceNo, str]], live: str
     ) -> tuple[NewKeys, Any]:
         """Which of them are new, and a row of facts: versions of rules and registry, closing, floor.
 
@@ -125,12 +126,14 @@ class Store:
         """
         numbers = BETWEEN.join([str(number) for number, _ in keys])
         names = BETWEEN.join([name for _, name in keys])
-        row = await connection.fetchrow(queries.insert_keys, numbers, names, len(keys), live)
+        row = await fetch_row(connection, queries.insert_keys, numbers, names, len(keys), live)
         if row["stored"] == len(keys):
             return set(keys), row
         return set(zip(row["device_nos"] or (), row["event_ids"] or (), strict=True)), row
 
-    async def _candidates(self, connection: Any, survivors: Sequence[Row]) -> list[Candidate]:
+    async def _candidates(
+        self, connection: Connection, survivors: Sequence[Row]
+    ) -> list[Candidate]:
         rules = self._registry.rules
         if not rules or not survivors:
             return []
@@ -144,14 +147,15 @@ class Store:
         }
         return candidates(survivors, rules, states)
 
-    async def _insert_events(self, connection: Any, survivors: Sequence[Row]) -> None:
+    async def _insert_events(self, connection: Connection, survivors: Sequence[Row]) -> None:
         self._copied = survivors
         if not survivors:
             return
-        source = memoryview(self._copy(survivors))  # Of a file object asyncpg reads in a thread.
+        # asyncpg would read a file object in a thread; of bytes its type stubs know nothing.
+        source: Any = memoryview(self._copy(survivors))
         await connection.copy_to_table("event", source=source, columns=COLUMNS, format="binary")
 
-    async def _insert_dead_letters(self, connection: Any, batch: Batch) -> None:
+    async def _insert_dead_letters(self, connection: Connection, batch: Batch) -> None:
         new = [letter for letter in batch.dead_letters if letter.is_new]
         records = [
             (
@@ -167,7 +171,7 @@ class Store:
         )
 
     async def _update_presence(
-        self, connection: Any, batch: Batch, *, unheard: bool
+        self, connection: Connection, batch: Batch, *, unheard: bool
     ) -> list[Notification]:
         """What is more than a refresh. Returns what subscribers hear of devices that changed state."""
         signs = sorted(pair for pair in batch.signs.items() if pair[1] is not LIVE)
@@ -200,7 +204,7 @@ class Store:
                 told.append(silence_alert(name, row["incident_id"], at, AlertState.RESOLVED))
         return told
 
-    async def _set_receipts(self, connection: Any, batch: Batch) -> list[Any]:
+    async def _set_receipts(self, connection: Connection, batch: Batch) -> list[Any]:
         """Returns the devices for which it changed: the cache learns of them after the commit."""
         if not batch.receipts:
             return []
@@ -213,11 +217,11 @@ class Store:
         )
         return changed
 
-    async def _names(self, connection: Any, devices: Sequence[int]) -> dict[int, str]:
+    async def _names(self, connection: Connection, devices: Sequence[int]) -> dict[int, str]:
         rows = await connection.fetch(queries.device_names, devices)
         return {row["device_no"]: row["device_id"] for row in rows}
 
-    async def _apply(self, connection: Any, effects: IncidentChanges) -> list[Notification]:
+    async def _apply(self, connection: Connection, effects: IncidentChanges) -> list[Notification]:
         if not effects:
             return []
         if effects.resolved:
@@ -238,12 +242,14 @@ class Store:
         return self._connection
 
     async def _rollback(self) -> None:
+        if self._connection is None:
+            return
         try:
             await self._connection.execute("rollback")
         except Exception:  # noqa: BLE001  # Whatever it is: the server rolls back what it lost.
             self._drop()
 
-    async def _was_committed(self, connection: Any, batch: Batch) -> bool:
+    async def _was_committed(self, connection: Connection, batch: Batch) -> bool:
         """Settle a commit in doubt. The lanes of the batch are ours: the old transaction has ended.
 
         What holds neither a new event nor a dead letter may as well be written again.
@@ -309,7 +315,7 @@ def _require_kept(rows: Sequence[Row], floor: datetime) -> None:
         raise BelowFloorError(floor)
 
 
-async def _mark_hours(connection: Any, survivors: Sequence[Row], closing: datetime) -> None:
+async def _mark_hours(connection: Connection, survivors: Sequence[Row], closing: datetime) -> None:
     """Say that the rollups of these hours lack something. For live data that is nothing."""
     limit = epoch_us(closing)
     late = {
@@ -320,7 +326,9 @@ async def _mark_hours(connection: Any, survivors: Sequence[Row], closing: dateti
         await connection.execute(queries.mark_hours, devices, [hour * HOUR_S for hour in hours])
 
 
-async def _newest_evaluated(connection: Any, pairs: Sequence[Candidate]) -> list[datetime | None]:
+async def _newest_evaluated(
+    connection: Connection, pairs: Sequence[Candidate]
+) -> list[datetime | None]:
     """Per candidate the newest event time that its rule has evaluated for its device."""
     if not pairs:
         return []

@@ -22,6 +22,7 @@ async def test_a_server_with_the_defaults_keeps_it() -> None:
         async def fetch(self, _: str) -> list[asyncpg.Record]:
             return []
 
+    server: Any = Rows()
     health = Health(())
-    await report_durability(Rows(), health)
+    await report_durability(server, health)
     assert health.checks["durability"] == (True, "commits are on disk")

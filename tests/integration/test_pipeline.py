@@ -9,13 +9,13 @@ from typing import Any
 
 import pytest
 
-from ingestor.batch import LANES
 from ingestor.decode.acceptance import Origin
 from ingestor.decode.presence import HEARTBEAT
 from ingestor.decode.strict import decode
 from runtime.errors import Overloaded
 from schema.event import Reason, Status
 from schema.instants import epoch_us
+from schema.locks import LANES
 from tests.integration.conftest import LIMITS, Doors, make_pipeline
 from tests.support.mqtt import until
 

@@ -15,12 +15,12 @@ from typing import Any
 
 import pytest
 
-from ingestor.batch import LANES
 from ingestor.store.copy_format import COLUMNS
 from ingestor.store.transaction import BETWEEN, queries
 from scheduler import rollups
 from scheduler.rollups import roll
 from schema.database import READER_LIMITS, WRITER_LIMITS, connect
+from schema.locks import LANES
 from tests.integration.conftest import Doors, make_pipeline
 
 SECONDS = float(os.environ.get("PROTOCOL_SECONDS", "5"))
@@ -194,7 +194,7 @@ class Run:
     async def _roll(self) -> None:
         random = self._random("roll")
         async with connection(self.dsn) as db:
-            hesitant = Hesitant(db, random)
+            hesitant: Any = Hesitant(db, random)
             while not self.stopped:
                 await asyncio.sleep(0.01)
                 self.clock += random.choice((0, 0, 1, 2)) * HOUR

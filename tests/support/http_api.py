@@ -6,19 +6,11 @@ from contextlib import asynccontextmanager
 from typing import Any, cast
 
 import httpx
+from pydantic import SecretStr
 
-from api.aggregate.store import AggregateStore
-from api.app import Services, create_app
-from api.export.store import Exports
-from api.ingest.door import HttpDoor
-from api.ingest.rate_limit import RateLimiter
-from api.store.database import Database
-from api.store.events import EventStore
-from api.store.registry import RegistryStore
-from api.store.rules import RuleStore
-from ingestor.decode.acceptance import AcceptLimits
+from api.app import create_app
+from api.services import build_services
 from ingestor.pipeline import Pipeline
-from ingestor.writer import WriterLimits
 from runtime.health import Health
 from runtime.metrics import Metrics
 from runtime.settings import Settings
@@ -26,22 +18,18 @@ from schema.database import READER_LIMITS, open_pool
 from schema.event import Door
 
 POSTS_PER_SECOND = 1000
-NOTHING: Any = None
 
 
 @asynccontextmanager
 async def api_on(dsn: str, name: str = "test api") -> AsyncIterator[httpx.AsyncClient]:
-    settings, health, metrics = Settings(), Health(("database",)), Metrics()
-    limits = AcceptLimits.of(settings)
-    pipeline = Pipeline(
-        dsn,
-        WriterLimits(limits),
-        name=f"{name} writer",
-        default_profile=settings.default_profile,
-        offline_after_s=settings.offline_after_seconds,
-        door=Door.HTTP,
-        health=health,
-        metrics=metrics,
+    settings = Settings(
+        database_url=SecretStr(dsn),
+        rate_limit_requests=POSTS_PER_SECOND,
+        rate_limit_window_seconds=1,
+    )
+    health, metrics = Health(("database",)), Metrics()
+    pipeline = Pipeline.of(
+        settings, name=f"{name} writer", door=Door.HTTP, health=health, metrics=metrics
     )
     stop = asyncio.Event()
     async with (
@@ -49,18 +37,14 @@ async def api_on(dsn: str, name: str = "test api") -> AsyncIterator[httpx.AsyncC
         asyncio.TaskGroup() as group,
     ):
         group.create_task(pipeline.run(stop))
-        reader = Database(pool)
-        services = Services(
-            store=EventStore(reader, settings.default_profile),
-            registry=RegistryStore(reader, settings.default_profile),
-            rules=RuleStore(reader),
-            aggregates=AggregateStore(reader),
-            door=HttpDoor(pipeline, RateLimiter(POSTS_PER_SECOND, 1), limits),
-            feed=NOTHING,
-            replays=NOTHING,
-            exports=Exports(pool),
-            checks=health,
-            request_seconds=metrics.request_seconds,
+        services = build_services(
+            settings,
+            name=name,
+            pool=pool,
+            export_pool=pool,
+            pipeline=pipeline,
+            health=health,
+            metrics=metrics,
         )
         transport = httpx.ASGITransport(cast("Any", create_app(settings, services)))
         async with httpx.AsyncClient(

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 from prometheus_client import CollectorRegistry
 
-from api.app import Services, create_litestar
+from api.app import create_litestar
+from api.services import Services
 from runtime.health import Health
 from runtime.metrics import Metrics
 from runtime.settings import Settings
@@ -18,13 +19,14 @@ from schema.event import Reason
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
 DOCUMENTS = sorted([*ROOT.glob("*.md"), *ROOT.glob("[!.]*/**/*.md")])
-DECISIONS = sorted((DOCS / "decisions").glob("*.md"))
+DECISIONS = sorted((DOCS / "decisions").glob("[0-9]*.md"))
 ONE_PAGE_LINES_MAX = 70
 
 SETTING = re.compile(r"^\| `([A-Z_]+)` \| (\S+) \|", re.MULTILINE)
 EXAMPLE = re.compile(r"^#([A-Z_]+)=(.*)$", re.MULTILINE)
 ROUTE = re.compile(r"^\| `([A-Z]+ /\S*)` \|", re.MULTILINE)
 REASON = re.compile(r"^\| `(\w+)` \| (?:payload|event) \|", re.MULTILINE)
+DECISION = re.compile(r"# (\d+)\. (.+)\n\nDate: (\d{4}-\d\d-\d\d) · Status: (.+)\n")
 METRIC = re.compile(r"^\| `(voltwire_\w+)` \|", re.MULTILINE)
 NAMED_TEST = re.compile(r"`(test_\w+)`")
 LINK = re.compile(r"\]\(([^)\s]+)\)")
@@ -147,6 +149,20 @@ def test_a_decision_has_its_four_parts_on_one_page(decision: Path) -> None:
 
 def test_decisions_are_numbered_without_a_gap() -> None:
     assert [int(decision.name[:4]) for decision in DECISIONS] == list(range(1, len(DECISIONS) + 1))
+
+
+def index_row(decision: Path) -> str:
+    """The row of the index for a page, made from the first lines of the page."""
+    head = DECISION.match(decision.read_text(encoding="utf-8"))
+    assert head is not None, f"{decision.name} must begin with its title, date and status"
+    number, title, date, status = head.groups()
+    assert int(number) == int(decision.name[:4])
+    return f"| [{number}]({decision.name}) | {title} | {date} | {status} |"
+
+
+def test_the_index_lists_every_decision_with_its_title_date_and_status() -> None:
+    rows = re.findall(r"^\| \[.+$", read("docs/decisions/README.md"), re.MULTILINE)
+    assert sorted(rows) == sorted(map(index_row, DECISIONS))
 
 
 def test_the_changelog_begins_with_the_version_of_the_code() -> None:

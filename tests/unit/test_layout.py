@@ -1,12 +1,12 @@
-"""The top-level packages have plain names: nothing installed may stand in front of them."""
+"""The layout: packages are the folders of this repository, SQL names are unique, locks are listed."""
 
 import re
 from importlib import import_module
-from importlib.resources import files
 from pathlib import Path
 
 import pytest
 
+from schema import locks
 from schema.queries import load_queries
 
 ROOT = Path(__file__).parents[2]
@@ -20,10 +20,50 @@ def test_a_package_is_the_folder_of_this_repository(name: str) -> None:
     assert Path(file).parent == ROOT / name
 
 
-@pytest.mark.parametrize(
-    "name", [name for name in PACKAGES if (ROOT / name / "queries.sql").exists()]
+SQL_FILES = sorted(
+    path.relative_to(ROOT)
+    for package in PACKAGES
+    for path in (ROOT / package).glob("**/*.sql")
+    if path.parent.name != "migrations"
 )
-def test_no_query_hides_another_of_the_same_name(name: str) -> None:
-    text = (files(name) / "queries.sql").read_text(encoding="utf-8")
-    headings = re.findall(r"^-- (\w+) --$", text, re.MULTILINE)
-    assert sorted(vars(load_queries(name))) == sorted(headings)
+
+
+@pytest.mark.parametrize("file", SQL_FILES, ids=str)
+def test_no_query_hides_another_of_the_same_name(file: Path) -> None:
+    headings = re.findall(r"^-- (\w+) --$", (ROOT / file).read_text(encoding="utf-8"), re.MULTILINE)
+    assert headings
+    assert len(headings) == len(set(headings))
+
+
+def test_a_repeated_query_name_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "twice").mkdir()
+    (tmp_path / "twice" / "__init__.py").touch()
+    (tmp_path / "twice" / "queries.sql").write_text("-- one --\nselect 1\n-- one --\nselect 2\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(ValueError, match="more than one query one"):
+        load_queries("twice")
+
+
+def test_constants_are_written_into_queries_and_casts_are_left_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "constants").mkdir()
+    (tmp_path / "constants" / "__init__.py").touch()
+    (tmp_path / "constants" / "queries.sql").write_text("-- one --\nselect :limit, $1::text\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    assert load_queries("constants", constants={"limit": 1.5}).one == "select 1.5, $1::text"
+    with pytest.raises(KeyError):
+        load_queries("constants")
+
+
+def test_every_advisory_lock_stands_in_the_map() -> None:
+    numbers = re.compile(r"advisory\w*lock\w*\((\d+)")
+    literal = {
+        int(number)
+        for file in [*ROOT.glob("*/**/*.sql"), *ROOT.glob("*/**/*.py")]
+        if file.relative_to(ROOT).parts[0] in PACKAGES
+        for number in numbers.findall(file.read_text(encoding="utf-8"))
+    }
+    known = set(re.findall(r"^\| (\d+) \|", locks.__doc__ or "", re.MULTILINE))
+    assert {str(number) for number in literal} <= known
+    assert {str(number) for number in locks.LOCKS.values()} <= known

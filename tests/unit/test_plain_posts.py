@@ -10,9 +10,10 @@ import pytest
 from litestar.types import ASGIApp, Message, Receive, Scope, Send
 from msgspec.structs import replace as altered
 
-from api.app import Services, create_app, create_litestar
+from api.app import create_app, create_litestar
 from api.ingest.door import HttpDoor
 from api.ingest.fast_posts import FastPath, fast_path_first
+from api.services import Services
 from runtime.errors import InvalidRequest, Overloaded, StoreUnavailable, TooManyRequests
 from runtime.metrics import Metrics
 from runtime.settings import Settings

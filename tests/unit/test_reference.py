@@ -2,9 +2,10 @@
 
 from typing import Any
 
-from api.app import Services, create_litestar
+from api.app import create_litestar
 from api.openapi.document import described
 from api.openapi.responses import ANSWERS
+from api.services import Services
 from runtime.settings import Settings
 
 

@@ -10,7 +10,7 @@ import psutil
 import pytest
 from paho.mqtt.enums import CallbackAPIVersion
 
-from scheduler.relay import LEASE_LOCK
+from schema.locks import RELAY
 from tests.acceptance.chaos.conftest import Installation, Scenario, install, publish, seeded
 
 SUCCESSOR_S_MAX = 15
@@ -111,7 +111,7 @@ def until_one_delivers(installation: Installation, names: tuple[str, ...]) -> st
         ports = installation.sql(
             "select client_port from pg_locks join pg_stat_activity using (pid)"
             " where locktype = 'advisory' and classid = $1 and granted",
-            LEASE_LOCK,
+            RELAY,
         )
         for name in names:
             process = psutil.Process(installation.processes[name].process.pid)

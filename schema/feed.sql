@@ -4,7 +4,7 @@
 select nextval('outbox_block')
 
 -- number_and_commit --
-select pg_advisory_xact_lock(4242);
+select pg_advisory_xact_lock(:feed_lock);
 insert into feed (last_id, first_id, block)
 select last, last - {rows} + 1, {block}
 from (select setval('feed_no', nextval('feed_no') + {rows} - 1) as last) numbered;

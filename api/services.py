@@ -1,0 +1,70 @@
+"""What the handlers need, wired together in one place; tests use it too."""
+
+from dataclasses import dataclass
+
+import asyncpg
+from prometheus_client import Histogram
+
+from api.aggregate.store import AggregateStore
+from api.export.store import Exports
+from api.feed import FeedReader
+from api.ingest.door import HttpDoor
+from api.ingest.rate_limit import RateLimiter
+from api.ingest.replay import ReplayRunner
+from api.serve.workers import Worker
+from api.store.database import Database
+from api.store.events import EventStore
+from api.store.registry import RegistryStore
+from api.store.rules import RuleStore
+from ingestor.decode.acceptance import AcceptLimits
+from ingestor.pipeline import Pipeline
+from runtime.health import Health
+from runtime.metrics import Metrics
+from runtime.settings import Settings
+
+
+@dataclass(frozen=True, slots=True)
+class Services:
+    """What the handlers need, each by its name."""
+
+    store: EventStore
+    registry: RegistryStore
+    rules: RuleStore
+    aggregates: AggregateStore
+    door: HttpDoor
+    feed: FeedReader
+    replays: ReplayRunner
+    exports: Exports
+    checks: Health
+    request_seconds: Histogram
+    worker: Worker | None = None  # Set where several processes answer on one port.
+
+
+def build_services(
+    settings: Settings,
+    *,
+    name: str,
+    pool: "asyncpg.Pool[asyncpg.Record]",
+    export_pool: "asyncpg.Pool[asyncpg.Record]",
+    pipeline: Pipeline,
+    health: Health,
+    metrics: Metrics,
+    worker: Worker | None = None,
+) -> Services:
+    """The services of one process; `name` shows in pg_stat_activity. The caller runs pipeline and feed."""
+    limits = AcceptLimits.of(settings)
+    database = Database(pool)
+    limiter = RateLimiter(settings.rate_limit_requests, settings.rate_limit_window_seconds)
+    return Services(
+        store=EventStore(database, settings.default_profile),
+        registry=RegistryStore(database, settings.default_profile),
+        rules=RuleStore(database),
+        aggregates=AggregateStore(database),
+        door=HttpDoor(pipeline, limiter, limits),
+        feed=FeedReader(settings.dsn, pool, f"{name} feed", metrics.streams),
+        replays=ReplayRunner(settings.dsn, f"{name} replay", pipeline, limits),
+        exports=Exports(export_pool),
+        checks=health,
+        request_seconds=metrics.request_seconds,
+        worker=worker,
+    )

@@ -1,0 +1,9 @@
+-- Advisory locks that more than one package takes (schema/locks.py lists all of them).
+
+-- take_lanes --
+-- In ascending order, so that two transactions never wait for each other.
+select pg_advisory_xact_lock(:lane_lock, lane) from unnest($1::int[]) lane
+
+-- take_lease --
+-- Held until this connection ends; false while another connection holds it.
+select pg_try_advisory_lock($1, hashtext($2))
