@@ -1,10 +1,10 @@
-# Any role of Voltwire: docker-compose.yml says which. No settings and no secrets are in the image.
+# One image for every role; docker-compose.yml names the role. It holds no settings and no secrets.
 
 FROM python:3.13-slim-trixie AS environment
 
 RUN python -m venv --without-pip /opt/venv
 WORKDIR /build
-# Packages change seldom, so they are a layer of their own. All come as wheels: there is no compiler.
+# Packages change rarely, so they have their own layer. All are wheels, as the image has no compiler.
 COPY requirements.lock ./
 RUN pip --python /opt/venv/bin/python install --no-cache-dir --disable-pip-version-check \
     --only-binary :all: --require-hashes --requirement requirements.lock
@@ -17,7 +17,7 @@ COPY ingestor ingestor
 COPY api api
 COPY scheduler scheduler
 COPY cli cli
-# Without an index: what builds the project is in the lock file too. uv is there for make setup only.
+# No index is needed: the build tools are in the lock file too. Only make setup uses uv.
 RUN pip --python /opt/venv/bin/python install --no-cache-dir --disable-pip-version-check \
     --no-index --no-deps --no-build-isolation . \
     && pip --python /opt/venv/bin/python uninstall --yes --quiet uv
@@ -27,14 +27,14 @@ FROM python:3.13-slim-trixie
 LABEL org.opencontainers.image.title="Voltwire" \
       org.opencontainers.image.description="MQTT-native telemetry backend for battery devices on plain PostgreSQL"
 
-# A number, so that it can be named where the image's /etc/passwd is not known.
+# Fixed numbers, because other systems do not know the image's /etc/passwd.
 RUN groupadd --gid 10001 voltwire \
     && useradd --uid 10001 --gid 10001 --no-create-home --home-dir /nonexistent \
        --shell /usr/sbin/nologin voltwire
 
 COPY --from=environment /opt/venv /opt/venv
 
-# pip compiled the bytecode; nothing is written at run time, so the root may be read-only.
+# pip compiled the bytecode and nothing is written at run time, so the root can be read-only.
 ENV PATH="/opt/venv/bin:$PATH" \
     PYTHONDONTWRITEBYTECODE=1 \
     PYTHONUNBUFFERED=1

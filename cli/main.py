@@ -1,21 +1,19 @@
 """The `voltwire` command: reads the settings once, runs one role, turns errors into exit codes.
 
-0 success · 1 failure · 2 misuse (arguments or settings that mean nothing).
+0 success · 1 failure · 2 misuse (invalid arguments or settings).
 """
 
 import asyncio
-import gc
-import sys
-from collections.abc import Callable, Coroutine
 from functools import partial
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
-from prometheus_client import REGISTRY
 
 from api.serve.workers import CHECK, Worker
+from cli.database import database_errors
 from cli.replay import replay
 from cli.retention import retention
+from cli.roles import Role, run_roles
 from cli.selftest.command import selftest
 from cli.simulate import simulate
 from runtime.errors import ConfigurationError, VoltwireError
@@ -23,21 +21,19 @@ from runtime.health import Health
 from runtime.logging import configure_logging
 from runtime.metrics import Metrics
 from runtime.settings import Settings, load_settings
-from runtime.signals import fail_on_signals, finish_in_time, stop_on_signals
+from runtime.signals import fail_on_signals
 from runtime.version import VERSION
-from schema.database import DATABASE_ERRORS, watch
-from schema.event import Reason
-
-Role = Callable[[Settings, asyncio.Event, Health, Metrics], Coroutine[Any, Any, None]]
 
 WORKERS_MAX, MEMBERS_MAX = 64, 1000
 
 WorkersOption = Annotated[
-    int, typer.Option("--workers", min=1, max=WORKERS_MAX, help="Processes to share the work.")
+    int, typer.Option("--workers", min=1, max=WORKERS_MAX, help="Processes that share the work.")
 ]
 WorkerOption = Annotated[
     Worker | None,
-    typer.Option("--worker", parser=Worker.parse, hidden=True, help="One of them is started so."),
+    typer.Option(
+        "--worker", parser=Worker.parse, hidden=True, help="Which of these processes this one is."
+    ),
 ]
 
 app = typer.Typer(
@@ -49,16 +45,16 @@ app = typer.Typer(
 
 
 def main() -> None:
-    """The entry point. Every error of ours is one sentence on standard error."""
+    """The entry point. A VoltwireError becomes one sentence on standard error."""
     try:
         app(standalone_mode=True)
     except ConfigurationError as error:
-        _end(str(error), 2)
+        _exit(str(error), 2)
     except VoltwireError as error:
-        _end(str(error), 1)
+        _exit(str(error), 1)
 
 
-def _show_version(wanted: bool) -> None:  # noqa: FBT001  # typer's signature of a callback.
+def _show_version(wanted: bool) -> None:  # noqa: FBT001  # typer fixes the signature.
     if wanted:
         typer.echo(f"voltwire {VERSION}")
         raise typer.Exit
@@ -73,7 +69,7 @@ def _options(
         ),
     ] = False,
 ) -> None:
-    """Telemetry of battery devices over MQTT, kept in PostgreSQL.
+    """Telemetry of battery devices over MQTT, stored in PostgreSQL.
 
     Settings come from the environment and .env; docs/configuration.md explains each.
     """
@@ -83,8 +79,8 @@ def _options(
 def up(
     demo: Annotated[bool, typer.Option("--demo", help="Add 20 simulated devices.")] = False,
 ) -> None:
-    """Run everything: PostgreSQL and broker (embedded unless named), ingestor, API, scheduler."""
-    from cli.up import up as run_up  # noqa: PLC0415  # The other commands start faster without.
+    """Run everything: PostgreSQL and broker (embedded unless configured), ingestor, API, scheduler."""
+    from cli.up.command import up as run_up  # noqa: PLC0415  # Other commands start faster.
 
     run_up(_settings(), demo=demo)
 
@@ -111,15 +107,16 @@ def ingest(
             min=1,
             max=MEMBERS_MAX,
             show_default="first + workers - 1",
-            help="Members of the instance on all machines together.",
+            help="Ingestors of this instance on all machines together.",
         ),
     ] = None,
     first: Annotated[
-        int, typer.Option(min=1, max=MEMBERS_MAX, help="Number of the first one on this machine.")
+        int,
+        typer.Option(min=1, max=MEMBERS_MAX, help="Number of the first ingestor on this machine."),
     ] = 1,
     worker: WorkerOption = None,
 ) -> None:
-    """Receive from the broker, store, acknowledge."""
+    """Receive events from the broker, store them, then acknowledge them."""
     from cli.workers import as_worker, run_workers, shared_port  # noqa: PLC0415
 
     settings = _settings()
@@ -128,7 +125,7 @@ def ingest(
     _require_members(settings, last, total)
     if workers == 1:
         with as_worker(worker):
-            _ingest_as(settings, first, total, worker)
+            _run_ingestor(settings, first, total, worker)
         return
 
     def command(each: Worker) -> list[str]:
@@ -141,14 +138,14 @@ def ingest(
 
 @app.command()
 def api(workers: WorkersOption = 1, worker: WorkerOption = None) -> None:
-    """Answer over HTTP."""
+    """Serve the HTTP API."""
     from cli.workers import as_worker, run_workers, shared_port  # noqa: PLC0415
 
     settings = _settings()
-    _ = settings.dsn  # A fault of it is said once, not by each worker.
+    _ = settings.dsn  # Fails here once, not in each worker.
     if workers == 1:
         with as_worker(worker):
-            _answer_as(settings, worker)
+            _run_api(settings, worker)
         return
     with shared_port(settings.http_host, settings.http_port, "HTTP_PORT") as environment:
         run_workers(workers, lambda _: ["api"], environment)
@@ -156,7 +153,7 @@ def api(workers: WorkersOption = 1, worker: WorkerOption = None) -> None:
 
 @app.command()
 def schedule() -> None:
-    """Watch for silence, keep the partitions, deliver alerts and presence over MQTT."""
+    """Detect silent devices, maintain partitions, publish alerts and presence over MQTT."""
     from api.run import run_status  # noqa: PLC0415
     from scheduler.run import run  # noqa: PLC0415
 
@@ -165,19 +162,14 @@ def schedule() -> None:
 
 @app.command()
 def migrate() -> None:
-    """Bring the database up to this version; harmless when repeated or started several times."""
+    """Migrate the database to this version. It is safe to repeat, also at the same time."""
     from schema.migrate import migrate as run_migrations  # noqa: PLC0415
 
     settings = _settings()
     fail_on_signals("The migration was interrupted: run it again.")
-    try:
+    with database_errors("migrated"):
         applied = asyncio.run(
             run_migrations(settings.dsn, max_age_days=settings.max_event_age_days)
-        )
-    except DATABASE_ERRORS as error:
-        _end(
-            f"The database cannot be migrated: {error}. Check DATABASE_URL and PGPASSWORD.",
-            1,
         )
     typer.echo(f"Applied {', '.join(applied)}." if applied else "The database is up to date.")
 
@@ -188,7 +180,7 @@ app.command()(retention)
 app.command()(selftest)
 
 
-def _ingest_as(settings: Settings, number: int, total: int, worker: Worker | None) -> None:
+def _run_ingestor(settings: Settings, number: int, total: int, worker: Worker | None) -> None:
     from api.run import run_status  # noqa: PLC0415
     from ingestor.mqtt.member import Member  # noqa: PLC0415
     from ingestor.run import run  # noqa: PLC0415
@@ -196,13 +188,13 @@ def _ingest_as(settings: Settings, number: int, total: int, worker: Worker | Non
     member = Member(settings.instance, number, total)
     roles: list[Role] = [partial(run, member=member), partial(run_status, worker=worker)]
     checks = ["broker", "database", "schema", "storing"]
-    if worker is not None:  # What a silent one holds is stored by nobody.
+    if worker is not None:  # Nobody else stores what a silent worker holds.
         roles.append(worker.run)
         checks.append(CHECK)
     run_roles(settings, Health(tuple(checks)), *roles)
 
 
-def _answer_as(settings: Settings, worker: Worker | None) -> None:
+def _run_api(settings: Settings, worker: Worker | None) -> None:
     from api.run import run  # noqa: PLC0415
 
     roles: list[Role] = [partial(run, worker=worker)]
@@ -212,71 +204,18 @@ def _answer_as(settings: Settings, worker: Worker | None) -> None:
 
 
 def _require_members(settings: Settings, last: int, total: int) -> None:
-    """Raises ConfigurationError if they cannot share what comes in."""
+    """Raises ConfigurationError if the members cannot share the messages."""
     if last > total:
         raise ConfigurationError(
-            f"Member {last} of {total}: --members counts those of all machines, --first - 1 of them"
-            " before ours."
+            f"Member {last} of {total}: --members counts the ingestors of all machines, so it must be"
+            f" at least {last}."
         )
     if total > 1 and settings.mqtt.embedded:
         raise ConfigurationError(
-            "Several ingestors need a broker with shared subscriptions, which the embedded one (MQTT"
-            " 3.1.1) has not: set MQTT_URL, or start with --workers 1."
+            "Several ingestors need a broker with shared subscriptions, and the embedded one (MQTT"
+            " 3.1.1) has none: set MQTT_URL, or start with --workers 1."
         )
-    _ = settings.dsn  # A fault of it is said once, not by each worker.
-
-
-def run_roles(settings: Settings, health: Health, *roles: Role) -> float:
-    """Run roles in one loop until they end or a signal stops them. Raises the first fault.
-
-    Returns how many seconds the stopping took.
-    """
-    # Events live for one batch and hold no cycles: looking for some every 700 objects costs a third.
-    gc.freeze()
-    gc.set_threshold(100_000, 20, 20)
-    fault: VoltwireError | None = None
-    seconds = 0.0
-    try:
-        seconds = _loop_runner()(_work(settings, health, roles))
-    except BaseExceptionGroup as group:
-        fault = _first_of_ours(group)
-        if fault is None:
-            raise
-    if fault is not None:  # Outside the handler: one sentence, not the tree it came in.
-        raise fault
-    return seconds
-
-
-def _first_of_ours(group: BaseExceptionGroup[BaseException]) -> VoltwireError | None:
-    """Ours only if nothing unexpected is among them: that must be seen in full."""
-    ours, others = group.split(VoltwireError)
-    if ours is None or others is not None:
-        return None
-    first: BaseException = ours
-    while isinstance(first, BaseExceptionGroup):
-        first = first.exceptions[0]
-    return first if isinstance(first, VoltwireError) else None
-
-
-async def _work(settings: Settings, health: Health, roles: tuple[Role, ...]) -> float:
-    stop = asyncio.Event()
-    stop_on_signals(stop)
-    metrics = Metrics(REGISTRY, tuple(Reason))
-    metrics.watch(health)
-
-    async def all_roles() -> None:
-        async with asyncio.TaskGroup() as group:
-            watching: asyncio.Task[None] | None = None
-            if settings.database_url is not None:
-                name = f"{settings.instance} watch"
-                watching = group.create_task(watch(settings.dsn, name, health))
-            async with asyncio.TaskGroup() as working:
-                for role in roles:
-                    working.create_task(role(settings, stop, health, metrics))
-            if watching is not None:
-                watching.cancel()
-
-    return await finish_in_time(asyncio.create_task(all_roles()), stop)
+    _ = settings.dsn  # Fails here once, not in each worker.
 
 
 def _settings() -> Settings:
@@ -285,15 +224,7 @@ def _settings() -> Settings:
     return settings
 
 
-def _loop_runner() -> Callable[[Any], float]:
-    if sys.platform == "win32":
-        return asyncio.run
-    import uvloop  # noqa: PLC0415
-
-    return uvloop.run
-
-
-def _end(sentence: str, code: int) -> None:
+def _exit(sentence: str, code: int) -> None:
     typer.echo(sentence, err=True)
     raise SystemExit(code)
 

@@ -1,27 +1,27 @@
-"""`voltwire retention`: what is older than RETENTION_DAYS and REJECTED_DAYS, shown or taken away now."""
+"""`voltwire retention`: shows or drops what is older than RETENTION_DAYS and REJECTED_DAYS."""
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Sequence
+from contextlib import AbstractAsyncContextManager
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
 from rich.table import Table
 
+from cli.database import database_errors, migrated_connection
 from runtime.errors import StartError
 from runtime.logging import configure_logging
 from runtime.metrics import Metrics
 from runtime.settings import Settings, load_settings
 from runtime.signals import fail_on_signals
-from schema.database import DATABASE_ERRORS, READER_LIMITS, WRITER_LIMITS, connect
-from schema.migrate import is_migrated
+from schema.database import READER_LIMITS, WRITER_LIMITS, Connection
 
-if TYPE_CHECKING:  # The other commands start faster without.
+if TYPE_CHECKING:  # Other commands start faster without these imports.
     from scheduler.retention import DropPlan
 
-COUNT_S_MAX = 600  # Counting a month event by event takes its time, and nobody waits behind it.
+COUNT_S_MAX = 600  # Counting the events of a month is slow, and it blocks nobody.
 COUNTING_LIMITS = READER_LIMITS | {"statement_timeout": f"{COUNT_S_MAX}s"}
 KIB = 1024
 
@@ -29,70 +29,64 @@ KIB = 1024
 def retention(
     *,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Only show what would go; nothing is changed.")
+        bool, typer.Option("--dry-run", help="Only show what would be dropped.")
     ] = False,
 ) -> None:
     """Drop raw events older than RETENTION_DAYS and dead letters older than REJECTED_DAYS, now.
 
-    The scheduler does the same once an hour. Whole months (UTC) go, with their keys; rollups stay. Works
-    on the database of DATABASE_URL, or on that of the voltwire up that runs on DATA_DIR. Harmless when
-    repeated or interrupted.
+    The scheduler does the same once an hour. Whole months (UTC) are dropped with their keys; rollups
+    stay. It works on the database of DATABASE_URL, or on that of the voltwire up that runs on DATA_DIR.
+    It is safe to repeat or interrupt.
     """
     settings = load_settings()
     configure_logging(settings)
-    fail_on_signals("Retention was interrupted: its next run, or the scheduler's, goes on there.")
+    fail_on_signals(
+        "Retention was interrupted: its next run, or the scheduler's, continues from there."
+    )
     work = _show if dry_run else _run
-    try:
+    with database_errors("used", ", then run it again"):
         asyncio.run(work(settings, Console()))
-    except DATABASE_ERRORS as error:
-        raise StartError(
-            f"The database cannot be used: {error or type(error).__name__}. Check DATABASE_URL and"
-            " PGPASSWORD, then run it again."
-        ) from error
 
 
 async def _show(settings: Settings, console: Console) -> None:
     from scheduler.retention import count_rejected, preview  # noqa: PLC0415
 
     async with _connection(settings, COUNTING_LIMITS) as connection:
-        months = await preview(connection, settings.retention_days, datetime.now(UTC))
-        letters = await count_rejected(connection, settings.rejected_days)
+        plans = await preview(connection, settings.retention_days, datetime.now(UTC))
+        dead_letters = await count_rejected(connection, settings.rejected_days)
     if settings.retention_days == 0:
         console.print("RETENTION_DAYS is 0: every raw event is kept.")
-    elif not months:
+    elif not plans:
         console.print(f"No month of raw events is older than {settings.retention_days} days.")
     else:
-        console.print(_table([leaving for leaving in months if leaving.events]))
-        console.print(f"{sum(not leaving.events for leaving in months)} partitions without events.")
-    console.print(f"{letters} dead letters are older than {settings.rejected_days} days.")
+        console.print(_table([plan for plan in plans if plan.events]))
+        console.print(f"{sum(not plan.events for plan in plans)} partitions without events.")
+    console.print(f"{dead_letters} dead letters are older than {settings.rejected_days} days.")
 
 
 async def _run(settings: Settings, console: Console) -> None:
     from scheduler.retention import drop_rejected, retain  # noqa: PLC0415
 
-    def tell(sentence: str, **fields: str) -> None:
+    def log(sentence: str, **fields: str) -> None:
         shown = ", ".join(f"{name} {value}" for name, value in fields.items())
         console.print(f"{sentence} ({shown})", soft_wrap=True)
 
     async with _connection(settings, WRITER_LIMITS) as connection:
-        letters = await drop_rejected(connection, settings.rejected_days)
-        console.print(f"{letters} dead letters older than {settings.rejected_days} days are gone.")
+        dead_letters = await drop_rejected(connection, settings.rejected_days)
+        console.print(
+            f"{dead_letters} dead letters older than {settings.rejected_days} days were deleted."
+        )
         if settings.retention_days == 0:
             console.print("RETENTION_DAYS is 0: every raw event is kept.")
-        await retain(connection, settings.retention_days, datetime.now(UTC), Metrics(), tell)
+        await retain(connection, settings.retention_days, datetime.now(UTC), Metrics(), log)
     console.print("Retention is done.")
 
 
-@asynccontextmanager
-async def _connection(settings: Settings, limits: dict[str, str]) -> AsyncIterator[Any]:
+def _connection(
+    settings: Settings, limits: dict[str, str]
+) -> AbstractAsyncContextManager[Connection]:
     name = f"{settings.instance} retention"
-    connection = await connect(_dsn(settings), name, limits, command_timeout_s=COUNT_S_MAX)
-    try:
-        if not await is_migrated(connection):
-            raise StartError("The database is older than this version: run voltwire migrate first.")
-        yield connection
-    finally:
-        connection.terminate()
+    return migrated_connection(_dsn(settings), name, limits, command_timeout_s=COUNT_S_MAX)
 
 
 def _dsn(settings: Settings) -> str:
@@ -103,22 +97,22 @@ def _dsn(settings: Settings) -> str:
     if (dsn := running_postgres(settings.data_dir)) is not None:
         return dsn
     raise StartError(
-        f"DATABASE_URL is not set, and no voltwire up runs on {settings.data_dir}: name the database,"
+        f"DATABASE_URL is not set, and no voltwire up runs on {settings.data_dir}: set DATABASE_URL,"
         " or start voltwire up first."
     )
 
 
-def _table(months: Sequence["DropPlan"]) -> Table:
+def _table(plans: Sequence["DropPlan"]) -> Table:
     table = Table(box=None)
     for heading in ("partition", "from", "to (UTC)"):
         table.add_column(heading)
     for heading in ("events", "keys", "size"):
         table.add_column(heading, justify="right")
-    for leaving in months:
-        month = leaving.month
+    for plan in plans:
+        month = plan.month
         table.add_row(
             month.partition, f"{month.first:%Y-%m-%d}", f"{month.until:%Y-%m-%d}",
-            str(leaving.events), str(leaving.keys), _size(month.size_bytes),
+            str(plan.events), str(plan.keys), _size(month.size_bytes),
         )  # fmt: skip
     return table
 

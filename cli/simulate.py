@@ -1,4 +1,4 @@
-"""`voltwire simulate`: pretend devices on any broker, a line of progress, a table at the end."""
+"""`voltwire simulate`: simulated devices on any broker, with a progress line and a final table."""
 
 import asyncio
 import re
@@ -18,13 +18,13 @@ from runtime.logging import configure_logging
 from runtime.settings import load_settings
 from runtime.signals import stop_on_signals
 
-if TYPE_CHECKING:  # The other commands start faster without.
+if TYPE_CHECKING:  # Other commands start faster without these imports.
     from broker.simulator.fleet import Fleet
 
 YEAR_S = 366 * 86_400
-DEVICES_MAX = 1000  # Each is a connection: within the 1,024 open files that most systems allow.
-DRAIN_S = 8.0  # With the farewells it stays below the 10 s in which every command ends.
-REFRESH_S, LINE_S = 0.25, 10.0  # On a terminal; elsewhere.
+DEVICES_MAX = 1000  # One connection each, within the usual limit of 1,024 open files.
+DRAIN_S = 8.0  # Together with the disconnects it is less than the 10 s to stop a command.
+REFRESH_S, LINE_S = 0.25, 10.0  # On a terminal, and elsewhere.
 SEEDS = 2**32
 
 
@@ -41,13 +41,13 @@ def simulate(
         float, typer.Option(min=0.01, max=YEAR_S, help="Seconds between two events of a device.")
     ] = 5,
     loss: Annotated[
-        float, typer.Option(min=0, max=100, help="Percent of messages that get lost on the way.")
+        float, typer.Option(min=0, max=100, help="Percentage of messages that are lost in transit.")
     ] = 0,
     duplicate: Annotated[
-        float, typer.Option(min=0, max=100, help="Percent of messages that arrive twice.")
+        float, typer.Option(min=0, max=100, help="Percentage of messages that arrive twice.")
     ] = 0,
     skew: Annotated[
-        float, typer.Option(min=0, max=YEAR_S, help="Each clock is wrong by up to so many seconds.")
+        float, typer.Option(min=0, max=YEAR_S, help="Each clock is off by up to this many seconds.")
     ] = 0,
     sleep: Annotated[
         float,
@@ -56,7 +56,8 @@ def simulate(
         ),
     ] = 0,
     seed: Annotated[
-        int | None, typer.Option(help="Repeat the values and the faults of an earlier run.")
+        int | None,
+        typer.Option(help="Repeat the values and faults of an earlier run with this seed."),
     ] = None,
     duration: Annotated[
         float, typer.Option(min=0, max=YEAR_S, help="Seconds to run; 0: until stopped.")
@@ -65,25 +66,25 @@ def simulate(
         str,
         typer.Option(
             callback=_checked,
-            help="How the device ids begin; fleets that run at once differ in it.",
+            help="Prefix of the device ids; fleets that run at once need different ones.",
         ),
     ] = "sim",
 ) -> None:
-    """Pretend to be a fleet of battery devices that keep each event until a receipt.
+    """Simulate a fleet of battery devices that keep each event until its receipt arrives.
 
     Devices connect to the broker of MQTT_URL, else of MQTT_HOST and MQTT_PORT. The exit code is 1 if
-    events are left without a receipt.
+    any event has no receipt in the end.
     """
     from broker.simulator.device import Behaviour, build_fleet  # noqa: PLC0415
     from broker.simulator.fleet import Fleet  # noqa: PLC0415
 
     settings = load_settings()
     configure_logging(settings)
-    seed = randrange(SEEDS) if seed is None else seed  # noqa: S311  # No secret.
-    habits = Behaviour(interval, loss, duplicate, skew, sleep)
+    seed = randrange(SEEDS) if seed is None else seed  # noqa: S311  # Not for a secret.
+    behaviour = Behaviour(interval, loss, duplicate, skew, sleep)
     fleet = Fleet(
         settings.mqtt,
-        build_fleet(prefix, [habits] * devices, booted_at=datetime.now(UTC), seed=seed),
+        build_fleet(prefix, [behaviour] * devices, booted_at=datetime.now(UTC), seed=seed),
         payload_bytes_max=settings.max_payload_bytes,
     )
     console = Console()
@@ -92,8 +93,8 @@ def simulate(
     console.print(_table(fleet))
     if fleet.waiting:
         typer.echo(
-            f"{fleet.waiting} events are without a receipt: see that the broker lets devices in, and"
-            " that voltwire ingest runs.",
+            f"{fleet.waiting} events have no receipt: check that the broker accepts devices and that"
+            " voltwire ingest runs.",
             err=True,
         )
         raise typer.Exit(1)
@@ -111,7 +112,7 @@ async def _run(fleet: "Fleet", duration_s: float, console: Console) -> None:
 
 
 async def _show(fleet: "Fleet", console: Console) -> None:
-    """A line that is kept up to date on a terminal, one line every 10 s elsewhere."""
+    """One updated line on a terminal, a new line every 10 s elsewhere."""
     began = time.monotonic()
     if not console.is_terminal:
         while True:
@@ -139,10 +140,10 @@ def _table(fleet: "Fleet") -> Table:
     reasons = ", ".join(f"{reason} {count}" for reason, count in tally.reasons.most_common())
     return counts_table((
         ("sent", tally.sent, "events, each counted once"),
-        ("stored", tally.stored, "of these"),
+        ("stored", tally.stored, "sent events"),
         ("duplicate", tally.duplicate, "copies that were recognised"),
-        ("rejected", tally.rejected, reasons or "of these"),
+        ("rejected", tally.rejected, reasons or "sent events"),
         ("waiting", fleet.waiting, "events without a receipt"),
-        ("resent", tally.resent, "copies, because no receipt came"),
+        ("resent", tally.resent, "copies, because no receipt arrived"),
         ("dropped", tally.dropped, "events, because an outbox was full"),
     ))  # fmt: skip

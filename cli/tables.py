@@ -1,4 +1,4 @@
-"""The table at the end of a command: what was counted, how often, and what that means."""
+"""The table that a command ends with: name, count and meaning in each row."""
 
 from collections.abc import Iterable
 

@@ -1,6 +1,6 @@
-"""One role in several processes: started, watched, started again, and stopped together.
+"""One role in several processes, which a parent starts, restarts and stops together.
 
-The parent has no work of its own, so nothing holds it up. It keeps the port that its children share.
+The parent does no work of its own, so nothing delays it. It holds the port that its children share.
 """
 
 import asyncio
@@ -22,9 +22,9 @@ from runtime.errors import ConfigurationError, StartError, VoltwireError
 from runtime.signals import stop_on_signals, unless_stopped
 
 RESTART_S_MIN, RESTART_S_MAX = 0.5, 15.0
-STEADY_S = 30.0  # Who worked for so long is started again without a longer pause.
-STOP_S_MAX = 8.5  # A child leaves within seven seconds; a command within ten.
-KINDS: dict[str, type[VoltwireError]] = {
+STEADY_S = 30.0  # A worker that ran this long is restarted after the shortest pause.
+STOP_S_MAX = 8.5  # A child stops within seven seconds, a command within ten.
+FAULT_TYPES: dict[str, type[VoltwireError]] = {
     kind.__name__: kind for kind in (ConfigurationError, StartError)
 }
 
@@ -34,9 +34,9 @@ Command = Callable[[Worker], Sequence[str]]
 
 
 def run_workers(total: int, command: Command, environment: Mapping[str, str]) -> None:
-    """Run until a signal stops them all. `command` gives the arguments of each.
+    """Run until a signal stops all workers. `command` returns the arguments of each.
 
-    Raises what the first one says that cannot work here; whoever ends otherwise is started again.
+    Raises the error of the first worker that cannot work here; one that ends otherwise is restarted.
     """
     with tempfile.TemporaryDirectory(prefix="voltwire-", ignore_cleanup_errors=True) as folder:
         workers = [Worker(Path(folder), number, total) for number in range(1, total + 1)]
@@ -57,22 +57,22 @@ class Supervisor:
         stop_on_signals(self._stop)
         async with asyncio.TaskGroup() as group:
             for worker in workers:
-                group.create_task(self._keep(worker))
+                group.create_task(self._supervise(worker))
 
-    async def _keep(self, worker: Worker) -> None:
+    async def _supervise(self, worker: Worker) -> None:
         pause_s = RESTART_S_MIN
         while not self._stop.is_set():
             process = await self._start(worker)
             began = monotonic()
             if not await unless_stopped(self._stop, process.wait()):
-                await self._end(process, worker)
+                await self._stop_worker(process, worker)
                 return
             if self._cannot_work(worker):
                 return
             if monotonic() - began > STEADY_S:
                 pause_s = RESTART_S_MIN
             log.error(
-                "A worker has ended by itself and is started again.",
+                "A worker ended unexpectedly and is restarted.",
                 worker=worker.number,
                 exit_code=process.returncode,
                 in_s=pause_s,
@@ -81,7 +81,7 @@ class Supervisor:
             pause_s = min(2 * pause_s, RESTART_S_MAX)
 
     async def _start(self, worker: Worker) -> asyncio.subprocess.Process:
-        """Out of reach of Ctrl-C, which would reach it beside our SIGTERM, and bound to us by a pipe."""
+        """Start it in a session without Ctrl-C, as we send SIGTERM, and with a pipe that ends with us."""
         return await asyncio.create_subprocess_exec(
             sys.executable,
             *("-m", "cli", *self._command(worker), "--worker", str(worker)),
@@ -90,8 +90,8 @@ class Supervisor:
             start_new_session=True,
         )
 
-    async def _end(self, process: asyncio.subprocess.Process, worker: Worker) -> None:
-        """One that has not begun has nothing to flush."""
+    async def _stop_worker(self, process: asyncio.subprocess.Process, worker: Worker) -> None:
+        """Stop a worker; one whose roles do not run yet has nothing to flush and is killed."""
         with suppress(ProcessLookupError):
             if worker.has_begun:
                 process.terminate()
@@ -101,25 +101,25 @@ class Supervisor:
             await asyncio.wait_for(process.wait(), STOP_S_MAX)
         except TimeoutError:
             log.warning(
-                "A worker does not stop and is killed: what is not acknowledged comes again.",
+                "A worker did not stop in time and is killed; unacknowledged messages will be redelivered.",
                 worker=worker.number,
             )
             process.kill()
             await process.wait()
 
     def _cannot_work(self, worker: Worker) -> bool:
-        """Whether it left a reason why starting it again would not help. The first reason is ours."""
+        """Whether it left an error that a restart would not fix. The first such error becomes ours."""
         if not worker.fault_file.exists():
             return False
-        kind, _, sentence = worker.fault_file.read_text(encoding="utf-8").partition("\n")
-        self.fault = self.fault or KINDS[kind](sentence)
+        kind, _, message = worker.fault_file.read_text(encoding="utf-8").partition("\n")
+        self.fault = self.fault or FAULT_TYPES[kind](message)
         self._stop.set()
         return True
 
 
 @contextmanager
 def as_worker(worker: Worker | None) -> Iterator[None]:
-    """In the child: end with the parent, name ourselves in the log, leave the reason of a fault."""
+    """In the child: end with the parent, add our number to the log, leave the error for the parent."""
     if worker is None:
         yield
         return
@@ -134,7 +134,7 @@ def as_worker(worker: Worker | None) -> Iterator[None]:
 
 
 def _end_with_parent(folder: Path) -> None:
-    """Nobody writes to the pipe: it ends with the parent, however that ends."""
+    """Nobody writes to the pipe, so it ends only when the parent ends in any way."""
     os.read(sys.stdin.fileno(), 1)
     shutil.rmtree(folder, ignore_errors=True)
     os._exit(1)
@@ -142,7 +142,7 @@ def _end_with_parent(folder: Path) -> None:
 
 @contextmanager
 def shared_port(host: str, port: int | None, setting: str) -> Iterator[dict[str, str]]:
-    """Hold the port that the children share; the setting that tells them, also if any would do."""
+    """Hold the port that the children share; yields the setting that names it, also for port 0."""
     if port is None:
         yield {}
         return

@@ -55,9 +55,9 @@ class StoreRetry:
             self._recover()
 
     def _fail(self, error: StoreUnavailable) -> None:
-        if self._health.trouble(CHECK, "the database takes nothing, trying again") == 1:
+        if self._health.add_failure(CHECK, "the database takes nothing, trying again") == 1:
             log.warning("Nothing can be stored, nothing is acknowledged.", error=str(error))
 
     def _recover(self) -> None:
-        if self._health.relief(CHECK, "nothing waits in vain") == 0:
+        if self._health.remove_failure(CHECK, "nothing waits in vain") == 0:
             log.info("The database stores again.")

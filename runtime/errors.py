@@ -1,32 +1,34 @@
-"""Everything that Voltwire raises on purpose.
+"""Every error that Voltwire raises on purpose.
 
 VoltwireError
 ├── ConfigurationError     the settings contradict each other; the message lists every fault
-├── StartError             a role cannot start here: port or folder in use, a program missing, a wrong version
+├── StartError             a role cannot start here: port or folder in use, program missing, wrong version
 ├── StoreError             the database did not take a batch
-│   ├── StoreUnavailable   not now: connection, timeout, disk, permission; the same batch is tried again
-│   │   └── NoPartition    not now, unless our clock was wrong: the event lies outside the accepted window
-│   └── BatchRefused       never: the data itself is refused; the batch is split until the bad row is alone
-├── BrokerUnavailable      the broker did not take a message: no connection, no PUBACK in time, or it refused
-├── Deferred               a job of the scheduler cannot go on now: its next run does
-├── Overloaded             a bounded queue is full or a deadline passed: the caller asks again later
+│   ├── StoreUnavailable   for now: connection, timeout, disk, permission; the same batch is retried
+│   │   └── NoPartition    retried too, unless our clock was wrong: the event is outside the accepted window
+│   └── BatchRefused       for good: the data is refused; the batch is split until the bad row is alone
+├── BrokerUnavailable      the broker did not take a message: no connection, no PUBACK in time, or refused
+├── Deferred               a scheduler job cannot continue now; its next run will
+├── Overloaded             a bounded queue is full or a deadline passed; the caller retries later
 └── RequestError           a caller's mistake over HTTP
-    ├── InvalidRequest     422: a parameter or body that means nothing
-    ├── RawEventsDropped   422: the question needs raw events that retention has dropped
+    ├── InvalidRequest     422: an invalid parameter or body
+    ├── RawEventsDropped   422: the query needs raw events that retention has dropped
     ├── NotFound           404: the device, rule, incident or profile in the path
-    ├── Conflict           409: what is to be created exists
+    ├── Conflict           409: the resource to create exists
     ├── TooManyRequests    429: over the rate limit of the device
     ├── PayloadTooLarge    413
     └── UnsupportedMediaType  415
 
-api/http/problems.py alone turns them into status codes; cli/main.py into exit codes.
+Only api/http/problems.py turns them into status codes, and only cli/main.py into exit codes.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 
 
 class VoltwireError(Exception):
-    """The root. The message is one sentence that says what to do."""
+    """The root. Each message is one sentence that says what to do."""
 
 
 class ConfigurationError(VoltwireError):
@@ -52,7 +54,7 @@ class NoPartition(StoreUnavailable):
 class BatchRefused(StoreError):
     """PostgreSQL refused the data (SQLSTATE class 22, 23 or 54).
 
-    `row` is the position of the refused event in the COPY, where PostgreSQL named it.
+    `row` is the position of the refused event in the COPY if PostgreSQL named it.
     """
 
     def __init__(self, message: str, row: int | None = None) -> None:
@@ -79,7 +81,7 @@ class RequestError(VoltwireError):
 
 
 class InvalidRequest(RequestError):
-    """`reason` is a code that programs may compare; `errors` names each field at fault."""
+    """`reason` is a code for programs; `errors` names each invalid field."""
 
     def __init__(
         self, message: str, *, reason: str | None = None, errors: list[dict[str, str]] | None = None
@@ -90,7 +92,7 @@ class InvalidRequest(RequestError):
 
 
 class RawEventsDropped(RequestError):
-    """`available_from` is the first instant that can be asked for."""
+    """`available_from` is the earliest instant that can be queried."""
 
     def __init__(self, available_from: datetime) -> None:
         super().__init__(
@@ -120,3 +122,25 @@ class PayloadTooLarge(RequestError):
 
 class UnsupportedMediaType(RequestError):
     pass
+
+
+def innermost(error: BaseException) -> BaseException:
+    """The first error of a group, however deeply nested; any other error unchanged."""
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return error
+
+
+@contextmanager
+def ungrouped(*kinds: type[Exception]) -> Iterator[None]:
+    """Raise the first error of these kinds without the group that a TaskGroup raises it in.
+
+    A group that holds any other error stays whole: an unexpected error must be seen in full.
+    """
+    try:
+        yield
+    except BaseExceptionGroup as group:
+        expected, others = group.split(kinds)
+        if expected is None or others is not None:
+            raise
+        raise innermost(expected) from None

@@ -1,4 +1,4 @@
-"""What a role says about itself: named checks, each ok or not, and whether it can do its job."""
+"""The health of a process: named checks, each ok or failing, as `/health` reports them."""
 
 from collections import Counter
 from dataclasses import dataclass, field
@@ -7,11 +7,11 @@ from typing import Any
 
 @dataclass(slots=True)
 class Health:
-    """`/health` is built from it. A check that was never reported counts as failing."""
+    """A process is healthy when its required checks are ok; a check never reported counts as failing."""
 
     required: tuple[str, ...]
     checks: dict[str, tuple[bool, str]] = field(default_factory=dict)
-    _troubles: Counter[str] = field(default_factory=Counter)
+    _failures: Counter[str] = field(default_factory=Counter)
 
     def report(self, check: str, *, ok: bool, detail: str) -> bool:
         """Set a check. Returns whether it changed between ok and failing."""
@@ -19,18 +19,18 @@ class Health:
         self.checks[check] = (ok, detail)
         return before is None or before[0] is not ok
 
-    def trouble(self, check: str, detail: str) -> int:
-        """One more part of the process finds this check failing. Returns how many do now."""
-        self._troubles[check] += 1
+    def add_failure(self, check: str, detail: str) -> int:
+        """Count one more failing part of this process. Returns how many parts fail now."""
+        self._failures[check] += 1
         self.report(check, ok=False, detail=detail)
-        return self._troubles[check]
+        return self._failures[check]
 
-    def relief(self, check: str, detail: str) -> int:
-        """One of them does not any more: the check is ok when none is left. Returns how many are."""
-        self._troubles[check] -= 1
-        if not self._troubles[check]:
+    def remove_failure(self, check: str, detail: str) -> int:
+        """Count one failing part less; the check is ok at zero. Returns how many parts still fail."""
+        self._failures[check] -= 1
+        if not self._failures[check]:
             self.report(check, ok=True, detail=detail)
-        return self._troubles[check]
+        return self._failures[check]
 
     @property
     def ok(self) -> bool:

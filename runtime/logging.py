@@ -1,4 +1,4 @@
-"""How every process of ours logs: text on a terminal, JSON elsewhere."""
+"""The logging of every process: structured lines on standard error."""
 
 import logging
 import sys
@@ -10,7 +10,7 @@ from runtime.settings import LogFormat, Settings
 
 
 def configure_logging(settings: Settings) -> None:
-    """Text on a terminal, JSON elsewhere, to standard error; libraries only from warnings on."""
+    """Log text on a terminal and JSON elsewhere; libraries log warnings and errors only."""
     text = settings.log_format is LogFormat.TEXT or (
         settings.log_format is LogFormat.AUTO and sys.stderr.isatty()
     )
@@ -20,8 +20,8 @@ def configure_logging(settings: Settings) -> None:
         structlog.stdlib.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
     ]
-    # Without local variables: they hold passwords and what callers sent.
-    plain = structlog.tracebacks.ExceptionDictTransformer(show_locals=False)
+    # Local variables are left out: they hold passwords and payloads.
+    tracebacks = structlog.tracebacks.ExceptionDictTransformer(show_locals=False)
     last: list[structlog.typing.Processor] = (
         [
             structlog.dev.ConsoleRenderer(
@@ -29,7 +29,10 @@ def configure_logging(settings: Settings) -> None:
             )
         ]
         if text
-        else [structlog.processors.ExceptionRenderer(plain), structlog.processors.JSONRenderer()]
+        else [
+            structlog.processors.ExceptionRenderer(tracebacks),
+            structlog.processors.JSONRenderer(),
+        ]
     )
     structlog.configure(
         processors=[*shared, *last],
@@ -45,6 +48,6 @@ def configure_logging(settings: Settings) -> None:
         )
     )
     logging.basicConfig(level=max(level, logging.WARNING), handlers=[handler], force=True)
-    # An overlap or a late run is said by the job itself, a waiting request by its client.
+    # Our jobs report overlaps and late runs themselves.
     logging.getLogger("apscheduler").setLevel(logging.ERROR)
-    stamina.instrumentation.set_on_retry_hooks([])  # ingestor/retry.py says it once.
+    stamina.instrumentation.set_on_retry_hooks([])  # ingestor/retry.py logs each outage once.

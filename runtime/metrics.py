@@ -1,7 +1,7 @@
-"""What a process counts about itself, as Prometheus reads it. Every metric of ours is named here.
+"""Every Prometheus metric of a process.
 
-Events are counted in plain numbers and read when asked for: the receive path has no microsecond to
-spare, and one look at them all, from the event loop that changes them, is consistent.
+Events are counted in integers and collected on each scrape: this costs the receive path least, and a
+scrape, in the event loop that changes them, reads a consistent state.
 """
 
 from collections import Counter as Tally
@@ -19,141 +19,149 @@ from runtime.version import VERSION
 BATCH_SECONDS = (0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 30)
 REQUEST_SECONDS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10)
 BATCH_EVENTS = (1, 10, 50, 100, 200, 500, 1000, 2000, 3000)
-REPLAY = "replay"  # Stands for a door where dead letters come in again.
+REPLAY = "replay"  # The label of replayed dead letters in place of a door.
 
 
 class Dropped(StrEnum):
-    """Why an event left without a verdict."""
+    """Why an event was dropped without a verdict."""
 
-    BAD_TOPIC = "bad_topic"  # no device could have that name
-    EMPTY = "empty"  # nothing in it, as when a retained message is cleared
-    SUPERSEDED = "superseded"  # sent again by the broker while its first copy still waits here
+    BAD_TOPIC = "bad_topic"  # the topic holds no valid device id
+    EMPTY = "empty"  # no payload, as when a retained message is cleared
+    SUPERSEDED = "superseded"  # redelivered while its first copy still waits here
 
 
 @dataclass(slots=True)
 class EventCounts:
-    """The events that came through one door of this process. An undecodable payload counts as one.
+    """The events received at one door of this process. An undecodable payload counts as one.
 
-    received = stored + duplicate + rejected + dropped + in flight, at every instant between two
-    turns of the event loop.
+    received = stored + duplicate + rejected + dropped + in flight, between any two steps of the event
+    loop.
     """
 
     received: int = 0
     in_flight: int = 0
     stored: int = 0
     duplicate: int = 0
-    without_identity: int = 0  # of the stored: they stand outside the delivery promise
+    without_identity: int = 0  # of the stored: the delivery promise does not cover them
     rejected: Tally[str] = field(default_factory=Tally)  # by reason
     dropped: Tally[Dropped] = field(default_factory=Tally)
 
     def enter(self, events: int) -> None:
-        """So many came in, or an array turned out to hold so many more."""
+        """Count events that arrived, or that a decoded array holds beyond the one it counted as."""
         self.received += events
         self.in_flight += events
 
     def leave(self, events: int, reason: Dropped) -> None:
-        """These were in flight and get no verdict."""
+        """Count events as dropped that were in flight."""
         self.in_flight -= events
         self.dropped[reason] += events
 
     @property
     def balanced(self) -> bool:
-        """The law of conservation."""
+        """Whether every received event is accounted for."""
         settled = self.stored + self.duplicate + self.rejected.total() + self.dropped.total()
         return self.received == settled + self.in_flight
 
 
 class Metrics:
-    """The metrics of one process. Without a registry nobody reads them.
+    """The metrics of one process; without a registry they are not exposed.
 
-    `reasons` are those of rejections that are shown from the start, with a count of zero.
+    `reasons` are the rejection reasons that are exposed from the start with a count of zero.
     """
 
     def __init__(
         self, registry: CollectorRegistry | None = None, reasons: Sequence[str] = ()
     ) -> None:
         self.events: dict[str, EventCounts] = {}
-        self.broker_dropped: int | None = None  # as the broker says; unknown until it does
+        self.broker_dropped: int | None = None  # as the broker reports it; unknown before that
         self.messages: Tally[tuple[str, int]] = Tally()  # by kind and QoS
+        self._registry = registry
+        self._define_ingest_metrics()
+        self._define_http_metrics()
+        self._define_scheduler_metrics()
+        build = Info("voltwire_build", "The version that runs.", registry=registry)
+        build.info({"version": VERSION})
+        if registry is not None:
+            registry.register(_Events(self.events, reasons))
+            registry.register(_Messages(self))
+
+    def _define_ingest_metrics(self) -> None:
         self.batch_seconds = Histogram(
             "voltwire_batch_duration_seconds",
             "Time from the first attempt to write a batch until it was settled.",
             ("door",),
             buckets=BATCH_SECONDS,
-            registry=registry,
+            registry=self._registry,
         )
         self.batch_events = Histogram(
             "voltwire_batch_events",
-            "Events of a written batch.",
+            "Events per written batch.",
             ("door",),
             buckets=BATCH_EVENTS,
-            registry=registry,
+            registry=self._registry,
         )
         self.connections = Counter(
             "voltwire_broker_connections",
-            "Times that a session was connected and subscribed.",
+            "How often a session connected and subscribed.",
             ("client",),
-            registry=registry,
+            registry=self._registry,
         )
         self.new_sessions = Counter(
             "voltwire_broker_new_sessions",
-            "Connections at which the broker knew no session of ours: after the very first one,"
-            " messages may be lost.",
+            "Connections for which the broker held no session: after the very first one, messages"
+            " may be lost.",
             ("client",),
-            registry=registry,
+            registry=self._registry,
         )
         self.receipts = Counter(
             "voltwire_receipts",
             "Receipts by outcome: sent, or dropped because the broker did not take them.",
             ("outcome",),
-            registry=registry,
+            registry=self._registry,
         )
-        self.published = Counter(
-            "voltwire_feed_published",
-            "Alerts and changes of presence that were published over MQTT.",
-            registry=registry,
-        )
+
+    def _define_http_metrics(self) -> None:
         self.request_seconds = Histogram(
             "voltwire_http_request_duration_seconds",
-            "Time until the answer to a request began, by method, route and status.",
+            "Time until the response to a request began, by method, route and status.",
             ("method", "route", "status"),
             buckets=REQUEST_SECONDS,
-            registry=registry,
+            registry=self._registry,
         )
         self.streams = Gauge(
-            "voltwire_streams", "Open streams of server-sent events.", registry=registry
+            "voltwire_streams", "Open streams of server-sent events.", registry=self._registry
+        )
+
+    def _define_scheduler_metrics(self) -> None:
+        self.published = Counter(
+            "voltwire_feed_published",
+            "Alerts and presence changes published over MQTT.",
+            registry=self._registry,
         )
         self.job_runs = Counter(
             "voltwire_job_runs",
             "Runs of the scheduler's jobs by outcome, ok or failed.",
             ("job", "outcome"),
-            registry=registry,
+            registry=self._registry,
         )
         self.job_succeeded_at = Gauge(
             "voltwire_job_succeeded_timestamp_seconds",
-            "When a job ran last without a fault, in seconds since 1970.",
+            "When a job last succeeded, in seconds since 1970.",
             ("job",),
-            registry=registry,
+            registry=self._registry,
         )
         self.dropped_months = Counter(
             "voltwire_retention_dropped_partitions",
-            "Months of raw events that were dropped because they were older than RETENTION_DAYS.",
-            registry=registry,
+            "Months of raw events dropped because they were older than RETENTION_DAYS.",
+            registry=self._registry,
         )
-        Info("voltwire_build", "The version that runs.", registry=registry).info(
-            {"version": VERSION}
-        )
-        if registry is not None:
-            registry.register(_Events(self.events, reasons))
-            registry.register(_Messages(self))
-        self._registry = registry
 
     def events_of(self, door: str) -> EventCounts:
         """The counts of a door, or of replayed dead letters."""
         return self.events.setdefault(door, EventCounts())
 
     def watch(self, health: Health) -> None:
-        """Show the checks of /health, too."""
+        """Expose the checks of /health as well."""
         if self._registry is not None:
             self._registry.register(_Checks(health))
 
@@ -165,28 +173,30 @@ class _Events(Collector):
     def collect(self) -> Iterable[Metric]:
         door = ("door",)
         received = CounterMetricFamily(
-            "voltwire_events_received", "Events that came in, copies included.", labels=door
+            "voltwire_events_received", "Events received, copies included.", labels=door
         )
-        stored = CounterMetricFamily("voltwire_events_stored", "Of these stored.", labels=door)
+        stored = CounterMetricFamily(
+            "voltwire_events_stored", "Received events that were stored.", labels=door
+        )
         duplicate = CounterMetricFamily(
-            "voltwire_events_duplicate", "Of these stored before under the same key.", labels=door
+            "voltwire_events_duplicate", "Received events whose key was stored before.", labels=door
         )
         rejected = CounterMetricFamily(
             "voltwire_events_rejected",
-            "Of these rejected, by the reason in the dead letter.",
+            "Received events that were rejected, by the reason in the dead letter.",
             labels=("door", "reason"),
         )
         dropped = CounterMetricFamily(
             "voltwire_events_dropped",
-            "Of these dropped without a verdict: bad_topic, empty, superseded by an earlier copy.",
+            "Received events dropped without a verdict: bad_topic, empty, superseded by an earlier copy.",
             labels=("door", "reason"),
         )
         in_flight = GaugeMetricFamily(
-            "voltwire_events_in_flight", "Of these not settled yet.", labels=door
+            "voltwire_events_in_flight", "Received events that are not settled yet.", labels=door
         )
         without_identity = CounterMetricFamily(
             "voltwire_events_without_identity",
-            "Of the stored: with neither event_id nor own time, so that a copy is another event.",
+            "Stored events with neither event_id nor own time, so that a copy is another event.",
             labels=door,
         )
         for name, counts in self._events.items():
@@ -197,8 +207,8 @@ class _Events(Collector):
             without_identity.add_metric((name,), counts.without_identity)
             for reason in sorted({*self._reasons, *counts.rejected}):
                 rejected.add_metric((name, reason), counts.rejected[reason])
-            for why in Dropped:
-                dropped.add_metric((name, why), counts.dropped[why])
+            for cause in Dropped:
+                dropped.add_metric((name, cause), counts.dropped[cause])
         return (received, stored, duplicate, rejected, dropped, in_flight, without_identity)
 
 
@@ -216,7 +226,7 @@ class _Messages(Collector):
             received.add_metric((kind, str(qos)), count)
         dropped = GaugeMetricFamily(
             "voltwire_broker_dropped_messages",
-            "Messages that the broker says it dropped since its start (Mosquitto's $SYS).",
+            "Messages that the broker reports as dropped since its start (Mosquitto's $SYS).",
         )
         if self._metrics.broker_dropped is not None:
             dropped.add_metric((), self._metrics.broker_dropped)

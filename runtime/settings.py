@@ -1,22 +1,20 @@
 """The settings of every role, read from the environment and `.env`.
 
-Names and defaults are fixed by docs/configuration.md; a test compares the two.
+docs/configuration.md fixes names and defaults; a test compares the two.
 """
 
-import ipaddress
-from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any, Self
-from urllib.parse import unquote, urlsplit
+from typing import Annotated, Any
+from urllib.parse import urlsplit
 
 from pydantic import Field, SecretStr, StringConstraints, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from runtime.addresses import MqttAddress, connect_host, is_loopback
 from runtime.errors import ConfigurationError
 
 Port = Annotated[int, Field(ge=0, le=65535)]
-PLAIN_MQTT_PORT, TLS_MQTT_PORT = 1883, 8883
 MAX_WINDOW_DAYS = 36_525  # A century of monthly partitions.
 
 
@@ -40,7 +38,7 @@ class LogLevel(StrEnum):
 
 
 class Settings(BaseSettings):
-    """One frozen value, made once at start and handed to whoever needs it."""
+    """One frozen value, read once at start and passed to everything that needs it."""
 
     model_config = SettingsConfigDict(
         env_file=".env",
@@ -81,8 +79,8 @@ class Settings(BaseSettings):
 
     @field_validator("database_url")
     @classmethod
-    def _plain_postgres_scheme(cls, url: SecretStr | None) -> SecretStr | None:
-        """SQLAlchemy's form, which both seeds use, names the same database."""
+    def _require_postgres_url(cls, url: SecretStr | None) -> SecretStr | None:
+        """Accept SQLAlchemy's scheme too: both older services write it in their .env files."""
         if url is None:
             return None
         text = url.get_secret_value()
@@ -93,14 +91,14 @@ class Settings(BaseSettings):
 
     @field_validator("mqtt_url")
     @classmethod
-    def _mqtt_scheme(cls, url: SecretStr | None) -> SecretStr | None:
+    def _require_mqtt_url(cls, url: SecretStr | None) -> SecretStr | None:
         if url is None:
             return None
         expected = "must look like mqtt://user:password@host:1883 or mqtts://host:8883"
         try:
             parts = urlsplit(url.get_secret_value())
             usable = parts.scheme in {"mqtt", "mqtts"} and parts.hostname and parts.port != 0
-        except ValueError:  # A port that is none; its text may be a part of the password.
+        except ValueError:  # An invalid port, whose text may be a part of the password.
             raise ValueError(expected) from None
         if not usable:
             raise ValueError(expected)
@@ -108,18 +106,20 @@ class Settings(BaseSettings):
 
     @property
     def dsn(self) -> str:
-        """The database of a role that is about to run: `up` has put the embedded one here."""
+        """The database that a role connects to; `up` puts the embedded one here."""
         if self.database_url is None:
             raise ConfigurationError(
-                "DATABASE_URL is not set: name the database, or use voltwire up, which brings one."
+                "DATABASE_URL is not set: name the database, or run voltwire up, which starts one."
             )
         return self.database_url.get_secret_value()
 
     @property
-    def mqtt(self) -> "MqttAddress":
-        """Where the clients of the broker connect to."""
+    def mqtt(self) -> MqttAddress:
+        """The address that our MQTT clients connect to."""
         if self.mqtt_url is None:
-            return MqttAddress(host=reachable(self.mqtt_host), port=self.mqtt_port, embedded=True)
+            return MqttAddress(
+                host=connect_host(self.mqtt_host), port=self.mqtt_port, embedded=True
+            )
         return MqttAddress.parse(
             self.mqtt_url.get_secret_value(),
             ca_file=self.mqtt_ca_file,
@@ -129,14 +129,14 @@ class Settings(BaseSettings):
 
     @property
     def authenticated(self) -> bool:
-        """Whether callers must show who they are; decided from the listeners with AUTH=auto."""
+        """Whether callers must authenticate; AUTH=auto decides by the listeners."""
         if self.auth is Auth.AUTO:
             return not all(is_loopback(host) for host in self.listen_hosts)
         return self.auth is Auth.ON
 
     @property
     def listen_hosts(self) -> list[str]:
-        """The addresses of every listener that a role of ours may open with these settings."""
+        """The addresses that our roles may listen on with these settings."""
         hosts = [self.http_host]
         if self.mqtt_url is None:
             hosts.append(self.mqtt_host)
@@ -145,20 +145,20 @@ class Settings(BaseSettings):
         return hosts
 
     def contradictions(self) -> list[str]:
-        """Every impossible combination, as sentences that say what to change."""
+        """Every impossible combination, each as a sentence that says what to change."""
         found = []
         if self.authenticated:
-            # Fail closed: an API that asks for keys nobody can have yet must not be open to all.
+            # Fail closed: keys do not exist yet, so an API that requires them must not start.
             found.append(
                 "Authentication is on (AUTH=on, or a listener that is not loopback), and this version"
                 " has no keys yet: listen on 127.0.0.1, or set AUTH=off and TRUSTED_NETWORK=true"
-                " behind something that authenticates."
+                " behind a proxy that authenticates."
             )
         exposed = sorted({host for host in self.listen_hosts if not is_loopback(host)})
         if exposed and not self.authenticated and not self.trusted_network:
             found.append(
                 f"AUTH=off with a listener on {', '.join(exposed)}: listen on 127.0.0.1, or set"
-                " TRUSTED_NETWORK=true if everybody who can reach it may write."
+                " TRUSTED_NETWORK=true if everyone who can reach it may write."
             )
         tls = self.mqtt_url is not None and self.mqtt.tls
         if not tls and (self.mqtt_ca_file or self.mqtt_cert_file or self.mqtt_key_file):
@@ -174,58 +174,19 @@ class Settings(BaseSettings):
         return found
 
 
-@dataclass(frozen=True, slots=True)
-class MqttAddress:
-    """A broker's address with what is needed to be let in."""
-
-    host: str
-    port: int
-    username: str | None = None
-    password: str | None = field(default=None, repr=False)
-    tls: bool = False
-    embedded: bool = False
-    ca_file: Path | None = None
-    cert_file: Path | None = None
-    key_file: Path | None = None
-
-    @classmethod
-    def parse(
-        cls,
-        url: str,
-        ca_file: Path | None = None,
-        cert_file: Path | None = None,
-        key_file: Path | None = None,
-    ) -> Self:
-        parts = urlsplit(url)
-        tls = parts.scheme == "mqtts"
-        return cls(
-            parts.hostname or "127.0.0.1",
-            parts.port or (TLS_MQTT_PORT if tls else PLAIN_MQTT_PORT),
-            username=unquote(parts.username) if parts.username else None,
-            password=unquote(parts.password) if parts.password else None,
-            tls=tls,
-            ca_file=ca_file,
-            cert_file=cert_file,
-            key_file=key_file,
-        )
-
-    def __str__(self) -> str:
-        return f"{'mqtts' if self.tls else 'mqtt'}://{self.host}:{self.port}"
-
-
 def load_settings(**overrides: object) -> Settings:
     """The settings of this process. Raises ConfigurationError with every fault in one message."""
     faults: list[str] = []
     try:
         settings = Settings(**overrides)  # type: ignore[arg-type]  # pydantic checks them.
     except ValidationError as error:
-        wrong = error.errors(include_url=False, include_input=False)
+        invalid = error.errors(include_url=False, include_input=False)
         faults = [
-            f"{_name(fault)}: {fault['msg'].removeprefix('Value error, ')}." for fault in wrong
+            f"{_name(fault)}: {fault['msg'].removeprefix('Value error, ')}." for fault in invalid
         ]
-        # The others, too, with a harmless value in the place of each wrong one.
-        harmless = {name: Settings.model_fields[name].default for name in map(_field, wrong)}
-        settings = Settings(**{**overrides, **harmless})
+        # With defaults in place of the invalid values, the contradictions of the others show too.
+        defaults = {name: Settings.model_fields[name].default for name in map(_field, invalid)}
+        settings = Settings(**{**overrides, **defaults})
     faults += settings.contradictions()
     if not faults:
         return settings
@@ -238,17 +199,3 @@ def _field(fault: Any) -> str:
 
 def _name(fault: Any) -> str:
     return ".".join(map(str, fault["loc"])).upper()
-
-
-def is_loopback(host: str) -> bool:
-    if host.lower() == "localhost" or host.lower().endswith(".localhost"):
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
-
-
-def reachable(listen_host: str) -> str:
-    """The address under which our own clients reach a listener."""
-    return {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(listen_host, listen_host)  # noqa: S104

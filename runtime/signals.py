@@ -1,4 +1,4 @@
-"""How every process of ours learns that it should stop, and how long it may take."""
+"""How each of our processes is asked to stop, and how long it may take to stop."""
 
 import asyncio
 import signal
@@ -9,7 +9,7 @@ from typing import Any
 
 import structlog
 
-STOP_WITHIN_S = 6.0  # Of the ten that a role has; the embedded parts stop after it.
+STOP_WITHIN_S = 6.0  # The roles get six of a command's ten seconds; embedded parts stop after them.
 
 
 def stop_on_signals(stop: asyncio.Event) -> None:
@@ -20,13 +20,13 @@ def stop_on_signals(stop: asyncio.Event) -> None:
 
 
 def fail_on_signals(sentence: str) -> None:
-    """For commands whose work is not done when a signal ends them: exit code 1 and a sentence."""
+    """For commands that a signal leaves unfinished: it exits with code 1 and prints this sentence."""
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: sys.exit(sentence))
 
 
 async def unless_stopped(stop: asyncio.Event, work: Coroutine[Any, Any, Any]) -> bool:
-    """Run work unless `stop` is set first. Returns whether the work was done."""
+    """Run `work` until it ends or `stop` is set. Returns whether it ended by itself."""
     async with asyncio.TaskGroup() as group:
         working, stopped = group.create_task(work), group.create_task(stop.wait())
         await asyncio.wait((working, stopped), return_when=asyncio.FIRST_COMPLETED)
@@ -37,9 +37,9 @@ async def unless_stopped(stop: asyncio.Event, work: Coroutine[Any, Any, Any]) ->
 
 
 async def finish_in_time(work: asyncio.Task[None], stop: asyncio.Event) -> float:
-    """Let a role work until it ends; after `stop` it has six seconds, then it is cancelled.
+    """Wait for `work` to end; six seconds after `stop` is set, cancel it.
 
-    Returns how many seconds the stopping took.
+    Returns how many seconds the shutdown took.
     """
     stopping = asyncio.create_task(stop.wait())
     await asyncio.wait((work, stopping), return_when=asyncio.FIRST_COMPLETED)
@@ -49,7 +49,7 @@ async def finish_in_time(work: asyncio.Task[None], stop: asyncio.Event) -> float
         _, late = await asyncio.wait((work,), timeout=STOP_WITHIN_S)
         if late:
             structlog.get_logger().warning(
-                "DropPlan without having stored everything: what is not acknowledged comes again."
+                "Shutdown timed out; unacknowledged messages will be redelivered."
             )
             work.cancel()
             await asyncio.wait((work,), timeout=1)

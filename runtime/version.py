@@ -1,3 +1,3 @@
-"""The one place where the version stands; pyproject.toml reads it."""
+"""The version, defined here only; pyproject.toml reads it."""
 
 VERSION = "0.1.0"

@@ -9,15 +9,32 @@ from uuid import uuid4
 
 import asyncpg
 import pytest
+from xdist.scheduler import LoadFileScheduling
 
 from runtime.postgres.server import embedded_postgres
 from runtime.settings import Settings
 from schema.migrate import migrate
 from tests.support.services import temporary_folder
 
-MAX_EVENT_AGE_DAYS = 800  # Fewer partitions than the default: databases are copied faster.
+CHAOS = "tests/acceptance/chaos/"
+MAX_EVENT_AGE_DAYS = 60  # Fewer partitions than the default: databases are copied in half the time.
 # What the tests need of durability is the server's, not the disk's.
-FAST = {"fsync": "off", "full_page_writes": "off", "shared_buffers": "128MB", "max_wal_size": "1GB"}
+FAST = {
+    "fsync": "off", "full_page_writes": "off", "shared_buffers": "128MB", "max_wal_size": "1GB",
+    "wal_level": "minimal", "max_wal_senders": "0",
+}  # fmt: skip
+
+
+class BySubject(LoadFileScheduling):
+    """A file at a time per process; the chaos suite as a whole, for its tests share an installation."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        return CHAOS if nodeid.startswith(CHAOS) else super()._split_scope(nodeid)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> LoadFileScheduling:
+    return BySubject(config, log)
 
 
 @pytest.fixture(autouse=True)

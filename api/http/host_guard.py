@@ -12,7 +12,7 @@ from litestar.enums import ScopeType
 from litestar.types import ASGIApp, Receive, Scope, Send
 
 from api.http.problems import PROBLEM
-from runtime.settings import is_loopback
+from runtime.addresses import is_loopback
 
 HOSTS_MAX = 16  # Header values that are remembered with their verdict: mostly there is one.
 

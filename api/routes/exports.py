@@ -16,7 +16,7 @@ from api.export.store import EXPORTS_MAX, Exports, ExportSelection, Format
 from api.http.params import DEVICES_MAX, FromTime, ToTime, time_range
 from api.http.slow_clients import cut_off_idle_readers
 from api.store.tags import TAGS_MAX, tag_texts, wanted
-from runtime.errors import InvalidRequest
+from runtime.errors import InvalidRequest, innermost
 
 METRICS_MAX = 64
 SEND_S_MAX = 60.0  # A client that takes nothing for that long is cut off.
@@ -121,10 +121,8 @@ def _texts(name: str, given: list[str] | None) -> list[str] | None:
 
 
 def _first(error: BaseException) -> BaseException:
-    """The fault itself, out of the groups and causes that it comes in."""
-    while isinstance(error, BaseExceptionGroup) or error.__cause__ is not None:
-        inner = error.exceptions[0] if isinstance(error, BaseExceptionGroup) else error.__cause__
-        if inner is None:
-            break
-        error = inner
+    """The original error, without the groups and causes around it."""
+    error = innermost(error)
+    while error.__cause__ is not None:
+        error = innermost(error.__cause__)
     return error

@@ -9,7 +9,7 @@ from aiomqtt import ProtocolVersion
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 
-from runtime.settings import MqttAddress
+from runtime.addresses import MqttAddress
 
 ANSWER_S_MAX = 5  # For CONNACK, SUBACK and the end of DISCONNECT.
 SESSION_EXPIRY_S = 7 * 24 * 3600  # MQTT 5: without it the session ends with the connection (F7).

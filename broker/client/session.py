@@ -12,8 +12,8 @@ from aiomqtt import ProtocolVersion
 from broker.client.connection import Connection
 from broker.client.delivery import Delivery
 from broker.client.options import SESSION_EXPIRY_S, ClientIdentity
+from runtime.addresses import MqttAddress
 from runtime.errors import BrokerUnavailable, StartError
-from runtime.settings import MqttAddress
 
 __all__ = ["Delivery", "Session", "end_session"]
 

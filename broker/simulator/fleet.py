@@ -17,8 +17,8 @@ from broker.client.session import Delivery, Session
 from broker.simulator.device import BatteryDevice
 from broker.simulator.outbox import SendCounts, as_payload, total
 from broker.topics import TopicKind
+from runtime.addresses import MqttAddress
 from runtime.errors import BrokerUnavailable
-from runtime.settings import MqttAddress
 from runtime.signals import unless_stopped
 
 ONLINE, OFFLINE = b'{"state":"online","receipts":true}', b"offline"

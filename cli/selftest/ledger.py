@@ -1,4 +1,4 @@
-"""The ledger of a selftest: what was attempted and answered, held against what the API returns. Pure."""
+"""The ledger of a selftest: events sent and verdicts received, compared with what the API returns. Pure."""
 
 import math
 from collections import Counter
@@ -8,37 +8,39 @@ from datetime import datetime
 from typing import NamedTuple
 
 from broker.simulator.outbox import ReceiptBody
-from cli.selftest.plan import Entry, Sending
+from cli.selftest.plan import Entry, Submission
 from schema.event import Door, Status
 
 Key = tuple[str, str]  # device_id and event_id
 
 
 class Ledger:
-    """What became of each event, by the answers. One good answer is enough: it was accepted."""
+    """The verdict on each event. One positive verdict on any copy makes it accepted."""
 
     def __init__(self, entries: Iterable[Entry]) -> None:
         self.entries = {_key(entry): entry for entry in entries}
         self.acknowledged: set[Key] = set()
         self.refused: dict[Key, str] = {}
-        self.recognised = 0  # Copies that were answered as duplicates.
-        self.resent = 0  # Events, each time counted.
+        self.recognised = 0  # Copies with the verdict duplicate.
+        self.resent = 0  # Events, counted each time.
         self.seconds: dict[Door, list[float]] = {door: [] for door in Door}
 
-    def take(self, sending: Sending, answers: Sequence[ReceiptBody], seconds: float) -> None:
-        """The answer to one message or post: an item per event, in order, so many seconds later."""
-        self.seconds[sending.door].append(seconds)
-        for entry, answer in zip(sending.entries, answers, strict=True):
-            if answer["status"] is Status.REJECTED:
-                self.refused[_key(entry)] = answer.get("reason", "no reason given")
+    def record(
+        self, submission: Submission, verdicts: Sequence[ReceiptBody], seconds: float
+    ) -> None:
+        """Record the verdicts on one message or post: one per event, in order, after `seconds`."""
+        self.seconds[submission.door].append(seconds)
+        for entry, verdict in zip(submission.entries, verdicts, strict=True):
+            if verdict["status"] is Status.REJECTED:
+                self.refused[_key(entry)] = verdict.get("reason", "no reason given")
                 continue
             self.acknowledged.add(_key(entry))
-            self.recognised += answer["status"] is Status.DUPLICATE
+            self.recognised += verdict["status"] is Status.DUPLICATE
 
     @property
     def rejected(self) -> dict[Key, str]:
-        """With the reasons; an event that another copy brought in is none of them."""
-        return {key: why for key, why in self.refused.items() if key not in self.acknowledged}
+        """Rejected events with their reasons, except those of which another copy was accepted."""
+        return {key: reason for key, reason in self.refused.items() if key not in self.acknowledged}
 
     @property
     def unanswered(self) -> set[Key]:
@@ -50,7 +52,7 @@ class Ledger:
 
 
 class StoredRow(NamedTuple):
-    """An event as the API returned it; `value` None: it has no such metric."""
+    """An event as the API returned it; `value` is None if it lacks the metric."""
 
     event_id: str
     value: float | None
@@ -58,8 +60,8 @@ class StoredRow(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class Reading:
-    """What the API says about one device: its events, and the count and sum of their aggregate."""
+class DeviceReading:
+    """What the API returns for one device: its events, and count and sum of their aggregate."""
 
     rows: Sequence[StoredRow]
     count: int
@@ -68,7 +70,7 @@ class Reading:
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """`findings` names what is behind `lost`, `duplicated` and `unexpected`."""
+    """`findings` lists the events behind `lost`, `duplicated` and `unexpected`."""
 
     lost: int = 0
     duplicated: int = 0
@@ -81,15 +83,15 @@ class Comparison:
         return not (self.lost or self.duplicated or self.unexpected)
 
 
-def compare(ledger: Ledger, readings: Mapping[str, Reading]) -> Comparison:
-    """Hold the ledger against a reading of every device.
+def compare(ledger: Ledger, readings: Mapping[str, DeviceReading]) -> Comparison:
+    """Compare the ledger with a reading of every device.
 
-    1. lost: acknowledged, and not returned.
-    2. duplicated: each time beyond the first that an event is returned.
-    3. unexpected: returned with an id, a value or a time that was never sent, or though it was rejected.
-    4. recovered: returned though no answer came, which is nobody's fault.
-    5. The aggregate must count what was returned, neither less (lost) nor more (duplicated), and sum it
-       up (else unexpected).
+    1. lost: the event was acknowledged and is not returned.
+    2. duplicated: each return of an event beyond the first.
+    3. unexpected: it is returned with an id, a value or a time that was never sent, or was rejected.
+    4. recovered: it is returned although no verdict arrived, which is not an error.
+    5. The aggregate must count what was returned, neither less (lost) nor more (duplicated), and its sum
+       must match (else unexpected).
     """
     times = Counter(
         (name, row.event_id) for name, reading in readings.items() for row in reading.rows
@@ -97,7 +99,7 @@ def compare(ledger: Ledger, readings: Mapping[str, Reading]) -> Comparison:
     rejected = ledger.rejected
     missing = [key for key in ledger.entries if key in ledger.acknowledged and not times[key]]
     doubled = [key for key in ledger.entries if times[key] > 1]
-    strange = [
+    unexpected_keys = [
         (name, row.event_id)
         for name, reading in readings.items()
         for row in reading.rows
@@ -107,12 +109,12 @@ def compare(ledger: Ledger, readings: Mapping[str, Reading]) -> Comparison:
     findings = [
         *(f"lost: {_name(key)}" for key in missing),
         *(f"returned {times[key]} times: {_name(key)}" for key in doubled),
-        *(f"not as it was sent: {_name(key)}" for key in strange),
+        *(f"not as it was sent: {_name(key)}" for key in unexpected_keys),
     ]
     lost, duplicated, unexpected = (
         len(missing),
         sum(times[key] - 1 for key in doubled),
-        len(strange),
+        len(unexpected_keys),
     )
     for name, reading in readings.items():
         returned = [row.value for row in reading.rows if row.value is not None]
@@ -133,7 +135,7 @@ def compare(ledger: Ledger, readings: Mapping[str, Reading]) -> Comparison:
 
 
 def percentile(seconds: Sequence[float], percent: float) -> float:
-    """The nearest rank; there is at least one."""
+    """The nearest rank; `seconds` is not empty."""
     return sorted(seconds)[max(0, math.ceil(len(seconds) * percent / 100) - 1)]
 
 

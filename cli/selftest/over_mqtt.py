@@ -1,4 +1,4 @@
-"""The MQTT side of a selftest: devices that send each message again until its receipt."""
+"""The MQTT side of a selftest: devices that resend each message until its receipt arrives."""
 
 import asyncio
 import math
@@ -14,37 +14,37 @@ from broker.simulator.fleet import QuietSession
 from broker.simulator.outbox import read_receipts
 from broker.topics import TopicKind
 from cli.selftest.ledger import Ledger
-from cli.selftest.plan import Plan, Sending
+from cli.selftest.plan import Plan, Submission
+from runtime.addresses import MqttAddress
 from runtime.errors import BrokerUnavailable, StartError
-from runtime.settings import MqttAddress
 from schema.event import Door
 
-CONNECT_S_MAX = 5.0  # A broker that hangs up on MQTT 5 is spoken to in 3.1.1 after at most 3 s.
-PATIENCE_S = 5.0  # So long a message waits for its receipt before it is sent again.
-TICK_S = 0.2
-FAREWELL_S_MAX = 2.0
+CONNECT_S_MAX = 5.0  # After a broker rejects MQTT 5, the session uses 3.1.1 within 3 s.
+RESEND_AFTER_S = 5.0  # Without a receipt.
+POLL_S = 0.2
+DISCONNECT_S_MAX = 2.0
 BIRTH = b'{"state":"online","receipts":true}'
-# Nobody will hear from the device again, and nobody shall be alarmed by its silence.
-FAREWELL = to_json({"state": "asleep", "wake_in_s": 366 * 86_400})
+# The device never sends again, and its silence must not raise an alarm.
+CLOSING_STATUS = to_json({"state": "asleep", "wake_in_s": 366 * 86_400})
 
 
 @dataclass(slots=True, eq=False)
 class UnansweredMessage:
-    """A message without a receipt."""
+    """A message without a receipt yet."""
 
-    sending: Sending
+    submission: Submission
     first_at: float = math.inf
     sent_at: float = -math.inf
 
 
 class LedgerDevice:
-    """A device and its connection. Nothing of it stays on the broker: no will, no retained message."""
+    """A device and its connection. It leaves nothing on the broker: no will, no retained message."""
 
     def __init__(
-        self, address: MqttAddress, device_id: str, sendings: list[Sending], ledger: Ledger
+        self, address: MqttAddress, device_id: str, submissions: list[Submission], ledger: Ledger
     ) -> None:
         self._ledger = ledger
-        self._owed = [UnansweredMessage(sending) for sending in sendings]
+        self._unanswered = [UnansweredMessage(each) for each in submissions]
         self._status = topics.device(device_id, TopicKind.STATUS)
         self._telemetry = topics.device(device_id, TopicKind.TELEMETRY)
         self._session = QuietSession(
@@ -52,20 +52,20 @@ class LedgerDevice:
             device_id,
             subscriptions=(topics.receipts(device_id),),
             on_delivery=self._take_receipt,
-            on_connected=self._greet,
+            on_connected=self._publish_birth,
             session_expiry_s=0,
         )
-        self._greeted, self._heard = asyncio.Event(), asyncio.Event()
+        self._connected, self._receipt_arrived = asyncio.Event(), asyncio.Event()
 
-    async def run(self, leave: asyncio.Event) -> None:
-        """Stay connected until `leave` is set."""
-        await self._session.run(leave)
+    async def run(self, stop: asyncio.Event) -> None:
+        """Stay connected until `stop` is set."""
+        await self._session.run(stop)
 
     async def connect(self) -> None:
-        """Raises StartError when the broker does not let it in."""
+        """Raises StartError if the broker does not accept the device in time."""
         try:
             async with asyncio.timeout(CONNECT_S_MAX):
-                await self._greeted.wait()
+                await self._connected.wait()
         except TimeoutError:
             raise StartError(
                 f"The broker cannot be reached ({self._session.trouble or 'no answer'}): start it, or"
@@ -73,54 +73,54 @@ class LedgerDevice:
             ) from None
 
     async def send_all(self) -> None:
-        """Return when every message has its receipt."""
-        while self._owed:
-            self._heard.clear()
+        """Return when every message has a receipt."""
+        while self._unanswered:
+            self._receipt_arrived.clear()
             with suppress(BrokerUnavailable):
                 await self._send_due()
             with suppress(TimeoutError):
-                async with asyncio.timeout(TICK_S):
-                    await self._heard.wait()
+                async with asyncio.timeout(POLL_S):
+                    await self._receipt_arrived.wait()
 
-    async def say_goodbye(self) -> None:
+    async def disconnect(self) -> None:
         with suppress(BrokerUnavailable, TimeoutError):
-            async with asyncio.timeout(FAREWELL_S_MAX):
-                await self._session.publish(self._status, FAREWELL)
+            async with asyncio.timeout(DISCONNECT_S_MAX):
+                await self._session.publish(self._status, CLOSING_STATUS)
 
-    async def _greet(self, _session_present: bool) -> None:  # noqa: FBT001  # As Session calls it.
-        """On a new connection nobody knows what became of the messages on the last."""
+    async def _publish_birth(self, _session_present: bool) -> None:  # noqa: FBT001  # Session calls it like this.
+        """On a new connection, resend all: receipts may have been lost with the last one."""
         await self._session.publish(self._status, BIRTH)
-        for owed in self._owed:
-            owed.sent_at = -math.inf
-        self._greeted.set()
+        for message in self._unanswered:
+            message.sent_at = -math.inf
+        self._connected.set()
 
     async def _send_due(self) -> None:
-        """A birth goes before repeats: an ingestor that came later did not hear the first."""
+        """Publish a birth before repeats: an ingestor that started later missed the first one."""
         born = False
-        for owed in list(self._owed):
+        for message in list(self._unanswered):
             now = monotonic()
-            if owed.sent_at + PATIENCE_S > now or owed not in self._owed:
+            if message.sent_at + RESEND_AFTER_S > now or message not in self._unanswered:
                 continue
-            if owed.first_at == math.inf:
-                owed.first_at = now
+            if message.first_at == math.inf:
+                message.first_at = now
             else:
-                self._ledger.resent += len(owed.sending.entries)
+                self._ledger.resent += len(message.submission.entries)
                 if not born:
                     await self._session.publish(self._status, BIRTH)
                     born = True
-            owed.sent_at = now
-            await self._session.publish(self._telemetry, owed.sending.payload)
+            message.sent_at = now
+            await self._session.publish(self._telemetry, message.submission.payload)
 
     def _take_receipt(self, delivery: Delivery) -> None:
-        """One for each message, with its event ids in order; the same events may travel twice."""
+        """A receipt lists the event ids of one message in order; events may be sent twice."""
         self._session.settle((delivery,))
-        answers = read_receipts(delivery.payload)
-        event_ids = tuple(answer["event_id"] for answer in answers)
-        for owed in self._owed:
-            if owed.sending.event_ids == event_ids and owed.first_at < math.inf:
-                self._owed.remove(owed)
-                self._ledger.take(owed.sending, answers, monotonic() - owed.first_at)
-                self._heard.set()
+        verdicts = read_receipts(delivery.payload)
+        event_ids = tuple(verdict["event_id"] for verdict in verdicts)
+        for message in self._unanswered:
+            if message.submission.event_ids == event_ids and message.first_at < math.inf:
+                self._unanswered.remove(message)
+                self._ledger.record(message.submission, verdicts, monotonic() - message.first_at)
+                self._receipt_arrived.set()
                 return
 
 

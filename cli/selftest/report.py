@@ -1,4 +1,4 @@
-"""What a selftest tells at its end: the table, what is behind its numbers, what to do. Pure."""
+"""The report of a selftest: the table, the findings, and what to do about them. Pure."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -17,15 +17,15 @@ def table(plan: Plan, ledger: Ledger, outcome: Comparison) -> Table:
     counts = (
         ("attempted", len(plan.entries), f"events: {ledger.doors(ledger.entries)}"),
         ("repeated", plan.copies, "copies, on purpose"),
-        ("resent", ledger.resent, "copies, because no answer came or it was: not now"),
-        ("recognised", ledger.recognised, "copies that were answered with duplicate"),
+        ("resent", ledger.resent, "copies, because no answer or a request to retry came"),
+        ("recognised", ledger.recognised, "copies answered with duplicate"),
         ("acknowledged", len(ledger.acknowledged), ledger.doors(ledger.acknowledged)),
-        ("rejected", len(ledger.rejected), _reasons(ledger) or "of the attempted"),
+        ("rejected", len(ledger.rejected), _reasons(ledger) or "attempted events"),
         ("unanswered", len(ledger.unanswered), ledger.doors(ledger.unanswered)),
-        ("recovered", outcome.recovered, "unanswered, and returned all the same"),
-        ("lost", outcome.lost, "acknowledged, and not returned or not counted"),
-        ("duplicated", outcome.duplicated, "returned or counted once more"),
-        ("unexpected", outcome.unexpected, "returned, and never sent like that"),
+        ("recovered", outcome.recovered, "unanswered but returned"),
+        ("lost", outcome.lost, "acknowledged but not returned or not counted"),
+        ("duplicated", outcome.duplicated, "returned or counted more than once"),
+        ("unexpected", outcome.unexpected, "returned but never sent like that"),
     )
     shown = counts_table(counts)
     for name, door in (("publish to receipt", Door.MQTT), ("post to answer", Door.HTTP)):
@@ -35,30 +35,30 @@ def table(plan: Plan, ledger: Ledger, outcome: Comparison) -> Table:
 
 
 def findings(outcome: Comparison) -> list[str]:
-    """The first of them."""
+    """The first findings, and how many more there are."""
     shown = outcome.findings[:FINDINGS_SHOWN]
     more = len(outcome.findings) - len(shown)
     return [*shown, *([f"and {more} more"] if more else [])]
 
 
 def verdict(ledger: Ledger, outcome: Comparison, timeout_s: float) -> str | None:
-    """What is wrong and what to do about it, in one sentence; None if everything is as it must be."""
+    """What is wrong and what to do about it, in one sentence; None if nothing is wrong."""
     if not outcome.clean:
         return (
-            f"{outcome.lost} events are lost, {outcome.duplicated} doubled and {outcome.unexpected}"
+            f"{outcome.lost} events are lost, {outcome.duplicated} duplicated and {outcome.unexpected}"
             " unexpected: keep the lines above and look for errors in the logs of the roles and of"
             " PostgreSQL."
         )
     if ledger.rejected:
         return (
-            f"{len(ledger.rejected)} events were rejected ({_reasons(ledger)}): docs/http-api.md says what"
-            " the reason means; compare the clocks of this machine and of the system."
+            f"{len(ledger.rejected)} events were rejected ({_reasons(ledger)}): docs/http-api.md"
+            " explains the reason; compare the clocks of this machine and of the system."
         )
     if ledger.unanswered:
         return (
-            f"{len(ledger.unanswered)} events are without an answer after {timeout_s:g} s"
-            f" ({ledger.doors(ledger.unanswered)}): see that voltwire ingest and voltwire api run, that"
-            " both use this broker and one database, or allow more with --timeout."
+            f"{len(ledger.unanswered)} events have no answer after {timeout_s:g} s"
+            f" ({ledger.doors(ledger.unanswered)}): check that voltwire ingest and voltwire api run and"
+            " that both use this broker and one database, or raise --timeout."
         )
     return None
 

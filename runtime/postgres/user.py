@@ -1,7 +1,7 @@
 """The user that the embedded PostgreSQL runs as, and how its programs are started.
 
-PostgreSQL refuses to run as root: there it runs as the system user `voltwire`. Everybody else's
-server runs as themselves. Whatever is started here ends with the process that started it.
+PostgreSQL refuses to run as root, so for root it runs as the system user `voltwire`; for any other
+user it runs as that user. Every process started here ends with the process that started it.
 """
 
 import ctypes
@@ -30,52 +30,53 @@ class ServerUser:
 
     @classmethod
     def choose(cls) -> Self:
-        """Ourselves, or as root the system user, made when missing. Raises StartError."""
+        """Our own user, or for root the system user, created if missing. Raises StartError."""
         if os.geteuid() != 0:
             return cls(os.geteuid(), os.getegid())
         entry = _system_user()
         return cls(entry.pw_uid, entry.pw_gid)
 
     @property
-    def is_other(self) -> bool:
+    def is_other_user(self) -> bool:
         return self.uid != os.geteuid()
 
     def can_enter(self, folder: Path) -> bool:
-        """Asked of the kernel: modes alone leave out access lists and network file systems."""
+        """Try it: modes alone do not cover access lists and network file systems."""
         return self._succeeds("/bin/sh", "-c", 'cd "$0"', str(folder))
 
     def can_run(self, program: Path) -> bool:
         return self._succeeds(str(program), "--version")
 
     def run(self, *command: str | Path, text: str = "") -> None:
-        """Run a program to its end with `text` as its input; StartError says how it failed."""
+        """Run a program to its end with `text` as its input. Raises StartError if it fails."""
         result = subprocess.run(
             command,
             input=text,
             capture_output=True,
             text=True,
             check=False,
-            **self._how(signal.SIGKILL),
+            **self._popen_options(signal.SIGKILL),
         )
         if result.returncode != 0:
             words = " ".join(result.stderr.split())
             raise StartError(f"{Path(command[0]).name} failed with {result.returncode}: {words}")
 
     def start(self, *command: str | Path, output: BinaryIO) -> subprocess.Popen[bytes]:
-        """Start a server that shuts down fast (SIGINT) when we end, however we end."""
+        """Start a server that shuts down fast (SIGINT) when our process ends in any way."""
         return subprocess.Popen(
             command,
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=output,
-            **self._how(signal.SIGINT),
+            **self._popen_options(signal.SIGINT),
         )
 
     @contextmanager
     def watchdog(self, pid: int) -> Iterator[None]:
-        """Where the kernel has no parent death signal: a pipe whose end means that we have ended.
+        """Stop the server when we end, where the kernel has no parent death signal.
 
-        A child made by a bare fork inherits the pipe and must close it.
+        A shell waits for the end of a pipe that only we hold open. A child made by a bare fork inherits
+        the pipe and must close it.
         """
         if sys.platform == "linux":
             yield
@@ -83,12 +84,12 @@ class ServerUser:
         reader, writer = os.pipe()
         script = 'trap "" INT TERM HUP; read x; kill -INT "$0"'
         command = ["/bin/sh", "-c", script, str(pid)]
-        watchdog = subprocess.Popen(command, stdin=reader, **self._how(signal.SIGINT))
+        watchdog = subprocess.Popen(command, stdin=reader, **self._popen_options(signal.SIGINT))
         os.close(reader)
         try:
             yield
         finally:
-            watchdog.kill()  # Before the pipe closes: the pid may be a stranger's by now.
+            watchdog.kill()  # Before the pipe closes: the pid may be reused by now.
             watchdog.wait()
             os.close(writer)
 
@@ -99,25 +100,28 @@ class ServerUser:
             return False
         return True
 
-    def _how(self, at_our_end: signal.Signals) -> dict[str, Any]:
-        """How to start a program: as this user, out of reach of Ctrl-C, without our secrets."""
-        switch = {"user": self.uid, "group": self.gid, "extra_groups": []} if self.is_other else {}
+    def _popen_options(self, death_signal: signal.Signals) -> dict[str, Any]:
+        """Run as this user, in a session that Ctrl-C does not reach, without our environment."""
+        switch = (
+            {"user": self.uid, "group": self.gid, "extra_groups": []} if self.is_other_user else {}
+        )
         return switch | {
             "cwd": "/",
             "env": {"PATH": os.environ.get("PATH", os.defpath), "LC_ALL": "C", "TZ": "UTC"},
             "start_new_session": True,
-            "preexec_fn": ends_with_us(at_our_end),
+            "preexec_fn": end_with_parent(death_signal),
         }
 
 
-def ends_with_us(number: signal.Signals) -> Callable[[], None] | None:
+def end_with_parent(number: signal.Signals) -> Callable[[], None] | None:
+    """A `preexec_fn` that makes the kernel send this signal when our process ends; Linux only."""
     if sys.platform != "linux":
         return None
     owner, libc = os.getpid(), ctypes.CDLL(None)
 
-    def in_the_child() -> None:  # After the change of user, which would clear the signal.
+    def in_the_child() -> None:  # Runs after the change of user, which clears the signal.
         libc.prctl(PR_SET_PDEATHSIG, int(number))
-        if os.getppid() != owner:  # We ended before the kernel knew.
+        if os.getppid() != owner:  # We ended before the kernel was asked.
             os._exit(1)
 
     return in_the_child
@@ -136,10 +140,10 @@ def _add_system_user() -> None:
     reason = f"PostgreSQL does not run as root. {advice}"
     useradd = shutil.which("useradd", path=f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin")
     if useradd is None:
-        raise StartError(f"{reason}; there is no useradd here to do it.")
+        raise StartError(f"{reason}; this machine has no useradd to create it.")
     options = ["--system", "--user-group", "--no-create-home", "--shell", "/usr/sbin/nologin"]
     result = subprocess.run(
         [useradd, *options, SYSTEM_USER], capture_output=True, text=True, check=False
     )
     if result.returncode != 0:
-        raise StartError(f"{reason}; useradd said: {result.stderr.strip()}")
+        raise StartError(f"{reason}; useradd failed: {result.stderr.strip()}")

@@ -1,7 +1,7 @@
 """The roles with the commands, settings and probes of docker-compose.yml, without Docker.
 
-Hosts become loopback and ports free ones. PostgreSQL, which asks for the password here too, and
-Mosquitto are real.
+Hosts become loopback addresses, ports become free ones. PostgreSQL and Mosquitto are real, and
+PostgreSQL requires the password here as well.
 """
 
 import asyncio
@@ -29,7 +29,7 @@ from tests.support.services import ROOT, Process, free_port, temporary_folder
 COMPOSE: dict[str, Any] = yaml.safe_load((ROOT / "docker-compose.yml").read_text())
 LONG_RUNNING = ("ingest", "api", "schedule")
 READY_S_MAX, STOP_S_MAX, VISIBLE_S_MAX = 90, 30, 30
-# The .env that the second of the older services asks for, as it stands in its document.
+# The .env file that the documentation of the second older service gives.
 DOT_ENV = """
 DATABASE_URL=postgresql+asyncpg://postgres:postgres@localhost:5432/telemetry
 POSTGRES_USER=postgres
@@ -47,7 +47,7 @@ VARIABLE = re.compile(r"(?P<escaped>\$\$)|\$\{(?P<name>\w+):(?P<kind>[-?])(?P<te
 
 
 def interpolated(value: Any, variables: Mapping[str, str]) -> Any:
-    """As Docker Compose does it, for the forms that our file uses. Raises ValueError."""
+    """Interpolate like Docker Compose, for the forms that our file uses. Raises ValueError."""
 
     def replace(match: re.Match[str]) -> str:
         if match["escaped"]:
@@ -81,12 +81,12 @@ def server() -> Iterator[str]:
         yield dsn
 
 
-def ask_for_the_password(access: Path, database: str) -> None:
+def require_password(access: Path, database: str) -> None:
     access.write_text(f'local "{database}" all scram-sha-256\n{access.read_text()}')
 
 
 async def make_database(server: str, variables: Mapping[str, str]) -> None:
-    """What the image of PostgreSQL does with these variables; the password is asked for."""
+    """Do what the PostgreSQL image does with these variables, and require the password."""
     connection = await asyncpg.connect(server)
     try:
         quoted = "select format($1, variadic $2::text[])"
@@ -102,7 +102,7 @@ async def make_database(server: str, variables: Mapping[str, str]) -> None:
         await connection.execute(
             await connection.fetchval(quoted, "create database %I owner %I", [name, user])
         )
-        ask_for_the_password(Path(await connection.fetchval("show hba_file")), name)
+        require_password(Path(await connection.fetchval("show hba_file")), name)
         await connection.execute("select pg_reload_conf()")
     finally:
         await connection.close()
@@ -149,7 +149,7 @@ def migrated(service: Service, folder: Path) -> None:
         assert process.process.wait(READY_S_MAX) == 0, process.log.read_text()
 
 
-async def publish_and_hear_presence(broker: Mosquitto, event: Mapping[str, Any]) -> str:
+async def publish_and_receive_presence(broker: Mosquitto, event: Mapping[str, Any]) -> str:
     async with asyncio.timeout(VISIBLE_S_MAX), aiomqtt.Client("127.0.0.1", broker.port) as client:
         await client.subscribe("presence/deviceA", qos=1)
         await client.publish("devices/deviceA/telemetry", json.dumps(event), qos=1)
@@ -179,15 +179,15 @@ def test_the_services_work_together_with_the_env_file_of_the_older_service(
             service.wait_until_healthy(process)
 
         event = {"event_id": "e001", "timestamp": "2025-01-15T10:00:00Z", "metrics": {"temp": 34.2}}
-        assert asyncio.run(publish_and_hear_presence(broker, event)) == "online"
+        assert asyncio.run(publish_and_receive_presence(broker, event)) == "online"
         api = services[LONG_RUNNING.index("api")]
         url = f"http://127.0.0.1:{api.port}/v1/devices/deviceA/events"
         assert [found["event_id"] for found in answer_with_an_event(url)] == ["e001"]
 
         for process in processes:
-            asked = time.monotonic()
+            began = time.monotonic()
             assert process.stop() == 0, process.log.read_text()
-            assert time.monotonic() - asked < STOP_S_MAX
+            assert time.monotonic() - began < STOP_S_MAX
 
 
 def test_a_name_or_password_may_hold_any_character(server: str) -> None:

@@ -6,13 +6,15 @@ import sys
 import httpx
 import pytest
 
+from tests.acceptance.chaos.seeds import rounds
 from tests.acceptance.conftest import base_url
 from tests.support.services import ROOT, Process
 
-EXAMPLES = 6  # Of each operation and kind.
+EXAMPLES = rounds(short=1, long=6)  # Of each operation and kind.
 SEED = 1
 
 
+@pytest.mark.chaos_short
 @pytest.mark.timeout(300)
 def test_what_is_answered_is_what_the_document_says(up: Process) -> None:
     run = subprocess.run(

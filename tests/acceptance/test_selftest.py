@@ -1,4 +1,4 @@
-"""`voltwire selftest`: clean on a system that works, and not fooled by one that does not."""
+"""`voltwire selftest`: it passes on a system that works and finds the errors of one that does not."""
 
 import asyncio
 import re
@@ -61,7 +61,7 @@ class Run:
         self.process.communicate()
 
     def end(self) -> tuple[int, dict[str, int], str]:
-        """The exit code, the table, and everything that it said."""
+        """The exit code, the table, and the whole output."""
         said, errors = self.process.communicate(timeout=END_S_MAX)
         return self.process.returncode, {k: int(v) for k, v in ROW.findall(said)}, said + errors
 
@@ -114,7 +114,7 @@ def test_with_mosquitto_nothing_of_it_stays_on_the_broker(dsn: str) -> None:
 
 
 def without_presence(file: Path) -> bytes:
-    """What the broker keeps, without what we tell about the devices: no session of theirs."""
+    """What the broker stores, without the presence messages that we publish about the devices."""
     return re.sub(
         rb"presence/selftest-[\w-]+|\"device_id\":\"selftest-[\w-]+\"", b"", file.read_bytes()
     )
@@ -215,7 +215,7 @@ def test_a_system_that_cannot_do_its_job_is_not_tested() -> None:
                 time.sleep(0.1)
         code, _, said = selftest(settings)
     assert code == 1, said
-    assert "says that it cannot do its job (database:" in said.splitlines()[-1]
+    assert "reports that it is unhealthy (database:" in said.splitlines()[-1]
 
 
 def test_an_interrupted_one_proves_nothing(up: Process) -> None:

@@ -1,4 +1,4 @@
-"""`voltwire up` as a user lives with it: what it shows at once, what it refuses, how it explains itself."""
+"""`voltwire up` as a user runs it: what it shows, what it refuses, how it explains itself."""
 
 import json
 import time

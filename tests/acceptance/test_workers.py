@@ -1,4 +1,4 @@
-"""`voltwire ingest` and `voltwire api` with `--workers`: shared work, crashes, more and fewer of them."""
+"""`voltwire ingest` and `voltwire api` with `--workers`: sharing, crashes, changes of their number."""
 
 import asyncio
 import json
@@ -34,7 +34,8 @@ from tests.support.services import (
 
 pytestmark = pytest.mark.timeout(120)
 WAIT_S_MAX = 60
-EACH_ANEW = httpx.Limits(max_keepalive_connections=0)  # The kernel chooses a worker per connection.
+# The kernel chooses a worker per connection.
+NO_KEEP_ALIVE = httpx.Limits(max_keepalive_connections=0)
 
 
 class Site:
@@ -72,7 +73,7 @@ class Site:
         return int(self.sql("select count(*) from event")[0][0])
 
     def session_of(self, client_id: str) -> bool:
-        """Whether the broker knows it; afterwards it does not."""
+        """Whether the broker holds this session; the call removes it."""
 
         async def ask() -> bool:
             client = await RawClient.connect(self.broker.port, client_id, clean=False)
@@ -122,7 +123,7 @@ def until(condition: Callable[[], object], process: Process) -> None:
 
 
 def flows(process: Process) -> dict[str, dict[str, float]]:
-    """What became of the events, by worker, over all doors."""
+    """The event counts by worker, over all doors."""
     text = httpx.get(f"{url(process)}/metrics", timeout=30).raise_for_status().text
     found: dict[str, dict[str, float]] = {}
     for each in text_string_to_metric_families(text):
@@ -135,7 +136,7 @@ def flows(process: Process) -> dict[str, dict[str, float]]:
 
 
 def settled(process: Process, events: int) -> dict[str, dict[str, float]]:
-    """The flows, when so many events were received and each has its verdict."""
+    """The event counts once so many events were received and each has its verdict."""
 
     def done() -> bool:
         total = Counter[str]()
@@ -160,7 +161,7 @@ def rows(site: Site) -> list[StoredRow]:
 
 @contextmanager
 def load(site: Site, ledger: Ledger) -> Iterator[MqttLoad]:
-    """300 messages a second; some are arrays, some come twice."""
+    """300 messages a second; some are arrays, some are sent twice."""
     composer = Composer(
         ledger, Ledger(ledger.prefix), Random(1), Mix(poison=0), name="d", devices=9
     )
@@ -182,7 +183,7 @@ def test_ingestors_share_the_telemetry_and_lose_nothing_when_one_dies_or_their_n
     assert site.stored() == 2000
     assert sorted(shares) == ["1", "2", "3"]
     assert all(flow["stored"] > 200 for flow in shares.values()), shares
-    assert sum(flow["received"] for flow in shares.values()) == 2000, "none came twice"
+    assert sum(flow["received"] for flow in shares.values()) == 2000, "no event arrived twice"
 
     ledger = Ledger("load-")
     with load(site, ledger) as running:
@@ -203,7 +204,7 @@ def test_ingestors_share_the_telemetry_and_lose_nothing_when_one_dies_or_their_n
     assert not site.session_of("voltwire-ingest-3")
     before = settled(alone, 1)[""]["received"]
     site.publish("g", 100)
-    assert settled(alone, int(before) + 100)[""]["received"] == before + 100, "none comes twice"
+    assert settled(alone, int(before) + 100)[""]["received"] == before + 100, "arrived twice"
 
     with load(site, ledger) as running:
         running.wait(0.3)
@@ -217,7 +218,7 @@ def test_ingestors_share_the_telemetry_and_lose_nothing_when_one_dies_or_their_n
     site.publish("h", 300)
     until(lambda: site.stored() == 3000 + len(rows(site)), first)
     one, two = settled(first, 1)[""], settled(second, 1)[""]
-    assert one["received"] + two["received"] == before + 300, "the plain subscription has ended"
+    assert one["received"] + two["received"] == before + 300, "the unshared subscription has ended"
     assert two["stored"] >= 100
     assert site.sql("select count(*) from rejected")[0][0] == 0
 
@@ -227,7 +228,7 @@ def members(site: Site) -> list[str]:
 
 
 def stop(process: Process) -> None:
-    """SIGTERM: exit code 0 in time, and nothing of it stays."""
+    """SIGTERM: exit code 0 in time, and no process is left."""
     children = family(process)
     assert process.stop() == 0, process.log.read_text()[-2000:]
     assert_gone(children)
@@ -235,14 +236,14 @@ def stop(process: Process) -> None:
 
 def test_two_api_workers_answer_as_one_and_one_that_is_killed_comes_back(site: Site) -> None:
     api = ready(site.start("api", "--workers", "2"))
-    with httpx.Client(base_url=url(api), timeout=30, limits=EACH_ANEW) as http:
+    with httpx.Client(base_url=url(api), timeout=30, limits=NO_KEEP_ALIVE) as http:
         rule = {"device_id": "hot", "metric": "temp", "op": ">", "threshold": 30}
         http.post("/v1/alerts", json=rule).raise_for_status()
         with http.stream("GET", "/v1/alerts/stream?device_id=hot") as stream:
             for n in range(24):
                 post(http, f"e{n}", "hot", 40)
-            told = [item["data"]["event_id"] for item in take_events(stream, 24)]
-        assert told == [f"e{n}" for n in range(24)]
+            received = [item["data"]["event_id"] for item in take_events(stream, 24)]
+        assert received == [f"e{n}" for n in range(24)]
         shares = flows(api)
         assert sorted(shares) == ["1", "2"]
         assert sum(flow["stored"] for flow in shares.values()) == 24

@@ -21,6 +21,8 @@ from tests.support.postgres_server import PostgresServer, postgres_server
 from tests.support.proxy import Direction, Proxy, proxy
 from tests.support.services import ROOT
 
+pytestmark = pytest.mark.slow
+
 SHORT_S = 0.2  # Long enough for loopback; what has not come by then is held back.
 
 
@@ -161,7 +163,7 @@ def test_nothing_of_a_server_is_left_even_after_a_failure_and_a_kill() -> None:
 
 def test_a_server_ends_with_the_process_that_started_it() -> None:
     script = (
-        "from tests.postgres_server import *\n"
+        "from tests.support.postgres_server import *\n"
         "with postgres_server() as s: print(s.folder, server_name(s.cluster), flush=True); input()"
     )
     with subprocess.Popen(

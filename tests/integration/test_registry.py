@@ -264,6 +264,7 @@ async def test_a_shorter_limit_counts_from_the_last_sign_of_life(
     assert (await http.get("/v1/devices/never")).json()["state"] == "never_seen"
 
 
+@pytest.mark.slow
 async def test_changes_and_posts_at_the_same_time_never_wait_for_one_another_in_a_circle(
     processes: list[httpx.AsyncClient], db: Any
 ) -> None:

@@ -15,11 +15,13 @@ from broker import wire
 from broker.client.packet_tap import READ_BYTES_MAX
 from broker.client.session import Delivery, Session, end_session
 from broker.wire import PacketType
+from runtime.addresses import MqttAddress
 from runtime.errors import BrokerUnavailable, StartError
-from runtime.settings import MqttAddress
 from tests.support.mosquitto import Mosquitto, mosquitto, require_mosquitto
 from tests.support.mqtt import FILTERS, TOPIC, Ingest, RawClient, running, send, until
 from tests.support.scripted_broker import numbered, scripted_broker
+
+pytestmark = pytest.mark.slow
 
 
 @pytest.fixture

@@ -20,11 +20,13 @@ from aiomqtt import ProtocolVersion
 from broker.client import connection
 from broker.client.session import Delivery, Session, VersionChoice
 from broker.wire import PacketType
+from runtime.addresses import MqttAddress
 from runtime.errors import StartError
-from runtime.settings import MqttAddress
 from tests.support.mosquitto import Mosquitto, mosquitto, require_mosquitto
 from tests.support.mqtt import FILTERS, TOPIC, Ingest, embedded_broker, running, send, until
 from tests.support.scripted_broker import accept, numbered, scripted_broker
+
+pytestmark = pytest.mark.slow
 
 
 @pytest.fixture

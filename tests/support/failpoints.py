@@ -1,6 +1,6 @@
 """A command of the product that kills itself at the worst moment.
 
-`python -m tests.support.failpoints POINT ingest`, with one of these points:
+Run it as `python -m tests.support.failpoints POINT ingest`; the points are:
 
 before_commit   after decoding, before a batch's transaction begins: nothing is stored or acknowledged
 after_commit    after the commit, before anything is settled: stored, and nobody was told

@@ -10,7 +10,7 @@ from broker import wire
 from broker.client.session import Delivery, Session
 from broker.embedded import server
 from broker.wire import PacketType
-from runtime.settings import MqttAddress
+from runtime.addresses import MqttAddress
 
 ANSWER_S_MAX = 5
 CONNACK, SUBACK, UNSUBACK = 2, 9, 11

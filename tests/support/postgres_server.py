@@ -14,7 +14,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Self
 
-from runtime.postgres.home import DATABASE, Home, reachable_programs
+from runtime.postgres.home import DATABASE, Home, runnable_programs
 from runtime.postgres.leftovers import (
     end_processes,
     pid_file_lines,
@@ -63,7 +63,7 @@ class PostgresServer:
         self._user = ServerUser.choose()
         self._home = Home(folder, self._user)
         self.cluster, self.log = self._home.cluster, self._home.log_file
-        self._programs = reachable_programs(self._home)
+        self._programs = runnable_programs(self._home)
         self._process: subprocess.Popen[bytes] | None = None
         self._watchdog: subprocess.Popen[bytes] | None = None
 
@@ -172,7 +172,7 @@ class PostgresServer:
 
     def _how(self, **files: Any) -> dict[str, Any]:
         """As the server's user and out of reach of Ctrl-C; no code between fork and exec."""
-        other = self._user.is_other
+        other = self._user.is_other_user
         user = {"user": self._user.uid, "group": self._user.gid, "extra_groups": []}
         how = {"cwd": "/", "start_new_session": True, "stdin": subprocess.DEVNULL, **files}
         if how["stdin"] is None:

@@ -1,4 +1,4 @@
-"""What can be said of the containers without starting one: the files that describe them."""
+"""The container files, tested without starting a container."""
 
 import json
 import re
@@ -123,7 +123,7 @@ def test_logs_have_a_limit(name: str) -> None:
 
 def test_roles_start_after_the_migration_and_that_after_the_database() -> None:
     def needs(name: str) -> dict[str, str]:
-        return {other: how["condition"] for other, how in SERVICES[name]["depends_on"].items()}
+        return {other: each["condition"] for other, each in SERVICES[name]["depends_on"].items()}
 
     migrated = {"migrate": "service_completed_successfully"}
     assert needs("migrate") == {"postgres": "service_healthy"}

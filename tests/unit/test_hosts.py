@@ -7,7 +7,7 @@ import pytest
 from litestar.types import Message, Receive, Scope, Send
 
 from api.http.host_guard import loopback_hosts_only
-from runtime.settings import is_loopback
+from runtime.addresses import is_loopback
 
 
 class Door:

@@ -1,4 +1,4 @@
-"""Posts of a selftest: sent again, unchanged, until the API says what became of them."""
+"""Posts of a selftest: retried unchanged until the API answers with a verdict."""
 
 from datetime import UTC, datetime
 
@@ -21,7 +21,7 @@ def plan() -> Plan:
 
 
 class Server:
-    """Answers with what it was given, in turn, and with the last of it for ever."""
+    """Gives these answers in turn, then keeps giving the last one."""
 
     def __init__(self, *answers: httpx.Response | Exception) -> None:
         self._answers = list(answers)
@@ -45,11 +45,11 @@ async def post(server: Server, plan: Plan) -> Ledger:
     return ledger
 
 
-async def test_no_answer_429_and_503_mean_again_with_the_same_event(
+async def test_without_an_answer_and_after_429_and_503_the_same_event_is_retried(
     plan: Plan, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("cli.selftest.over_http.PAUSE_S", 0)
-    monkeypatch.setattr("cli.selftest.over_http.POSTS_AT_ONCE", 1)
+    monkeypatch.setattr("cli.selftest.over_http.RETRY_S", 0)
+    monkeypatch.setattr("cli.selftest.over_http.CONCURRENT_POSTS", 1)
     server = Server(
         httpx.Response(429, headers=AT_ONCE),
         httpx.Response(503, headers=AT_ONCE),
@@ -82,9 +82,9 @@ async def test_422_is_a_rejection_with_its_reason(plan: Plan) -> None:
         httpx.Response(200, json=[]),
     ],
 )
-async def test_what_no_voltwire_answers_ends_the_selftest(
+async def test_a_response_that_voltwire_never_sends_ends_the_selftest(
     plan: Plan, answer: httpx.Response
 ) -> None:
     with pytest.raises(ExceptionGroup) as caught:
         await post(Server(answer), plan)
-    assert caught.group_contains(StartError, match="which this selftest does not understand")
+    assert caught.group_contains(StartError, match="returned an unexpected")

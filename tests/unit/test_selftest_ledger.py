@@ -1,4 +1,4 @@
-"""The ledger of a selftest: whatever the API may get wrong has its own column."""
+"""The ledger of a selftest: each kind of error of the API has its own column."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -8,8 +8,8 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from broker.simulator.outbox import ReceiptBody
-from cli.selftest.ledger import Comparison, Ledger, Reading, StoredRow, compare, percentile
-from cli.selftest.plan import Entry, Plan, Sending, make_plan
+from cli.selftest.ledger import Comparison, DeviceReading, Ledger, StoredRow, compare, percentile
+from cli.selftest.plan import Entry, Plan, Submission, make_plan
 from cli.selftest.report import findings, verdict
 from schema.event import Door, Status
 
@@ -33,10 +33,10 @@ def answered(
 
 
 def ledger_of(plan: Plan) -> Ledger:
-    """Everything was answered with stored."""
+    """A ledger in which every verdict is stored."""
     ledger = Ledger(plan.entries)
     for entry in plan.entries:
-        ledger.take(Sending(entry.door, (entry,)), answered([entry]), 0.01)
+        ledger.record(Submission(entry.door, (entry,)), answered([entry]), 0.01)
     return ledger
 
 
@@ -44,10 +44,10 @@ def rows_of(entries: Sequence[Entry]) -> list[StoredRow]:
     return [StoredRow(entry.event_id, entry.value, entry.ts) for entry in entries]
 
 
-def reading_of(rows: Sequence[StoredRow]) -> Reading:
-    """With the aggregate that fits."""
+def reading_of(rows: Sequence[StoredRow]) -> DeviceReading:
+    """A reading whose aggregate matches its rows."""
     values = [row.value for row in rows if row.value is not None]
-    return Reading(rows, len(values), sum(values))
+    return DeviceReading(rows, len(values), sum(values))
 
 
 def counts(outcome: Comparison) -> tuple[int, int, int, int]:
@@ -70,7 +70,7 @@ def test_an_acknowledged_event_that_is_not_returned_is_lost() -> None:
 
 
 def test_a_device_that_nobody_knows_has_lost_everything() -> None:
-    outcome = compare(ledger_of(plan()), {NAME: Reading((), 0, 0)})
+    outcome = compare(ledger_of(plan()), {NAME: DeviceReading((), 0, 0)})
     assert counts(outcome) == (40, 0, 0, 0)
     assert findings(outcome)[-1] == "and 30 more"
 
@@ -117,12 +117,12 @@ def test_a_returned_event_without_an_answer_is_recovered_and_a_missing_one_is_no
     outcome = compare(Ledger(sent.entries), {NAME: reading_of(rows_of(sent.entries[:3]))})
     assert counts(outcome) == (0, 0, 0, 3)
     ledger = Ledger(sent.entries)
-    assert "40 events are without an answer after 30 s (20 over MQTT, 20 over HTTP)" in (
+    assert "40 events have no answer after 30 s (20 over MQTT, 20 over HTTP)" in (
         verdict(ledger, outcome, 30) or ""
     )
 
 
-def test_an_aggregate_tells_what_the_list_does_not() -> None:
+def test_an_aggregate_shows_what_the_list_does_not() -> None:
     sent = plan()
     rows = rows_of(sent.entries)
     right = reading_of(rows)
@@ -136,33 +136,35 @@ def test_an_aggregate_tells_what_the_list_does_not() -> None:
         assert "the aggregate of" in outcome.findings[0]
 
 
-def test_a_rejected_event_is_told_with_its_reason_and_must_not_be_returned() -> None:
+def test_a_rejected_event_is_reported_with_its_reason_and_must_not_be_returned() -> None:
     sent = plan()
     ledger = Ledger(sent.entries)
-    everything = Sending(Door.MQTT, sent.entries)
-    ledger.take(everything, answered(sent.entries, Status.REJECTED, "in_the_future"), 0.1)
+    everything = Submission(Door.MQTT, sent.entries)
+    ledger.record(everything, answered(sent.entries, Status.REJECTED, "in_the_future"), 0.1)
     assert not ledger.unanswered
-    outcome = compare(ledger, {NAME: Reading((), 0, 0)})
+    outcome = compare(ledger, {NAME: DeviceReading((), 0, 0)})
     assert outcome.clean
     assert "40 events were rejected (in_the_future 40)" in (verdict(ledger, outcome, 30) or "")
     outcome = compare(ledger, {NAME: reading_of(rows_of(sent.entries[:1]))})
     assert counts(outcome) == (0, 0, 1, 0)
 
 
-def test_one_good_answer_is_enough_whatever_a_copy_was_told() -> None:
+def test_one_positive_verdict_is_enough_whatever_a_copy_received() -> None:
     sent = plan()
     ledger = ledger_of(sent)
-    ledger.take(Sending(Door.HTTP, sent.entries), answered(sent.entries, Status.DUPLICATE), 0.1)
+    ledger.record(
+        Submission(Door.HTTP, sent.entries), answered(sent.entries, Status.DUPLICATE), 0.1
+    )
     first = sent.entries[:1]
-    ledger.take(Sending(Door.HTTP, first), answered(first, Status.REJECTED, "bad_time"), 0.1)
+    ledger.record(Submission(Door.HTTP, first), answered(first, Status.REJECTED, "bad_time"), 0.1)
     assert (len(ledger.acknowledged), ledger.recognised, ledger.rejected) == (40, 40, {})
 
 
 def test_every_planned_event_travels_over_its_door_and_some_over_both() -> None:
     sent = plan(events=500, devices=5)
     by_door: dict[Door, Counter[str]] = {door: Counter() for door in Door}
-    for sending in sent.sendings:
-        by_door[sending.door].update(sending.event_ids)
+    for submission in sent.submissions:
+        by_door[submission.door].update(submission.event_ids)
     for entry in sent.entries:
         assert by_door[entry.door][entry.event_id] >= 1
     assert set(by_door[Door.MQTT]) & set(by_door[Door.HTTP])
@@ -178,9 +180,9 @@ def test_messages_are_of_one_device_and_small_enough_and_posts_spare_the_rate_li
     events: int, devices: int
 ) -> None:
     sent = plan(events, devices, bytes_max=1024)
-    for sending in sent.over(Door.MQTT):
-        assert len({entry.device_id for entry in sending.entries}) == 1
-        assert len(sending.payload) <= 1024
+    for submission in sent.over(Door.MQTT):
+        assert len({entry.device_id for entry in submission.entries}) == 1
+        assert len(submission.payload) <= 1024
     for name in sent.device_ids:
         singles = [each for each in sent.over(Door.HTTP, name) if len(each.entries) == 1]
         assert len(singles) <= 10
@@ -191,7 +193,7 @@ def test_messages_are_of_one_device_and_small_enough_and_posts_spare_the_rate_li
 
 def test_the_seed_decides_how_the_events_travel() -> None:
     assert plan(seed=7) == plan(seed=7)
-    assert plan(seed=7).sendings != plan(seed=8).sendings
+    assert plan(seed=7).submissions != plan(seed=8).submissions
 
 
 def test_percentiles_are_the_nearest_rank() -> None:

@@ -1,4 +1,4 @@
-"""Contract section 2: settings from the environment and `.env`, and what is refused at start."""
+"""Contract section 2: settings from the environment and `.env`, and those refused at start."""
 
 import os
 from pathlib import Path
@@ -6,8 +6,9 @@ from typing import Any
 
 import pytest
 
+from runtime.addresses import MqttAddress
 from runtime.errors import ConfigurationError
-from runtime.settings import MqttAddress, Settings, load_settings
+from runtime.settings import Settings, load_settings
 
 # Section 2, row by row. None: unset or embedded.
 DEFAULTS: dict[str, Any] = {
@@ -42,7 +43,7 @@ DEFAULTS: dict[str, Any] = {
 
 @pytest.fixture(autouse=True)
 def _clean_room(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """An empty working folder, and no variable of ours in any spelling of its name."""
+    """An empty working folder without our environment variables, in any spelling."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setitem(Settings.model_config, "env_file", ".env")
     for name in list(os.environ):
@@ -57,7 +58,7 @@ def refused(**overrides: object) -> str:
 
 
 def decided(**overrides: Any) -> Settings:
-    """The settings as they are read, before it is asked whether they can be used."""
+    """The settings as they are read, before contradictions are checked."""
     return Settings(**overrides)
 
 
@@ -112,7 +113,7 @@ def test_an_empty_value_is_as_good_as_none(monkeypatch: pytest.MonkeyPatch) -> N
 
 def test_settings_do_not_change_once_they_are_read() -> None:
     with pytest.raises(ValueError, match="frozen"):
-        load_settings().http_port = 1  # type: ignore[misc]  # mypy knows it too.
+        load_settings().http_port = 1  # type: ignore[misc]  # mypy reports it too.
 
 
 # -- Addresses. --
@@ -247,7 +248,7 @@ def test_a_value_out_of_its_limits_is_refused_by_its_name(
         assert f" {name}: " in refused(), value
 
 
-def test_all_faults_are_told_in_one_message() -> None:
+def test_one_message_lists_all_faults() -> None:
     message = refused(http_port="x", mqtt_port=-1, database_url="sqlite://", auth="maybe")
     for name in ("HTTP_PORT", "MQTT_PORT", "DATABASE_URL", "AUTH"):
         assert f" {name}: " in message
@@ -258,7 +259,7 @@ def test_events_may_be_kept_for_a_shorter_or_a_longer_time_than_they_are_accepte
         assert load_settings(retention_days=days).retention_days == days
 
 
-def test_all_contradictions_are_told_in_one_message() -> None:
+def test_one_message_lists_all_contradictions() -> None:
     message = refused(
         auth="off", http_host="0.0.0.0", mqtt_cert_file="no-such.pem", mqtt_ca_file="nor-this.pem"
     )
@@ -316,7 +317,7 @@ def test_auto_is_on_once_a_listener_can_be_reached_from_outside(listener: str, h
 
 @pytest.mark.parametrize("listener", LISTENERS)
 @pytest.mark.parametrize("host", EXPOSED)
-def test_off_on_another_address_is_refused_but_on_a_trusted_network(
+def test_off_on_another_address_is_refused_except_on_a_trusted_network(
     listener: str, host: str
 ) -> None:
     message = refused(**{listener: host}, auth="off")

@@ -1,4 +1,4 @@
-"""Whichever worker is asked answers for all of them."""
+"""Every worker reports health and metrics of all workers."""
 
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ from runtime.version import VERSION
 
 
 def report(events: int, **failing: str) -> Report:
-    """Of a worker that received and stored so many events."""
+    """The report of a worker that received and stored so many events."""
     registry, health = CollectorRegistry(), Health(("database",))
     health.report("database", ok=True, detail="reachable")
     for name, detail in failing.items():

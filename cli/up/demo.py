@@ -1,4 +1,4 @@
-"""The fleet of `voltwire up --demo`: 20 devices, most of them well."""
+"""The fleet of `voltwire up --demo`: 20 devices, of which three sleep and one is faulty."""
 
 import asyncio
 from datetime import UTC, datetime
@@ -22,7 +22,7 @@ log = structlog.get_logger()
 
 
 async def run(settings: Settings, stop: asyncio.Event, health: Health, _: Metrics) -> None:
-    """Once the product works, until `stop`. A fault here ends the demo, not the product."""
+    """Run the fleet once the system is healthy. An error here ends the demo, not the system."""
     while not health.ok:
         if stop.is_set():
             return
@@ -30,6 +30,6 @@ async def run(settings: Settings, stop: asyncio.Event, health: Health, _: Metric
     try:
         devices = build_fleet("demo", FLEET, booted_at=datetime.now(UTC))
         fleet = Fleet(settings.mqtt, devices, payload_bytes_max=settings.max_payload_bytes)
-        await fleet.run(stop, drain_s=0)  # Nobody is left to send receipts.
+        await fleet.run(stop, drain_s=0)  # The ingestor stops too, so no receipt would come.
     except Exception:
-        log.exception("The demo devices stopped. Everything else goes on.")
+        log.exception("The demo devices stopped; everything else keeps running.")

@@ -1,0 +1,35 @@
+"""What `voltwire up` prints once everything works: the addresses of API, reference and broker."""
+
+import asyncio
+
+import typer
+
+from runtime.addresses import http_url
+from runtime.health import Health
+from runtime.metrics import Metrics
+from runtime.settings import Settings
+
+POLL_S = 0.02
+
+
+async def announce(settings: Settings, stop: asyncio.Event, health: Health, _: Metrics) -> None:
+    while not health.ok and not stop.is_set():  # noqa: ASYNC110  # Once, at start.
+        await asyncio.sleep(POLL_S)
+    if not stop.is_set():
+        typer.echo(_addresses(settings))
+
+
+def _addresses(settings: Settings) -> str:
+    base = http_url(settings.http_host, settings.http_port)
+    lines = [
+        "Voltwire is ready.",
+        f"  API       {base}/health",
+        f"  Reference {base}/docs",
+        f"  MQTT      {settings.mqtt}   publish to devices/<device_id>/telemetry",
+    ]
+    if settings.mqtt_url is None:
+        lines.append(
+            "  The embedded broker speaks MQTT 3.1.1 and keeps sessions and retained messages in"
+            " memory only;\n  for production set MQTT_URL to a broker with persistence."
+        )
+    return "\n".join(lines)

@@ -1,0 +1,52 @@
+"""`voltwire up`: embedded PostgreSQL and broker as child processes, all roles in one event loop."""
+
+import asyncio
+from contextlib import ExitStack
+from typing import Any
+
+from pydantic import SecretStr
+
+from api.run import run as run_api
+from cli.database import database_errors
+from cli.roles import Role, run_roles
+from cli.up.announcement import announce
+from cli.up.embedded import EmbeddedPart, broker_part, postgres_part, supervisor
+from cli.up.ports import require_free
+from ingestor.run import run as run_ingest
+from runtime.health import Health
+from runtime.settings import Settings
+from scheduler.run import run as run_schedule
+from schema.migrate import migrate
+
+STOP_S_MAX = 8.0  # The roles and PostgreSQL share it: a command stops within ten seconds.
+POSTGRES_STOP_S_MIN = 0.5
+
+
+def up(settings: Settings, *, demo: bool) -> None:
+    """Run until stopped. Raises StartError if a port or the data folder is in use."""
+    require_free(settings.http_host, settings.http_port, "HTTP_PORT")
+    if settings.mqtt_url is None:
+        require_free(settings.mqtt_host, settings.mqtt_port, "MQTT_PORT")
+    parts: list[EmbeddedPart[Any]] = []
+    postgres_stop_s = STOP_S_MAX
+    with ExitStack() as stack:
+        if settings.database_url is None:
+            postgres = postgres_part(settings.data_dir, lambda: postgres_stop_s)
+            parts.append(stack.enter_context(postgres))
+            settings = settings.model_copy(update={"database_url": SecretStr(postgres.value)})
+        if settings.mqtt_url is None:
+            parts.append(stack.enter_context(broker_part(settings.mqtt)))
+        with database_errors("used"):
+            asyncio.run(migrate(settings.dsn, max_age_days=settings.max_event_age_days))
+        roles = _roles(parts, demo=demo)
+        spent_s = run_roles(settings, Health(("broker", "database", "schema", "storing")), *roles)
+        postgres_stop_s = max(POSTGRES_STOP_S_MIN, STOP_S_MAX - spent_s)
+
+
+def _roles(parts: list[EmbeddedPart[Any]], *, demo: bool) -> list[Role]:
+    roles: list[Role] = [run_ingest, run_api, run_schedule, announce, supervisor(parts)]
+    if demo:
+        from cli.up.demo import run as run_demo  # noqa: PLC0415  # Without --demo, up starts faster.
+
+        roles.append(run_demo)
+    return roles

@@ -1,0 +1,125 @@
+"""The embedded PostgreSQL and broker: each in a process of its own, restarted when it ends."""
+
+import asyncio
+import errno
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
+from pathlib import Path
+from typing import Any, Generic, Self, TypeVar
+from urllib.parse import parse_qs, urlsplit
+
+import structlog
+
+from cli.roles import Role
+from runtime.addresses import MqttAddress
+from runtime.errors import StartError
+from runtime.health import Health
+from runtime.metrics import Metrics
+from runtime.postgres.leftovers import SOCKET_NAME
+from runtime.postgres.server import embedded_postgres
+from runtime.postgres.user import end_with_parent
+from runtime.settings import Settings
+from runtime.signals import unless_stopped
+
+BROKER_READY_S_MAX = 15
+BROKER_STOP_S_MAX = 1
+BROKER_POLL_S = 0.02
+CHECK_EVERY_S = 0.5
+
+T = TypeVar("T")
+
+log = structlog.get_logger()
+
+
+class EmbeddedPart(Generic[T]):
+    """A process with what its start returned, `value`: a DSN or a Popen."""
+
+    def __init__(
+        self,
+        name: str,
+        start: Callable[[], AbstractContextManager[T]],
+        is_running: Callable[[T], bool],
+    ) -> None:
+        self._name, self._start, self._is_running = name, start, is_running
+
+    def __enter__(self) -> Self:
+        self._stack = ExitStack()
+        self.value = self._stack.enter_context(self._start())
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stack.close()
+
+    def restart_if_ended(self) -> None:
+        """Blocks the event loop: PostgreSQL needs the main thread, and no role works without it."""
+        if not self._is_running(self.value):
+            log.error("An embedded part ended unexpectedly and is restarted.", part=self._name)
+            self.__exit__()
+            self.__enter__()
+
+
+def postgres_part(data_dir: Path, stop_s_max: Callable[[], float]) -> EmbeddedPart[str]:
+    return EmbeddedPart(
+        "PostgreSQL", lambda: embedded_postgres(data_dir, stop_s_max=stop_s_max), _has_listener
+    )
+
+
+def broker_part(address: MqttAddress) -> EmbeddedPart["subprocess.Popen[bytes]"]:
+    return EmbeddedPart("broker", lambda: _broker(address), lambda process: process.poll() is None)
+
+
+def supervisor(parts: Sequence[EmbeddedPart[Any]]) -> Role:
+    """A role that restarts the parts."""
+
+    async def supervise(_: Settings, stop: asyncio.Event, __: Health, ___: Metrics) -> None:
+        while await unless_stopped(stop, asyncio.sleep(CHECK_EVERY_S)):
+            for part in parts:
+                part.restart_if_ended()
+
+    return supervise
+
+
+def _has_listener(dsn: str) -> bool:
+    """Whether a server holds the socket of this DSN; a full queue of connections counts, too."""
+    folder = parse_qs(urlsplit(dsn).query)["host"][0]
+    with socket.socket(socket.AF_UNIX) as probe:
+        probe.settimeout(0)
+        return probe.connect_ex(f"{folder}/{SOCKET_NAME}") not in {errno.ECONNREFUSED, errno.ENOENT}
+
+
+@contextmanager
+def _broker(address: MqttAddress) -> Iterator["subprocess.Popen[bytes]"]:
+    """The embedded broker in its own process, so that its work does not delay ours."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "cli", "broker"],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+        stdin=subprocess.DEVNULL,
+        start_new_session=True,
+        preexec_fn=end_with_parent(signal.SIGKILL),  # noqa: PLW1509  # No thread runs yet.
+    )
+    try:
+        _wait_for_broker(process, address)
+        yield process
+    finally:
+        process.terminate()
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(BROKER_STOP_S_MAX)
+        process.kill()
+        process.wait()
+
+
+def _wait_for_broker(process: "subprocess.Popen[bytes]", address: MqttAddress) -> None:
+    deadline = time.monotonic() + BROKER_READY_S_MAX
+    while time.monotonic() < deadline:
+        if process.poll() is not None:
+            raise StartError("The embedded broker did not start; the lines above give the reason.")
+        with suppress(OSError), socket.create_connection((address.host, address.port), timeout=1):
+            return
+        time.sleep(BROKER_POLL_S)
+    raise StartError(f"The embedded broker did not listen within {BROKER_READY_S_MAX} s.")
