@@ -1,7 +1,7 @@
 """Every benchmark with its table: python -m benchmarks [name …]; benchmarks/README.md explains each.
 
-Without names all but growth and settings, which fill databases first, and workers, which wants more cores
-than two.
+Without names it runs all except growth and settings, which fill databases first, and workers, which needs
+more than two cores.
 """
 
 import argparse
@@ -22,22 +22,24 @@ BENCHMARKS: dict[str, Callable[[Options], Iterator[Row]]] = {
     "memory": memory.run,
     "settings": server_settings.run,
 }
-ASKED_FOR = {"growth", "settings", "workers"}
-USUAL = tuple(name for name in BENCHMARKS if name not in ASKED_FOR)
+ONLY_BY_NAME = {"growth", "settings", "workers"}
+BY_DEFAULT = tuple(name for name in BENCHMARKS if name not in ONLY_BY_NAME)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("names", nargs="*", metavar="name", help=", ".join(BENCHMARKS))
     parser.add_argument("--scale", type=float, default=1.0, help="1: full size")
-    parser.add_argument("--json", type=Path, help="write the results there, too")
+    parser.add_argument("--json", type=Path, help="also write the results to this file")
     parser.add_argument(
         "--stored",
         type=int,
         default=1_000_000,
-        help="growth, settings: events stored before (1000000)",
+        help="growth, settings: events stored before the run (1000000)",
     )
-    parser.add_argument("--outage", type=float, default=20, help="memory: seconds of it (20)")
+    parser.add_argument(
+        "--outage", type=float, default=20, help="memory: seconds without PostgreSQL (20)"
+    )
     parser.add_argument(
         "--hourly",
         type=int,
@@ -46,13 +48,15 @@ def main() -> None:
     )
     arguments = parser.parse_args()
     if unknown := set(arguments.names) - set(BENCHMARKS):
-        parser.error(f"no benchmark is called {', '.join(sorted(unknown))}")
+        parser.error(f"unknown benchmark: {', '.join(sorted(unknown))}")
     options = Options(arguments.scale, arguments.stored, arguments.outage, arguments.hourly)
     facts = about()
     print("\n".join(f"{name}: {value}" for name, value in facts.items()), flush=True)
-    results = {name: table(name, BENCHMARKS[name](options)) for name in arguments.names or USUAL}
-    for name in sorted(ASKED_FOR - results.keys()):
-        print(f"\n{name} was left out: it is run by name. python -m benchmarks {name}")
+    results = {
+        name: table(name, BENCHMARKS[name](options)) for name in arguments.names or BY_DEFAULT
+    }
+    for name in sorted(ONLY_BY_NAME - results.keys()):
+        print(f"\n{name} runs only when named: python -m benchmarks {name}")
     if arguments.json:
         arguments.json.write_text(json.dumps({"about": facts, **results}, indent=1))
 

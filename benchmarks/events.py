@@ -16,15 +16,15 @@ MIDS = 65_000
 
 
 def yesterday_ms() -> int:
-    """The time of the first event sent: never in the future, always in a partition that exists."""
+    """The time of the first event: never in the future, always in an existing partition."""
     return int(time.time() * 1000) - DAY_MS
 
 
 @dataclass(frozen=True)
 class Events:
-    """Numbers become events: `growing` ids are the number itself, `uuid` ids are random.
+    """Makes events from numbers. `growing` ids are the number itself, `uuid` ids are random.
 
-    A device sends every DEVICES-th message, so its ids grow.
+    Each device sends every DEVICES-th message, so its ids grow.
     """
 
     ids: str = "growing"
@@ -46,27 +46,27 @@ class Events:
 
 
 def repeats(messages: int, percent: float) -> set[int]:
-    """Which messages repeat the one before of the same device, always the same for equal arguments."""
+    """Which messages repeat the previous one of their device; equal arguments give equal results."""
     count = min(round(messages * percent / 100), max(0, messages - DEVICES))
     return set(Random(1).sample(range(DEVICES, messages), count)) if count else set()
 
 
 def connect(client_id: str) -> bytes:
-    """MQTT 3.1.1, a clean session, no keep-alive."""
+    """A CONNECT packet: MQTT 3.1.1, clean session, no keep-alive."""
     name = client_id.encode()
     body = b"\x00\x04MQTT\x04\x02\x00\x00" + len(name).to_bytes(2, "big") + name
     return b"\x10" + _remaining_length(len(body)) + body
 
 
 def publish(device_id: str, mid: int, payload: bytes) -> bytes:
-    """QoS 1."""
+    """A PUBLISH packet with QoS 1."""
     topic = f"devices/{device_id}/telemetry".encode()
     body = len(topic).to_bytes(2, "big") + topic + mid.to_bytes(2, "big") + payload
     return b"\x32" + _remaining_length(len(body)) + body
 
 
 def _remaining_length(length: int) -> bytes:
-    """[MQTT-2.2.3]: seven bits a byte, the lowest first."""
+    """Encode as in MQTT 3.1.1, section 2.2.3: seven bits per byte, the lowest first."""
     encoded = bytearray()
     while True:
         length, digit = divmod(length, 128)

@@ -1,7 +1,7 @@
-"""Growth: ingest into an empty database, and into one that holds --stored events, in the same run.
+"""Growth: ingest into an empty database, then into one that holds --stored events, in the same run.
 
-The stored events have the shape that the product writes: the keys in the order of arrival, one event a
-minute per device in monthly partitions, the registered devices' numbers.
+The stored events look as if the product had written them: keys in the order of arrival, one event a minute
+per device in monthly partitions, the numbers of the registered devices.
 """
 
 import time
@@ -10,9 +10,9 @@ from dataclasses import replace
 
 from benchmarks.events import DEVICES, METRICS, MINUTE_MS, TAG, yesterday_ms
 from benchmarks.ingest import Rates, measure
-from benchmarks.load import Plan
+from benchmarks.mqtt_load import PublishPlan
 from benchmarks.report import Options, Row, note
-from benchmarks.services import Database, database, role
+from benchmarks.services import DatabaseServer, database, role
 from tests.support.mosquitto import mosquitto
 
 CHUNK = 250_000
@@ -22,8 +22,8 @@ IDS = {"growing": "lpad(n::text, 12, '0')", "uuid": "gen_random_uuid()::text"}
 NUMBERS = """
     select array_agg(device_no order by substr(device_id, 2)::int) from device where device_id ~ '^d[0-9]+$'
 """
-# $1 the devices' numbers, $2 and $3 the first and the last event, $4 the time after the last one of all
-# and $5 how many events of a device lie between the first and that time.
+# $1: the numbers of the devices; $2, $3: the first and the last event of this chunk; $4: the time after the
+# last event of all chunks; $5: how many events of a device lie between the first event and that time.
 FILL = """
     with new as materialized (
         select ($1::int[])[n % {devices} + 1] as device_no, {event_id} as event_id,
@@ -46,21 +46,21 @@ def run(options: Options) -> Iterator[Row]:
 def _variant(ids: str, options: Options) -> Iterator[Row]:
     messages = options.scaled(300_000, DEVICES)
     with mosquitto() as broker, database() as server:
-        plan = Plan(broker.port, messages, ids=ids, start_ms=yesterday_ms())
+        plan = PublishPlan(broker.port, messages, ids=ids, start_ms=yesterday_ms())
         with role("ingest", server, broker) as ingestor:
             server.execute("checkpoint", timeout_s=TIDY_S_MAX)
             empty = measure(plan, ingestor, server)
         yield _row(ids, 0, empty, 1.0, server)
         fill(server, ids, messages, options.stored, plan.start_ms)
         with role("ingest", server, broker) as ingestor:
-            first = messages + options.stored  # Its time follows the empty run's, not its number.
+            first = messages + options.stored  # Its time follows the run on the empty database.
             later = replace(plan, first=first, start_ms=plan.start_ms - options.stored)
             full = measure(later, ingestor, server, stored_before=first)
         yield _row(ids, options.stored, full, full.best_known / empty.best_known, server)
 
 
-def fill(server: Database, ids: str, first: int, count: int, before_ms: int) -> None:
-    """Events number `first` and on, all older than `before_ms`; then as tidy as autovacuum leaves it."""
+def fill(server: DatabaseServer, ids: str, first: int, count: int, before_ms: int) -> None:
+    """Write events from number `first` on, all older than `before_ms`, and vacuum as autovacuum would."""
     sql = FILL.format(
         devices=DEVICES, minute=MINUTE_MS, metrics=METRICS, tag=TAG, event_id=IDS[ids]
     )
@@ -77,7 +77,7 @@ def fill(server: Database, ids: str, first: int, count: int, before_ms: int) -> 
     server.execute("checkpoint", timeout_s=TIDY_S_MAX)
 
 
-def _row(ids: str, stored: int, rates: Rates, ratio: float, server: Database) -> Row:
+def _row(ids: str, stored: int, rates: Rates, ratio: float, server: DatabaseServer) -> Row:
     size = server.value("select pg_database_size(current_database())")
     return {
         "ids": {"growing": "growing per device", "uuid": "random UUIDs"}[ids],

@@ -1,8 +1,8 @@
-"""Ingest: QoS 1 messages through Mosquitto into PostgreSQL, beside what the broker alone can do.
+"""Ingest: QoS 1 messages through Mosquitto into PostgreSQL, compared with the broker alone.
 
-One `voltwire ingest`, no API. The clock runs from the first message sent until the database has settled
-all of them, as `/metrics` of the ingestor says. The same messages first go from Mosquitto to
-mosquitto_sub, in the same run: machines are noisy, ratios less.
+One `voltwire ingest` runs, no API. The clock runs from the first message sent until all are settled, as
+`/metrics` of the ingestor reports. In the same run the same messages first go from Mosquitto to
+mosquitto_sub: rates depend on a noisy machine, ratios do so less.
 """
 
 import shutil
@@ -14,13 +14,13 @@ from dataclasses import dataclass, replace
 import httpx
 
 from benchmarks.events import yesterday_ms
-from benchmarks.load import Plan
+from benchmarks.mqtt_load import PublishPlan
 from benchmarks.rates import sustained, whole
 from benchmarks.report import Options, Row
 from benchmarks.services import (
-    Database,
-    Load,
-    Role,
+    DatabaseServer,
+    LoadProcess,
+    RoleProcess,
     database,
     role,
     role_cpu_seconds,
@@ -29,12 +29,12 @@ from benchmarks.services import (
 )
 from tests.support.mosquitto import mosquitto
 
-AHEAD_MAX = 30_000  # Messages: the load goes on until the end, and the broker's queue stays small.
-LOOK_S = 0.2  # Each look costs the ingestor a few milliseconds.
+AHEAD_MAX = 30_000  # Messages: the load lasts until the end, and the broker's queue stays small.
+SAMPLE_S = 0.2  # Each sample costs the ingestor a few milliseconds.
 STALL_S_MAX = 60
 BROKER_S_MAX = 300
 WINDOW = 5000  # max_inflight_messages of the shipped mosquitto.conf.
-HELD = 0.95  # Of the window: canaries have their places in it, too.
+HELD = 0.95  # Share of the window: canaries take some of its places.
 RULES = (
     {"metric": "temp_c", "op": ">", "threshold": 149},
     {"metric": "soc_percent", "op": "<", "threshold": 1},
@@ -53,7 +53,7 @@ class Case:
 
 @dataclass(frozen=True)
 class Rates:
-    """Events per second, and what one of them cost in CPU time."""
+    """Events per second, and the CPU time per event."""
 
     whole: float
     sustained: float | None
@@ -85,7 +85,7 @@ def run(options: Options) -> Iterator[Row]:
 
 def _row(case: Case) -> Row:
     with mosquitto() as broker, database() as server:
-        plan = Plan(
+        plan = PublishPlan(
             broker.port,
             case.messages,
             case.size,
@@ -109,31 +109,35 @@ def _row(case: Case) -> Row:
     }
 
 
-def add_rules(server: Database, *rules: dict[str, object]) -> None:
-    """As users do, and gone before the clock starts."""
+def add_rules(server: DatabaseServer, *rules: dict[str, object]) -> None:
+    """Add rules over HTTP; the API ends before the clock starts."""
     with role("api", server) as api:
         for rule in rules:
             api.post("/v1/alerts", rule)
 
 
-def measure(plan: Plan, ingestor: Role, server: Database, stored_before: int = 0) -> Rates:
+def measure(
+    plan: PublishPlan, ingestor: RoleProcess, server: DatabaseServer, stored_before: int = 0
+) -> Rates:
     """Send everything, wait until everything is settled, and count what the database holds."""
     before = ingestor.counts().settled
     events = plan.messages * plan.size
-    with Load("load", replace(plan, ahead_max=AHEAD_MAX)) as load:
+    with LoadProcess("mqtt_load", replace(plan, ahead_max=AHEAD_MAX)) as load:
         ingest_s, server_s = role_cpu_seconds(ingestor), server_cpu_seconds()
         began = changed = time.perf_counter()
         samples = [(0.0, 0)]
-        load.tell(0)
+        load.start()
         while samples[-1][1] < events:
-            time.sleep(LOOK_S)
+            time.sleep(SAMPLE_S)
             settled = ingestor.counts().settled - before
             now = time.perf_counter()
             changed = now if settled > samples[-1][1] else changed
             if now - changed > STALL_S_MAX:
-                raise RuntimeError(f"{settled} of {events} are settled, and it goes no further.")
+                raise RuntimeError(
+                    f"{settled} of {events} are settled, and the number stopped growing."
+                )
             samples.append((now - began, settled))
-            load.tell(settled // plan.size)
+            load.report_settled(settled // plan.size)
         ingest_s = role_cpu_seconds(ingestor) - ingest_s
         server_s = server_cpu_seconds() - server_s
         _require_all(plan, load)
@@ -145,13 +149,13 @@ def measure(plan: Plan, ingestor: Role, server: Database, stored_before: int = 0
     )
 
 
-def _require_all(plan: Plan, load: Load) -> None:
+def _require_all(plan: PublishPlan, load: LoadProcess) -> None:
     acknowledged = load.result()["acknowledged"]
     if acknowledged != plan.messages:
         raise RuntimeError(f"{acknowledged} of {plan.messages} messages got a PUBACK")
 
 
-def _broker_alone(plan: Plan) -> float:
+def _broker_alone(plan: PublishPlan) -> float:
     """Messages per second from Mosquitto to mosquitto_sub."""
     program = shutil.which("mosquitto_sub")
     if program is None:
@@ -159,12 +163,12 @@ def _broker_alone(plan: Plan) -> float:
     topic = ["-q", "1", "-t", "devices/+/telemetry", "-C", str(plan.messages)]
     command = [program, "-p", str(plan.port), *topic]
     with (
-        Load("load", plan) as load,
+        LoadProcess("mqtt_load", plan) as load,
         subprocess.Popen(command, stdout=subprocess.DEVNULL) as subscriber,
     ):
-        time.sleep(0.5)  # It subscribes.
+        time.sleep(0.5)  # Until it has subscribed.
         began = time.perf_counter()
-        load.tell(0)
+        load.start()
         subscriber.wait(BROKER_S_MAX)
         seconds = time.perf_counter() - began
         _require_all(plan, load)
@@ -172,12 +176,12 @@ def _broker_alone(plan: Plan) -> float:
 
 
 def redelivered(window: int, *, known: bool) -> Row:
-    """Kill the ingestor with a whole window unacknowledged; time the next one until all is settled.
+    """Kill the ingestor with a whole window unacknowledged; time its successor until all is settled.
 
-    `known`: every event of the window was stored before, as when only the acknowledgements were lost.
+    `known`: every event of the window is already stored, as when only the acknowledgements were lost.
     """
     with mosquitto() as broker, database() as server:
-        plan = Plan(broker.port, window, start_ms=yesterday_ms())
+        plan = PublishPlan(broker.port, window, start_ms=yesterday_ms())
         with role("ingest", server, broker) as ingestor:
             if known:
                 measure(plan, ingestor, server)
@@ -204,13 +208,13 @@ def redelivered(window: int, *, known: bool) -> Row:
     }
 
 
-def _publish(plan: Plan) -> None:
-    with Load("load", plan) as load:
-        load.tell(0)
+def _publish(plan: PublishPlan) -> None:
+    with LoadProcess("mqtt_load", plan) as load:
+        load.start()
         _require_all(plan, load)
 
 
-def _when_settled(ingestor: Role, count: int) -> float:
+def _when_settled(ingestor: RoleProcess, count: int) -> float:
     def settled() -> bool:
         try:
             return ingestor.counts().settled >= count

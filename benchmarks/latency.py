@@ -1,7 +1,7 @@
-"""Latency at 5,000 messages/s: publish until visible over HTTP, publish until told by SSE.
+"""Latency at 5,000 messages/s: from publish until visible over HTTP, and until received by SSE.
 
-A probe is one event of a device of its own, which violates a rule that nothing else violates. Probes
-leave at irregular intervals, whether the one before was seen or not.
+A probe is an event of a separate device that violates a rule which nothing else violates. Probes are sent
+at irregular intervals, whether or not the previous one was seen.
 """
 
 import asyncio
@@ -12,12 +12,12 @@ from collections.abc import Iterator
 from contextlib import suppress
 
 from benchmarks.events import connect, publish, yesterday_ms
+from benchmarks.http_load import content_length
 from benchmarks.ingest import add_rules
-from benchmarks.load import Plan
-from benchmarks.posts_load import content_length
+from benchmarks.mqtt_load import PublishPlan
 from benchmarks.rates import percentile
 from benchmarks.report import Options, Row
-from benchmarks.services import Load, Role, database, role, until
+from benchmarks.services import LoadProcess, RoleProcess, database, role, until
 from tests.support.mosquitto import mosquitto
 
 RATE = 5000
@@ -32,18 +32,18 @@ RULE: dict[str, object] = {"metric": "temp_c", "op": ">", "threshold": 100}
 
 
 class Probes:
-    """When each was published, and how long it took to be seen."""
+    """When each probe was published, and how long it took to be seen."""
 
     def __init__(self) -> None:
         self.published_at: list[float] = []
         self.visible_s: dict[int, float] = {}
-        self.told_s: dict[int, float] = {}
+        self.alerted_s: dict[int, float] = {}
 
     def seen(self, latencies: dict[int, float], number: int) -> None:
         latencies.setdefault(number, time.perf_counter() - self.published_at[number])
 
     def complete(self) -> bool:
-        return len(self.visible_s) == len(self.told_s) == len(self.published_at)
+        return len(self.visible_s) == len(self.alerted_s) == len(self.published_at)
 
 
 def run(options: Options) -> Iterator[Row]:
@@ -51,19 +51,19 @@ def run(options: Options) -> Iterator[Row]:
     seconds = WARM_UP_S + count * sum(EVERY_S) / 2 * 1.05 + 2  # The load outlasts the probes.
     with mosquitto() as broker, database() as server:
         add_rules(server, RULE)
-        plan = Plan(broker.port, int(RATE * seconds), start_ms=yesterday_ms(), rate=RATE)
+        plan = PublishPlan(broker.port, int(RATE * seconds), start_ms=yesterday_ms(), rate=RATE)
         with (
             role("ingest", server, broker) as ingestor,
             role("api", server) as api,
-            Load("load", plan) as load,
+            LoadProcess("mqtt_load", plan) as load,
         ):
-            load.tell(0)
+            load.start()
             probes = asyncio.run(_probe(count, broker.port, api.port))
             sender = load.result()
             drained_s = _until_drained(ingestor, plan.messages + count)
     for name, latencies in (
         ("visible over HTTP", probes.visible_s),
-        ("told by SSE", probes.told_s),
+        ("alert by SSE", probes.alerted_s),
     ):
         values = [seconds * 1000 for seconds in latencies.values()]
         yield {
@@ -78,8 +78,8 @@ def run(options: Options) -> Iterator[Row]:
         }
 
 
-def _until_drained(ingestor: Role, events: int) -> float:
-    """Seconds. More than a moment means that the rate was too high, and the latencies are of a queue."""
+def _until_drained(ingestor: RoleProcess, events: int) -> float:
+    """Seconds until settled. Many mean that the rate was too high and the latencies measure a queue."""
     began = time.perf_counter()
     until(lambda: ingestor.counts().settled >= events, DRAIN_S_MAX, "all settled")
     return time.perf_counter() - began
@@ -89,7 +89,7 @@ async def _probe(count: int, mqtt_port: int, http_port: int) -> Probes:
     probes = Probes()
     subscribed = asyncio.Event()
     async with asyncio.TaskGroup() as group:
-        watching = [
+        watchers = [
             group.create_task(_listen(http_port, probes, subscribed)),
             group.create_task(_poll(http_port, probes)),
         ]
@@ -100,11 +100,11 @@ async def _probe(count: int, mqtt_port: int, http_port: int) -> Probes:
             async with asyncio.timeout(LAST_S_MAX):
                 while not probes.complete():  # noqa: ASYNC110
                     await asyncio.sleep(POLL_S)
-        for task in watching:
+        for task in watchers:
             task.cancel()
     if not probes.complete():
-        seen = f"{len(probes.visible_s)} over HTTP, {len(probes.told_s)} by SSE"
-        raise RuntimeError(f"Of {count} probes were seen: {seen}.")
+        seen = f"{len(probes.visible_s)} over HTTP, {len(probes.alerted_s)} by SSE"
+        raise RuntimeError(f"Of {count} probes, {seen} were seen.")
     return probes
 
 
@@ -116,7 +116,7 @@ async def _publish_all(count: int, port: int, probes: Probes) -> None:
     for number in range(count):
         event = {
             "event_id": str(number),
-            "ts": yesterday_ms() + number,  # Growing: the newest one is the last one published.
+            "ts": yesterday_ms() + number,  # Growing: the newest event is the last one published.
             "metrics": {"temp_c": 120},
         }
         packet = publish(DEVICE, number % 65_000 + 1, json.dumps(event).encode())
@@ -127,7 +127,7 @@ async def _publish_all(count: int, port: int, probes: Probes) -> None:
 
 
 async def _poll(port: int, probes: Probes) -> None:
-    """Ask for the newest probe again and again; it shows all before it, too."""
+    """Poll for the newest probe, which proves that all earlier ones are visible."""
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     newest = -1
     while True:
@@ -143,7 +143,7 @@ async def _poll(port: int, probes: Probes) -> None:
 
 
 async def _listen(port: int, probes: Probes, subscribed: asyncio.Event) -> None:
-    """One frame is one chunk, so its data stands on a line of its own."""
+    """Read the alerts of the stream: one frame is one chunk, so its data is one line."""
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     writer.write(_get(port, "/v1/alerts/stream"))
     head = await reader.readuntil(b"\r\n\r\n")
@@ -153,7 +153,7 @@ async def _listen(port: int, probes: Probes, subscribed: asyncio.Event) -> None:
     async for line in reader:
         if line.startswith(b"data: "):
             alert = json.loads(line[6:])
-            probes.seen(probes.told_s, int(alert["event_id"]))
+            probes.seen(probes.alerted_s, int(alert["event_id"]))
 
 
 def _get(port: int, path: str) -> bytes:

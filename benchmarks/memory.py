@@ -1,4 +1,4 @@
-"""Memory: resident memory of our Python processes, PostgreSQL apart: idle, under load, in an outage."""
+"""Memory: resident memory of our Python processes, without PostgreSQL: idle, under load, in an outage."""
 
 import threading
 import time
@@ -7,30 +7,30 @@ from contextlib import contextmanager
 
 from benchmarks.events import yesterday_ms
 from benchmarks.ingest import measure
-from benchmarks.load import Plan
+from benchmarks.mqtt_load import PublishPlan
 from benchmarks.report import Options, Row
-from benchmarks.services import Load, database, python_mib, role, until
+from benchmarks.services import LoadProcess, database, python_mib, role, until
 from tests.support.mosquitto import mosquitto
 from tests.support.services import Process, free_port, temporary_folder
 
 IDLE_S = 20.0
-LOOK_S = 0.2
-AROUND_S = 5.0  # Messages before the outage, and after it.
-OUTAGE_RATE = 1000  # Fills the window of 5,000 in 5 s; Mosquitto keeps what comes after.
+SAMPLE_S = 0.2
+AROUND_S = 5.0  # The load also runs before and after the outage.
+OUTAGE_RATE = 1000  # Fills the window of 5,000 in 5 s; Mosquitto queues the rest.
 FILLED_S = 10.0  # By then the window is full.
 DRAIN_S_MAX = 600
 
 
-class Watch:
-    """Looks at the memory of a process all the time."""
+class MemorySamples:
+    """The resident memory of a process: before, at most and after."""
 
     def __init__(self, pid: int) -> None:
         self._pid = pid
-        self.before = self.most = self.after = python_mib(pid)
+        self.before = self.peak = self.after = python_mib(pid)
 
-    def look(self) -> None:
+    def take(self) -> None:
         self.after = python_mib(self._pid)
-        self.most = max(self.most, self.after)
+        self.peak = max(self.peak, self.after)
 
 
 def run(options: Options) -> Iterator[Row]:
@@ -40,29 +40,29 @@ def run(options: Options) -> Iterator[Row]:
 
 
 @contextmanager
-def _watched(pid: int) -> Iterator[Watch]:
-    watch, ended = Watch(pid), threading.Event()
+def _watched(pid: int) -> Iterator[MemorySamples]:
+    samples, ended = MemorySamples(pid), threading.Event()
 
-    def look() -> None:
-        while not ended.wait(LOOK_S):
-            watch.look()
+    def sample() -> None:
+        while not ended.wait(SAMPLE_S):
+            samples.take()
 
-    thread = threading.Thread(target=look, daemon=True)
+    thread = threading.Thread(target=sample, daemon=True)
     thread.start()
     try:
-        yield watch
+        yield samples
     finally:
         ended.set()
         thread.join()
-    watch.look()
+    samples.take()
 
 
-def _row(name: str, watch: Watch, detail: str) -> Row:
+def _row(name: str, samples: MemorySamples, detail: str) -> Row:
     return {
         "memory of": name,
-        "before, MiB": watch.before,
-        "at most, MiB": watch.most,
-        "after, MiB": watch.after,
+        "before, MiB": samples.before,
+        "at most, MiB": samples.peak,
+        "after, MiB": samples.after,
         "how": detail,
     }
 
@@ -72,33 +72,33 @@ def _idle(seconds: float) -> Row:
     settings = {"HTTP_PORT": str(port), "MQTT_PORT": str(free_port()), "DATA_DIR": "data"}
     with temporary_folder() as folder, Process(folder, "up", settings=settings) as process:
         process.wait_until_ok(f"http://127.0.0.1:{port}/health")
-        with _watched(process.process.pid) as watch:
+        with _watched(process.process.pid) as samples:
             time.sleep(seconds)
-    return _row("up, idle", watch, f"{seconds:.0f} s, embedded PostgreSQL and broker")
+    return _row("up, idle", samples, f"{seconds:.0f} s, embedded PostgreSQL and broker")
 
 
 def _under_load(messages: int) -> Row:
     with mosquitto() as broker, database() as server, role("ingest", server, broker) as ingestor:
-        plan = Plan(broker.port, messages, start_ms=yesterday_ms())
-        with _watched(ingestor.pid) as watch:
+        plan = PublishPlan(broker.port, messages, start_ms=yesterday_ms())
+        with _watched(ingestor.pid) as samples:
             measure(plan, ingestor, server)
-    return _row("ingest, under load", watch, f"{messages:,} messages as fast as it goes")
+    return _row("ingest, under load", samples, f"{messages:,} messages as fast as possible")
 
 
 def _outage(seconds: float) -> Row:
-    """The server is stopped while messages come in, and started again."""
+    """Stop PostgreSQL while messages arrive, and start it again."""
     messages = int(OUTAGE_RATE * (seconds + 2 * AROUND_S))
     with mosquitto() as broker, database() as server, role("ingest", server, broker) as ingestor:
-        plan = Plan(broker.port, messages, start_ms=yesterday_ms(), rate=OUTAGE_RATE)
-        with Load("load", plan) as load:
-            load.tell(0)
+        plan = PublishPlan(broker.port, messages, start_ms=yesterday_ms(), rate=OUTAGE_RATE)
+        with LoadProcess("mqtt_load", plan) as load:
+            load.start()
             time.sleep(AROUND_S)
-            with _watched(ingestor.pid) as watch:
+            with _watched(ingestor.pid) as samples:
                 server.stop()
                 time.sleep(min(seconds, FILLED_S))
                 filled = python_mib(ingestor.pid)
                 time.sleep(max(0.0, seconds - FILLED_S))
-                held, most = ingestor.counts().in_flight, watch.most
+                held, peak = ingestor.counts().in_flight, samples.peak
                 server.start()
                 began = time.monotonic()
                 until(lambda: ingestor.counts().settled >= messages, DRAIN_S_MAX, "all settled")
@@ -110,7 +110,7 @@ def _outage(seconds: float) -> Row:
             raise RuntimeError(f"{stored} of {messages} are stored.")
     detail = (
         f"{seconds:.0f} s without PostgreSQL at {OUTAGE_RATE:,} messages/s: {filled:.1f} MiB after"
-        f" {min(seconds, FILLED_S):.0f} s, at most {most:.1f} MiB until its end, {held:,} messages held;"
+        f" {min(seconds, FILLED_S):.0f} s, at most {peak:.1f} MiB until its end, {held:,} messages held;"
         f" all settled {drained_s:.0f} s later"
     )
-    return _row("ingest, database outage", watch, detail)
+    return _row("ingest, database outage", samples, detail)

@@ -3,12 +3,12 @@
 from collections.abc import Iterator
 
 from benchmarks.events import yesterday_ms
-from benchmarks.posts_load import Plan
+from benchmarks.http_load import PostPlan
 from benchmarks.report import Options, Row
-from benchmarks.services import Load, database, role, role_cpu_seconds, server_cpu_seconds
+from benchmarks.services import LoadProcess, database, role, role_cpu_seconds, server_cpu_seconds
 
 SINGLE_CONNECTIONS = 32
-BATCH_CONNECTIONS = 8  # 4,000 events under way: what two writers take at once.
+BATCH_CONNECTIONS = 8  # 4,000 events in flight: two batches of the largest size, one per writer.
 BATCH = 500
 
 
@@ -22,10 +22,10 @@ def run(options: Options) -> Iterator[Row]:
 def measure(name: str, requests: int, size: int, connections: int, workers: int = 1) -> Row:
     events = requests * max(1, size)
     with database() as server, role("api", server, workers=workers) as api:
-        plan = Plan(api.port, requests, size, connections, yesterday_ms())
-        with Load("posts_load", plan) as load:
+        plan = PostPlan(api.port, requests, size, connections, yesterday_ms())
+        with LoadProcess("http_load", plan) as load:
             api_s, server_s = role_cpu_seconds(api), server_cpu_seconds()
-            load.tell(0)
+            load.start()
             result = load.result()
             api_s, server_s = role_cpu_seconds(api) - api_s, server_cpu_seconds() - server_s
         stored = server.value("select count(*) from event_key")

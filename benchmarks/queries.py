@@ -1,4 +1,4 @@
-"""Queries: questions about a generated year over HTTP, and beside each the same one asked the seed's way.
+"""Queries on a generated year over HTTP, each compared with the same query run in the seed's way.
 
 Both read the same events from the same PostgreSQL, one after the other, and must give the same answer: the
 same rows, with numbers that differ by no more than the rounding of the seed's doubles.
@@ -17,12 +17,12 @@ from urllib.parse import urlencode
 
 import asyncpg
 
-from benchmarks.questions import AggregateQuery, questions
+from benchmarks.query_cases import QueryCase, query_cases
 from benchmarks.rates import percentile
 from benchmarks.report import Options, Row
 from benchmarks.services import (
-    Database,
-    Role,
+    DatabaseServer,
+    RoleProcess,
     database,
     role,
     role_cpu_seconds,
@@ -33,7 +33,7 @@ from benchmarks.year import Year, fill, last_hour, roll_up, sizes, tidy
 WARM_UP = 3
 REPEATS_MIN, REPEATS_MAX, REPEAT_S_MAX = 5, 100, 10.0
 ANSWER_S_MAX = 60
-ROUNDING = 1e-9  # Doubles that were added up in another order.
+ROUNDING = 1e-9  # Relative: the seed adds doubles in another order.
 
 
 def run(options: Options) -> Iterator[Row]:
@@ -46,85 +46,85 @@ def run(options: Options) -> Iterator[Row]:
         tidy(server)
         yield sizes(server, year)
         with role("api", server) as api:
-            for question in questions(year):
-                yield _row(question, api, server)
+            for case in query_cases(year):
+                yield _row(case, api, server)
 
 
 @dataclass(frozen=True)
-class Asked:
-    """The last answer, and how long each took."""
+class Answers:
+    """The last answer, and the time that each one took."""
 
     body: bytes
     ms: list[float]
 
 
-def _row(question: AggregateQuery, api: Role, server: Database) -> Row:
+def _row(case: QueryCase, api: RoleProcess, server: DatabaseServer) -> Row:
     api_s, server_s = role_cpu_seconds(api), server_cpu_seconds()
-    ours = _over_http(question, api.port)
-    asked = WARM_UP + len(ours.ms)
+    ours = _over_http(case, api.port)
+    runs = WARM_UP + len(ours.ms)
     api_s, server_s = role_cpu_seconds(api) - api_s, server_cpu_seconds() - server_s
-    seed = _seed_way(question, server)
+    seed = _seed_way(case, server)
     if not agrees(json.loads(ours.body), json.loads(seed.body)):
-        raise RuntimeError(f"{question.name}: the answers differ.")
+        raise RuntimeError(f"{case.name}: the answers differ.")
     p50, seed_p50 = percentile(ours.ms, 50), percentile(seed.ms, 50)
     return {
-        "question": question.name,
-        "asked": len(ours.ms),
+        "query": case.name,
+        "runs": len(ours.ms),
         "answer, KiB": len(ours.body) / 1024,
         "fastest, ms": min(ours.ms),
         "p50, ms": p50,
         "p99, ms": percentile(ours.ms, 99),
-        "target, ms": question.target_ms or "",
-        "API CPU, ms": api_s / asked * 1e3,
-        "PostgreSQL CPU, ms": server_s / asked * 1e3,
+        "target, ms": case.target_ms or "",
+        "API CPU, ms": api_s / runs * 1e3,
+        "PostgreSQL CPU, ms": server_s / runs * 1e3,
         "the seed's way, p50, ms": seed_p50,
         "times": seed_p50 / p50,
     }
 
 
-def _over_http(question: AggregateQuery, port: int) -> Asked:
-    """Over one connection that is kept, until the last byte of the answer."""
+def _over_http(case: QueryCase, port: int) -> Answers:
+    """Measure until the last byte of the answer, over one kept connection."""
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=ANSWER_S_MAX)
-    path = f"{question.path}?{urlencode(question.parameters)}"
+    path = f"{case.path}?{urlencode(case.parameters)}"
 
-    def ask() -> bytes:
+    def fetch() -> bytes:
         connection.request("GET", path)
         answer = connection.getresponse()
         body = answer.read()
         if answer.status != http.client.OK:
-            raise RuntimeError(f"{question.name}: {answer.status} {body[:500]!r}")
+            raise RuntimeError(f"{case.name}: {answer.status} {body[:500]!r}")
         return body
 
     try:
-        return _timed(ask)
+        return _timed(fetch)
     finally:
         connection.close()
 
 
-def _seed_way(question: AggregateQuery, server: Database) -> Asked:
+def _seed_way(case: QueryCase, server: DatabaseServer) -> Answers:
     with asyncio.Runner() as runner:
         connection = runner.run(asyncpg.connect(server.dsn, command_timeout=ANSWER_S_MAX))
         try:
-            return _timed(lambda: runner.run(question.seed.ask(connection)))
+            return _timed(lambda: runner.run(case.seed.fetch(connection)))
         finally:
             runner.run(connection.close())
 
 
-def _timed(ask: Callable[[], bytes]) -> Asked:
+def _timed(fetch: Callable[[], bytes]) -> Answers:
     for _ in range(WARM_UP):
-        ask()
+        fetch()
     began, ms = time.perf_counter(), list[float]()
     while len(ms) < REPEATS_MIN or (
         len(ms) < REPEATS_MAX and time.perf_counter() - began < REPEAT_S_MAX
     ):
         start = time.perf_counter()
-        body = ask()
+        body = fetch()
         ms.append((time.perf_counter() - start) * 1e3)
-    return Asked(body, ms)
+    return Answers(body, ms)
 
 
 def agrees(ours: Any, seed: Any) -> bool:
-    """Whether an answer holds what the seed's does, and as many rows; it may have further fields."""
+    """Whether both answers have the same rows and values; ours may have further fields."""
     match seed:
         case list():
             return len(ours) == len(seed) and all(map(agrees, ours, seed))

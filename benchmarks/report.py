@@ -1,4 +1,4 @@
-"""What every run prints: the machine, the versions, the command, and a table per benchmark."""
+"""The output of a run: the machine, the versions, the command, and a table per benchmark."""
 
 import os
 import platform
@@ -26,9 +26,9 @@ Row = Mapping[str, Value]
 
 @dataclass(frozen=True)
 class Options:
-    """`scale` 1 is the full size; `stored` events are there before the growth is measured.
+    """`scale` 1 is the full size; `stored` events exist before growth and settings are measured.
 
-    `hourly` devices of the generated year report every hour of it.
+    `hourly` is the number of devices that report every hour of the generated year.
     """
 
     scale: float
@@ -54,7 +54,7 @@ def about() -> dict[str, str]:
 
 
 def table(name: str, rows: Iterable[Row]) -> list[Row]:
-    """Print the rows as a Markdown table while they come, and return them."""
+    """Print each row of a Markdown table as soon as it is known, and return all rows."""
     kept: list[Row] = []
     for row in rows:
         if not kept or list(row) != list(kept[-1]):
@@ -67,14 +67,14 @@ def table(name: str, rows: Iterable[Row]) -> list[Row]:
 
 def shown(value: Value) -> str:
     if value is None:
-        return "too short a run"
+        return "run too short"
     if isinstance(value, str):
         return value
     return f"{value:,.0f}" if abs(value) >= 100 or isinstance(value, int) else f"{value:.2f}"
 
 
 def note(sentence: str) -> None:
-    """Progress of what takes long, apart from the table."""
+    """Print progress to standard error, separate from the table."""
     print(sentence, file=sys.stderr, flush=True)
 
 

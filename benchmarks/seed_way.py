@@ -1,7 +1,8 @@
-"""The seed's way of keeping and asking: one plain table with jsonb, one index on device and time, SQL on top.
+"""The seed's way to store and query: one ordinary table with jsonb, one index on device and time, and SQL.
 
-Asked over one connection that is kept, in the process of the benchmark: rows are fetched, made into dicts and
-written by json.dumps, as an endpoint does. What HTTP and a framework add is left out, in the seed's favour.
+The benchmark runs these queries in its own process over one kept connection: it fetches rows, makes dicts of
+them and writes them with json.dumps, as an endpoint does. It leaves out the cost of HTTP and a framework, in
+the seed's favour.
 """
 
 import json
@@ -61,14 +62,14 @@ def as_summary(rows: Rows) -> Any:
 
 
 @dataclass(frozen=True)
-class SeedQuestion:
-    """`shape` makes the answer of the rows, in the form of the product's."""
+class SeedQuery:
+    """`shape` turns the rows into an answer in the form of the product's answers."""
 
     sql: str
     arguments: Sequence[object]
     shape: Callable[[Rows], Any] = as_rows
 
-    async def ask(self, connection: "asyncpg.Connection[asyncpg.Record]") -> bytes:
+    async def fetch(self, connection: "asyncpg.Connection[asyncpg.Record]") -> bytes:
         rows = await connection.fetch(self.sql, *self.arguments)
         return json.dumps(
             self.shape([dict(row) for row in rows]), default=datetime.isoformat

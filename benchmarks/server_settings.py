@@ -1,7 +1,7 @@
-"""PostgreSQL's settings: the same ingest with ours, with PostgreSQL's own, and with one of ours changed.
+"""PostgreSQL's settings: the same ingest with ours, with PostgreSQL's defaults, and with one of ours changed.
 
-Each server holds --stored events with random ids first and starts right after a checkpoint: the case in which
-settings matter, since every page's first change goes into the WAL as a whole.
+Each server first gets --stored events with random ids, and the run starts right after a checkpoint. Settings
+matter most then, because the first change of every page writes the whole page to the WAL.
 """
 
 from collections.abc import Iterator, Mapping
@@ -10,7 +10,7 @@ from dataclasses import replace
 from benchmarks.events import DEVICES, yesterday_ms
 from benchmarks.growth import fill
 from benchmarks.ingest import measure
-from benchmarks.load import Plan
+from benchmarks.mqtt_load import PublishPlan
 from benchmarks.report import Options, Row
 from benchmarks.services import database, role
 from tests.support.mosquitto import mosquitto
@@ -44,7 +44,7 @@ def run(options: Options) -> Iterator[Row]:
 def _row(name: str, settings: Mapping[str, str], options: Options) -> Row:
     messages = options.scaled(300_000, DEVICES)
     with mosquitto() as broker, database(settings) as server:
-        plan = Plan(broker.port, DEVICES, ids="uuid", start_ms=yesterday_ms())
+        plan = PublishPlan(broker.port, DEVICES, ids="uuid", start_ms=yesterday_ms())
         with role("ingest", server, broker) as ingestor:
             measure(plan, ingestor, server)  # Registers the devices.
             fill(server, "uuid", DEVICES, options.stored, plan.start_ms)

@@ -1,4 +1,4 @@
-"""What the benchmarks start: PostgreSQL with the product's settings, roles of ours, generators of load."""
+"""What the benchmarks start: PostgreSQL with the product's settings, our roles, load generators."""
 
 import asyncio
 import json
@@ -27,15 +27,15 @@ from tests.support.services import ROOT, Process, free_port, temporary_folder
 
 BUILD_S_MAX = 300
 RESULT_S_MAX = 900
-# The events are of yesterday, so that none is in the future: to the rollups they shall be live.
+# The events carry times of yesterday, so that none is in the future; the rollups must take them as live.
 NOTHING_CLOSED = (
     "update rollup_state set closing = closing - interval '2 d', closed = closed - interval '2 d'"
 )
-SERVER = "postgres"  # The name of each process of the embedded PostgreSQL.
+SERVER = "postgres"  # The process name of the embedded PostgreSQL.
 
 
-class Database:
-    """An embedded PostgreSQL with every partition of the accepted window, and nothing in it."""
+class DatabaseServer:
+    """An embedded PostgreSQL with all partitions of the accepted window and no data."""
 
     def __init__(self, folder: Path, settings: Mapping[str, str]) -> None:
         self._folder, self._settings = folder, settings
@@ -47,7 +47,7 @@ class Database:
         )
 
     def stop(self) -> None:
-        """Clean, so that the next start has nothing to recover. The address stays the same."""
+        """Stop cleanly, so that the next start needs no recovery. The address stays the same."""
         self._stack.close()
 
     def execute(self, sql: str, *arguments: object, timeout_s: float = 60) -> None:
@@ -58,7 +58,7 @@ class Database:
 
     @contextmanager
     def locked(self, table: str) -> Iterator[None]:
-        """Meanwhile nobody reads or writes it."""
+        """Lock a table against reads and writes during the block."""
         with asyncio.Runner() as runner:
             connection = runner.run(asyncpg.connect(self.dsn))
             runner.run(connection.execute(f"begin; lock table {table} in access exclusive mode"))
@@ -78,11 +78,11 @@ class Database:
 
 
 @contextmanager
-def database(settings: Mapping[str, str] = {}) -> Iterator[Database]:
-    """`settings` are those of the server that differ from the shipped ones."""
+def database(settings: Mapping[str, str] = {}) -> Iterator[DatabaseServer]:
+    """`settings` are the settings of the server that differ from the shipped ones."""
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING))
     with temporary_folder() as folder:
-        server = Database(folder, settings)
+        server = DatabaseServer(folder, settings)
         server.start()
         try:
             max_age_days = Settings.model_fields["max_event_age_days"].default
@@ -105,11 +105,11 @@ class Counts:
 
     @property
     def settled(self) -> int:
-        """With a verdict. What was dropped is a second copy of one that still waits."""
+        """Events with a verdict. A dropped one is a second copy of an event that still waits."""
         return self.stored + self.duplicate + self.rejected
 
 
-class Role:
+class RoleProcess:
     """One `voltwire` process with an HTTP listener."""
 
     def __init__(self, process: Process, port: int) -> None:
@@ -124,7 +124,7 @@ class Role:
         self._client.post(path, json=body).raise_for_status()
 
     def counts(self) -> Counts:
-        """Raises httpx.TransportError while it does not listen yet."""
+        """Read the counts. Raises httpx.TransportError while the role does not listen yet."""
         text = self._client.get("/metrics").text
 
         def total(name: str) -> int:
@@ -146,9 +146,9 @@ class Role:
 
 @contextmanager
 def role(
-    name: str, server: Database, broker: Mosquitto | None = None, *, workers: int = 1
-) -> Iterator[Role]:
-    """`voltwire ingest` or `voltwire api`, ready."""
+    name: str, server: DatabaseServer, broker: Mosquitto | None = None, *, workers: int = 1
+) -> Iterator[RoleProcess]:
+    """Start `voltwire ingest` or `voltwire api`, and wait until it is ready."""
     port = free_port()
     settings = {
         "DATABASE_URL": server.dsn,
@@ -160,21 +160,21 @@ def role(
         settings["MQTT_URL"] = f"mqtt://127.0.0.1:{broker.port}"
     command = (name, "--workers", str(workers))
     with temporary_folder() as folder, Process(folder, *command, settings=settings) as process:
-        running = Role(process, port)
+        running = RoleProcess(process, port)
         running.wait_until_ready()
         yield running
 
 
-class Plan(Protocol):
-    """What a generator of load shall do."""
+class LoadPlan(Protocol):
+    """The work of a load generator."""
 
     def as_json(self) -> str: ...
 
 
-class Load:
-    """A generator of load in a process of its own, built and waiting for the first `tell`."""
+class LoadProcess:
+    """A load generator in a separate process; it has built its load and waits for `start`."""
 
-    def __init__(self, module: str, plan: Plan) -> None:
+    def __init__(self, module: str, plan: LoadPlan) -> None:
         self._process = subprocess.Popen(
             [sys.executable, "-m", f"benchmarks.{module}", plan.as_json()],
             cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
@@ -188,8 +188,12 @@ class Load:
         self._process.kill()
         self._process.communicate()
 
-    def tell(self, settled: int) -> None:
-        """So many messages are settled in the database; the first call starts the clock."""
+    def start(self) -> None:
+        """Start the load and its clock."""
+        self.report_settled(0)
+
+    def report_settled(self, settled: int) -> None:
+        """Report how many messages are settled in the database."""
         assert self._process.stdin is not None
         with suppress(BrokenPipeError):  # It has sent everything.
             self._process.stdin.write(f"{settled}\n")
@@ -223,14 +227,14 @@ def cpu_seconds(pid: int) -> float:
     return float(times.user + times.system)
 
 
-def role_cpu_seconds(role: Role) -> float:
-    """Of the process and its workers."""
+def role_cpu_seconds(role: RoleProcess) -> float:
+    """The CPU time of a role and its workers."""
     children = psutil.Process(role.pid).children()
     return cpu_seconds(role.pid) + sum(cpu_seconds(child.pid) for child in children)
 
 
 def server_cpu_seconds() -> float:
-    """Of the embedded PostgreSQL. What a process used that has ended since is left out."""
+    """The CPU time of the embedded PostgreSQL, without processes that have ended."""
     total = 0.0
     for process in psutil.Process().children(recursive=True):
         with suppress(psutil.Error):
@@ -254,5 +258,5 @@ def until(condition: Callable[[], bool], seconds: float, what: str) -> None:
     deadline = time.monotonic() + seconds
     while not condition():
         if time.monotonic() > deadline:
-            raise RuntimeError(f"After {seconds:g} s still not: {what}.")
+            raise RuntimeError(f"Not within {seconds:g} s: {what}.")
         time.sleep(0.02)

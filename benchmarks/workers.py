@@ -1,11 +1,11 @@
-"""Several processes of one role beside one: what they take in, and what an event costs."""
+"""One role with 1, 2 and 3 workers: events per second, and the CPU time per event."""
 
 from collections.abc import Iterator
 
 from benchmarks import posts
 from benchmarks.events import yesterday_ms
 from benchmarks.ingest import measure
-from benchmarks.load import Plan
+from benchmarks.mqtt_load import PublishPlan
 from benchmarks.report import Options, Row
 from benchmarks.services import database, role
 from tests.support.mosquitto import mosquitto
@@ -24,7 +24,7 @@ def run(options: Options) -> Iterator[Row]:
 
 def _ingest(messages: int, size: int, workers: int) -> Row:
     with mosquitto() as broker, database() as server:
-        plan = Plan(broker.port, messages, size, 1.0, start_ms=yesterday_ms())
+        plan = PublishPlan(broker.port, messages, size, 1.0, start_ms=yesterday_ms())
         with role("ingest", server, broker, workers=workers) as ingestor:
             rates = measure(plan, ingestor, server)
     return {

@@ -1,7 +1,7 @@
 """A generated year of telemetry, written by the server in the order of arrival, and rolled up.
 
-Device d0 reports every minute of the year, some others every hour of it, and the whole fleet every minute of
-the last day. The keys of dedupe are left out: no question reads them.
+Device d0 reports every minute of the year, some others every hour, and the whole fleet every minute of the
+last day. The deduplication keys are left out: no query reads them.
 """
 
 import asyncio
@@ -14,7 +14,7 @@ import asyncpg
 
 from benchmarks import seed_way
 from benchmarks.report import Row, note
-from benchmarks.services import Database, server_cpu_seconds
+from benchmarks.services import DatabaseServer, server_cpu_seconds
 from scheduler.rollups import roll
 
 HOUR, DAY = timedelta(hours=1), timedelta(days=1)
@@ -30,8 +30,8 @@ DEVICES = """
     )
     insert into presence (device_no, state) select device_no, 'online' from new
 """
-# $1 the first minute since 1970 and $2 the one after the last, $3 the first of the last day, $4 how many
-# devices report every hour (one in sixty of them in each minute), $5 how many there are.
+# Minutes since 1970: $1 the first, $2 after the last, $3 the first of the last day. $4: how many devices
+# report every hour (one in sixty of them in each minute); $5: how many devices there are.
 EVENTS = """
     insert into event (device_no, ts, event_id, metrics, tags, seq, received_at)
     select fleet.numbers[n + 1], ts, 'd' || n || '-' || minute,
@@ -67,7 +67,7 @@ SIZE = """
 
 @dataclass(frozen=True)
 class Year:
-    """`days` before `end`, a whole hour; `hourly` of the `fleet` report every hour of them."""
+    """`days` before `end`, which is a whole hour; `hourly` devices of the `fleet` report every hour."""
 
     days: int
     hourly: int
@@ -89,12 +89,12 @@ class Year:
 
 
 def last_hour() -> datetime:
-    """A year ends there: every event is old enough for its hour to be closed."""
+    """The end of a year: every event is old enough for its hour to be closed."""
     return datetime.now(UTC).replace(minute=0, second=0, microsecond=0) - HOUR
 
 
-def fill(server: Database, year: Year) -> None:
-    """The events of the year, in the product's tables and in the seed's. Nothing is rolled up yet."""
+def fill(server: DatabaseServer, year: Year) -> None:
+    """Write the events of the year to the product's tables and to the seed's, without rollups."""
     server.execute(DEVICES, year.fleet)
     server.execute("update rollup_state set closing = $1, closed = $1", year.start)
     server.execute(seed_way.TABLE)
@@ -113,19 +113,19 @@ def fill(server: Database, year: Year) -> None:
         raise RuntimeError(f"{stored:,} events are stored, not {year.events:,}.")
 
 
-def tidy(server: Database) -> None:
-    """As autovacuum leaves it."""
+def tidy(server: DatabaseServer) -> None:
+    """Vacuum as autovacuum would."""
     for table in ("device", "event", "rollup", "rollup_mark", "seed_event"):
         server.execute(f"vacuum (analyze) {table}", timeout_s=TIDY_S_MAX)
     server.execute("checkpoint", timeout_s=TIDY_S_MAX)
 
 
-def roll_up(server: Database, year: Year) -> list[Row]:
-    """The product's roller: the year up to the last day in one go, that day hour by hour."""
+def roll_up(server: DatabaseServer, year: Year) -> list[Row]:
+    """Run the product's roller: the year up to the last day at once, then that day hour by hour."""
     return asyncio.run(_roll_up(server, year))
 
 
-async def _roll_up(server: Database, year: Year) -> list[Row]:
+async def _roll_up(server: DatabaseServer, year: Year) -> list[Row]:
     connection = await asyncpg.connect(server.dsn, command_timeout=TIDY_S_MAX)
     try:
         hours = [year.last_day + n * HOUR for n in range(1, 25)]
@@ -156,8 +156,8 @@ async def _rolled(
     }
 
 
-def sizes(server: Database, year: Year) -> Row:
-    """What the questions are asked about."""
+def sizes(server: DatabaseServer, year: Year) -> Row:
+    """The size of the data that the queries run on."""
     return {
         "devices": year.fleet,
         "days": year.days,
@@ -169,8 +169,8 @@ def sizes(server: Database, year: Year) -> Row:
     }
 
 
-def _gib(server: Database, table: str) -> float:
-    """With its indexes, and of all partitions."""
+def _gib(server: DatabaseServer, table: str) -> float:
+    """The size of a table with its indexes and partitions."""
     size: int = server.value(SIZE, table)
     return size / 2**30
 

@@ -1,23 +1,23 @@
-"""The two MQTT packets that pass by the ten thousand, PUBLISH and PUBACK, cut and built in bulk.
+"""Framing, parsing and building of PUBLISH and PUBACK, the packets that come by the ten thousand.
 
-The libraries handle the other packets. Both ends use this: our session and the embedded broker.
-A stream that makes no sense raises ConnectionError: nothing after that point can be read.
+The libraries handle the other packets. The session and the embedded broker both use this module.
+A malformed stream raises ConnectionError, because nothing after the fault can be read.
 """
 
 import struct
 from collections.abc import Iterable
 from enum import IntEnum
 
-# Above the largest MAX_PAYLOAD_BYTES (8 MiB) and its topic, as in mosquitto.conf: what is too large
-# for us shall still arrive, to become a dead letter.
+# More than the largest MAX_PAYLOAD_BYTES (8 MiB) and a topic, as in mosquitto.conf: a payload above
+# the limit must still arrive to become a dead letter.
 PACKET_BYTES_MAX = 9 * 1024 * 1024
-PUBACK_WORD = 0x4002_0000  # A PUBACK without its packet id: type and remaining length.
+PUBACK_WORD = 0x4002_0000  # Type and remaining length; the packet id is added to it.
 LENGTH_DIGITS_MAX = 4  # [MQTT-2.2.3]
 ANOTHER_DIGIT = 0x80
 
 
 class PacketType(IntEnum):
-    """The upper half of a packet's first byte [MQTT-2.2.1]."""
+    """The upper four bits of a packet's first byte [MQTT-2.2.1]."""
 
     CONNECT = 1
     PUBLISH = 3
@@ -33,19 +33,19 @@ class PacketType(IntEnum):
 
 
 class PacketFramer:
-    """Cuts a stream into packets, each its first byte and what follows the remaining length.
+    """Splits a stream into packets: for each, its first byte and the bytes after the remaining length.
 
-    The beginning of a packet that is not complete yet waits for the next pieces of the stream.
+    It keeps the start of an incomplete packet until the next chunks of the stream complete it.
     """
 
     def __init__(self) -> None:
         self._rest = bytearray()
-        self._needed = 0  # Bytes from the beginning of the rest on; below it, looking is in vain.
+        self._needed = 0  # The rest holds no complete packet until it has so many bytes.
 
-    def cut(self, piece: bytes) -> list[tuple[int, bytes]]:
-        buffer = piece
+    def split(self, chunk: bytes) -> list[tuple[int, bytes]]:
+        buffer = chunk
         if self._rest:
-            self._rest += piece
+            self._rest += chunk
             if len(self._rest) < self._needed:
                 return []
             buffer = bytes(self._rest)
@@ -83,8 +83,8 @@ def packet(first: int, body: bytes) -> bytes:
 def parse_publish(first: int, body: bytes) -> tuple[str, bytes, int, bool, int]:
     """Topic, payload, QoS, retain flag and packet id (QoS 0: 0) of a PUBLISH [MQTT-3.3].
 
-    With MQTT 5 the properties still stand before the payload. A topic that is not UTF-8 gets
-    replacement characters, with which it belongs to nobody.
+    With MQTT 5 the payload still starts with the properties. Invalid UTF-8 in a topic becomes
+    replacement characters, so that the topic matches no device.
     """
     qos = first >> 1 & 3
     try:
@@ -106,11 +106,11 @@ def publish(
 
 
 def pubacks(mids: Iterable[int]) -> bytes:
-    """Several at once: one entry in the library's queue and one system call, not one for each."""
+    """Several PUBACKs in one buffer take one entry in the library's queue and one system call."""
     words = [PUBACK_WORD | mid for mid in mids]
     return struct.pack(f">{len(words)}I", *words)
 
 
-def answer(packet_type: PacketType, mid: int) -> bytes:
-    """PUBACK, PUBREC or PUBCOMP, which carry nothing but the packet id [MQTT-3.4]."""
+def acknowledgement(packet_type: PacketType, mid: int) -> bytes:
+    """A PUBACK, PUBREC or PUBCOMP, which carries only the packet id [MQTT-3.4]."""
     return packet(packet_type << 4, mid.to_bytes(2))

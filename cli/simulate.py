@@ -125,7 +125,7 @@ async def _show(fleet: "Fleet", console: Console) -> None:
 
 
 def _progress(fleet: "Fleet", began: float) -> Text:
-    tally = fleet.tally
+    tally = fleet.counts
     counts = {"sent": tally.sent, "stored": tally.stored, "duplicate": tally.duplicate}
     counts |= {"rejected": tally.rejected, "waiting": fleet.waiting, "resent": tally.resent}
     shown = ", ".join(f"{name} {count}" for name, count in counts.items())
@@ -136,7 +136,7 @@ def _progress(fleet: "Fleet", began: float) -> Text:
 
 
 def _table(fleet: "Fleet") -> Table:
-    tally = fleet.tally
+    tally = fleet.counts
     reasons = ", ".join(f"{reason} {count}" for reason, count in tally.reasons.most_common())
     return counts_table((
         ("sent", tally.sent, "events, each counted once"),

@@ -81,7 +81,7 @@ class Supervisor:
             pause_s = min(2 * pause_s, RESTART_S_MAX)
 
     async def _start(self, worker: Worker) -> asyncio.subprocess.Process:
-        """Start it in a session without Ctrl-C, as we send SIGTERM, and with a pipe that ends with us."""
+        """Start it out of reach of Ctrl-C, as we send SIGTERM, with a pipe that ends when we end."""
         return await asyncio.create_subprocess_exec(
             sys.executable,
             *("-m", "cli", *self._command(worker), "--worker", str(worker)),
@@ -134,7 +134,7 @@ def as_worker(worker: Worker | None) -> Iterator[None]:
 
 
 def _end_with_parent(folder: Path) -> None:
-    """Nobody writes to the pipe, so it ends only when the parent ends in any way."""
+    """Wait for the end of the pipe: nobody writes to it, and it ends with the parent."""
     os.read(sys.stdin.fileno(), 1)
     shutil.rmtree(folder, ignore_errors=True)
     os._exit(1)

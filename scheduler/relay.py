@@ -1,7 +1,7 @@
-"""Committed alerts and presence on their MQTT topics: retained state, at least once, in feed order.
+"""The outbox relay publishes committed alerts and presence over MQTT: retained, at least once, in feed order.
 
-One scheduler at a time delivers, the one that holds the lease. It remembers in the database how far it
-came, so that nothing is left out after a crash; what was told but not remembered is told again.
+One scheduler at a time publishes: the holder of the lease. It saves its position in the feed to the database
+after each publication, so a crash skips nothing and may only repeat what was published but not saved.
 """
 
 import asyncio
@@ -19,7 +19,6 @@ from schema.alert import AlertState
 from schema.database import DATABASE_ERRORS, WRITER_LIMITS, Connection, connect
 from schema.feed import FeedItem, feed_item, follow_feed
 from schema.locks import RELAY, take_lease
-from schema.presence import TIMES
 from schema.queries import load_queries
 
 LEASE_RETRY_S = 2.0
@@ -27,7 +26,7 @@ LEASE_CHECK_S = 2.0
 READER = "mqtt"
 PAGE_DEVICES = 500
 
-queries = load_queries("scheduler", constants=TIMES)
+queries = load_queries("scheduler", "relay.sql")
 log = structlog.get_logger()
 
 
@@ -37,66 +36,70 @@ class OutboxRelay:
         self._dsn, self._name = settings.dsn, f"{settings.instance} delivery"
         self._address, self._client_id = settings.mqtt, f"{settings.instance}-delivery"
         self._reader = f"{READER} {settings.instance}"
-        self._memory_lost = asyncio.Event()
-        self._turn = asyncio.Lock()  # What is put back in place is never older than what was told.
+        self._broker_state_lost = asyncio.Event()
+        self._publishing = (
+            asyncio.Lock()
+        )  # Republishing never puts an older message after a newer one.
 
     async def run(self) -> None:
-        """Deliver until cancelled, whenever the lease is ours."""
+        """Publish until cancelled, whenever this scheduler holds the lease."""
         while True:
             connection: Connection | None = None
             try:
                 connection = await connect(self._dsn, self._name, WRITER_LIMITS)
                 if await take_lease(connection, RELAY, self._reader):
-                    await self._deliver(connection)
+                    await self._relay_as_holder(connection)
             except* DATABASE_ERRORS as group:
-                log.warning("Delivery over MQTT waits.", error=repr(group.exceptions[0]))
+                log.warning(
+                    "The outbox relay lost the database; retrying.", error=repr(group.exceptions[0])
+                )
             finally:
                 if connection is not None:
                     connection.terminate()
             await asyncio.sleep(LEASE_RETRY_S)
 
-    async def _deliver(self, connection: Connection) -> None:
-        left = asyncio.Event()
-        self._memory_lost.set()  # At start nobody knows what the broker still holds.
+    async def _relay_as_holder(self, connection: Connection) -> None:
+        done = asyncio.Event()
+        self._broker_state_lost.set()  # Unknown at the start.
         session = Session(self._address, self._client_id, on_connected=self._connected)
         async with asyncio.TaskGroup() as group:
-            group.create_task(session.run(left))
-            group.create_task(self._keep(connection, session))
+            group.create_task(session.run(done))
+            group.create_task(self._keep_retained(connection, session))
             try:
-                await self._pump(connection, session)
+                await self._relay(connection, session)
             finally:
-                left.set()
+                done.set()
 
     async def _connected(self, session_present: bool) -> None:  # noqa: FBT001  # The session's signature.
         self._metrics.connections.labels(self._client_id).inc()
         if not session_present:
             self._metrics.new_sessions.labels(self._client_id).inc()
-            self._memory_lost.set()
+            self._broker_state_lost.set()
 
-    async def _pump(self, connection: Connection, session: Session) -> None:
-        async with self._turn:
+    async def _relay(self, connection: Connection, session: Session) -> None:
+        async with self._publishing:
             after = await connection.fetchval(queries.feed_position, self._reader)
-        async for place, items in follow_feed(self._dsn, f"{self._name} feed", after):
-            async with self._turn:
+        async for position, items in follow_feed(self._dsn, f"{self._name} feed", after):
+            async with self._publishing:
                 await self._publish(session, items)
                 self._metrics.published.inc(len(items))
-                await connection.execute(queries.save_feed_position, self._reader, place)
+                await connection.execute(queries.save_feed_position, self._reader, position)
 
-    async def _keep(self, connection: Connection, session: Session) -> None:
-        """Keep what the broker retains, and notice when the lease is lost with its connection."""
+    async def _keep_retained(self, connection: Connection, session: Session) -> None:
+        """Republish when the broker lost its state; fail when the connection that holds the lease is lost."""
         while True:
             with suppress(TimeoutError):
                 async with asyncio.timeout(LEASE_CHECK_S):
-                    await self._memory_lost.wait()
-            async with self._turn:
-                if self._memory_lost.is_set():
+                    await self._broker_state_lost.wait()
+            async with self._publishing:
+                if self._broker_state_lost.is_set():
                     await self._republish(connection, session)
                 else:
                     await connection.execute("select 1")
 
     async def _republish(self, connection: Connection, session: Session) -> None:
-        """Put every retained message in its place again, from the tables."""
-        self._memory_lost.clear()
+        """Publish every retained message again, from the tables."""
+        self._broker_state_lost.clear()
         firing = [feed_item(row) for row in await connection.fetch(queries.firing_alerts)]
         await self._publish(session, firing)
         async for page in self._presence_pages(connection):
@@ -110,7 +113,7 @@ class OutboxRelay:
             yield [feed_item(row) for row in rows]
 
     async def _publish(self, session: Session, items: Sequence[FeedItem]) -> None:
-        """All in order; again from the first one when the broker went away in between."""
+        """Publish all items in order; start again with the first one if the broker becomes unavailable."""
         while True:
             try:
                 async with asyncio.TaskGroup() as group:
@@ -123,8 +126,14 @@ class OutboxRelay:
                 return
 
 
+async def prune_outbox(connection: Connection) -> None:
+    """Delete notifications older than 30 days, except those that `_republish` needs."""
+    await connection.execute(queries.prune_outbox)
+    await connection.execute(queries.prune_feed)
+
+
 def messages(item: FeedItem) -> list[tuple[str, bytes, bool]]:
-    """(topic, payload, retain) of what is told. A late violation does not replace what is current."""
+    """(topic, payload, retain) of a notification. A late alert does not replace the retained one."""
     if item.kind == "presence":
         return [(topics.presence(item.device_id), item.body, True)]
     topic = topics.alert(item.device_id, item.rule_id or "")

@@ -1,16 +1,16 @@
-"""Raw events older than RETENTION_DAYS go, by whole months (UTC); their rollups stay.
+"""Retention drops raw events older than RETENTION_DAYS, by whole months (UTC); their rollups stay.
 
-1. floor      the first instant that is kept moves to the beginning of a month, and commits
-2. wait       until every writer has ended that may not have seen it: nothing older is written any more
-3. rollups    every hour before the floor is rolled up, for good
-4. detach     the month leaves the table of events: nobody reads it any more, and nobody had to wait
-5. keys       of its events are deleted, piece by piece
-6. drop       its table
+1. floor      move the first instant that is kept to the beginning of a month, and commit
+2. wait       until every writer that may not have seen the floor has ended: nothing older is written then
+3. rollups    roll up every hour before the floor for the last time
+4. detach     detach the month from the table of events, without making any query wait
+5. keys       delete the keys of its events, piece by piece
+6. drop       drop its table
 
-It may stop anywhere, and the next run goes on there. While a month is half gone nothing of it comes back:
-whoever writes refuses what is older than the floor, since its key may be gone. A key that is free may come
-again with a newer event. So the old event is out of sight before its key is free, and each key is deleted
-once only.
+A run may stop anywhere, and the next one continues there. No event of a partly dropped month can be stored
+again: writers reject events older than the floor, because their keys may be deleted. A deleted key may be
+used again by a newer event. So the old event is out of sight before its key is free, and each key is deleted
+only once.
 """
 
 import asyncio
@@ -31,16 +31,16 @@ from schema.queries import load_queries
 
 WAIT_S_MAX = 60.0
 POLL_S = 1.0
-PIECE_BLOCKS = 64  # About 2,500 events: a fraction of a second, a few where nothing is in memory.
+PIECE_BLOCKS = 64  # About 2,500 events: a fraction of a second, a few seconds without a warm cache.
 
-Log = Callable[..., Any]  # Takes a sentence and fields, as a log does.
+Log = Callable[..., Any]  # Takes a sentence and fields, like log.info.
 
 queries = load_queries("scheduler", "retention.sql", LOCKS)
 
 
 @dataclass(frozen=True, slots=True)
 class Month:
-    """A partition that lies before the floor. Of its first `blocks` the keys are deleted."""
+    """A partition before the floor. The keys of the events in its first `blocks` blocks are deleted."""
 
     partition: str
     first: datetime
@@ -53,7 +53,7 @@ class Month:
 
 @dataclass(frozen=True, slots=True)
 class DropPlan:
-    """What a run would take away with a month."""
+    """What a run would delete with a month."""
 
     month: Month
     events: int
@@ -61,50 +61,50 @@ class DropPlan:
 
 
 async def retain(
-    connection: Connection, days: int, now: datetime, metrics: Metrics, tell: Log
+    connection: Connection, days: int, now: datetime, metrics: Metrics, log: Log
 ) -> None:
-    """Drop what is older than so many days; 0 keeps everything, but for a month that is half gone.
+    """Drop months older than `days`; 0 keeps everything except a month that is already partly dropped.
 
-    `now` is our clock: a month goes when ours and the database's say so. Works on a connection of its
-    own. Raises Deferred if something is in the way.
+    `now` is the clock of this process: a month is dropped only if the database's clock agrees. The
+    connection must not be used for anything else meanwhile. Raises Deferred if it must wait for others.
     """
-    await connection.execute(queries.be_patient)
+    await connection.execute(queries.set_lock_timeout)
     if not await connection.fetchval(queries.lock_retention):
-        raise Deferred("Another run of retention is at work: it does the same.")
+        raise Deferred("Another retention run is in progress.")
     try:
         if days == 0:
-            months = await half_gone(connection)
+            months = await partly_dropped(connection)
         else:
-            months = await ready_to_go(connection, await move_floor(connection, days, now), tell)
+            months = await droppable(connection, await move_floor(connection, days, now), log)
         for month in months:
             await detach(connection, month)
-            await forget_keys(connection, month)
+            await delete_keys(connection, month)
             await drop(connection, month)
             metrics.dropped_months.inc()
-            tell("A month of raw events is gone.", partition=month.partition)
+            log("A month of raw events was dropped.", partition=month.partition)
     finally:
         await connection.fetchval(queries.unlock_retention)
 
 
-async def half_gone(connection: Connection) -> list[Month]:
-    """What an earlier run has begun to take away."""
+async def partly_dropped(connection: Connection) -> list[Month]:
+    """Months that an earlier run began to drop."""
     months = await old_months(connection, await connection.fetchval(queries.floor))
     return [month for month in months if month.pending or not month.attached]
 
 
-async def ready_to_go(connection: Connection, floor: datetime, tell: Log) -> list[Month]:
-    """Every month before the floor, when nothing is written there any more and all is rolled up."""
+async def droppable(connection: Connection, floor: datetime, log: Log) -> list[Month]:
+    """Every month before the floor, once nothing is written there any more and all is rolled up."""
     if not await old_months(connection, floor):
         return []
-    tell("Raw events from before this time are dropped.", floor=floor.isoformat())
+    log("Raw events older than the floor will be dropped.", floor=floor.isoformat())
     await wait_for_writers(connection)
     await roll_up(connection)
-    # The list is read again: what another run left half detached comes first.
+    # The list is read again: a month that another run left half detached comes first.
     return await old_months(connection, floor)
 
 
 async def preview(connection: Connection, days: int, now: datetime) -> list[DropPlan]:
-    """What `retain` would drop, counted event by event."""
+    """Count what `retain` would drop, event by event."""
     if days == 0:
         return []
     state = await fetch_row(connection, queries.floor_for, days, now)
@@ -114,7 +114,7 @@ async def preview(connection: Connection, days: int, now: datetime) -> list[Drop
 
 
 async def move_floor(connection: Connection, days: int, now: datetime) -> datetime:
-    """The floor, which only grows."""
+    """Move the floor, which only grows, and return it."""
     wanted: datetime = (await fetch_row(connection, queries.floor_for, days, now))["wanted"]
     await connection.execute(queries.move_floor, wanted)
     return wanted
@@ -129,27 +129,27 @@ async def wait_for_writers(connection: Connection) -> None:
         async with asyncio.timeout(WAIT_S_MAX):
             await until_writers_ended(connection)
     except TimeoutError:
-        raise Deferred("A transaction of somebody is open for a minute: end it.") from None
+        raise Deferred("A transaction has been open for over a minute; end it.") from None
 
 
 async def roll_up(connection: Connection) -> None:
-    """Until no hour before the floor lacks anything; another roller may be at it."""
+    """Roll up every hour before the floor, or wait until another roller has done so."""
     deadline = monotonic() + WAIT_S_MAX
     while True:
         await roll(connection)
         if await connection.fetchval(queries.is_rolled_up):
             return
         if monotonic() > deadline:
-            raise Deferred("The rollups of what is to go are not complete yet.")
+            raise Deferred("The rollups of the months to be dropped are not complete yet.")
         await asyncio.sleep(POLL_S)
 
 
 async def detach(connection: Connection, month: Month) -> None:
-    """Concurrently: a plain DROP would hold up every reader and writer behind the slowest reader."""
+    """Detach concurrently: DROP TABLE would make every reader and writer wait for the slowest reader."""
     if not month.attached:
         return
     statement = queries.finish_detaching if month.pending else queries.detach
-    await connection.execute(queries.begin_leaving, month.partition)
+    await connection.execute(queries.begin_drop, month.partition)
     try:
         await connection.execute(statement.format(partition=month.partition))
     except (
@@ -157,11 +157,11 @@ async def detach(connection: Connection, month: Month) -> None:
         asyncpg.QueryCanceledError,
         asyncpg.DeadlockDetectedError,
     ) as error:
-        raise Deferred(f"{month.partition} is read by somebody who does not finish.") from error
+        raise Deferred(f"A query that does not finish is reading {month.partition}.") from error
 
 
-async def forget_keys(connection: Connection, month: Month) -> None:
-    statement = queries.forget_keys.format(partition=month.partition)
+async def delete_keys(connection: Connection, month: Month) -> None:
+    statement = queries.delete_keys.format(partition=month.partition)
     blocks = await connection.fetchval(queries.count_blocks, month.partition)
     for start in range(month.blocks, blocks, PIECE_BLOCKS):
         stop = min(start + PIECE_BLOCKS, blocks)
@@ -177,7 +177,7 @@ async def count_rejected(connection: Connection, days: int) -> int:
 
 
 async def drop_rejected(connection: Connection, days: int) -> int:
-    """Drop dead letters older than that and return how many; in pieces, so that no transaction gets long."""
+    """Delete dead letters older than `days` in short transactions and return how many there were."""
     dropped = 0
     while (result := await connection.execute(queries.drop_rejected, days)) != "DELETE 0":
         dropped += int(result.removeprefix("DELETE "))

@@ -1,19 +1,19 @@
--- Retention: scheduler/retention.py tells the steps.
+-- Retention: scheduler/retention.py describes the steps.
 
--- be_patient --
--- Nobody waits for what we wait for, and readers may take 10 s.
+-- set_lock_timeout --
+-- Readers may take 10 s, and while retention waits for them it blocks no one.
 set lock_timeout = '15s'
 
 -- lock_retention --
--- One at a time; until this session unlocks or ends.
+-- Allows one run at a time; held until this session unlocks it or ends.
 select pg_try_advisory_lock(:retention_lock)
 
 -- unlock_retention --
 select pg_advisory_unlock(:retention_lock)
 
 -- floor_for --
--- The floor that $1 days of retention want: a month's beginning (UTC), never lower than it is. The earlier
--- of two clocks counts, $2 being ours: one that is far ahead must not cost any data.
+-- The floor for $1 days of retention: the beginning of a month (UTC), never lower than the current floor. The
+-- earlier of two clocks counts, $2 being ours: a clock that is far ahead must not delete any data.
 select floor, greatest(floor, date_trunc('month', least(clock_timestamp(), $2) - make_interval(days => $1), 'UTC'))
     as wanted
 from rollup_state
@@ -22,12 +22,12 @@ from rollup_state
 select floor from rollup_state
 
 -- move_floor --
--- Commits alone. Every writer whose transaction begins later refuses what is older.
+-- Runs in its own transaction. Every writer whose transaction begins later rejects older events.
 update rollup_state set floor = $1 where floor < $1
 
 -- old_months --
--- The partitions wholly before $1, one that is half detached first: PostgreSQL has but one at a time. A
--- table that somebody else has detached is theirs.
+-- The partitions wholly before $1. A half detached one comes first, because PostgreSQL allows only one at a
+-- time. A table that someone else detached is not ours to drop.
 select relname as partition, at at time zone 'UTC' as first, until at time zone 'UTC' as until, inhrelid is not null as attached,
        coalesce(inhdetachpending, false) as pending, coalesce(blocks, 0) as blocks,
        pg_total_relation_size(c.oid) as size_bytes
@@ -43,14 +43,15 @@ where relkind = 'r' and relname ~ '^event_[0-9]{4}_[0-9]{2}$'
 order by pending desc, relname
 
 -- is_rolled_up --
--- Whether the rollups of all hours before the floor are as they will stay.
+-- Whether the rollups of all hours before the floor are final.
 select closed >= floor and not exists (select from rollup_mark where hour < floor) from rollup_state
 
--- begin_leaving --
+-- begin_drop --
+-- Marks the partition as ours to drop before it is detached.
 insert into partition_drop (partition) values ($1) on conflict do nothing
 
 -- detach --
--- No reader or writer waits for this one; it waits for those that may be using the partition.
+-- No reader or writer waits for this statement; it waits for those that may be using the partition.
 alter table event detach partition {partition} concurrently
 
 -- finish_detaching --
@@ -59,8 +60,8 @@ alter table event detach partition {partition} finalize
 -- count_blocks --
 select pg_relation_size($1::regclass) / current_setting('block_size')::int
 
--- forget_keys --
--- Those of the events in the blocks from $2 up to $3, if nobody else did that meanwhile.
+-- delete_keys --
+-- Deletes the keys of the events in the blocks from $2 up to $3, unless another run has done so meanwhile.
 with moved as (
     update partition_drop set blocks = $3 where partition = $1 and blocks = $2 returning partition
 )
@@ -70,7 +71,7 @@ where e.ctid >= format('(%s,0)', $2::bigint)::tid and e.ctid < format('(%s,0)', 
   and exists (select from moved)
 
 -- drop_month --
--- Sent as one message, so it is one transaction.
+-- One message, hence one transaction.
 drop table {partition};
 delete from partition_drop where partition = '{partition}'
 
@@ -78,7 +79,7 @@ delete from partition_drop where partition = '{partition}'
 select count(*) from {partition}
 
 -- count_keys --
--- Of the events from block $1 on.
+-- Counts the events from block $1 on, whose keys are not yet deleted.
 select count(*) from {partition} where ctid >= format('(%s,0)', $1::bigint)::tid
 
 -- count_rejected --

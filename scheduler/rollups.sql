@@ -1,13 +1,13 @@
--- Rollups: how they are kept. scheduler/rollups.py tells the protocol.
+-- Rollups: scheduler/rollups.py describes the protocol.
 
 -- lock_rollups --
--- One roller at a time; until this session unlocks or ends.
+-- Allows one roller at a time; held until this session unlocks it or ends.
 select pg_try_advisory_lock(:rollups_lock)
 
--- take_time_and_memory --
--- Enough memory to group a statement's readings without sorting them: two thirds of the time. Nobody waits for
--- its locks, and what it cannot finish in time would stay unfinished for ever: an hour of a device that sends
--- 1,000 events a second takes a minute.
+-- set_session_limits --
+-- 64 MB are enough to group the readings of a statement without sorting them, which would take two thirds of
+-- the time. An hour of a device that sends 1,000 events a second takes a minute: with a lower limit it would
+-- never finish, and no one waits for the locks of the roller.
 set work_mem = '64MB';
 set statement_timeout = '5min';
 set transaction_timeout = '5min'
@@ -16,14 +16,14 @@ set transaction_timeout = '5min'
 select pg_advisory_unlock(:rollups_lock)
 
 -- move_closing --
--- To $1, or to the last whole hour of a little while ago: what is only a little late needs no mark.
+-- Moves to $1, or to the last whole hour of 5 minutes ago, so that slightly late events need no mark.
 update rollup_state
 set closing = greatest(closing, coalesce($1::timestamptz,
                                          date_trunc('hour', clock_timestamp() - interval '5 min', 'UTC')))
 returning closing, closed
 
 -- take_number --
--- Commits alone. Every transaction with a lower number began to write before it.
+-- Runs in its own transaction. Every transaction with a lower number began to write before it.
 select pg_current_xact_id()::text
 
 -- writers_ended --
@@ -38,9 +38,9 @@ select device_no, hour from rollup_mark where hour < $1 group by device_no, hour
 order by device_no, hour limit $2
 
 -- roll_hours --
--- Sums hours up anew from their events and takes their marks away, in one statement: of the marks it sees it
--- sees the events, too; a mark that it does not see stays. For each device the hours of $3 from one on; $4 and
--- $5 bound them all, so that the plan holds few partitions.
+-- Computes hours again from their events and deletes their marks, in one statement: it sees the events of
+-- every mark that it sees, and a mark that it does not see stays. For each device of $1 it takes the span $3
+-- from its start in $2; $4 and $5 bound all spans, so that the plan contains few partitions.
 with span as materialized (
     select device_no, start, start + $3::interval as stop
     from unnest($1::int[], $2::timestamptz[]) as given (device_no, start)
@@ -61,7 +61,7 @@ from (
     cross join lateral (
         select ts, event_id, metrics from event
         where device_no = span.device_no and ts >= span.start and ts < span.stop and ts >= $4 and ts < $5
-        offset 0) event  -- span by span: no other plan is as good
+        offset 0) event  -- forces one span at a time: every other plan is slower
     cross join lateral jsonb_each(metrics) reading
 ) readings
 group by device_no, metric, hour

@@ -1,12 +1,12 @@
-"""Who fell silent: one statement judges the devices that are due.
+"""Silent devices: one statement evaluates the devices that are due.
 
-1. Nobody is judged while no canary is heard, and silence is counted only from when we began to hear.
-2. A last will nobody answered within 10 s, or silence of twice the expected interval: offline.
-3. Silence of one and a half intervals: late.
-4. Each change is told once, in the transaction that makes it; `offline` opens an incident.
+1. While no canary arrives, no device is evaluated; silence counts from when canaries arrive without a gap.
+2. Offline: a last will without a newer sign of life for 10 s, or silence of twice the expected interval.
+3. Late: silence of one and a half expected intervals.
+4. Each change writes one notification in its own transaction; `offline` also opens an incident.
 """
 
-from typing import Any
+import asyncpg
 
 from schema.alert import AlertState, Notification
 from schema.database import Connection
@@ -14,17 +14,16 @@ from schema.feed import commit
 from schema.presence import TIMES, PresenceState, presence_changed, silence_alert
 from schema.queries import load_queries
 
-queries = load_queries("scheduler", constants=TIMES)
+queries = load_queries("scheduler", "silence.sql", TIMES)
 
 
 async def sweep(connection: Connection, offline_after_s: int) -> int:
-    """BatchBuilder up to 5,000 due devices and return how many changed their state."""
+    """Evaluate up to 5,000 due devices and return how many changed their state."""
     await connection.execute("begin")
     try:
-        judged = await connection.fetch(queries.sweep_presence, float(offline_after_s))
-        changed = [row for row in judged if row["was"] != row["state"]]
-        told = await _tell(connection, changed)
-        await commit(connection, told)
+        evaluated = await connection.fetch(queries.sweep_presence, float(offline_after_s))
+        changed = [row for row in evaluated if row["old_state"] != row["state"]]
+        await commit(connection, await _notifications(connection, changed))
     except BaseException:
         if not connection.is_closed():
             await connection.execute("rollback")
@@ -32,21 +31,25 @@ async def sweep(connection: Connection, offline_after_s: int) -> int:
     return len(changed)
 
 
-async def _tell(connection: Connection, changed: list[Any]) -> list[Notification]:
-    told = [
+async def _notifications(
+    connection: Connection, changed: list[asyncpg.Record]
+) -> list[Notification]:
+    notifications = [
         presence_changed(
             row["device_id"], row["state"], row["since"], row["reason"], row["last_seen"]
         )
         for row in changed
     ]
-    gone = {row["device_no"]: row for row in changed if row["state"] == PresenceState.OFFLINE}
-    if gone:
+    offline = {row["device_no"]: row for row in changed if row["state"] == PresenceState.OFFLINE}
+    if offline:
         opened = await connection.fetch(
-            queries.open_silence, list(gone), [row["since"] for row in gone.values()]
+            queries.open_silence_incidents,
+            list(offline),
+            [row["since"] for row in offline.values()],
         )
         for row in opened:
-            name = gone[row["device_no"]]["device_id"]
-            told.append(
-                silence_alert(name, row["incident_id"], row["opened_at"], AlertState.FIRING)
+            device_id = offline[row["device_no"]]["device_id"]
+            notifications.append(
+                silence_alert(device_id, row["incident_id"], row["opened_at"], AlertState.FIRING)
             )
-    return told
+    return notifications

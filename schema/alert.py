@@ -1,4 +1,4 @@
-"""Alert rules and what they say: the rule on the wire, the rule in force, the alert object."""
+"""Alert rules and alerts: the rule on the wire, the rule in force, the alert object."""
 
 import operator
 from collections.abc import Callable, Mapping
@@ -11,13 +11,14 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from schema.event import DeviceId, MetricName, MetricValue, Tag, json_number
 from schema.instants import rfc3339
+from schema.registry import DisplayName
 
-SILENT_RULE = "silent"  # The built-in rule whose incidents are devices that fell silent.
+SILENT_RULE = "silent"  # The built-in rule: its incidents are devices that fell silent.
 MAX_SPAN_S = 366 * 86_400
 
 
 class Op(StrEnum):
-    __hash__ = str.__hash__  # That of an Enum is written in Python.
+    __hash__ = str.__hash__  # Much faster: Enum.__hash__ is Python code.
 
     GT = ">"
     GE = ">="
@@ -59,7 +60,7 @@ class AlertState(StrEnum):
 
 
 class RuleBody(BaseModel):
-    """A rule as a caller writes it. Without device_id or tag it holds for all devices."""
+    """A rule as a caller writes it. Without device_id or tag it applies to all devices."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -68,10 +69,7 @@ class RuleBody(BaseModel):
     metric: MetricName
     op: Op
     threshold: Annotated[MetricValue, Field(strict=True)]
-    name: (
-        Annotated[str, Field(min_length=1, max_length=200, pattern=r"^[^\x00-\x1f\x7f-\x9f]+$")]
-        | None
-    ) = None
+    name: DisplayName | None = None
     severity: Severity = Severity.WARNING
     for_s: Annotated[float, Field(strict=True, ge=0, le=MAX_SPAN_S)] = 0
     clear_threshold: Annotated[MetricValue, Field(strict=True)] | None = None
@@ -84,7 +82,7 @@ class RuleBody(BaseModel):
         if self.clear_threshold is None:
             return self
         if self.op in {Op.EQ, Op.NE}:
-            raise ValueError(f"clear_threshold has no meaning with {self.op}")
+            raise ValueError(f"clear_threshold is not allowed with {self.op}")
         wrong = (
             self.clear_threshold > self.threshold
             if self.op in {Op.GT, Op.GE}
@@ -92,14 +90,14 @@ class RuleBody(BaseModel):
         )
         if wrong:
             raise ValueError(
-                f"clear_threshold must not lie on the violating side of the threshold for {self.op}"
+                f"clear_threshold must not be on the violating side of the threshold for {self.op}"
             )
         return self
 
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """A rule in force. Spans are seconds of event time."""
+    """A rule in force. Durations are seconds of event time."""
 
     rule_id: str
     device_id: str | None
@@ -118,13 +116,13 @@ class Rule:
         return self.op.compare(value, self.threshold)
 
     def cleared_by(self, value: float) -> bool:
-        limit = self.threshold if self.clear_threshold is None else self.clear_threshold
-        return not self.op.compare(value, limit)
+        boundary = self.threshold if self.clear_threshold is None else self.clear_threshold
+        return not self.op.compare(value, boundary)
 
 
 @dataclass(frozen=True, slots=True)
 class Notification:
-    """One row of the outbox: something that subscribers are told after the commit."""
+    """One row of the outbox: an alert or a change of presence, sent to subscribers after the commit."""
 
     kind: str  # "alert" or "presence"
     device_id: str
@@ -150,7 +148,7 @@ def alert(
     late: bool = False,
     event_id: str | None = None,
 ) -> Notification:
-    """The alert object. It begins as the older service's; `id` is set when the feed numbers it."""
+    """The alert object. Its first fields are those of the older service; the feed sets `id`."""
     return Notification(
         kind="alert",
         device_id=device_id,

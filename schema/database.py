@@ -1,4 +1,4 @@
-"""Connections to PostgreSQL: one way to open them, with every time limit in one place."""
+"""Connections to PostgreSQL: one way to open them, with all time limits in one place."""
 
 import asyncio
 import gc
@@ -14,7 +14,7 @@ from runtime.health import Health
 MIN_VERSION = 18  # RETURNING old.*, uuidv7(), transaction_timeout.
 CONNECT_TIMEOUT_S = 5
 WATCH_EVERY_S, WATCH_S_MAX = 1.0, 2.0
-# Everything that a database which is away, restarting or overloaded may raise.
+# Everything that asyncpg may raise while a database is unreachable, restarting or overloaded.
 DATABASE_ERRORS = (
     asyncpg.PostgresError,
     asyncpg.InterfaceError,
@@ -23,20 +23,20 @@ DATABASE_ERRORS = (
     TimeoutError,
 )
 TCP_LIMITS = {
-    # A server that vanished without a word is noticed within half a minute.
+    # A server that vanished without closing the connection is noticed within half a minute.
     "tcp_keepalives_idle": "10",
     "tcp_keepalives_interval": "5",
     "tcp_keepalives_count": "3",
     "tcp_user_timeout": "20000",
 }
-# A writer that stops in mid-transaction holds the locks of its lanes: the server ends it soon.
+# A writer that stops in mid-transaction holds the locks of its lanes: the server soon ends it.
 WRITER_LIMITS = {
     "lock_timeout": "5s",
     "statement_timeout": "20s",
     "idle_in_transaction_session_timeout": "5s",
     "transaction_timeout": "30s",
 }
-# Partitioned tables want plans made for the values: a generic plan locks every partition.
+# Queries on partitioned tables need plans for their values: a generic plan locks every partition.
 READER_LIMITS = {
     "statement_timeout": "10s",
     "idle_in_transaction_session_timeout": "5s",
@@ -47,14 +47,14 @@ READER_LIMITS = {
 
 log = structlog.get_logger()
 
-# A connection of its own, or one of a pool while it is borrowed.
+# A separate connection, or one borrowed from a pool.
 Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record] | PoolConnectionProxy[asyncpg.Record]"
 
 
 async def connect(
     dsn: str, name: str, limits: dict[str, str] | None = None, *, command_timeout_s: float = 30
 ) -> "asyncpg.Connection[asyncpg.Record]":
-    """One connection; `name` shows in pg_stat_activity."""
+    """Open one connection; `name` appears in pg_stat_activity."""
     return await asyncpg.connect(
         dsn,
         timeout=CONNECT_TIMEOUT_S,
@@ -66,7 +66,7 @@ async def connect(
 async def open_pool(
     dsn: str, name: str, limits: dict[str, str], *, size_max: int, command_timeout_s: float = 30
 ) -> "asyncpg.Pool[asyncpg.Record]":
-    """A pool that connects on first use, so that a role can start before its database."""
+    """Create a pool that connects on first use, so that a role can start before its database."""
     return await asyncpg.create_pool(
         dsn,
         min_size=0,
@@ -78,7 +78,7 @@ async def open_pool(
 
 
 async def fetch_row(connection: Connection, query: str, *arguments: object) -> asyncpg.Record:
-    """The row of a query that always has one. Raises LookupError if it has none."""
+    """Return the row of a query that always has one. Raises LookupError if it has none."""
     row = await connection.fetchrow(query, *arguments)
     if row is None:
         raise LookupError("The query returned no row.")
@@ -86,9 +86,9 @@ async def fetch_row(connection: Connection, query: str, *arguments: object) -> a
 
 
 async def watch(dsn: str, name: str, health: Health) -> None:
-    """Report whether the database answers, also while nobody asks, until cancelled.
+    """Report whether the database answers, also while nothing else uses it, until cancelled.
 
-    A connection of its own: in a pool, a question that nobody answers would hold up the next one.
+    It has its own connection: in a pool, a query without an answer would delay the next one.
     """
     connection: Connection | None = None
     try:
@@ -99,13 +99,13 @@ async def watch(dsn: str, name: str, health: Health) -> None:
                         connection = await connect(dsn, name)
                     await connection.fetchval("select 1")
             except DATABASE_ERRORS as error:
-                if health.report("database", ok=False, detail="unavailable, trying again"):
+                if health.report("database", ok=False, detail="unavailable, retrying"):
                     log.warning("The database is unavailable.", error=repr(error))
                 if connection is not None:
                     connection.terminate()
                     connection = None
-                # Each failed connection of any part of this process leaves 19 KB of cycles, and the
-                # collector, set for a busy process (cli/main.py), would come by after hours.
+                # Each failed connection, wherever in this process, leaves 19 KB of reference cycles. The
+                # collector is tuned for a busy process (cli/main.py) and would run only after hours.
                 gc.collect()
             else:
                 health.report("database", ok=True, detail="reachable")
@@ -116,14 +116,14 @@ async def watch(dsn: str, name: str, health: Health) -> None:
 
 
 async def report_durability(connection: Connection, health: Health) -> None:
-    """Say loudly when this server may lose what it has confirmed: then we cannot keep our promise."""
+    """Log an error if a crash of this server can lose commits: then no event is safe."""
     rows = await connection.fetch(
         "select name || '=' || setting as fault from pg_settings where setting = 'off'"
         " and name in ('fsync', 'full_page_writes', 'synchronous_commit') order by name"
     )
     faults = ", ".join(row["fault"] for row in rows)
     if faults:
-        log.error("A crash of the database may lose events that were confirmed.", settings=faults)
+        log.error("A crash of the database may lose acknowledged events.", settings=faults)
     health.report("durability", ok=not faults, detail=faults or "commits are on disk")
 
 
@@ -131,7 +131,7 @@ async def require_version(connection: Connection) -> None:
     version = connection.get_server_version()
     if version.major < MIN_VERSION:
         raise StartError(
-            f"The database is PostgreSQL {version.major}: Voltwire needs {MIN_VERSION} or newer."
+            f"The database is PostgreSQL {version.major}; Voltwire needs {MIN_VERSION} or newer."
         )
 
 

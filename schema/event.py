@@ -1,4 +1,4 @@
-"""What a device reports: the form on the wire, the accepted event, the refused one, the verdict."""
+"""Events: the body on the wire, the accepted event, the rejection, the verdict."""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -15,7 +15,7 @@ DeviceNo = NewType("DeviceNo", int)
 
 MAX_ITEMS = 1000
 MAX_EXACT_INTEGER = 2**53
-# How an id begins that we gave: from the event's own time and content, or by chance without identity.
+# Prefixes of generated ids: derived from the event's time and content, or random if it has no identity.
 AUTO_ID, RANDOM_ID = "auto-", "random-"
 
 DEVICE_ID = r"^[A-Za-z0-9][A-Za-z0-9._:-]{0,127}$"
@@ -29,11 +29,11 @@ MetricValues = Annotated[dict[MetricName, MetricValue], Field(min_length=1, max_
 
 @with_config(ConfigDict(strict=True, extra="ignore"))
 class EventBody(TypedDict):
-    """One event as JSON, over MQTT and over HTTP alike. At most one of the four times is given."""
+    """One event as JSON, the same over MQTT and HTTP. At most one of the four times may be given."""
 
     event_id: NotRequired[EventId]
     device_id: NotRequired[DeviceId]
-    timestamp: NotRequired[Annotated[str, Field(description="RFC 3339; without offset it is UTC")]]
+    timestamp: NotRequired[Annotated[str, Field(description="RFC 3339; UTC if it has no offset")]]
     timeStamp: NotRequired[Annotated[str, Field(description="Alias of timestamp")]]
     ts: NotRequired[Annotated[int, Field(description="Epoch milliseconds")]]
     age_ms: NotRequired[Annotated[int, Field(ge=0, description="Milliseconds before arrival")]]
@@ -43,7 +43,7 @@ class EventBody(TypedDict):
 
 
 class Reason(StrEnum):
-    """Why something was refused. The codes are part of the interface; docs/http-api.md lists them."""
+    """Why an event or a payload was rejected. The codes are public; docs/http-api.md lists them."""
 
     MALFORMED_JSON = "malformed_json"
     NO_ITEMS = "no_items"
@@ -82,10 +82,10 @@ class Status(StrEnum):
 
 
 class Event(msgspec.Struct, gc=False):
-    """An event that the database will take. `metrics` holds ints where the value is integral.
+    """An event that the database accepts. `metrics` holds ints where the value is integral.
 
-    Its time and its arrival are microseconds since the Unix epoch. `item` is its index in the array it
-    came in.
+    `ts_us` and `received_us` are microseconds since the Unix epoch. `item` is the index in the array that
+    the event arrived in.
     """
 
     device_id: str
@@ -108,7 +108,7 @@ class Event(msgspec.Struct, gc=False):
 
 @dataclass(slots=True)
 class Rejection:
-    """A dead letter in the making. `item` is the index in the array, None for a whole payload."""
+    """Becomes a dead letter. `item` is the index in the array, None for a whole payload."""
 
     reason: Reason
     detail: str
@@ -120,7 +120,7 @@ class Rejection:
 
 
 class Verdict(msgspec.Struct, frozen=True, gc=False):
-    """What became of one event; given only after the commit."""
+    """The outcome of one event, known only after the commit."""
 
     event_id: str | None
     status: Status
@@ -129,5 +129,5 @@ class Verdict(msgspec.Struct, frozen=True, gc=False):
 
 
 def json_number(value: float) -> float:
-    """An integral value below 2^53 as an int, so that it is written without a decimal point."""
+    """Return an integral value below 2^53 as an int, so that JSON shows no decimal point."""
     return int(value) if value.is_integer() and abs(value) < MAX_EXACT_INTEGER else value

@@ -1,17 +1,18 @@
-"""The feed: what subscribers are told, numbered in the order of commits.
+"""The feed: notifications for subscribers, numbered in the order of commits.
 
-A transaction fills the outbox under a block number of its own, without a lock. Its last message takes
-lock 4242, numbers the block, notifies and commits, all in one round trip: so numbers grow in commit
-order without gaps and no client can stall while it holds the lock. 4242 is always the last lock of a
-transaction. NOTIFY serialises commits: only transactions with something to tell send it.
+A transaction writes its notifications to the outbox under its own block number, without a lock. Its last
+message takes lock 4242, numbers the block, notifies and commits, all in one round trip: so numbers grow in
+commit order without gaps, and no client can stall while it holds the lock. 4242 is always the last lock of
+a transaction. NOTIFY serialises commits, so only transactions with notifications send it.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
+import asyncpg
 import msgspec
 import structlog
 
@@ -22,7 +23,7 @@ from schema.queries import load_queries
 
 CHANNEL = "voltwire_feed"
 READ_ROWS_MAX = 500
-POLL_S = 1.0  # NOTIFY only wakes: one that was lost costs a second.
+POLL_S = 1.0  # NOTIFY only wakes the reader: a lost one costs a second.
 
 queries = load_queries("schema", "feed.sql", LOCKS)
 log = structlog.get_logger()
@@ -30,7 +31,7 @@ log = structlog.get_logger()
 
 @dataclass(frozen=True, slots=True)
 class FeedItem:
-    """One told thing under its number; `body` is the object that subscribers get."""
+    """One notification with its number; `body` is the object that subscribers get."""
 
     id: int
     kind: str
@@ -41,8 +42,15 @@ class FeedItem:
     body: bytes
 
 
-async def fill_outbox(connection: Connection, told: Sequence[Notification]) -> str:
-    """Write the rows and return the statement that must end the transaction."""
+async def commit(connection: Connection, notifications: Sequence[Notification]) -> None:
+    """Write the notifications and end the transaction; subscribers get them after the commit."""
+    await connection.execute(await commit_statement(connection, notifications))
+
+
+async def commit_statement(connection: Connection, notifications: Sequence[Notification]) -> str:
+    """Write the notifications and return the statement that must end the transaction."""
+    if not notifications:
+        return "commit"
     block = await connection.fetchval(queries.next_block)
     await connection.copy_records_to_table(
         "outbox",
@@ -58,31 +66,17 @@ async def fill_outbox(connection: Connection, told: Sequence[Notification]) -> s
                 row.late,
                 _text(row.body),
             )
-            for n, row in enumerate(told)
+            for n, row in enumerate(notifications)
         ],
     )
-    return number_and_commit(block, len(told))
-
-
-async def commit_statement(connection: Connection, notifications: Sequence[Notification]) -> str:
-    """The statement that ends the transaction; with notifications, their rows are written first."""
-    return await fill_outbox(connection, notifications) if notifications else "commit"
-
-
-async def commit(connection: Connection, notifications: Sequence[Notification]) -> None:
-    """End the transaction; subscribers are notified afterwards."""
-    await connection.execute(await commit_statement(connection, notifications))
-
-
-def number_and_commit(block: int, rows: int) -> str:
-    """Integers only: the text goes as one simple query."""
-    return str(queries.number_and_commit).format(rows=int(rows), block=int(block))
+    # One simple query of several statements has no parameters: only integers may be written into it.
+    return str(queries.number_and_commit).format(rows=len(notifications), block=int(block))
 
 
 async def read_feed(
     connection: Connection, after: int, limit: int = READ_ROWS_MAX
 ) -> list[FeedItem]:
-    """What was told after a number, in order."""
+    """Return the notifications after a number, in order."""
     return [feed_item(row) for row in await connection.fetch(queries.read_feed, after, limit)]
 
 
@@ -93,7 +87,7 @@ async def newest_id(connection: Connection) -> int:
 async def follow_feed(
     dsn: str, name: str, after: int | None = None
 ) -> AsyncIterator[tuple[int, list[FeedItem]]]:
-    """Everything told after a number (None: from now on), for ever, through lost connections.
+    """Follow the feed after a number (None: from now on), without end, across lost connections.
 
     Yields (number reached, items). The first yield may be empty: from then on nothing is missed.
     """
@@ -101,8 +95,8 @@ async def follow_feed(
         connection: Connection | None = None
         try:
             connection = await connect(dsn, name, READER_LIMITS, command_timeout_s=10)
-            news = asyncio.Event()
-            await connection.add_listener(CHANNEL, lambda *_, news=news: news.set())
+            woken = asyncio.Event()
+            await connection.add_listener(CHANNEL, lambda *_, woken=woken: woken.set())
             if after is None:
                 after = await newest_id(connection)
                 yield after, []
@@ -112,17 +106,17 @@ async def follow_feed(
                     yield after, items
                 with suppress(TimeoutError):
                     async with asyncio.timeout(POLL_S):
-                        await news.wait()
-                news.clear()
+                        await woken.wait()
+                woken.clear()
         except DATABASE_ERRORS as error:
-            log.warning("The feed cannot be read, trying again.", reader=name, error=repr(error))
+            log.warning("The feed cannot be read; retrying.", reader=name, error=repr(error))
         finally:
             if connection is not None:
                 connection.terminate()
         await asyncio.sleep(POLL_S)
 
 
-def feed_item(row: Any) -> FeedItem:
+def feed_item(row: asyncpg.Record) -> FeedItem:
     body = msgspec.json.decode(row["body"])
     body["id"] = row["id"]
     return FeedItem(
@@ -131,5 +125,5 @@ def feed_item(row: Any) -> FeedItem:
     )  # fmt: skip
 
 
-def _text(body: Any) -> str:
+def _text(body: Mapping[str, Any]) -> str:
     return msgspec.json.encode(body).decode()

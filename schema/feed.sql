@@ -1,4 +1,4 @@
--- The feed, used by every role (schema/feed.py).
+-- The feed, which every role uses (schema/feed.py).
 
 -- next_block --
 select nextval('outbox_block')

@@ -1,6 +1,6 @@
-"""Instants as text, RFC 3339, the only form that devices and callers may write; and as whole numbers.
+"""Instants as RFC 3339 text, the only form that devices and callers may write, and as whole numbers.
 
-Events carry their times as microseconds since the Unix epoch: reckoning with them takes a tenth of what it
+Events carry their times as microseconds since the Unix epoch: arithmetic takes a tenth of the time that it
 takes with datetimes.
 """
 
@@ -10,7 +10,7 @@ from time import time_ns
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 MICROSECOND = timedelta(microseconds=1)
-# What a query may name, and what stands for an absent bound.
+# The range that a query may name; its ends also stand for absent bounds.
 EARLIEST = datetime(1900, 1, 1, tzinfo=UTC)
 LATEST = datetime(2200, 1, 1, tzinfo=UTC)
 
@@ -22,9 +22,9 @@ _PLUS_READ_AS_SPACE = re.compile(r" (?=[0-9]{2}:[0-9]{2}$)")
 
 
 def parse_instant(text: str) -> datetime:
-    """RFC 3339 (section 5.6) with `T` or a space; without offset it is UTC; beyond µs it is cut.
+    """Parse RFC 3339 (section 5.6) with `T` or a space.
 
-    Raises ValueError.
+    Without an offset it is UTC; digits beyond microseconds are dropped. Raises ValueError.
     """
     if _RFC3339.fullmatch(text) is None:
         raise ValueError("not an RFC 3339 time such as 2026-02-01T14:23:45Z")
@@ -40,7 +40,7 @@ def parse_instant(text: str) -> datetime:
 
 
 def parse_query_instant(text: str) -> datetime:
-    """As parse_instant; a `+` that the query string turned into a space is understood."""
+    """Parse like parse_instant, but accept a `+` that the query string turned into a space."""
     if len(text) > len("2026-02-01T14:23:45"):
         text = _PLUS_READ_AS_SPACE.sub("+", text)
     return parse_instant(text)
@@ -61,6 +61,6 @@ def now_us() -> int:
 
 
 def rfc3339(instant: datetime) -> str:
-    """UTC, with a fraction only where there is one: the form of every answer."""
+    """Format in UTC, with a fraction only if there is one, as in every answer."""
     text = instant.astimezone(UTC).replace(tzinfo=None).isoformat()
     return f"{text.rstrip('0') if instant.microsecond else text}Z"

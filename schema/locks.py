@@ -11,10 +11,10 @@
 | 4244 | one | the scheduler that keeps rollups, for its session | one roller at a time |
 | 4245 | one | the scheduler that applies retention, for its session | one retention run at a time |
 
-PostgreSQL keeps locks with one key apart from locks with two keys, so the two uses of 4244 do not meet.
+Locks with one key and locks with two keys are separate in PostgreSQL, so the two uses of 4244 never conflict.
 
-Within one transaction the order is: lanes, ascending; then rows (device, profile, rule, config); then 4242,
-which is always last. So no two transactions can wait for each other.
+A transaction takes its locks in this order: lanes, ascending; then rows (device, profile, rule, config); then
+4242, which is always last. So no two transactions can wait for each other.
 """
 
 from collections.abc import Iterable
@@ -40,10 +40,10 @@ def lane(device_no: int) -> int:
 
 
 async def take_lanes(connection: Connection, lanes: Iterable[int] = range(LANES)) -> None:
-    """Wait for these lanes, by default for all of them; they are held until the transaction ends."""
+    """Lock these lanes, by default all of them, until the transaction ends."""
     await connection.execute(queries.take_lanes, sorted(lanes))
 
 
 async def take_lease(connection: Connection, lock: int, name: str) -> bool:
-    """Whether the lease `name` is now held by this connection, until the connection ends."""
+    """Try to take the lease `name`, which this connection then holds until it ends."""
     return bool(await connection.fetchval(queries.take_lease, lock, name))

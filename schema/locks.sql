@@ -5,5 +5,5 @@
 select pg_advisory_xact_lock(:lane_lock, lane) from unnest($1::int[]) lane
 
 -- take_lease --
--- Held until this connection ends; false while another connection holds it.
+-- The connection holds it until it ends; false while another connection holds it.
 select pg_try_advisory_lock($1, hashtext($2))

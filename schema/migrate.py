@@ -1,9 +1,9 @@
 """Forward-only migrations: plain SQL files, applied in order, each in its own transaction.
 
-1. Take a lock, so that several starts at once wait for the first.
-2. Compare what the database records with what the code holds: a changed file or a newer database stops here.
-3. Apply what is missing and record it with its checksum.
-4. Make the event partitions of the whole accepted window.
+1. Take a lock, so that concurrent starts wait for the first one.
+2. Compare the recorded migrations with the files: a changed file or a newer database is an error.
+3. Apply the missing ones and record each with its checksum.
+4. Create the event partitions of the whole accepted window.
 """
 
 import asyncio
@@ -48,10 +48,10 @@ def known_migrations() -> list[Migration]:
 
 
 async def migrate(dsn: str, *, max_age_days: int) -> list[str]:
-    """Bring the database up to this code and return the names of what was applied.
+    """Apply the missing migrations and return their names.
 
-    Raises StartError if the database is older than PostgreSQL 18, newer than the code, or was
-    migrated with files that have changed since.
+    Raises StartError if the server is older than PostgreSQL 18, the schema is newer than the code, or a
+    file has changed since it was applied.
     """
     connection = await connect(dsn, "voltwire migrate", command_timeout_s=600)
     try:
@@ -71,14 +71,14 @@ async def migrate(dsn: str, *, max_age_days: int) -> list[str]:
 
 
 async def is_migrated(connection: Connection) -> bool:
-    """Whether the database is exactly as new as the code. Raises StartError if it is newer."""
+    """Whether the schema is as new as the code. Raises StartError if it is newer."""
     if await connection.fetchval("select to_regclass('schema_migration')") is None:
         return False
     return not await _pending(connection, known_migrations())
 
 
 async def until_migrated(dsn: str, health: Health) -> None:
-    """Wait until `voltwire migrate` has run, and report it. Raises StartError if it never can."""
+    """Wait until `voltwire migrate` has run, and report it. Raises StartError if waiting cannot help."""
     while True:
         try:
             connection = await connect(dsn, "voltwire version check")
@@ -92,14 +92,14 @@ async def until_migrated(dsn: str, health: Health) -> None:
             finally:
                 connection.terminate()
         except DATABASE_ERRORS:
-            health.report("schema", ok=False, detail="the database cannot be asked")
+            health.report("schema", ok=False, detail="the database cannot be queried")
         await asyncio.sleep(CHECK_S)
 
 
 async def make_partitions(connection: Connection, now: datetime, *, max_age_days: int) -> int:
-    """The months from the oldest accepted event time to two months ahead. Returns how many were new.
+    """Create the months from the oldest accepted event time to two months ahead; return how many were new.
 
-    Those that retention took away stay away.
+    Months that retention dropped are not created again.
     """
     floor = await connection.fetchval("select floor from rollup_state")
     start, end = max(now - timedelta(days=max_age_days + 1), floor), now + PARTITIONS_AHEAD
@@ -119,14 +119,14 @@ async def _pending(connection: Connection, known: Sequence[Migration]) -> list[M
     if newer := sorted(applied.keys() - {migration.version for migration in known}):
         raise StartError(
             f"The database was migrated by a newer Voltwire ({applied[newer[-1]]['name']}):"
-            " start that version or a later one, this one would not understand the tables."
+            " start that version or a later one."
         )
     for migration in known:
         row = applied.get(migration.version)
         if row is not None and row["checksum"] != migration.checksum:
             raise StartError(
                 f"Migration {migration.name} is not the file that was applied to this database:"
-                " restore the file; changes go into a new one."
+                " restore the file and put changes into a new one."
             )
     return [migration for migration in known if migration.version not in applied]
 

@@ -1,4 +1,4 @@
-"""The presence of a device: its states, the times that decide them, and what subscribers get.
+"""The presence of a device: its states, the times that decide them, and its notifications.
 
 The queries that decide (`update_presence` and `insert_keys` of the ingestor, `sweep_presence` of the
 scheduler) take these times from here.
@@ -10,14 +10,16 @@ from enum import StrEnum
 from schema.alert import SILENT_RULE, AlertState, Notification, Severity, alert
 from schema.instants import rfc3339
 
-LATE_INTERVALS = 1.5  # Silence of so many expected intervals makes a device late,
-OFFLINE_INTERVALS = 2  # of so many offline,
+LATE_INTERVALS = 1.5  # A device is late after this many expected intervals of silence,
+OFFLINE_INTERVALS = 2  # and offline after this many,
 OFFLINE_S_MIN = 10  # but never sooner than this.
-WILL_GRACE_S = 10  # A will counts when nothing newer arrives for so long.
-SLEEP_GRACE_S = 10  # Telemetry that another member delivers so soon after it does not end a sleep.
-LAST_SEEN_STEP_S_MAX = 2  # last_seen is left alone while it is this fresh,
-LAST_SEEN_STEP_INTERVALS = 0.1  # or this share of a short interval: most messages write nothing.
-CANARY_STALE_S = 10  # Without a canary for so long we do not receive what devices send.
+WILL_GRACE_S = 10  # A last will takes effect if nothing newer arrives for this long.
+SLEEP_GRACE_S = 10  # Telemetry that another member delivers within this time does not end a sleep.
+LAST_SEEN_STEP_S_MAX = 2  # last_seen is not updated while it is fresher than this,
+LAST_SEEN_STEP_INTERVALS = (
+    0.1  # or than this share of a short interval: most messages write nothing.
+)
+CANARY_STALE_S = 10  # A client without a canary for this long does not receive what devices send.
 
 TIMES: dict[str, float] = {
     "late_intervals": LATE_INTERVALS,
@@ -66,7 +68,7 @@ def presence_changed(
 def silence_alert(
     device_id: str, incident_id: int, at: datetime, state: AlertState
 ) -> Notification:
-    """The built-in rule: `offline` opens its incident, life resolves it. Times are times of receipt."""
+    """The built-in rule: `offline` opens its incident, life resolves it. `at` is a time of receipt."""
     return alert(
         device_id=device_id,
         metrics={},

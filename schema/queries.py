@@ -1,4 +1,4 @@
-"""SQL in files: `-- name --`, a sentence, the query. Each package keeps its own files."""
+"""SQL in files: `-- name --`, a sentence, the query. Each package has its own files."""
 
 import re
 from collections.abc import Mapping
@@ -12,10 +12,10 @@ _CONSTANT = re.compile(r"(?<![:\w]):([a-z]\w*)")
 def load_queries(
     package: str, name: str = "queries.sql", constants: Mapping[str, float] | None = None
 ) -> SimpleNamespace:
-    """The queries of a file as attributes: `load_queries("ingestor.store").insert_keys`.
+    """Return the queries of a file as attributes: `load_queries("ingestor.store").insert_keys`.
 
     `:name` in the text stands for the constant of that name, as in psql. Raises ValueError if two
-    queries have one name, KeyError for a constant that is not given.
+    queries have the same name, KeyError for a constant that is not given.
     """
     text = (files(package) / name).read_text(encoding="utf-8")
     _, *parts = _HEADING.split(text)

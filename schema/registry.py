@@ -1,4 +1,4 @@
-"""What callers register: devices, and the profiles that say what their values may be."""
+"""What callers register: devices, and profiles with the metrics, units and bounds of their devices."""
 
 from typing import Annotated, Self
 
@@ -26,7 +26,9 @@ Interval = Annotated[
         description="Expected seconds between two signs of life",
     ),
 ]  # fmt: skip
-Name = Annotated[str, Field(min_length=1, max_length=200, pattern=r"^[^\x00-\x1f\x7f-\x9f]+$")]
+DisplayName = Annotated[
+    str, Field(min_length=1, max_length=200, pattern=r"^[^\x00-\x1f\x7f-\x9f]+$")
+]
 Unit = Annotated[str, Field(min_length=1, max_length=32, pattern=r"^[^\x00-\x1f\x7f-\x9f]+$")]
 MetricBound = Annotated[MetricValue, Field(strict=True)]
 
@@ -42,15 +44,15 @@ def is_profile_name(text: str) -> bool:
 
 
 class DeviceBody(BaseModel):
-    """A registration as a caller writes it; what is absent is taken away."""
+    """A registration as a caller writes it; an absent field is reset to its default."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    device_id: DeviceId | None = Field(None, description="If given, that of the path")
-    name: Name | None = Field(None, description="For people")
+    device_id: DeviceId | None = Field(None, description="If given, the same as in the path")
+    name: DisplayName | None = Field(None, description="A display name")
     profile: ProfileName | None = Field(None, description="Null: DEFAULT_PROFILE")
     tags: Annotated[list[Tag], Field(max_length=MAX_TAGS)] = []
-    interval_s: Interval | None = Field(None, description="Null: that of the profile")
+    interval_s: Interval | None = Field(None, description="Null: the interval of the profile")
 
 
 class NewDeviceBody(DeviceBody):
@@ -58,7 +60,7 @@ class NewDeviceBody(DeviceBody):
 
 
 class MetricBody(BaseModel):
-    """What a profile says of a metric; a bound that is absent is none."""
+    """A metric of a profile; without a bound its values are unlimited on that side."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -74,21 +76,21 @@ class MetricBody(BaseModel):
 
 
 class ProfileBody(BaseModel):
-    """A profile as a caller writes it; what is absent is taken away."""
+    """A profile as a caller writes it; an absent field is reset to its default."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    name: ProfileName | None = Field(None, description="If given, that of the path")
+    name: ProfileName | None = Field(None, description="If given, the same as in the path")
     metrics: Annotated[dict[MetricName, MetricBody], Field(max_length=1000)] = {}
     interval_s: Interval | None = None
     receipts: Annotated[bool, Field(strict=True)] = Field(
-        default=False, description="Whether its devices get receipts without asking"
+        default=False, description="Whether its devices get receipts without requesting them"
     )
 
 
-def _fits(form: TypeAdapter[str], text: str) -> bool:
+def _fits(adapter: TypeAdapter[str], text: str) -> bool:
     try:
-        form.validate_python(text)
+        adapter.validate_python(text)
     except ValidationError:
         return False
     return True

@@ -1,4 +1,4 @@
-"""A received message on its way from the socket to the acknowledgement."""
+"""A received message, from the socket to its acknowledgement."""
 
 import msgspec
 import structlog
@@ -13,9 +13,9 @@ log = structlog.get_logger()
 
 
 class Delivery(msgspec.Struct, eq=False, gc=False):
-    """With QoS 1 it is owed an acknowledgement, on its own connection only: `generation` names that.
+    """A message of QoS 1 is acknowledged only on the connection that it came by, its `generation`.
 
-    Response topic and correlation data come with MQTT 5.
+    Only MQTT 5 has a response topic and correlation data.
     """
 
     topic: str
@@ -30,7 +30,7 @@ class Delivery(msgspec.Struct, eq=False, gc=False):
 
     @classmethod
     def parse(cls, first: int, body: bytes, generation: int, *, mqtt5: bool) -> "Delivery":
-        """Raises ConnectionError when this is no PUBLISH packet."""
+        """Raises ConnectionError when the packet is not a valid PUBLISH."""
         delivery = cls(*wire.parse_publish(first, body), generation)
         if mqtt5:
             if delivery.payload[:1] == NO_PROPERTIES:
@@ -40,13 +40,13 @@ class Delivery(msgspec.Struct, eq=False, gc=False):
         return delivery
 
     def _take_properties(self) -> None:
-        """Cut off what MQTT 5 puts before the payload."""
+        """Separate the properties of MQTT 5 from the payload."""
         size, digits = VariableByteIntegers.decode(self.payload)  # type: ignore[no-untyped-call]
-        packed, self.payload = self.payload[: digits + size], self.payload[digits + size :]
+        encoded, self.payload = self.payload[: digits + size], self.payload[digits + size :]
         properties = Properties(PacketTypes.PUBLISH)  # type: ignore[no-untyped-call]
         try:
-            properties.unpack(packed)  # type: ignore[no-untyped-call]
-        except Exception as error:  # noqa: BLE001  # Raised further, the message would return for ever.
-            log.warning("The properties of a message are unreadable.", error=repr(error))
+            properties.unpack(encoded)  # type: ignore[no-untyped-call]
+        except Exception as error:  # noqa: BLE001  # Raised, it would make the broker redeliver the message endlessly.
+            log.warning("The properties of a message cannot be read.", error=repr(error))
         self.response_topic = getattr(properties, "ResponseTopic", None)
         self.correlation_data = getattr(properties, "CorrelationData", None)

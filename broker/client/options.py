@@ -1,4 +1,4 @@
-"""Who a session is to the broker, and a client of the library made of that."""
+"""How a session presents itself to the broker, and the library's client made from that."""
 
 import ssl
 from dataclasses import dataclass
@@ -12,12 +12,12 @@ from paho.mqtt.properties import Properties
 from runtime.addresses import MqttAddress
 
 ANSWER_S_MAX = 5  # For CONNACK, SUBACK and the end of DISCONNECT.
-SESSION_EXPIRY_S = 7 * 24 * 3600  # MQTT 5: without it the session ends with the connection (F7).
+SESSION_EXPIRY_S = 7 * 24 * 3600  # Without it an MQTT 5 session ends with its connection (F7).
 
 
 @dataclass(frozen=True)
 class ClientIdentity:
-    """What every connection of one session has in common."""
+    """The options that all connections of a session share."""
 
     address: MqttAddress
     client_id: str
@@ -25,27 +25,27 @@ class ClientIdentity:
     keepalive_s: int
     receive_maximum: int
     will: tuple[str, bytes] | None = None  # Topic and payload; QoS 1, retained.
-    session_expiry_s: int = SESSION_EXPIRY_S  # 0: the broker forgets us when the connection ends.
+    session_expiry_s: int = SESSION_EXPIRY_S  # 0: the session ends with its connection.
 
 
-def secured(sock: Any, identity: ClientIdentity) -> Any:
-    """Not by paho, which leaves the socket open when it does not like the certificate."""
+def wrap_tls(sock: Any, identity: ClientIdentity) -> Any:
+    """TLS is set up here because paho leaves the socket open when it rejects the certificate."""
     if identity.tls is None:
         return sock
     return identity.tls.wrap_socket(sock, server_hostname=identity.address.host)
 
 
-def client_of(identity: ClientIdentity, version: ProtocolVersion) -> aiomqtt.Client:
-    """A client whose session the broker keeps while we are away; the versions say that differently."""
+def make_client(identity: ClientIdentity, version: ProtocolVersion) -> aiomqtt.Client:
+    """A client whose session the broker keeps between connections; each version has options for it."""
     clean = not identity.session_expiry_s
-    kept: dict[str, Any] = {"clean_session": clean}
+    session_options: dict[str, Any] = {"clean_session": clean}
     if version is ProtocolVersion.V5:
         properties = _properties(
             PacketTypes.CONNECT,
             SessionExpiryInterval=identity.session_expiry_s,
             ReceiveMaximum=identity.receive_maximum,
         )
-        kept = {"clean_start": clean, "properties": properties}
+        session_options = {"clean_start": clean, "properties": properties}
     return aiomqtt.Client(
         identity.address.host,
         identity.address.port,
@@ -56,7 +56,7 @@ def client_of(identity: ClientIdentity, version: ProtocolVersion) -> aiomqtt.Cli
         keepalive=identity.keepalive_s,
         timeout=ANSWER_S_MAX,
         will=identity.will and aiomqtt.Will(*identity.will, qos=1, retain=True),
-        **kept,
+        **session_options,
     )
 
 
@@ -68,9 +68,10 @@ def _properties(packet_type: int, **values: object) -> Properties:
     return properties
 
 
-def packed(correlation_data: bytes | None) -> bytes:
-    """The properties of a PUBLISH as they stand before its payload."""
+def publish_properties(correlation_data: bytes | None) -> bytes:
+    """The encoded properties of a PUBLISH, which precede its payload."""
     if correlation_data is None:
         return b"\0"
-    packed: bytes = _properties(PacketTypes.PUBLISH, CorrelationData=correlation_data).pack()  # type: ignore[no-untyped-call]
-    return packed
+    properties = _properties(PacketTypes.PUBLISH, CorrelationData=correlation_data)
+    encoded: bytes = properties.pack()  # type: ignore[no-untyped-call]
+    return encoded

@@ -1,4 +1,4 @@
-"""What a session sends with QoS 1: a window of messages that wait for their PUBACK."""
+"""Publishing on one connection, with a window of QoS 1 messages that await their PUBACK."""
 
 import asyncio
 from collections.abc import Callable
@@ -11,12 +11,12 @@ from broker import wire
 from runtime.errors import BrokerUnavailable
 
 PUBACK_S_MAX = 10
-WINDOW_MAX = 100  # Unacknowledged messages, or fewer where the broker says so.
-FAILURE = 0x80  # Reason codes from here on [MQTT5-2.4].
+WINDOW_MAX = 100  # Unacknowledged messages; a broker may allow fewer.
+FAILURE = 0x80  # The lowest reason code of a failure [MQTT5-2.4].
 
 
 class Publisher:
-    """Of one connection: its packet ids start again with the next one."""
+    """Belongs to one connection: packet ids start again on the next one."""
 
     def __init__(self, send: Callable[[bytes], None]) -> None:
         self._send = send
@@ -25,36 +25,36 @@ class Publisher:
         self._waiting: dict[int, asyncio.Future[int]] = {}
         self._closed = False
 
-    def limit(self, receive_maximum: int) -> None:
-        """What the broker's CONNACK allows [MQTT5-3.2.2.3.3]; called before anything is sent."""
+    def set_receive_maximum(self, receive_maximum: int) -> None:
+        """Respect the broker's limit in CONNACK [MQTT5-3.2.2.3.3]; call it before any `publish`."""
         self._window = asyncio.Semaphore(min(WINDOW_MAX, receive_maximum))
 
     async def publish(self, topic: str, payload: bytes, *, qos: int, retain: bool) -> None:
-        """Raises BrokerUnavailable without a PUBACK, or when its reason code is a refusal."""
+        """Raises BrokerUnavailable when no PUBACK comes or its reason code is a failure."""
         try:
             async with asyncio.timeout(PUBACK_S_MAX), self._window:
-                reason = await self._answered(topic, payload, qos=qos, retain=retain)
+                reason = await self._send_and_wait(topic, payload, qos=qos, retain=retain)
         except TimeoutError:
             raise BrokerUnavailable(f"The broker sent no PUBACK in {PUBACK_S_MAX} s.") from None
         if reason >= FAILURE:
             text = ReasonCode(PacketTypes.PUBACK, identifier=reason)
             raise BrokerUnavailable(f"The broker refused a message for {topic}: {text}.")
 
-    def take_puback(self, body: bytes) -> None:
-        """The reason code is left out when it is 0, and in 3.1.1."""
+    def on_puback(self, body: bytes) -> None:
+        """MQTT 3.1.1 has no reason code, and MQTT 5 may omit a 0."""
         puback = self._waiting.get(int.from_bytes(body[:2]))
         if puback is not None and not puback.done():
             puback.set_result(int.from_bytes(body[2:3]))
 
     def close(self) -> None:
-        """Fail everything that waits, now and later."""
+        """Fail every present and future `publish`."""
         self._closed = True
         for puback in self._waiting.values():
             if not puback.done():
                 puback.set_exception(_lost())
 
-    async def _answered(self, topic: str, payload: bytes, *, qos: int, retain: bool) -> int:
-        """The reason code; 0 for QoS 0, which gets none."""
+    async def _send_and_wait(self, topic: str, payload: bytes, *, qos: int, retain: bool) -> int:
+        """The reason code of the PUBACK; 0 for QoS 0, which has no PUBACK."""
         if self._closed:
             raise _lost()
         mid = next(self._mids)

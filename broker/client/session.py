@@ -1,6 +1,7 @@
-"""One MQTT session: messages in, acknowledged when the caller says so; messages out, awaited."""
+"""One MQTT session: it receives messages, acknowledges those that are settled, and publishes."""
 
 import asyncio
+import logging
 import random
 import ssl
 from collections.abc import Awaitable, Callable, Iterable, Sequence
@@ -8,35 +9,36 @@ from collections.abc import Awaitable, Callable, Iterable, Sequence
 import aiomqtt
 import structlog
 from aiomqtt import ProtocolVersion
+from structlog.typing import FilteringBoundLogger
 
 from broker.client.connection import Connection
 from broker.client.delivery import Delivery
 from broker.client.options import SESSION_EXPIRY_S, ClientIdentity
+from broker.client.version_choice import VersionChoice
 from runtime.addresses import MqttAddress
 from runtime.errors import BrokerUnavailable, StartError
 
-__all__ = ["Delivery", "Session", "end_session"]
+__all__ = ["Delivery", "Session", "end_session", "silent_logger"]
 
-KEEPALIVE_S = 15  # paho gives a silent link up after two of them: 30 s at the latest.
+KEEPALIVE_S = 15  # paho closes a silent connection after two of them, at the latest after 30 s.
 RETRY_S_MIN, RETRY_S_MAX = 1.0, 15.0
-SLOWEST = 4  # From so many failures on the pause stays the longest.
+DOUBLINGS_MAX = 4  # After so many failures the pause no longer grows.
 RECEIVE_MAXIMUM = 5000  # Unacknowledged messages, as in mosquitto.conf: more than two batches (F4).
 UNSUPPORTED_VERSION = 0x84
-CREDENTIALS_REFUSED = {0x85, 0x86, 0x87, 0x8A, 0x8C}  # Only a human can help.
+CREDENTIALS_REFUSED = {0x85, 0x86, 0x87, 0x8A, 0x8C}  # A retry does not help.
 
-log = structlog.get_logger()
+log: FilteringBoundLogger = structlog.get_logger()
 
 
 class Session:
-    """A client id that the broker remembers, kept connected for as long as `run` runs.
+    """A client id whose state the broker keeps, connected while `run` runs.
 
-    `on_delivery` is called for each message as it comes in, in the event loop, with no task or queue
-    in between. `on_connected` is awaited after each subscribing and told whether the broker still
-    knew the session; if not, what was sent while we were away is gone. It may publish.
-    What it may refuse to deliver without harm are `optional_subscriptions`.
+    `on_delivery` is called for each message in the event loop, with no task or queue in between.
+    `before_connect` is awaited before each connection and may delay it. `on_connected` is awaited
+    once all is subscribed; it gets whether the broker still had the session (if not, the messages sent
+    meanwhile are lost) and may publish. The broker may refuse `optional_subscriptions`.
     The broker publishes `will`, a topic and a payload, when the connection ends without DISCONNECT.
-    Before each connection `permit` is awaited: there may be reasons not to connect now.
-    With `session_expiry_s` 0 it forgets the session whenever the connection ends.
+    With `session_expiry_s` 0 the session ends with its connection.
     """
 
     def __init__(
@@ -52,7 +54,8 @@ class Session:
         keepalive_s: int = KEEPALIVE_S,
         will: tuple[str, bytes] | None = None,
         session_expiry_s: int = SESSION_EXPIRY_S,
-        permit: Callable[[], Awaitable[None]] | None = None,
+        before_connect: Callable[[], Awaitable[None]] | None = None,
+        logger: FilteringBoundLogger = log,
     ) -> None:
         self._identity = ClientIdentity(
             address,
@@ -63,40 +66,36 @@ class Session:
             will,
             session_expiry_s,
         )
-        self._permit = permit
-        self.trouble: str | None = None  # Why the newest connection failed or ended.
-        self._subscriptions, self._wishes, self._on_delivery = (
-            subscriptions,
-            optional_subscriptions,
-            on_delivery,
-        )
-        self._on_connected = on_connected
+        self.last_error: str | None = None  # Why the latest connection failed or ended.
+        self._subscriptions, self._optional_subscriptions = subscriptions, optional_subscriptions
+        self._before_connect, self._on_connected = before_connect, on_connected
+        self._on_delivery = on_delivery
         self._version = VersionChoice(only_v311=address.embedded)
-        self._log = log.bind(broker=str(address), client_id=client_id)
+        self._log = logger.bind(broker=str(address), client_id=client_id)
         self._connection: Connection | None = None
         self._generation = self._failures = 0
-        self._subscribed = self._known = False
+        self._subscribed = self._connected_before = False
 
     @property
     def connected(self) -> bool:
-        """Connected and subscribed, now or before."""
+        """Connected and subscribed, on this connection or an earlier one of the session."""
         return self._subscribed
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Connect, stay, connect again for ever; leave with DISCONNECT when `stop` is set.
+        """Stay connected, retrying indefinitely, until `stop` is set; then send DISCONNECT.
 
-        Raises StartError when the broker has no shared subscriptions and one is asked for.
+        Raises StartError when a shared subscription is requested and the broker has none.
         """
         async with asyncio.TaskGroup() as tasks:
-            staying = tasks.create_task(self._stay_connected(stop))
+            connecting = tasks.create_task(self._stay_connected(stop))
             await stop.wait()
-            staying.cancel()
+            connecting.cancel()
 
     def settle(self, deliveries: Iterable[Delivery]) -> None:
-        """These are stored: acknowledge every message that has nothing unfinished before it.
+        """Mark deliveries as done; each is acknowledged once all before it are done.
 
-        A delivery of an earlier connection changes nothing: its packet id may mean another message
-        by now, and the broker sends it again.
+        A delivery of an earlier connection is not acknowledged: its packet id may now mean another
+        message, and the broker redelivers it.
         """
         for delivery in deliveries:
             delivery.done = True
@@ -104,14 +103,15 @@ class Session:
             self._connection.acknowledge()
 
     def reconnect(self) -> None:
-        """Give the present connection up: the next one begins with a subscription that is new."""
+        """Abort the present connection; the next one subscribes again."""
         if self._connection is not None:
             self._connection.abort()
 
     async def unsubscribe(self, topic_filter: str) -> None:
-        """Return after the UNSUBACK; what the broker holds for us already comes all the same.
+        """Return after the UNSUBACK; messages that the broker has already queued still arrive.
 
-        Raises BrokerUnavailable while there is no connection; MqttError is for `on_connected` to pass on.
+        Raises BrokerUnavailable while there is no connection, and MqttError, which `on_connected` must
+        not catch.
         """
         if self._connection is None:
             raise BrokerUnavailable("There is no connection to the broker.")
@@ -128,8 +128,8 @@ class Session:
     ) -> None:
         """Return after the PUBACK; with QoS 0 at once.
 
-        Raises BrokerUnavailable while there is no connection, when no PUBACK comes, and when the
-        broker refuses and says so, which only MQTT 5 can. The message may have arrived all the same.
+        Raises BrokerUnavailable while there is no connection, when no PUBACK comes, and when the PUBACK
+        has the reason code of a refusal (only in MQTT 5). The message may still have arrived.
         """
         if self._connection is None or not self._subscribed:
             raise BrokerUnavailable("There is no connection to the broker: publish again later.")
@@ -139,134 +139,102 @@ class Session:
 
     async def _stay_connected(self, stop: asyncio.Event) -> None:
         while not stop.is_set():
-            fault: Exception | None = None
-            if self._permit is not None:
-                await self._permit()
+            error: Exception | None = None
+            if self._before_connect is not None:
+                await self._before_connect()
             self._generation += 1
             connection = Connection(
                 self._identity, self._version.next, self._generation, self._on_delivery
             )
             try:
-                await self._hold(connection)
+                await self._run_connection(connection)
             except* (aiomqtt.MqttError, BrokerUnavailable) as group:
-                fault = group.exceptions[0]
+                error = group.exceptions[0]
             finally:
-                self._let_go(connection)
-            if fault is not None:
-                await self._pause_after(fault, connection)
+                self._release(connection)
+            if error is not None:
+                await self._pause_after(error, connection)
 
-    async def _hold(self, connection: Connection) -> None:
-        """Connect and subscribe. The end is the MqttError of a lost connection."""
+    async def _run_connection(self, connection: Connection) -> None:
+        """Connect and subscribe. A lost connection ends it with an MqttError."""
         self._connection = connection
         async with connection.client:
-            if not self._version.answered():
+            if not self._version.accepted():
                 return
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(connection.until_lost())
-                tasks.create_task(self._begin(connection))
+                tasks.create_task(self._subscribe_all(connection))
 
-    async def _begin(self, connection: Connection) -> None:
-        """A broker that knows the session delivers already, and its answers come behind its backlog."""
+    async def _subscribe_all(self, connection: Connection) -> None:
+        """A broker that has the session delivers its backlog at once and answers only after that."""
         self._subscribed = connection.session_present
         for topic_filter in self._subscriptions:
             await connection.subscribe(topic_filter)
-        for topic_filter in self._wishes:
+        for topic_filter in self._optional_subscriptions:
             try:
                 await connection.subscribe(topic_filter)
             except BrokerUnavailable as error:
-                self._log.info("The broker refuses a wish of ours.", error=str(error))
+                self._log.info("The broker refused an optional subscription.", error=str(error))
         self._subscribed, self._failures = True, 0
         present = connection.session_present
         self._log.info(
             "Connected to the broker.", version=connection.version.name, session_present=present
         )
-        if self._known and self._subscriptions and not present:
+        if self._connected_before and self._subscriptions and not present:
             self._log.error("The broker forgot our session: messages since then may be lost.")
-        self._known = True
+        self._connected_before = True
         if self._on_connected is not None:
             await self._on_connected(present)
 
-    def _let_go(self, connection: Connection) -> None:
+    def _release(self, connection: Connection) -> None:
         self._subscribed, self._connection = False, None
-        if connection.unanswered:
+        if connection.no_connack:
             self._version.silent()
         connection.close()
 
-    async def _pause_after(self, fault: Exception, connection: Connection) -> None:
+    async def _pause_after(self, error: Exception, connection: Connection) -> None:
         code = None if connection.connack is None else connection.connack.value
         if code == UNSUPPORTED_VERSION and connection.version is ProtocolVersion.V5:
             self._version.refused()
             return
         refused = code in CREDENTIALS_REFUSED
-        pause_s = _pause_s(SLOWEST if refused else self._failures)
+        pause_s = _pause_s(DOUBLINGS_MAX if refused else self._failures)
         self._failures += 1
-        self.trouble = str(fault.__cause__ or fault)
-        facts = {"reason": self.trouble, "retry_in_s": round(pause_s, 1)}
+        self.last_error = str(error.__cause__ or error)
+        fields = {"reason": self.last_error, "retry_in_s": round(pause_s, 1)}
         if refused:
-            self._log.error("The broker refuses us.", **facts)
+            self._log.error("The broker refused the connection.", **fields)
         elif code == 0:
-            self._log.warning("The connection to the broker was lost.", **facts)
+            self._log.warning("The connection to the broker was lost.", **fields)
         else:
-            self._log.warning("The broker cannot be reached.", **facts)
+            self._log.warning("The broker cannot be reached.", **fields)
         await asyncio.sleep(pause_s)
 
 
 async def end_session(address: MqttAddress, client_id: str) -> None:
-    """Let the broker forget a session and what it holds; tries until the broker has."""
+    """Make the broker delete a session and its queue; retry until it has."""
     ended = asyncio.Event()
 
     async def connected(_: bool) -> None:  # noqa: FBT001  # The session's signature.
         ended.set()
 
-    # A clean start ends the former session, an expiry of 0 this one.
+    # A clean start deletes the old session, an expiry of 0 this one.
     await Session(address, client_id, on_connected=connected, session_expiry_s=0).run(ended)
 
 
-class VersionChoice:
-    """Which MQTT version to speak next: 5, or 3.1.1 to a broker that knows no other.
-
-    A broker that refuses 5 in its CONNACK gets 3.1.1 from then on. One that hangs up or keeps silent
-    may be too old, or only in trouble:
-
-    1. silence on 5: try 3.1.1;
-    2. an answer to that: try 5 once more; silence: begin again;
-    3. silence on 5 again: 3.1.1 from then on.
-    """
-
-    def __init__(self, *, only_v311: bool = False) -> None:
-        self._settled = ProtocolVersion.V311 if only_v311 else None
-        self._silent_on_5 = self._answered_on_311 = False
-
-    @property
-    def next(self) -> ProtocolVersion:
-        if self._settled is not None:
-            return self._settled
-        doubtful = self._silent_on_5 and not self._answered_on_311
-        return ProtocolVersion.V311 if doubtful else ProtocolVersion.V5
-
-    def answered(self) -> bool:
-        """CONNACK said yes. False: leave again, to try 5 once more."""
-        if self._settled is None and self.next is ProtocolVersion.V311:
-            self._answered_on_311 = True
-            return False
-        self._settled = self.next
-        return True
-
-    def silent(self) -> None:
-        """No CONNACK came."""
-        if self._settled is None and self._answered_on_311:
-            self._settled = ProtocolVersion.V311
-        self._silent_on_5 = not self._silent_on_5
-
-    def refused(self) -> None:
-        """CONNACK said that it does not know 5."""
-        self._settled = ProtocolVersion.V311
+def silent_logger() -> FilteringBoundLogger:
+    """For simulated clients, whose connection errors do not belong in the log."""
+    silent = structlog.make_filtering_bound_logger(logging.CRITICAL)
+    logger: FilteringBoundLogger = structlog.wrap_logger(
+        structlog.PrintLogger(), wrapper_class=silent
+    )
+    return logger
 
 
 def _pause_s(failures: int) -> float:
-    """1 s doubling to 15 s, up to half of it taken off at random: many clients do not return at once."""
-    longest = min(RETRY_S_MAX, RETRY_S_MIN * (1 << min(failures, SLOWEST)))
-    return max(RETRY_S_MIN, longest * random.uniform(0.5, 1.0))  # noqa: S311  # No secret.
+    """1 s doubling to 15 s, less up to half at random, so that many clients do not return together."""
+    backoff_s = min(RETRY_S_MAX, RETRY_S_MIN * (1 << min(failures, DOUBLINGS_MAX)))
+    return max(RETRY_S_MIN, backoff_s * random.uniform(0.5, 1.0))  # noqa: S311  # No secret.
 
 
 def _tls_context(address: MqttAddress) -> ssl.SSLContext | None:

@@ -1,4 +1,4 @@
-"""One client of the embedded broker: its connection, and what its session is owed."""
+"""One client of the embedded broker: its connection and the queue of its session."""
 
 import asyncio
 from collections import deque
@@ -11,39 +11,39 @@ from broker import wire
 from broker.embedded.session_queue import QueuedMessage, SessionQueue
 
 READ_BYTES_MAX = 65_536
-BACKLOG_BYTES_MAX = 1024 * 1024  # A client this far behind with reading misses messages of QoS 0.
+BACKLOG_BYTES_MAX = 1024 * 1024  # A client that lags this far behind misses messages of QoS 0.
 
 log = structlog.get_logger()
 
 
 class PacketStream:
-    """A TCP connection as whole packets."""
+    """A TCP connection read as whole packets."""
 
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._reader, self._writer = reader, writer
-        self._cutter = wire.PacketFramer()
+        self._framer = wire.PacketFramer()
         self._packets: deque[tuple[int, bytes]] = deque()
 
     @property
     def backlog_bytes(self) -> int:
         return 0 if self._writer.is_closing() else self._writer.transport.get_write_buffer_size()
 
-    async def packet(self, silence_s_max: float | None) -> tuple[int, bytes] | None:
-        """The next packet, None at the end. Raises TimeoutError and ConnectionError.
+    async def packet(self, idle_s_max: float | None) -> tuple[int, bytes] | None:
+        """The next packet; None at the end. Raises TimeoutError and ConnectionError.
 
-        A client that does not take its answers is not read either.
+        Nothing is read from a client while it does not read its own answers.
         """
         while not self._packets:
-            async with asyncio.timeout(silence_s_max):
+            async with asyncio.timeout(idle_s_max):
                 await self._writer.drain()
-                piece = await self._reader.read(READ_BYTES_MAX)
-            if not piece:
+                chunk = await self._reader.read(READ_BYTES_MAX)
+            if not chunk:
                 return None
-            self._packets.extend(self._cutter.cut(piece))
+            self._packets.extend(self._framer.split(chunk))
         return self._packets.popleft()
 
     def write(self, data: bytes) -> None:
-        """A connection that just broke swallows it: uvloop would raise, in the task of the sender."""
+        """Ignore data for a broken connection: uvloop would raise in the task of the sender."""
         if not self._writer.is_closing():
             self._writer.write(data)
 
@@ -54,21 +54,21 @@ class PacketStream:
 class ClientConnection(BrokerProtocolHandler):  # type: ignore[misc]  # amqtt has no type information.
     """amqtt's handler of a connection, with the delivery of messages replaced.
 
-    Between two connections the last link of a session stays and goes on filling its outbox.
+    A connection that ended still fills its queue, until the next one of the session takes that over.
     """
 
     stream: PacketStream
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self.outbox = SessionQueue()
+        self.queue = SessionQueue()
         self.ended = asyncio.Event()
         self._open = False
 
-    def begin(self) -> None:
-        """After CONNACK: first again what was in flight, then what has waited [MQTT-4.4.0-1]."""
+    def start_delivery(self) -> None:
+        """After CONNACK: resend what was in flight, then send what has waited [MQTT-4.4.0-1]."""
         self._open = True
-        for mid, message in self.outbox.unacknowledged():
+        for mid, message in self.queue.unacknowledged():
             self._send(message, mid=mid, dup=True)
         self._send_due()
 
@@ -76,17 +76,17 @@ class ClientConnection(BrokerProtocolHandler):  # type: ignore[misc]  # amqtt ha
         if qos == 0:
             if self._open and self.stream.backlog_bytes < BACKLOG_BYTES_MAX:
                 self._send(message, qos=0)
-        elif self.outbox.add(message):
+        elif self.queue.add(message):
             self._send_due()
-        elif self.outbox.refused == 1:
+        elif self.queue.refused == 1:
             log.error(
                 "A client's queue is full: new messages for it are dropped.",
                 client_id=self.session.client_id,
-                messages=len(self.outbox),
+                messages=len(self.queue),
             )
 
     def acknowledge(self, mid: int) -> None:
-        self.outbox.acknowledge(mid)
+        self.queue.acknowledge(mid)
         self._send_due()
 
     def close(self) -> None:
@@ -94,13 +94,13 @@ class ClientConnection(BrokerProtocolHandler):  # type: ignore[misc]  # amqtt ha
         self.stream.abort()
 
     async def stop(self) -> None:
-        """Also called by amqtt. Returns when nothing more will happen on this connection."""
+        """Also called by amqtt. Return when nothing more will happen on this connection."""
         self.close()
         await self.ended.wait()
 
     def _send_due(self) -> None:
         if self._open:
-            for mid, message in self.outbox.due():
+            for mid, message in self.queue.due():
                 self._send(message, mid=mid)
 
     def _send(

@@ -1,4 +1,4 @@
-"""What the embedded broker still owes one client: the QoS 1 messages of its session, in order."""
+"""The QoS 1 messages that the embedded broker keeps for the session of one client, in order."""
 
 from collections import deque
 from collections.abc import Iterator
@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 IN_FLIGHT_MAX = 5000  # As in mosquitto.conf.
 MESSAGES_MAX = 100_000
-BYTES_MAX = 256 * 1024 * 1024  # Of payload and topic; Python adds about 300 bytes for each message.
+BYTES_MAX = 256 * 1024 * 1024  # Payloads and topics; Python adds about 300 bytes per message.
 PACKET_ID_MAX = 65_535
 
 
@@ -21,10 +21,10 @@ class QueuedMessage(NamedTuple):
 
 
 class SessionQueue:
-    """Messages in flight (sent, without PUBACK) and behind them the waiting ones.
+    """The messages in flight (sent, without PUBACK) and after them the waiting ones.
 
-    Full, it refuses what is newest, as Mosquitto does: one client that stays away must not stop the
-    others. `refused` counts since the client last owed nothing.
+    A full queue refuses the newest message, as Mosquitto does: a client that stays away must not block
+    the others. `refused` counts since the queue was last empty.
     """
 
     def __init__(self) -> None:
@@ -46,14 +46,14 @@ class SessionQueue:
         return True
 
     def due(self) -> Iterator[tuple[int, QueuedMessage]]:
-        """What may be sent now, each with its packet id: until the window is full."""
+        """The messages to send now, each with its packet id, until the window is full."""
         while self._waiting and len(self._in_flight) < IN_FLIGHT_MAX:
             mid = self._free_id()
             self._in_flight[mid] = message = self._waiting.popleft()
             yield mid, message
 
     def unacknowledged(self) -> list[tuple[int, QueuedMessage]]:
-        """What a returning client is sent again, in the first order [MQTT-4.4.0-1], [MQTT-4.6.0-1]."""
+        """What a returning client gets again, in the original order [MQTT-4.4.0-1], [MQTT-4.6.0-1]."""
         return list(self._in_flight.items())
 
     def acknowledge(self, mid: int) -> None:

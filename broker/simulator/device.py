@@ -1,6 +1,6 @@
-"""What pretend battery devices measure and how they fail.
+"""What simulated battery devices measure and how they fail.
 
-Pure: no clock and no network. Time and chance come as arguments; broker/simulator/fleet.py acts.
+This module is pure: time and randomness are arguments. broker/simulator/fleet.py does the I/O.
 """
 
 import math
@@ -16,9 +16,9 @@ from schema.instants import rfc3339
 
 ROOMS = 12
 
-# The pack: 400 V and 12.5 Ah, drawn so hard that it is emptied and charged again in 20 minutes.
+# A pack of 400 V and 12.5 Ah, under a load that makes a full cycle of charge last 20 minutes.
 CAPACITY_AS = 12.5 * 3600
-STEP_S_MAX = 60.0  # After a longer pause it goes on as if only this had passed: no jumps.
+STEP_S_MAX = 60.0  # A longer pause counts as this much, so that values do not jump.
 SOC_EMPTY, SOC_FULL, SOC_TAPER = 15.0, 95.0, 80.0
 LOAD_A_MIN, LOAD_A_MAX, CHARGE_A, RIPPLE_A = 30.0, 80.0, 50.0, 8.0
 CURRENT_LAG_S, TEMP_LAG_S = 15.0, 120.0
@@ -28,7 +28,7 @@ VOLTAGE_V_EMPTY, VOLT_PER_PERCENT, RESISTANCE_OHM, KELVIN_PER_A2 = 320.0, 0.85, 
 
 @dataclass(frozen=True, slots=True)
 class Behaviour:
-    """How one device behaves. `skew_s_max`: how wrong its clock may be, either way."""
+    """How one device behaves. `skew_s_max` limits the error of its clock in both directions."""
 
     interval_s: float = 5.0
     loss_percent: float = 0.0
@@ -38,7 +38,7 @@ class Behaviour:
 
 
 class Battery:
-    """State of charge, voltage, current and temperature that hang together and move smoothly."""
+    """State of charge, voltage, current and temperature, which are consistent and change smoothly."""
 
     def __init__(self, random: Random) -> None:
         self._random = random
@@ -46,24 +46,24 @@ class Battery:
         self._charging = random.choice((True, False))
         self._load_a = random.uniform(LOAD_A_MIN, LOAD_A_MAX)
         self._ambient_c = random.uniform(AMBIENT_C_MIN, AMBIENT_C_MAX)
-        self._current_a, self._temp_c = self._wanted_a(), self._ambient_c
+        self._current_a, self._temp_c = self._target_a(), self._ambient_c
 
     def step(self, elapsed_s: float) -> dict[str, float]:
-        """Let time pass and measure.
+        """Advance the time and measure.
 
-        1. The current follows what load or charger want.
-        2. The charge follows the current; at its ends the direction turns.
-        3. The temperature follows the losses, the voltage charge and current.
+        1. The current follows the demand of the load or the charger.
+        2. The charge follows the current; at its limits the direction reverses.
+        3. The temperature follows the losses; the voltage follows charge and current.
         """
         step_s = min(elapsed_s, STEP_S_MAX)
-        wanted_a = self._wanted_a() + self._random.uniform(-RIPPLE_A, RIPPLE_A)
-        self._current_a += (wanted_a - self._current_a) * _share(step_s, CURRENT_LAG_S)
+        target_a = self._target_a() + self._random.uniform(-RIPPLE_A, RIPPLE_A)
+        self._current_a += (target_a - self._current_a) * _approach(step_s, CURRENT_LAG_S)
         charge = self._soc + 100 * self._current_a * step_s / CAPACITY_AS
         self._soc = min(max(charge, 0.0), 100.0)
         if not SOC_EMPTY < self._soc < SOC_FULL:
             self._charging = self._soc <= SOC_EMPTY
         settled_c = self._ambient_c + KELVIN_PER_A2 * self._current_a**2
-        self._temp_c += (settled_c - self._temp_c) * _share(step_s, TEMP_LAG_S)
+        self._temp_c += (settled_c - self._temp_c) * _approach(step_s, TEMP_LAG_S)
         return {
             "soc_percent": round(self._soc, 2),
             "voltage_v": round(self._voltage_v(), 1),
@@ -71,8 +71,8 @@ class Battery:
             "temp_c": round(self._temp_c, 1),
         }
 
-    def _wanted_a(self) -> float:
-        """Negative while it is drawn; a charger holds back when the pack is nearly full."""
+    def _target_a(self) -> float:
+        """Negative while the pack discharges; a charger reduces it when the pack is nearly full."""
         if not self._charging:
             return -self._load_a
         return CHARGE_A * min(1.0, (100 - self._soc) / (100 - SOC_TAPER))
@@ -82,64 +82,66 @@ class Battery:
 
 
 class BatteryDevice:
-    """One pretend device. Its event ids are `<boot>-<counter>`, so that their keys grow."""
+    """One simulated device. Its event ids are `<boot>-<counter>`, so that their keys grow."""
 
-    def __init__(self, device_id: str, habits: Behaviour, boot: str, random: Random) -> None:
-        self.device_id, self.habits = device_id, habits
+    def __init__(self, device_id: str, behaviour: Behaviour, boot: str, random: Random) -> None:
+        self.device_id, self.behaviour = device_id, behaviour
         self.outbox = EventOutbox()
-        self.phase = random.random()  # Of its interval: a fleet does not speak in chorus.
+        self.phase = (
+            random.random()
+        )  # Of its interval: the devices of a fleet do not send at the same moment.
         self._boot = boot
-        self._skew = timedelta(seconds=random.uniform(-1, 1) * habits.skew_s_max)
+        self._skew = timedelta(seconds=random.uniform(-1, 1) * behaviour.skew_s_max)
         self._tags = [f"room:{101 + random.randrange(ROOMS)}"]
-        self._faults = Random(random.random())  # noqa: S311  # Repeats do not change the values.
+        self._faults = Random(random.random())  # noqa: S311  # Separate, so that repeats leave the values unchanged.
         self._battery = Battery(random)
         self._seq = 0
 
     def measure(self, now: datetime) -> None:
-        """Put an event into the outbox, with the time of the device's own clock."""
+        """Add an event to the outbox, with a timestamp of the device's own clock."""
         self._seq += 1
         event_id = f"{self._boot}-{self._seq:08}"
         event = {
             "event_id": event_id,
             "timestamp": rfc3339(now + self._skew),
-            "metrics": self._battery.step(self.habits.interval_s),
+            "metrics": self._battery.step(self.behaviour.interval_s),
             "tags": self._tags,
             "seq": self._seq,
         }
         self.outbox.add(event_id, to_json(event))
 
     def take_receipts(self, payload: bytes) -> None:
-        """Those for events of an earlier boot, which the broker kept meanwhile, are not ours."""
+        """Ignore those for events of an earlier boot, which the broker kept meanwhile."""
         for receipt in read_receipts(payload):
             if (receipt["event_id"] or "").startswith(f"{self._boot}-"):
                 self.outbox.settle(receipt)
 
     def copies(self) -> int:
-        """How often the next message reaches the broker: 0 when it is lost, 2 when it is doubled."""
-        if self._chance(self.habits.loss_percent):
+        """How often to publish the next message: 0 simulates a loss, 2 a duplicate."""
+        if self._chance(self.behaviour.loss_percent):
             return 0
-        return 2 if self._chance(self.habits.duplicate_percent) else 1
+        return 2 if self._chance(self.behaviour.duplicate_percent) else 1
 
     def _chance(self, percent: float) -> bool:
         return self._faults.random() * 100 < percent
 
 
 def build_fleet(
-    prefix: str, habits: Sequence[Behaviour], *, booted_at: datetime, seed: int | None = None
+    prefix: str, behaviours: Sequence[Behaviour], *, booted_at: datetime, seed: int | None = None
 ) -> list[BatteryDevice]:
-    """A device for each of `habits`. The seed decides values and faults; ids grow with each boot."""
+    """A device for each behaviour. The seed decides values and faults; ids grow with each boot."""
     boot = f"{int(booted_at.timestamp() * 1000):012x}"
-    digits = max(3, len(str(len(habits))))
+    digits = max(3, len(str(len(behaviours))))
     return [
-        _device(f"{prefix}-{n:0{digits}}", each, boot, seed) for n, each in enumerate(habits, 1)
+        _device(f"{prefix}-{n:0{digits}}", each, boot, seed) for n, each in enumerate(behaviours, 1)
     ]
 
 
-def _device(device_id: str, habits: Behaviour, boot: str, seed: int | None) -> BatteryDevice:
+def _device(device_id: str, behaviour: Behaviour, boot: str, seed: int | None) -> BatteryDevice:
     random = Random(None if seed is None else f"{seed}:{device_id}")  # noqa: S311  # No secret.
-    return BatteryDevice(device_id, habits, boot, random)
+    return BatteryDevice(device_id, behaviour, boot, random)
 
 
-def _share(step_s: float, lag_s: float) -> float:
-    """How much of the way to where it wants to be a value with this lag goes in this time."""
+def _approach(step_s: float, lag_s: float) -> float:
+    """The fraction of the distance to its target that a value with this lag covers in a step."""
     return 1 - math.exp(-step_s / lag_s)

@@ -1,19 +1,16 @@
-"""A fleet of pretend devices, each with an MQTT session, a will and an outbox of its own."""
+"""A fleet of simulated devices, each with its own MQTT session, will and outbox."""
 
 import asyncio
-import logging
 import math
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime
 from time import monotonic
-from typing import Any
 
-import structlog
 from pydantic_core import to_json
 
 from broker import topics
-from broker.client.session import Delivery, Session
+from broker.client.session import Delivery, Session, silent_logger
 from broker.simulator.device import BatteryDevice
 from broker.simulator.outbox import SendCounts, as_payload, total
 from broker.topics import TopicKind
@@ -22,16 +19,16 @@ from runtime.errors import BrokerUnavailable
 from runtime.signals import unless_stopped
 
 ONLINE, OFFLINE = b'{"state":"online","receipts":true}', b"offline"
-TICK_S = 0.5  # How late a repeat or a heartbeat may be.
+TICK_S = 0.5  # A repeat or a heartbeat is at most this late.
 HEARTBEAT_S = 30.0
-HASTE_S = 1.0  # At the end no receipt is waited for longer than this before the next attempt.
-AWAKE_S_MAX = 10.0  # A sleeper takes what it still owes back to sleep.
-FAREWELL_S_MAX = 2.0
+FINAL_RETRY_S = 1.0  # While the outbox drains, attempts are at most this far apart.
+AWAKE_S_MAX = 10.0  # Then a device sleeps again and keeps the events without a receipt.
+CLOSING_S_MAX = 2.0
 START_GAP_S = 0.005  # Devices connect one after another.
 
 
 class Fleet:
-    """To be run once. `payload_bytes_max` bounds the arrays of buffered events."""
+    """A fleet runs once. `payload_bytes_max` limits the arrays of buffered events."""
 
     def __init__(
         self, address: MqttAddress, devices: Sequence[BatteryDevice], *, payload_bytes_max: int
@@ -39,8 +36,8 @@ class Fleet:
         self._devices = [SimulatedDevice(address, each, payload_bytes_max) for each in devices]
 
     @property
-    def tally(self) -> SendCounts:
-        return total(each.outbox.tally for each in self._devices)
+    def counts(self) -> SendCounts:
+        return total(each.outbox.counts for each in self._devices)
 
     @property
     def waiting(self) -> int:
@@ -52,7 +49,7 @@ class Fleet:
         return sum(each.connected for each in self._devices)
 
     async def run(self, stop: asyncio.Event, *, drain_s: float) -> None:
-        """Measure and send until `stop` is set; then wait for receipts, at most `drain_s`, and leave."""
+        """Measure and send until `stop` is set; then wait up to `drain_s` for receipts and disconnect."""
         async with asyncio.TaskGroup() as group:
             for number, device in enumerate(self._devices):
                 if await unless_stopped(stop, asyncio.sleep(START_GAP_S if number else 0)):
@@ -68,52 +65,53 @@ class SimulatedDevice:
         self._status = topics.device(device.device_id, TopicKind.STATUS)
         self._telemetry = topics.device(device.device_id, TopicKind.TELEMETRY)
         self._heartbeat = topics.device(device.device_id, TopicKind.HEARTBEAT)
-        self._session = QuietSession(
+        self._session = Session(
             address,
             device.device_id,
             subscriptions=(topics.receipts(device.device_id),),
             on_delivery=self._take_receipts,
-            on_connected=self._greet,
+            on_connected=self._publish_birth,
             will=(self._status, OFFLINE),
+            logger=silent_logger(),
         )
-        self._greeted, self._measured, self._heard = (asyncio.Event() for _ in range(3))
-        self._patience_s = math.inf
-        self._spoke_at = 0.0
+        self._born, self._due, self._receipt_came = (asyncio.Event() for _ in range(3))
+        self._retry_s_max = math.inf
+        self._published_at = 0.0
 
     @property
     def connected(self) -> bool:
         return self._session.connected
 
     async def run(self, stop: asyncio.Event, *, drain_s: float) -> None:
-        """1. One that sleeps: nap and wake. Others: stay. 2. After `stop`: drain, leave."""
+        """Sleep and wake, or stay connected, until `stop` is set; then drain and disconnect."""
         async with asyncio.TaskGroup() as group:
             measuring = group.create_task(self._measure(stop))
-            while self._device.habits.sleep_s and not stop.is_set():
-                await self._wake_and_nap(stop, self._device.habits.sleep_s)
-            async with self._online(farewell=OFFLINE):
-                await measuring  # It may have measured once more when `stop` was set.
-                self._patience_s = HASTE_S
+            while self._device.behaviour.sleep_s and not stop.is_set():
+                await self._wake_and_sleep(stop, self._device.behaviour.sleep_s)
+            async with self._online(closing_status=OFFLINE):
+                await measuring  # It may measure once more after `stop`.
+                self._retry_s_max = FINAL_RETRY_S
                 await self._until_empty(drain_s)
 
     async def _measure(self, stop: asyncio.Event) -> None:
-        """Asleep or awake, connected or not."""
-        interval_s = self._device.habits.interval_s
+        """Measure at each interval, asleep or awake, connected or not."""
+        interval_s = self._device.behaviour.interval_s
         pause_s = self._device.phase * interval_s
         while await unless_stopped(stop, asyncio.sleep(pause_s)):
             self._device.measure(datetime.now(UTC))
-            self._measured.set()
+            self._due.set()
             pause_s = interval_s
 
-    async def _wake_and_nap(self, stop: asyncio.Event, sleep_s: float) -> None:
+    async def _wake_and_sleep(self, stop: asyncio.Event, sleep_s: float) -> None:
         asleep = to_json({"state": "asleep", "wake_in_s": sleep_s})
-        async with self._online(farewell=asleep):
+        async with self._online(closing_status=asleep):
             await unless_stopped(stop, self._until_empty(AWAKE_S_MAX))
         await unless_stopped(stop, asyncio.sleep(sleep_s))
 
     @asynccontextmanager
-    async def _online(self, *, farewell: bytes) -> AsyncIterator[None]:
-        """Connected as long as the broker allows, sending what is due; then a status and DISCONNECT."""
-        self._greeted.clear()
+    async def _online(self, *, closing_status: bytes) -> AsyncIterator[None]:
+        """Stay connected and send what is due; at the end publish a status and disconnect."""
+        self._born.clear()
         leave = asyncio.Event()
         async with asyncio.TaskGroup() as group:
             group.create_task(self._session.run(leave))
@@ -121,63 +119,54 @@ class SimulatedDevice:
             yield
             sending.cancel()
             with suppress(BrokerUnavailable, TimeoutError):
-                async with asyncio.timeout(FAREWELL_S_MAX):
-                    await self._session.publish(self._status, farewell, retain=True)
+                async with asyncio.timeout(CLOSING_S_MAX):
+                    await self._session.publish(self._status, closing_status, retain=True)
             leave.set()
 
-    async def _greet(self, _session_present: bool) -> None:  # noqa: FBT001  # As Session calls it.
-        await self._say(self._status, ONLINE, retain=True)
+    async def _publish_birth(self, _session_present: bool) -> None:  # noqa: FBT001  # As Session calls it.
+        await self._publish(self._status, ONLINE, retain=True)
         self.outbox.make_all_due()
-        self._greeted.set()
-        self._measured.set()
+        self._born.set()
+        self._due.set()
 
     async def _send(self) -> None:
-        await self._greeted.wait()
+        await self._born.wait()
         while True:
             if self._session.connected:
                 with suppress(BrokerUnavailable):
                     await self._send_due()
-            await _at_most(TICK_S, self._measured)
-            self._measured.clear()
+            await _wait(self._due, TICK_S)
+            self._due.clear()
 
     async def _send_due(self) -> None:
         while bodies := self.outbox.take_due(
-            monotonic(), bytes_max=self._bytes_max, patience_s=self._patience_s
+            monotonic(), bytes_max=self._bytes_max, retry_s_max=self._retry_s_max
         ):
             for _ in range(self._device.copies()):
-                await self._say(self._telemetry, as_payload(bodies))
-        if monotonic() - self._spoke_at > HEARTBEAT_S:
-            await self._say(self._heartbeat, b"")
+                await self._publish(self._telemetry, as_payload(bodies))
+        if monotonic() - self._published_at > HEARTBEAT_S:
+            await self._publish(self._heartbeat, b"")
 
-    async def _say(self, topic: str, payload: bytes, *, retain: bool = False) -> None:
+    async def _publish(self, topic: str, payload: bytes, *, retain: bool = False) -> None:
         await self._session.publish(topic, payload, retain=retain)
-        self._spoke_at = monotonic()
+        self._published_at = monotonic()
 
     def _take_receipts(self, delivery: Delivery) -> None:
         self._device.take_receipts(delivery.payload)
         self._session.settle((delivery,))
-        self._heard.set()
+        self._receipt_came.set()
 
     async def _until_empty(self, s_max: float) -> None:
-        """Until it was connected and every event has its receipt, or the time is up."""
+        """Wait for a connection and for the receipt of every event, at most for `s_max`."""
         with suppress(TimeoutError):
             async with asyncio.timeout(s_max):
-                await self._greeted.wait()
+                await self._born.wait()
                 while self.outbox:
-                    self._heard.clear()
-                    await self._heard.wait()
+                    self._receipt_came.clear()
+                    await self._receipt_came.wait()
 
 
-class QuietSession(Session):
-    """Without a log: the fleet reports how many are connected, and a device tells nobody its troubles."""
-
-    def __init__(self, address: MqttAddress, client_id: str, **options: Any) -> None:
-        super().__init__(address, client_id, **options)
-        silent = structlog.make_filtering_bound_logger(logging.CRITICAL)
-        self._log = structlog.wrap_logger(structlog.PrintLogger(), wrapper_class=silent)
-
-
-async def _at_most(seconds: float, event: asyncio.Event) -> None:
+async def _wait(event: asyncio.Event, s_max: float) -> None:
     with suppress(TimeoutError):
-        async with asyncio.timeout(seconds):
+        async with asyncio.timeout(s_max):
             await event.wait()

@@ -158,9 +158,9 @@ async def _online(devices: "Sequence[LedgerDevice]") -> AsyncIterator[None]:
                     connecting.create_task(device.connect())
             yield
         finally:
-            async with asyncio.TaskGroup() as disconnecting:
+            async with asyncio.TaskGroup() as closing:
                 for device in devices:
-                    disconnecting.create_task(device.disconnect())
+                    closing.create_task(device.publish_closing_status())
             stop.set()
 
 

@@ -9,8 +9,7 @@ from time import monotonic
 from pydantic_core import to_json
 
 from broker import topics
-from broker.client.session import Delivery
-from broker.simulator.fleet import QuietSession
+from broker.client.session import Delivery, Session, silent_logger
 from broker.simulator.outbox import read_receipts
 from broker.topics import TopicKind
 from cli.selftest.ledger import Ledger
@@ -22,7 +21,7 @@ from schema.event import Door
 CONNECT_S_MAX = 5.0  # After a broker rejects MQTT 5, the session uses 3.1.1 within 3 s.
 RESEND_AFTER_S = 5.0  # Without a receipt.
 POLL_S = 0.2
-DISCONNECT_S_MAX = 2.0
+CLOSING_S_MAX = 2.0
 BIRTH = b'{"state":"online","receipts":true}'
 # The device never sends again, and its silence must not raise an alarm.
 CLOSING_STATUS = to_json({"state": "asleep", "wake_in_s": 366 * 86_400})
@@ -47,13 +46,14 @@ class LedgerDevice:
         self._unanswered = [UnansweredMessage(each) for each in submissions]
         self._status = topics.device(device_id, TopicKind.STATUS)
         self._telemetry = topics.device(device_id, TopicKind.TELEMETRY)
-        self._session = QuietSession(
+        self._session = Session(
             address,
             device_id,
             subscriptions=(topics.receipts(device_id),),
             on_delivery=self._take_receipt,
             on_connected=self._publish_birth,
             session_expiry_s=0,
+            logger=silent_logger(),
         )
         self._connected, self._receipt_arrived = asyncio.Event(), asyncio.Event()
 
@@ -68,7 +68,7 @@ class LedgerDevice:
                 await self._connected.wait()
         except TimeoutError:
             raise StartError(
-                f"The broker cannot be reached ({self._session.trouble or 'no answer'}): start it, or"
+                f"The broker cannot be reached ({self._session.last_error or 'no answer'}): start it, or"
                 " name another one in MQTT_URL, else in MQTT_HOST and MQTT_PORT."
             ) from None
 
@@ -82,13 +82,13 @@ class LedgerDevice:
                 async with asyncio.timeout(POLL_S):
                     await self._receipt_arrived.wait()
 
-    async def disconnect(self) -> None:
+    async def publish_closing_status(self) -> None:
         with suppress(BrokerUnavailable, TimeoutError):
-            async with asyncio.timeout(DISCONNECT_S_MAX):
+            async with asyncio.timeout(CLOSING_S_MAX):
                 await self._session.publish(self._status, CLOSING_STATUS)
 
-    async def _publish_birth(self, _session_present: bool) -> None:  # noqa: FBT001  # Session calls it like this.
-        """On a new connection, resend all: receipts may have been lost with the last one."""
+    async def _publish_birth(self, _session_present: bool) -> None:  # noqa: FBT001  # For Session.
+        """Publish the birth, and resend all: receipts may be lost with the previous connection."""
         await self._session.publish(self._status, BIRTH)
         for message in self._unanswered:
             message.sent_at = -math.inf

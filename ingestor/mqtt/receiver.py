@@ -72,7 +72,7 @@ class Receiver:
             optional_subscriptions=optional_subscriptions,
             on_delivery=self._door.receive,
             on_connected=self._connected,
-            permit=self._permit,
+            before_connect=self._permit,
         )
         self.subscribed = asyncio.Event()  # To what it shall be, and to nothing else; once.
 

@@ -109,7 +109,7 @@ def test_a_broker_restart_with_an_empty_store_gets_its_retained_messages_back(
     topics = {"alerts/hot/r1", "presence/hot"}
     assert retained(broker.port, topics) == topics
     broker.kill()
-    broker.forget()
+    broker.lose_state()
     broker.start()
     assert retained(broker.port, topics, within_s=VISIBLE_S_MAX) == topics
     cool = {"event_id": "2", "device_id": "hot", "metrics": {"temp": 20}}

@@ -1,6 +1,6 @@
-"""Every curl command of the README gives the answer that stands below it, the stream included.
+"""Every curl command of the README and of docs/examples.md gives the answer below it, the stream included.
 
-They are the commands of the two older services' documents, as written there.
+Among them are the commands of the two older services' documents, as written there.
 """
 
 import json
@@ -15,6 +15,7 @@ import pytest
 from tests.acceptance.conftest import base_url
 from tests.support.services import ROOT, Process
 
+DOCUMENTS = ("README.md", "docs/examples.md")
 EXAMPLE = re.compile(r"```bash\n(curl .*?)```\n```json\n(.*?)```", re.DOTALL)
 STREAM = re.compile(r"The stream shows:\n\n```\n(.*?)```", re.DOTALL)
 HEALTHY_S_MAX = 60
@@ -22,7 +23,9 @@ DIFFERS = {"received_at", "created_at", "detail", "id", "rule_id", "incident_id"
 
 
 def examples() -> list[tuple[str, Any]]:
-    found = EXAMPLE.findall((ROOT / "README.md").read_text())
+    """Those of the README first: the examples of the other document continue from there."""
+    texts = [(ROOT / name).read_text() for name in DOCUMENTS]
+    found = [example for text in texts for example in EXAMPLE.findall(text)]
     return [(command, json.loads(answer)) for command, answer in found]
 
 
@@ -78,8 +81,8 @@ def test_every_example_gives_the_answer_shown_and_the_stream_shows_the_alert(up:
     assert expected is not None
     _, data = expected[1].strip().splitlines()
     assert lines[0].startswith("id: ")
-    told = json.loads(lines[1].removeprefix("data: "))
-    assert without_what_differs(told) == without_what_differs(
+    shown_first = json.loads(lines[1].removeprefix("data: "))
+    assert without_what_differs(shown_first) == without_what_differs(
         json.loads(data.removeprefix("data: "))
     )
     assert lines[1].startswith(

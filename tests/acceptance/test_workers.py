@@ -20,7 +20,7 @@ from tests.acceptance.chaos.installation import FLOW, publish
 from tests.acceptance.test_http import take_events
 from tests.support.ledger.ledger import Ledger, StoredRow, compare
 from tests.support.ledger.load import MqttLoad
-from tests.support.ledger.payload_mix import Composer, Mix
+from tests.support.ledger.payload_mix import PayloadComposer, PayloadMix
 from tests.support.mosquitto import Mosquitto, mosquitto
 from tests.support.mqtt import RawClient
 from tests.support.services import (
@@ -162,8 +162,8 @@ def rows(site: Site) -> list[StoredRow]:
 @contextmanager
 def load(site: Site, ledger: Ledger) -> Iterator[MqttLoad]:
     """300 messages a second; some are arrays, some are sent twice."""
-    composer = Composer(
-        ledger, Ledger(ledger.prefix), Random(1), Mix(poison=0), name="d", devices=9
+    composer = PayloadComposer(
+        ledger, Ledger(ledger.prefix), Random(1), PayloadMix(poison=0), name="d", devices=9
     )
     with MqttLoad(site.broker.port, 300, composer, client_id="load") as running:
         yield running

@@ -34,14 +34,14 @@ async def port(request: pytest.FixtureRequest) -> AsyncIterator[int]:
 
 
 async def subscriber(port: int, topic_filter: str = "devices/+/telemetry") -> RawClient:
-    """A client with a kept session and without a user name."""
+    """A client with a persistent session and without a user name."""
     client = await RawClient.connect(port, "subscriber", clean=False)
     if not client.session_present:
         assert await client.subscribe(topic_filter) == 1
     return client
 
 
-async def test_an_unacknowledged_message_comes_again_after_a_reconnect_and_says_so(
+async def test_an_unacknowledged_message_is_redelivered_after_a_reconnect_with_dup(
     port: int,
 ) -> None:
     client = await subscriber(port)
@@ -132,7 +132,7 @@ async def test_a_disconnect_cancels_the_will(port: int) -> None:
 
 
 @pytest.mark.slow
-async def test_a_silent_client_is_cut_off_after_its_keepalive_and_its_will_published(
+async def test_a_silent_client_is_disconnected_after_its_keepalive_and_its_will_published(
     port: int,
 ) -> None:
     watcher = await RawClient.connect(port, "watcher")
@@ -141,14 +141,14 @@ async def test_a_silent_client_is_cut_off_after_its_keepalive_and_its_will_publi
     client = await RawClient.connect(port, "a", keepalive_s=2, will=will)
     await asyncio.sleep(1)
     await client.ping()
-    last_life = monotonic()
+    last_ping = monotonic()
     assert (await watcher.message(timeout_s=10)).payload == b"offline"
-    assert 2 < monotonic() - last_life < 10  # Mosquitto looks every 5 s.
+    assert 2 < monotonic() - last_ping < 10  # Mosquitto checks every 5 s.
     assert await client.closed()
     watcher.disconnect()
 
 
-async def test_retained_messages_come_for_the_own_filters_only_and_only_with_a_subscription(
+async def test_retained_messages_come_only_for_own_filters_and_only_with_a_subscription(
     port: int,
 ) -> None:
     other = await RawClient.connect(port, "other")
@@ -234,7 +234,7 @@ async def test_a_large_message_passes_and_an_oversized_one_ends_the_connection(p
     client = await RawClient.connect(port, "client")
     await client.publish("a", b"x" * 1_000_000)
     assert len((await watcher.message()).payload) == 1_000_000
-    client.send(b"\x32\xff\xff\xff\x7f\x00\x01a")  # 256 MiB are announced.
+    client.send(b"\x32\xff\xff\xff\x7f\x00\x01a")  # The remaining length is 256 MiB.
     assert await client.closed()
     watcher.disconnect()
 
@@ -255,7 +255,7 @@ async def test_our_session_acknowledges_what_is_settled_and_nothing_else(port: i
 
 
 async def taken(port: int, *, expected: int, settled: int = 0) -> list[bytes]:
-    """What a session receives in one connection, in which it settles the first so many."""
+    """What a session receives on one connection, on which it settles the first `settled`."""
     ingest = Ingest(port)
     session = ingest.session
     async with running(session):
@@ -265,7 +265,7 @@ async def taken(port: int, *, expected: int, settled: int = 0) -> list[bytes]:
     return ingest.payloads
 
 
-async def test_the_embedded_broker_says_that_its_port_is_taken() -> None:
+async def test_the_embedded_broker_reports_that_its_port_is_taken() -> None:
     async with embedded_broker() as port:
         with pytest.raises(StartError, match=rf"cannot listen on 127\.0\.0\.1:{port} .*MQTT_PORT"):
             await server.run("127.0.0.1", port, asyncio.Event())

@@ -1,4 +1,4 @@
-"""A server that may lose what it has confirmed is told about."""
+"""A server that may lose acknowledged commits is reported."""
 
 from typing import Any
 
@@ -17,7 +17,7 @@ async def test_settings_that_break_the_promise_are_named(dsn: str, db: Any) -> N
     assert "synchronous_commit=off" in detail
 
 
-async def test_a_server_with_the_defaults_keeps_it() -> None:
+async def test_a_server_with_the_defaults_keeps_the_promise() -> None:
     class Rows:
         async def fetch(self, _: str) -> list[asyncpg.Record]:
             return []

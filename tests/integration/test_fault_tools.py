@@ -1,4 +1,4 @@
-"""The tools that break things must break exactly what they say, and leave nothing behind."""
+"""The fault tools break exactly what they claim to break, and leave nothing behind."""
 
 import asyncio
 import os
@@ -23,7 +23,7 @@ from tests.support.services import ROOT
 
 pytestmark = pytest.mark.slow
 
-SHORT_S = 0.2  # Long enough for loopback; what has not come by then is held back.
+SHORT_S = 0.2  # Long enough for loopback; what has not arrived by then is held back.
 
 
 @pytest.fixture(scope="module")
@@ -34,7 +34,7 @@ def server() -> Iterator[PostgresServer]:
 
 @pytest.fixture
 def echo_port() -> Iterator[int]:
-    """A server that answers with what it gets."""
+    """A server that sends back what it receives."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         threads: list[threading.Thread] = []
         accepting = threading.Thread(target=_accept, args=(listener, threads))
@@ -112,14 +112,14 @@ def test_what_was_committed_is_there_after_a_restart(server: PostgresServer, mod
 
 def test_a_killed_server_starts_again_on_the_same_port(server: PostgresServer) -> None:
     port = server.port
-    server.sql("create table survivor as select 42 as answer")
+    server.sql("create table kept as select 42 as answer")
     with subprocess.Popen([server._programs / "psql", server.dsn, "-c", "select pg_sleep(60)"]):
         wait_until(lambda: server.sql("select 1 from pg_stat_activity where query ~ '^select pg_'"))
         server.kill()
         with pytest.raises(OSError, match="refused"):
             server.sql("select 1")
         server.start()
-    assert server.sql("select answer from survivor") == ["42"]
+    assert server.sql("select answer from kept") == ["42"]
     assert server.port == port
 
 
@@ -145,7 +145,7 @@ def test_a_server_may_be_restarted_by_a_thread_that_ends(server: PostgresServer)
     assert answers(server)
 
 
-def test_nothing_of_a_server_is_left_even_after_a_failure_and_a_kill() -> None:
+def test_nothing_of_a_server_remains_even_after_a_failure_and_a_kill() -> None:
     seen = []
 
     def fail() -> None:

@@ -1,4 +1,4 @@
-"""Migrations: once, whoever starts them how often, and never against a database they do not know."""
+"""Migrations run once, however often they are started, and never on a database that they do not know."""
 
 import asyncio
 

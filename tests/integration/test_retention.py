@@ -1,4 +1,4 @@
-"""Retention: old months go with their keys, rollups stay, and nothing is ever counted twice."""
+"""Retention drops old months with their keys, rollups stay, and nothing is ever counted twice."""
 
 import asyncio
 import random
@@ -27,12 +27,12 @@ from tests.support.http_api import api_on
 DAYS = 100
 WAIT_S = 0.2
 
-pytestmark = pytest.mark.usefixtures("impatient")
+pytestmark = pytest.mark.usefixtures("short_waits")
 
 
 @pytest.fixture
-def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(retention.queries, "be_patient", "set lock_timeout = '200ms'")
+def short_waits(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(retention.queries, "set_lock_timeout", "set lock_timeout = '200ms'")
     monkeypatch.setattr(retention, "WAIT_S_MAX", 1.0)
     monkeypatch.setattr(retention, "POLL_S", 0.05)
 
@@ -76,7 +76,7 @@ async def statuses(doors: Doors, events: list[dict[str, Any]]) -> list[Status]:
 
 
 async def summed_up(db: Any) -> int:
-    """How many events the rollups hold."""
+    """How many events the rollups count."""
     return int(await db.fetchval("select coalesce(sum(count), 0) from rollup where metric = 'x'"))
 
 
@@ -88,7 +88,7 @@ async def keys_and_events(db: Any) -> tuple[int, int]:
 
 
 async def partitions(db: Any) -> list[str]:
-    """The tables of months, whether they are attached or not."""
+    """The tables of months, attached or not."""
     rows = await db.fetch(
         "select relname from pg_class where relkind = 'r' and relname ~ '^event_2'"
     )
@@ -100,7 +100,7 @@ def name_of(first: datetime) -> str:
 
 
 @pytest.mark.slow
-async def test_old_months_go_with_their_keys_and_their_rollups_stay(
+async def test_old_months_are_dropped_with_their_keys_and_their_rollups_stay(
     doors: Doors, db: Any, scheduler: Any
 ) -> None:
     old, new = [event(days) for days in (700, 500, 200)], [event(days) for days in (90, 40, 2)]
@@ -134,7 +134,7 @@ async def test_the_floor_only_grows(scheduler: Any) -> None:
     assert await scheduler.fetchval("select floor from rollup_state") == floor_of(50)
 
 
-async def test_a_database_with_a_clock_far_ahead_drops_nothing_that_ours_would_keep(
+async def test_a_database_clock_far_ahead_drops_nothing_that_ours_would_keep(
     doors: Doors, db: Any, scheduler: Any
 ) -> None:
     await doors.post([event(300)])
@@ -142,17 +142,17 @@ async def test_a_database_with_a_clock_far_ahead_drops_nothing_that_ours_would_k
     assert await keys_and_events(db) == (1, 1)
 
 
-async def test_dropped_months_are_not_made_again(db: Any, scheduler: Any) -> None:
+async def test_dropped_months_are_not_created_again(db: Any, scheduler: Any) -> None:
     await run(scheduler)
     left = await partitions(db)
     await make_partitions(db, datetime.now(UTC), max_age_days=MAX_EVENT_AGE_DAYS)
     assert await partitions(db) == left
 
 
-async def test_a_dropped_event_that_comes_again_is_rejected_and_its_neighbours_are_stored(
+async def test_a_dropped_event_that_is_sent_again_is_rejected_and_its_neighbours_are_stored(
     doors: Doors, db: Any, scheduler: Any
 ) -> None:
-    """The doors here take 730 days: what the database says goes before their settings."""
+    """The doors here accept 730 days: the floor of the database overrides their settings."""
     old, kept = event(200), event(20)
     assert await statuses(doors, [old, kept]) == [Status.STORED] * 2
     await run(scheduler)
@@ -163,8 +163,8 @@ async def test_a_dropped_event_that_comes_again_is_rejected_and_its_neighbours_a
     assert verdicts[0].reason is verdicts[3].reason is Reason.OLDER_THAN_RETENTION
     assert doors.pipeline.counts.rejected == Counter({Reason.OLDER_THAN_RETENTION: 2})
     assert doors.pipeline.counts.balanced
-    letters = await db.fetch("select reason, item from rejected order by item")
-    assert [tuple(row) for row in letters] == [
+    dead_letters = await db.fetch("select reason, item from rejected order by item")
+    assert [tuple(row) for row in dead_letters] == [
         ("older_than_retention", 0),
         ("older_than_retention", 3),
     ]
@@ -172,7 +172,7 @@ async def test_a_dropped_event_that_comes_again_is_rejected_and_its_neighbours_a
     assert await summed_up(db) == 3
 
 
-async def test_the_rejected_event_is_told_from_when_on_events_are_kept(
+async def test_the_rejection_states_from_when_on_events_are_kept(
     doors: Doors, scheduler: Any
 ) -> None:
     await run(scheduler)
@@ -181,7 +181,7 @@ async def test_the_rejected_event_is_told_from_when_on_events_are_kept(
     assert f"{floor_of(DAYS):%Y-%m-%dT00:00:00Z}" in verdict.detail
 
 
-STEPS = ["wait_for_writers", "roll_up", "detach", "forget_keys", "drop"]
+STEPS = ["wait_for_writers", "roll_up", "detach", "delete_keys", "drop"]
 
 
 class CrashError(Exception):
@@ -210,8 +210,8 @@ async def test_a_run_that_ended_before_any_step_is_finished_by_the_next_one(
     assert await summed_up(db) == 4
 
 
-@pytest.mark.parametrize("step", ["forget_keys", "drop"])
-async def test_what_is_half_gone_goes_even_if_everything_else_is_kept_from_now_on(
+@pytest.mark.parametrize("step", ["delete_keys", "drop"])
+async def test_a_partly_dropped_month_is_dropped_even_if_retention_is_then_switched_off(
     doors: Doors, db: Any, scheduler: Any, monkeypatch: pytest.MonkeyPatch, step: str
 ) -> None:
     await doors.post([event(days) for days in (700, 500, 20)])
@@ -225,8 +225,8 @@ async def test_what_is_half_gone_goes_even_if_everything_else_is_kept_from_now_o
     assert await db.fetchval("select count(*) from partition_drop") == 0
 
 
-class Dying:
-    """A connection that is lost after the first piece of keys was deleted."""
+class LostConnection:
+    """A connection that is lost after the first piece of keys is deleted."""
 
     def __init__(self, connection: Any) -> None:
         self._connection, self._pieces = connection, 0
@@ -241,15 +241,15 @@ class Dying:
         return await self._connection.execute(query, *arguments, **limits)
 
 
-async def test_a_key_that_came_again_with_a_newer_event_is_not_deleted_with_the_old_one(
+async def test_a_key_that_a_newer_event_uses_again_is_not_deleted_with_the_old_one(
     doors: Doors, db: Any, scheduler: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Else a third copy would be stored: it would find no key."""
+    """Otherwise a third copy would find no key and be stored."""
     old = [event(200, f"{number:03}") for number in range(400)]
     await doors.post(old)
     monkeypatch.setattr(retention, "PIECE_BLOCKS", 1)
     with pytest.raises(CrashError):
-        await run(Dying(scheduler))
+        await run(LostConnection(scheduler))
     left = await db.fetchval("select count(*) from event_key")
     assert 0 < left < 400
     newer = [event(20, old_one["event_id"]) for old_one in old]
@@ -278,7 +278,7 @@ async def test_nothing_is_dropped_while_a_writer_may_not_have_seen_the_floor(
     await asyncio.sleep(WAIT_S)
     assert not running.done()
     assert await keys_and_events(db) == (1, 1)
-    # As a writer does that read the old floor.
+    # Like a writer that read the old floor.
     await writer.execute("insert into event_key values ($1, 'late')", number)
     await writer.execute(
         "insert into event values ($1, $2, 'late', '{\"x\": 1}', '{}', null, now())",
@@ -295,10 +295,10 @@ async def test_nothing_is_dropped_while_a_writer_may_not_have_seen_the_floor(
 
 
 @pytest.mark.slow
-async def test_a_writer_that_stays_defers_it(dsn: str, scheduler: Any) -> None:
+async def test_a_writer_that_does_not_end_defers_it(dsn: str, scheduler: Any) -> None:
     writer = await asyncpg.connect(dsn)
     await writer.execute("begin; select pg_current_xact_id()")
-    with pytest.raises(Deferred, match="open for a minute"):
+    with pytest.raises(Deferred, match="open for over a minute"):
         await run(scheduler)
     writer.terminate()
     await asyncio.sleep(WAIT_S)
@@ -306,7 +306,7 @@ async def test_a_writer_that_stays_defers_it(dsn: str, scheduler: Any) -> None:
     assert await old_months(scheduler, floor_of(DAYS)) == []
 
 
-async def test_a_reader_who_does_not_finish_defers_it_and_holds_up_nobody(
+async def test_a_reader_that_does_not_finish_defers_it_and_blocks_no_one(
     doors: Doors, dsn: str, db: Any, scheduler: Any
 ) -> None:
     await doors.post([event(700), event(20)])
@@ -322,12 +322,12 @@ async def test_a_reader_who_does_not_finish_defers_it_and_holds_up_nobody(
         posted += 1
     with pytest.raises(Deferred, match="does not finish"):
         await running
-    assert posted > 5 * (asyncio.get_running_loop().time() - begun), "somebody waited"
+    assert posted > 5 * (asyncio.get_running_loop().time() - begun), "a post or a query waited"
     assert (
         await reader.fetchval("select count(*) from event where ts < now() - interval '90 d'") == 1
     )
     with pytest.raises(Deferred, match="does not finish"):
-        await run(scheduler)  # finds the month half detached
+        await run(scheduler)  # It finds the month half detached.
     await reader.execute("rollback")
     await run(scheduler)
     await reader.close()
@@ -347,14 +347,14 @@ async def test_of_two_schedulers_at_once_one_works(
     assert await summed_up(db) == 4
 
 
-async def test_the_scheduler_has_it_as_a_job_that_may_be_deferred(
+async def test_it_is_a_job_of_the_scheduler_that_may_be_deferred(
     doors: Doors, db: Any, scheduler: Any
 ) -> None:
     await doors.post([event(200)])
     (job,) = [
         job for job in jobs(Settings(retention_days=DAYS), Metrics()) if job.name == "retention"
     ]
-    await db.execute("select pg_advisory_lock(4245)")  # as scheduler/retention.py
+    await db.execute("select pg_advisory_lock(4245)")  # As scheduler/retention.py does.
     await job.work(scheduler)
     assert await keys_and_events(db) == (1, 1)
     await db.execute("select pg_advisory_unlock(4245)")
@@ -367,7 +367,7 @@ async def test_the_rollups_come_first_also_while_another_roller_is_at_work(
     doors: Doors, db: Any, scheduler: Any
 ) -> None:
     await doors.post([event(200)])
-    await db.execute("select pg_advisory_lock(4244)")  # as scheduler/rollups.py
+    await db.execute("select pg_advisory_lock(4244)")  # As scheduler/rollups.py does.
     with pytest.raises(Deferred, match="not complete"):
         await run(scheduler)
     assert await keys_and_events(db) == (1, 1)
@@ -385,20 +385,22 @@ async def test_a_month_that_an_operator_has_detached_is_not_ours(
     archive = name_of(ago(200))
     await db.execute(f"alter table event detach partition {archive}")
     await run(scheduler)
-    assert await db.fetchval(f"select count(*) from {archive}") == 1  # Our own name.
+    assert (
+        await db.fetchval(f"select count(*) from {archive}") == 1
+    )  # The name is ours, the table is not.
 
 
-async def test_the_preview_shows_what_a_run_then_takes(
+async def test_the_preview_shows_what_a_run_then_drops(
     doors: Doors, db: Any, scheduler: Any
 ) -> None:
     await doors.post([event(200), event(200.01), event(600), event(20)])
     found = await preview(scheduler, DAYS, datetime.now(UTC))
-    shown = {leaving.month.partition: leaving.events for leaving in found if leaving.events}
+    shown = {plan.month.partition: plan.events for plan in found if plan.events}
     assert shown == dict(Counter(name_of(ago(days)) for days in (200, 200.01, 600)))
-    assert all(leaving.events == leaving.keys for leaving in found)
+    assert all(plan.events == plan.keys for plan in found)
     before = set(await partitions(db))
     await run(scheduler)
-    assert before - set(await partitions(db)) == {leaving.month.partition for leaving in found}
+    assert before - set(await partitions(db)) == {plan.month.partition for plan in found}
 
 
 async def test_an_answer_from_rollups_is_the_same_before_while_and_after_its_events_go(
@@ -427,7 +429,7 @@ async def every_month(connection: Any) -> None:
 
 
 async def run_on(connection: Any, days: int) -> None:
-    """Again while something is in the way, as the scheduler does."""
+    """Retry while it is deferred, as the scheduler does."""
     while True:
         try:
             await run(connection, days)
@@ -437,10 +439,10 @@ async def run_on(connection: Any, days: int) -> None:
 
 
 @pytest.mark.slow
-async def test_beside_writers_near_a_moving_floor_every_event_counts_once(
+async def test_with_writers_near_a_moving_floor_every_event_counts_once(
     doors: Doors, db: Any, scheduler: Any
 ) -> None:
-    """Each event is sent three times or more; the floor moves a month at a time under them."""
+    """Each event is sent at least three times while the floor moves a month at a time."""
     dice = random.Random(5)
     days, done = 720, asyncio.Event()
     verdicts: dict[str, Counter[Status]] = {}

@@ -1,7 +1,7 @@
-"""Writers, a roller and readers all at once: in one snapshot, what readers trust is what the events say.
+"""Writers, a roller and readers at once: in every snapshot the trusted rollups agree with the events.
 
-The same harness runs with one step of the protocol left out at a time and must find that: so it is known
-to see what it is there for. PROTOCOL_SECONDS and PROTOCOL_SEEDS make it longer.
+The same harness also runs with one step of the protocol left out at a time and must find the error: this
+proves that it can. PROTOCOL_SECONDS and PROTOCOL_SEEDS make it longer.
 """
 
 import asyncio
@@ -33,9 +33,9 @@ PIPELINES, SLOW_WRITERS, READERS = 2, 4, 2
 DEVICES = [f"d{n}" for n in range(1, 9)]
 HOUR = timedelta(hours=1)
 LATE_HOURS_MAX = 6
-DAYS_BACK = 600  # Where the clock of a run starts; it makes some 30 hours in a second.
+DAYS_BACK = 600  # Where the clock of a run starts; it advances some 30 hours per second.
 
-# In one statement: the hours since $1 of which readers would be told something wrong.
+# In one statement: the hours since $1 for which readers would get wrong answers.
 WRONG = """
 with state as (select closed from rollup_state),
 raw as (
@@ -65,11 +65,11 @@ where hour < (select closed from state)
 
 @dataclass
 class Run:
-    """One run. Its clock is moved by the roller; writers write around it, and late."""
+    """One run. The roller moves its clock; writers write around it, and late."""
 
     dsn: str
     seed: int
-    early: bool = False  # Writers ask which hours are closing before they have a number.
+    early: bool = False  # Writers read `closing` before they have a number.
     clock: datetime = field(init=False)
     began: datetime = field(init=False)
     found: asyncio.Event = field(default_factory=asyncio.Event)
@@ -84,7 +84,7 @@ class Run:
         self.clock = self.began + LATE_HOURS_MAX * HOUR
 
     async def __call__(self, seconds: float) -> None:
-        """Go on for so long, or until something wrong is found."""
+        """Run for this long, or until a wrong answer is found."""
         async with connection(self.dsn) as db:
             await db.execute("insert into device (device_id) select unnest($1::text[])", DEVICES)
             await db.execute(
@@ -107,15 +107,15 @@ class Run:
             self.wrong += await db.fetchval(WRONG, self.began)
             assert await db.fetchval("select count(*) from rollup_mark") == 0
 
-    def _random(self, *who: object) -> Random:
-        return Random(repr((self.seed, *who)))
+    def _random(self, *task: object) -> Random:
+        return Random(repr((self.seed, *task)))
 
     def _instant(self, random: Random) -> datetime:
         back = 0 if random.random() < 0.7 else random.randint(0, LATE_HOURS_MAX)
         return self.clock - back * HOUR + timedelta(seconds=random.randrange(3600))
 
     async def _post(self, n: int) -> None:
-        """Through a pipeline of its own, as a process of its own would."""
+        """Post through a separate pipeline, as a separate process would."""
         random = self._random("post", n)
         pipeline, health = make_pipeline(self.dsn, f"pipeline {n}")
         doors, stop = Doors(pipeline, health), asyncio.Event()
@@ -137,7 +137,7 @@ class Run:
             stop.set()
 
     async def _write_slowly(self, n: int) -> None:
-        """The steps of ingestor/store/transaction.py with pauses between them; some transactions fail."""
+        """Take the steps of ingestor/store/transaction.py with pauses in between; some transactions fail."""
         random = self._random("slow", n)
 
         async def pause(part: float = 0.3) -> None:
@@ -178,7 +178,7 @@ class Run:
                 await db.execute("commit" if random.random() < 0.95 else "rollback")
 
     async def _closing_early(self, db: Any) -> tuple[str, datetime | None]:
-        """What `begin_in_lanes` need not say any more, and the closing hour, if it is asked too early."""
+        """What `begin_in_lanes` must not send again, and the closing hour, if it is read too early."""
         if not self.early:
             return "", None
         await db.execute("begin")
@@ -196,16 +196,16 @@ class Run:
     async def _roll(self) -> None:
         random = self._random("roll")
         async with connection(self.dsn) as db:
-            hesitant: Any = Hesitant(db, random)
+            slow: Any = SlowConnection(db, random)
             while not self.stopped:
                 await asyncio.sleep(0.01)
                 self.clock += random.choice((0, 0, 1, 2)) * HOUR
-                await roll(hesitant, self.clock - HOUR)
+                await roll(slow, self.clock - HOUR)
                 self.counts["rolls"] += 1
 
 
-class Hesitant:
-    """A connection that sometimes waits before it sends: what may happen meanwhile happens."""
+class SlowConnection:
+    """A connection that sometimes waits before it sends, so that other things happen in between."""
 
     def __init__(self, db: Any, random: Random) -> None:
         self._db, self._random = db, random
@@ -244,13 +244,13 @@ async def test_what_readers_trust_is_right_at_every_moment(seed: int, dsn: str) 
 
 
 async def no_wait(_: Any) -> None:
-    """Close an hour while transactions run that did not see that it is closing."""
+    """Close an hour although running transactions have not seen that it is closing."""
 
 
 async def roll_and_then_unmark(
     db: Any, devices: Sequence[int], starts: Sequence[datetime], span: timedelta
 ) -> None:
-    """Sum up first and then take away the marks that are there: some came in between."""
+    """Roll up first and delete the marks afterwards: some were added in between."""
     await db.execute(
         rollups.queries.roll_hours, devices, starts, span, min(starts), max(starts) + span
     )
@@ -270,7 +270,7 @@ WITHOUT = ["waiting for writers", "a number before closing is read", "a mark eac
 
 
 @pytest.mark.parametrize("left_out", WITHOUT)
-async def test_without_any_step_of_the_protocol_readers_are_told_something_wrong(
+async def test_without_any_step_of_the_protocol_readers_get_wrong_answers(
     left_out: str, dsn: str, db: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run = Run(dsn, 0)
@@ -300,7 +300,7 @@ async def test_an_hour_that_takes_longer_than_a_writer_may_is_rolled_up(dsn: str
         "create trigger dawdle before insert on rollup for each row execute function dawdle()"
     )
     limits = WRITER_LIMITS | {"statement_timeout": "1s"}
-    roller = await connect(dsn, "hurried roller", limits)
+    roller = await connect(dsn, "roller", limits)
     try:
         await roll(roller, datetime(2026, 1, 1, 1, tzinfo=UTC))
     finally:

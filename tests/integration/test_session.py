@@ -1,4 +1,4 @@
-"""Our side of MQTT: acknowledge what is settled, come back, say what was not sent."""
+"""A session acknowledges what is settled, reconnects, and reports what it could not publish."""
 
 import asyncio
 from collections.abc import Iterator
@@ -32,7 +32,7 @@ def broker() -> Iterator[Mosquitto]:
 
 
 async def test_nothing_is_acknowledged_before_it_is_settled_and_then_in_order() -> None:
-    """The contract with aiomqtt and paho: an upgrade that acknowledges early fails here."""
+    """The contract with aiomqtt and paho: a release that acknowledges early fails here."""
     async with scripted_broker() as broker:
         ingest = Ingest(broker.port)
         async with running(ingest.session):
@@ -54,7 +54,7 @@ async def test_nothing_is_acknowledged_before_it_is_settled_and_then_in_order() 
         assert broker.types(PacketType.PUBACK, PacketType.DISCONNECT)[-2:] == [4, 14]
 
 
-async def test_unsettled_messages_come_again_from_a_real_broker(broker: Mosquitto) -> None:
+async def test_a_real_broker_redelivers_unsettled_messages(broker: Mosquitto) -> None:
     first = Ingest(broker.port)
     async with running(first.session):
         await until(lambda: first.session.connected)
@@ -70,7 +70,7 @@ async def test_unsettled_messages_come_again_from_a_real_broker(broker: Mosquitt
 async def test_a_settled_message_of_an_earlier_connection_acknowledges_nothing(
     broker: Mosquitto,
 ) -> None:
-    """After a broker lost its memory packet id 1 is another message (F14)."""
+    """After a broker lost its state, packet id 1 is another message (F14)."""
     ingest = Ingest(broker.port)
     with structlog.testing.capture_logs() as logs:
         async with running(ingest.session):
@@ -78,7 +78,7 @@ async def test_a_settled_message_of_an_earlier_connection_acknowledges_nothing(
             await send(broker.port, b"old")
             await until(lambda: len(ingest.got) == 1)
             broker.kill()
-            broker.forget()
+            broker.lose_state()
             broker.start()
             await until(lambda: len(ingest.connections) == 2)
             await send(broker.port, b"new")
@@ -98,7 +98,7 @@ async def test_a_settled_message_of_an_earlier_connection_acknowledges_nothing(
     assert again.payloads == [b"new"]
 
 
-async def test_it_comes_back_after_a_restart_with_the_session_and_what_waited(
+async def test_it_reconnects_after_a_restart_with_the_session_and_its_queue(
     broker: Mosquitto,
 ) -> None:
     ingest = Ingest(broker.port)
@@ -116,7 +116,7 @@ async def test_it_comes_back_after_a_restart_with_the_session_and_what_waited(
     assert ingest.payloads == [b"1", b"1", b"2"]
 
 
-async def test_publishing_while_away_fails_and_works_again_later(broker: Mosquitto) -> None:
+async def test_publishing_while_disconnected_fails_and_works_again_later(broker: Mosquitto) -> None:
     ingest = Ingest(broker.port)
     with pytest.raises(BrokerUnavailable):
         await ingest.session.publish(TOPIC, b"0")
@@ -147,7 +147,7 @@ async def test_many_messages_published_at_once_all_arrive(broker: Mosquitto) -> 
     assert ingest.payloads == [str(number).encode() for number in range(2000)]
 
 
-async def test_no_more_messages_are_under_way_than_the_broker_allows() -> None:
+async def test_no_more_messages_are_in_flight_than_the_broker_allows() -> None:
     receive_maximum_2 = b"\x20\x06\0\0\x03\x21\0\x02"  # In CONNACK.
     async with scripted_broker(lambda _: receive_maximum_2) as broker:
         broker.silent.add(PacketType.PUBLISH)
@@ -189,7 +189,7 @@ async def test_a_message_that_the_broker_refuses_is_reported_with_its_reason() -
                 await ingest.session.publish("devices/b/receipts", b"[]")
 
 
-async def test_an_error_while_taking_a_message_in_is_logged_and_stops_nothing() -> None:
+async def test_an_error_while_processing_a_message_is_logged_and_stops_nothing() -> None:
     got: list[bytes] = []
 
     def take(delivery: Delivery) -> None:
@@ -237,7 +237,7 @@ async def test_response_topic_and_correlation_data_come_and_go(broker: Mosquitto
     assert answer.properties.CorrelationData == b"\x01\x02"  # type: ignore[attr-defined]
 
 
-async def test_a_connection_that_is_given_up_is_replaced_by_a_new_one() -> None:
+async def test_an_aborted_connection_is_replaced_by_a_new_one() -> None:
     async with scripted_broker() as broker:
         ingest = Ingest(broker.port)
         async with running(ingest.session):
@@ -246,7 +246,7 @@ async def test_a_connection_that_is_given_up_is_replaced_by_a_new_one() -> None:
             await until(lambda: len(ingest.connections) == 2)
 
 
-async def test_a_wish_that_the_broker_refuses_does_no_harm() -> None:
+async def test_an_optional_subscription_that_the_broker_refuses_does_no_harm() -> None:
     async with scripted_broker() as broker:
         broker.refused = b"$SYS/"
         ingest = Ingest(broker.port, optional_subscriptions=("$SYS/x",))
@@ -258,7 +258,7 @@ async def test_a_wish_that_the_broker_refuses_does_no_harm() -> None:
     ("connack", "refused"),
     [
         pytest.param(b"\x20\x03\0\0\0", b"$share/", id="it refuses the subscription"),
-        pytest.param(b"\x20\x05\0\0\x02\x2a\0", None, id="it says at once that it has none"),
+        pytest.param(b"\x20\x05\0\0\x02\x2a\0", None, id="its CONNACK reports that it has none"),
     ],
 )
 async def test_a_broker_without_shared_subscriptions_is_an_error_at_start(
@@ -273,7 +273,7 @@ async def test_a_broker_without_shared_subscriptions_is_an_error_at_start(
     assert raised.group_contains(StartError, match="--workers 1")
 
 
-async def test_who_unsubscribed_still_gets_what_was_queued_before(broker: Mosquitto) -> None:
+async def test_after_unsubscribing_queued_messages_still_arrive(broker: Mosquitto) -> None:
     async with running(Ingest(broker.port).session) as session:
         await until(lambda: session.connected)
     await send(broker.port, b"1", b"2")
@@ -289,7 +289,7 @@ async def test_who_unsubscribed_still_gets_what_was_queued_before(broker: Mosqui
     assert ingest.payloads == [b"1", b"2", b"last"]
 
 
-async def test_a_session_that_was_ended_is_forgotten_with_what_it_held(broker: Mosquitto) -> None:
+async def test_an_ended_session_is_deleted_with_its_queue(broker: Mosquitto) -> None:
     async with running(Ingest(broker.port).session) as session:
         await until(lambda: session.connected)
     await send(broker.port, b"1")
@@ -301,7 +301,7 @@ async def test_a_session_that_was_ended_is_forgotten_with_what_it_held(broker: M
 
 
 async def test_a_broker_that_sends_more_than_we_allow_is_not_read_until_we_have_settled() -> None:
-    """Mosquitto 2.0.11 does so after an outage, and the memory of an ingestor is not endless."""
+    """Mosquitto 2.0.11 does so after an outage, and the memory of an ingestor is limited."""
     window, sent = 100, 50_000
     async with scripted_broker() as broker:
         ingest = Ingest(broker.port, receive_maximum=window)
@@ -326,7 +326,7 @@ async def test_a_broker_that_sends_more_than_we_allow_is_not_read_until_we_have_
 
 
 async def _backlog(broker: Mosquitto, messages: int, **options: Any) -> Ingest:
-    """A session that is away, and what waits for it: Mosquitto sends that before its SUBACK."""
+    """A disconnected session with a queue, which Mosquitto sends before its SUBACK."""
     ingest = Ingest(broker.port, **options)
     async with running(ingest.session):
         await until(lambda: ingest.connections)
@@ -340,7 +340,7 @@ async def _backlog(broker: Mosquitto, messages: int, **options: Any) -> Ingest:
     return ingest
 
 
-async def test_a_backlog_that_takes_longer_than_an_answer_is_taken_in_over_one_connection(
+async def test_a_backlog_that_takes_longer_than_an_answer_is_received_on_one_connection(
     broker: Mosquitto,
 ) -> None:
     backlog = 30_000
@@ -362,7 +362,7 @@ async def test_a_backlog_that_takes_longer_than_an_answer_is_taken_in_over_one_c
 async def test_a_broker_that_is_not_read_for_longer_than_two_keep_alives_is_kept(
     broker: Mosquitto,
 ) -> None:
-    """As when the database goes away in the middle of catching up."""
+    """As when the database fails during a backlog."""
     backlog, window = 5000, 100
     ingest = await _backlog(broker, backlog, receive_maximum=window, keepalive_s=1)
     async with running(ingest.session):

@@ -1,4 +1,4 @@
-"""How a session finds the right version, gets in, notices silence and leaves."""
+"""How a session chooses the MQTT version, connects, notices a silent broker and disconnects."""
 
 import asyncio
 import shutil
@@ -18,7 +18,8 @@ import uvloop
 from aiomqtt import ProtocolVersion
 
 from broker.client import connection
-from broker.client.session import Delivery, Session, VersionChoice
+from broker.client.session import Delivery, Session
+from broker.client.version_choice import VersionChoice
 from broker.wire import PacketType
 from runtime.addresses import MqttAddress
 from runtime.errors import StartError
@@ -36,7 +37,7 @@ def broker() -> Iterator[Mosquitto]:
         yield broker
 
 
-async def test_a_link_that_falls_silent_is_noticed_within_two_keepalives(
+async def test_a_connection_that_falls_silent_is_noticed_within_two_keepalives(
     broker: Mosquitto,
 ) -> None:
     ingest = Ingest(broker.port, keepalive_s=2)
@@ -77,7 +78,7 @@ async def test_the_embedded_address_is_spoken_to_in_3_1_1_straight_away() -> Non
         assert broker.levels == [4]
 
 
-async def test_a_broker_that_hangs_up_on_mqtt_5_gets_3_1_1_after_a_second_look() -> None:
+async def test_a_broker_that_closes_on_mqtt_5_gets_3_1_1_after_a_second_attempt() -> None:
     async with scripted_broker(lambda level: accept(4) if level == 4 else None) as broker:
         ingest = Ingest(broker.port)
         async with running(ingest.session):
@@ -88,8 +89,8 @@ async def test_a_broker_that_hangs_up_on_mqtt_5_gets_3_1_1_after_a_second_look()
 
 
 async def test_one_lost_connection_does_not_make_it_fall_back() -> None:
-    troubles = iter([None])
-    async with scripted_broker(lambda level: next(troubles, accept(level))) as broker:
+    faults = iter([None])
+    async with scripted_broker(lambda level: next(faults, accept(level))) as broker:
         ingest = Ingest(broker.port)
         async with running(ingest.session):
             await until(lambda: ingest.session.connected)
@@ -100,8 +101,8 @@ async def test_a_broker_that_keeps_silent_is_left_for_another_attempt(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(connection, "ANSWER_S_MAX", 1)
-    troubles = iter([b""])
-    async with scripted_broker(lambda level: next(troubles, accept(level))) as broker:
+    faults = iter([b""])
+    async with scripted_broker(lambda level: next(faults, accept(level))) as broker:
         ingest = Ingest(broker.port)
         async with running(ingest.session):
             await until(lambda: ingest.session.connected)
@@ -109,9 +110,9 @@ async def test_a_broker_that_keeps_silent_is_left_for_another_attempt(
         assert len(broker.peers) == 3
 
 
-def test_a_settled_version_stays_whatever_happens() -> None:
+def test_a_final_version_stays_whatever_happens() -> None:
     choice = VersionChoice()
-    assert choice.answered()
+    assert choice.accepted()
     for _ in range(3):
         choice.silent()
         assert choice.next is ProtocolVersion.V5
@@ -119,7 +120,7 @@ def test_a_settled_version_stays_whatever_happens() -> None:
     assert choice.next is ProtocolVersion.V311
 
 
-async def test_refused_credentials_are_an_error_and_tried_again_slowly() -> None:
+async def test_refused_credentials_are_an_error_and_retried_slowly() -> None:
     async with scripted_broker(lambda _: b"\x20\x03\0\x86\0") as broker:
         ingest = Ingest(broker.port)
         with structlog.testing.capture_logs() as logs:
@@ -167,7 +168,7 @@ def test_it_runs_on_uvloop(broker: Mosquitto) -> None:
 
 
 def test_a_reset_behind_unread_messages_is_noticed_at_once_on_uvloop() -> None:
-    """After an error uvloop calls back once: what that call does not see would never be seen."""
+    """After an error uvloop calls back once, so that call must notice the reset."""
     listener = socket.create_server(("127.0.0.1", 0))
     flooding, flooded = threading.Event(), threading.Event()
 
@@ -186,7 +187,7 @@ def test_a_reset_behind_unread_messages_is_noticed_at_once_on_uvloop() -> None:
         async with running(session):
             await until(lambda: session.connected)
             flooding.set()
-            flooded.wait()  # The loop stands still meanwhile.
+            flooded.wait()  # This blocks the loop.
             started_at = monotonic()
             await until(lambda: not session.connected)
             return monotonic() - started_at
@@ -198,7 +199,7 @@ def test_a_reset_behind_unread_messages_is_noticed_at_once_on_uvloop() -> None:
 
 @pytest.fixture
 def certificate(tmp_path: Path) -> tuple[Path, Path]:
-    """Of localhost, signed by itself, and its key."""
+    """A self-signed certificate of localhost and its key."""
     if shutil.which("openssl") is None:
         pytest.skip("openssl, which makes the certificate, is not installed.")
     certificate, key = tmp_path / "certificate.pem", tmp_path / "key.pem"
@@ -223,9 +224,9 @@ async def test_it_speaks_tls_and_checks_the_certificate(certificate: tuple[Path,
             session.settle(got)
             await until(lambda: len(broker.bodies(PacketType.PUBACK)) == 1000)
 
-        stranger = Session(replace(address, ca_file=None), "x")
+        untrusting = Session(replace(address, ca_file=None), "x")
         with structlog.testing.capture_logs() as logs:
-            async with running(stranger):
+            async with running(untrusting):
                 await until(lambda: logs)
         assert "CERTIFICATE_VERIFY_FAILED" in logs[0]["reason"]
 

@@ -1,11 +1,11 @@
-"""A command of the product that kills itself at the worst moment.
+"""A `voltwire` command that kills itself at the worst moment.
 
 Run it as `python -m tests.support.failpoints POINT ingest`; the points are:
 
 before_commit   after decoding, before a batch's transaction begins: nothing is stored or acknowledged
-after_commit    after the commit, before anything is settled: stored, and nobody was told
+after_commit    after the commit, before anything is settled: stored, but not answered
 
-FAIL_AFTER_BATCHES (default 0) batches with events go through first. The product knows nothing of this.
+FAIL_AFTER_BATCHES (default 0) batches with events are written first. The product contains no fail points.
 """
 
 import os
@@ -20,13 +20,13 @@ from ingestor.store.transaction import NewKeys, Store
 BEFORE_COMMIT, AFTER_COMMIT = "before_commit", "after_commit"
 
 
-def _end() -> NoReturn:
+def _kill() -> NoReturn:
     os.kill(os.getpid(), signal.SIGKILL)
     raise AssertionError("SIGKILL is not survived")
 
 
 def install(point: str, batches: int) -> None:
-    """Both writers of the process count together."""
+    """Install the fail point; the batches of both writers count."""
     write = Store.write
     left = batches
 
@@ -36,17 +36,17 @@ def install(point: str, batches: int) -> None:
             return await write(store, batch)
         left -= 1
         if left < 0 and point == BEFORE_COMMIT:
-            _end()
+            _kill()
         new = await write(store, batch)
         if left < 0:
-            _end()
+            _kill()
         return new
 
     setattr(Store, "write", write_and_fail)  # noqa: B010  # mypy knows methods, not functions.
 
 
 if __name__ == "__main__":
-    wanted = sys.argv.pop(1)
-    assert wanted in {BEFORE_COMMIT, AFTER_COMMIT}, wanted
-    install(wanted, int(os.environ.get("FAIL_AFTER_BATCHES", "0")))
+    chosen = sys.argv.pop(1)
+    assert chosen in {BEFORE_COMMIT, AFTER_COMMIT}, chosen
+    install(chosen, int(os.environ.get("FAIL_AFTER_BATCHES", "0")))
     main()

@@ -1,4 +1,4 @@
-"""A real Mosquitto with the mosquitto.conf of the product, on a port and in a folder of its own."""
+"""A real Mosquitto with the product's mosquitto.conf, on a free port and in a temporary folder."""
 
 import os
 import re
@@ -20,7 +20,7 @@ STOP_S_MAX = 10
 
 
 def require_mosquitto() -> str:
-    """The program; without it the test is skipped, in CI it fails."""
+    """Return the path of the program; without it the test is skipped, and fails in CI."""
     path = os.pathsep.join((os.environ.get("PATH", ""), "/usr/sbin", "/usr/local/sbin"))
     program = shutil.which("mosquitto", path=path)
     if program is None:
@@ -32,9 +32,9 @@ def require_mosquitto() -> str:
 
 
 class Mosquitto:
-    """One broker that is stopped, killed and started again on the same port and folder.
+    """One broker that can be stopped, killed and started again on the same port and folder.
 
-    `options` go before those of the product's mosquitto.conf.
+    `options` replace those of the product's mosquitto.conf.
     """
 
     def __init__(self, folder: Path, options: Mapping[str, str] = {}) -> None:
@@ -45,7 +45,7 @@ class Mosquitto:
         self._program = require_mosquitto()
         self._process: subprocess.Popen[bytes] | None = None
         self.data.mkdir()
-        self.data.chmod(0o777)  # Started by root, Mosquitto becomes another user.
+        self.data.chmod(0o777)  # Started as root, Mosquitto switches to another user.
         self._conf.write_text(self._configuration(options))
 
     def start(self) -> None:
@@ -54,29 +54,29 @@ class Mosquitto:
         deadline = time.monotonic() + START_S_MAX
         while not self._listens():
             if self._process.poll() is not None or time.monotonic() > deadline:
-                raise AssertionError(f"Mosquitto does not start:\n{self.log.read_text()}")
+                raise AssertionError(f"Mosquitto did not start:\n{self.log.read_text()}")
             time.sleep(0.02)
 
     def stop(self) -> None:
-        """SIGTERM: it saves everything."""
+        """Send SIGTERM: it saves everything."""
         self._end(signal.SIGTERM)
 
     def kill(self) -> None:
-        """SIGKILL: it saves nothing."""
+        """Send SIGKILL: it saves nothing."""
         self._end(signal.SIGKILL)
 
     def restart(self) -> None:
         self.stop()
         self.start()
 
-    def forget(self) -> None:
-        """Between kill and start: the data folder is lost."""
+    def lose_state(self) -> None:
+        """Empty the data folder, between kill and start."""
         for file in self.data.iterdir():
             file.unlink()
 
     @contextmanager
     def frozen(self) -> Iterator[None]:
-        """Meanwhile the connections are open and nothing answers."""
+        """Freeze it during the block: connections stay open and nothing answers."""
         assert self._process is not None
         self._process.send_signal(signal.SIGSTOP)
         try:

@@ -1,4 +1,4 @@
-"""MQTT 3.1.1 by hand: a client that does nothing by itself; and sessions of ours with what they got."""
+"""A hand-written MQTT 3.1.1 client that does nothing by itself, and sessions that record messages."""
 
 import asyncio
 from collections import deque
@@ -32,21 +32,21 @@ class Peer:
 
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._reader, self._writer = reader, writer
-        self._cutter = wire.PacketFramer()
+        self._framer = wire.PacketFramer()
         self._packets: deque[tuple[int, bytes]] = deque()
 
     async def packet(self, timeout_s: float = ANSWER_S_MAX) -> tuple[int, bytes] | None:
-        """The next one; None when the other side closed."""
+        """The next packet; None when the other side closed."""
         async with asyncio.timeout(timeout_s):
             while not self._packets:
-                piece = await self._piece()
-                if not piece:
+                chunk = await self._chunk()
+                if not chunk:
                     self.drop()
                     return None
-                self._packets.extend(self._cutter.cut(piece))
+                self._packets.extend(self._framer.split(chunk))
         return self._packets.popleft()
 
-    async def _piece(self) -> bytes:
+    async def _chunk(self) -> bytes:
         try:
             return await self._reader.read(65_536)
         except ConnectionError:
@@ -61,7 +61,7 @@ class Peer:
 
 
 class RawClient(Peer):
-    """Acknowledges nothing and sends no PINGREQ, unless told to."""
+    """A client that acknowledges and sends PINGREQ only on request."""
 
     session_present = False
 
@@ -80,7 +80,7 @@ class RawClient(Peer):
         keepalive_s: int = 60,
         will: tuple[str, bytes] | None = None,
     ) -> Self:
-        """The will, if there is one, is retained and of QoS 1."""
+        """Connect. A will is retained and of QoS 1."""
         client = cls(*await asyncio.open_connection("127.0.0.1", port))
         client.send(connect_packet(client_id, clean=clean, keepalive_s=keepalive_s, will=will))
         body = await client._answer(CONNACK)
@@ -114,7 +114,7 @@ class RawClient(Peer):
         return self._inbox.popleft()
 
     async def silent(self, seconds: float) -> bool:
-        """Whether no message comes for so long."""
+        """Whether no message comes in this time."""
         try:
             await self.message(seconds)
         except TimeoutError:
@@ -132,7 +132,7 @@ class RawClient(Peer):
 
     async def acknowledge(self, message: Received) -> None:
         self.send(wire.pubacks((message.mid,)))
-        await self.ping()  # Answered after it: now the broker knows.
+        await self.ping()  # The broker answers in order, so it has the PUBACK by then.
 
     async def ping(self) -> None:
         self.send(wire.packet(PacketType.PINGREQ << 4, b""))
@@ -183,7 +183,7 @@ def _text(text: str) -> bytes:
 
 @asynccontextmanager
 async def embedded_broker(port: int = 0) -> AsyncIterator[int]:
-    """The embedded broker in the loop of the test; gives its port."""
+    """Run the embedded broker in the loop of the test; yield its port."""
     stop = asyncio.Event()
     ready: asyncio.Future[int] = asyncio.get_running_loop().create_future()
     running = asyncio.create_task(server.run("127.0.0.1", port, stop, on_ready=ready.set_result))
@@ -196,7 +196,7 @@ async def embedded_broker(port: int = 0) -> AsyncIterator[int]:
 
 @asynccontextmanager
 async def running(session: Session) -> AsyncIterator[Session]:
-    """Run it; at the end it leaves the broker as at a stop of the program."""
+    """Run the session; at the end it disconnects as when the program stops."""
     stop = asyncio.Event()
     task = asyncio.create_task(session.run(stop))
     try:
@@ -214,7 +214,7 @@ async def until(condition: Callable[[], object], timeout_s: float = 10) -> None:
 
 
 class Ingest:
-    """A session of ours and what happened to it."""
+    """A session that records its messages and connections."""
 
     def __init__(self, port: int, **options: Any) -> None:
         self.got: list[Delivery] = []
@@ -237,7 +237,7 @@ class Ingest:
 
 
 async def send(port: int, *payloads: bytes, topic: str = TOPIC, retain: bool = False) -> None:
-    """Published, acknowledged by the broker, the client gone."""
+    """Publish, wait for the PUBACKs, and disconnect."""
     client = await RawClient.connect(port, "sender")
     for payload in payloads:
         await client.publish(topic, payload, retain=retain)

@@ -1,7 +1,7 @@
-"""A real PostgreSQL in a process of its own, over TCP, to stop, kill and start again on the same port.
+"""A real PostgreSQL over TCP that tests can stop, kill and start again on the same port.
 
-Not runtime/postgres/server.py: that one listens on a socket file, restarts nothing and ends with
-the thread that started it. Here any thread may restart the server, and proxies stand before it.
+It does not use runtime/postgres/server.py, which listens on a socket file, restarts nothing and ends with the
+thread that started it. Here any thread may restart the server, and connections may go through proxies.
 """
 
 import os
@@ -28,7 +28,7 @@ Command = list[str | Path]
 START_S_MAX = 60
 STOP_S_MAX = 30
 OWNER = "voltwire"
-READY_LINE = 7  # Of postmaster.pid, counted from 0.
+READY_LINE = 7  # The line of postmaster.pid with the state, counted from 0.
 SIGNALS = {"smart": signal.SIGTERM, "fast": signal.SIGINT, "immediate": signal.SIGQUIT}
 SETTINGS = {
     "listen_addresses": "127.0.0.1",
@@ -40,20 +40,20 @@ SETTINGS = {
     "timezone": "UTC",
     "log_timezone": "UTC",
     "log_line_prefix": "%m [%p] %a ",
-}  # fsync stays on: the promise is about crashes.
-# The small segments leave a disk of 250 MB room for data.
+}  # fsync stays on: the tests are about crashes.
+# Small WAL segments leave room for data on a disk of 250 MB.
 INITDB = (
     "--username=postgres", "--auth=trust", "--encoding=UTF8", "--locale-provider=builtin",
     "--builtin-locale=C.UTF-8", "--locale=C", "--data-checksums", "--wal-segsize=4", "--no-sync",
     "--no-instructions",
 )  # fmt: skip
 MAKE_DATABASE = f"create role {OWNER} login;\ncreate database {DATABASE} owner {OWNER};\n"
-# Ends the server when we are gone: the read returns when the kernel closes our end of the pipe.
+# Stops the server when this process ends: the read returns when the kernel closes our end of the pipe.
 WATCHDOG = 'trap "" INT TERM HUP; read x; exec "$0" stop -D "$1" -m immediate'
 
 
 class PostgresServer:
-    """`folder` gets the cluster and the log; `options` are settings that go before ours."""
+    """`folder` gets the cluster and the log; `options` override SETTINGS."""
 
     def __init__(self, folder: Path, options: Mapping[str, str] | None = None) -> None:
         self.folder, self.options = folder, dict(options or {})
@@ -71,7 +71,7 @@ class PostgresServer:
         try:
             self._make_cluster()
             watched: Command = ["/bin/sh", "-c", WATCHDOG, self._program("pg_ctl"), self.cluster]
-            self._watchdog = subprocess.Popen(watched, **self._how(stdin=subprocess.PIPE))
+            self._watchdog = subprocess.Popen(watched, **self._popen_options(stdin=subprocess.PIPE))
             self.start()
         except BaseException:
             self.__exit__()
@@ -87,7 +87,7 @@ class PostgresServer:
                 self._watchdog.communicate()
 
     def connect_through(self, port: int) -> str:
-        """The dsn with another port, for example a proxy's."""
+        """The DSN with another port, for example that of a proxy."""
         return f"postgresql://{OWNER}@127.0.0.1:{port}/{DATABASE}"
 
     @property
@@ -95,7 +95,7 @@ class PostgresServer:
         return self._process is not None and self._process.poll() is None
 
     def start(self) -> None:
-        """Return when it takes connections, after the recovery. What was killed must end first."""
+        """Return when it accepts connections, after recovery. Processes of a killed server end first."""
         end_processes(server_name(self.cluster))
         remove_stale_files(self.cluster, self.cluster)
         fixed = {"port": str(self.port), "cluster_name": server_name(self.cluster)}
@@ -103,15 +103,15 @@ class PostgresServer:
         options = [f"--{name}={value}" for name, value in settings.items()]
         command: Command = [self._program("postgres"), "-D", self.cluster, *options]
         with self.log.open("ab") as log:
-            self._process = subprocess.Popen(command, **self._how(stdout=log, stderr=log))
+            self._process = subprocess.Popen(command, **self._popen_options(stdout=log, stderr=log))
         deadline = time.monotonic() + START_S_MAX
         while not self._is_ready():
             if not self.runs or time.monotonic() > deadline:
-                raise AssertionError(f"PostgreSQL does not start:\n{self._log_tail()}")
+                raise AssertionError(f"PostgreSQL did not start:\n{self._log_tail()}")
             time.sleep(0.02)
 
     def stop(self, mode: str = "fast") -> None:
-        """By the signal that pg_ctl sends; returns when the last process of the server is gone."""
+        """Send the signal that pg_ctl sends; return when the last process of the server has ended."""
         if self._process is not None:
             self._process.send_signal(SIGNALS[mode])
             try:
@@ -123,7 +123,7 @@ class PostgresServer:
         end_processes(server_name(self.cluster))
 
     def kill(self) -> None:
-        """SIGKILL to the postmaster alone: its orphans notice, a busy one only after a while."""
+        """Send SIGKILL to the postmaster only: its children notice and end, busy ones only after a while."""
         assert self._process is not None
         self._process.kill()
         self._process.wait()
@@ -134,7 +134,7 @@ class PostgresServer:
         self.start()
 
     def kill_backends(self, application_name_like: str) -> int:
-        """SIGKILL to these clients' backends, upon which PostgreSQL ends all others, too."""
+        """Send SIGKILL to the backends of these clients; PostgreSQL then ends all others, too."""
         pids = self.sql(
             "select pid from pg_stat_activity where backend_type = 'client backend'"
             f" and application_name like '{application_name_like}' and pid <> pg_backend_pid()"
@@ -145,7 +145,7 @@ class PostgresServer:
         return len(pids)
 
     def sql(self, statement: str) -> list[str]:
-        """The lines that psql prints for a statement of the superuser's."""
+        """Run a statement as the superuser and return the lines that psql prints."""
         command: Command = [
             self._program("psql"), "--no-psqlrc", "--tuples-only", "--no-align", "--quiet",
             "--set=ON_ERROR_STOP=1", f"--command={statement}", self.superuser_dsn,
@@ -166,18 +166,18 @@ class PostgresServer:
         return self._programs / name
 
     def _run(self, *command: str | Path, text: str = "") -> None:
-        how = self._how(stdin=None, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
-        result = subprocess.run(command, input=text.encode(), check=False, **how)
+        options = self._popen_options(stdin=None, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+        result = subprocess.run(command, input=text.encode(), check=False, **options)
         assert result.returncode == 0, result.stdout.decode()
 
-    def _how(self, **files: Any) -> dict[str, Any]:
-        """As the server's user and out of reach of Ctrl-C; no code between fork and exec."""
+    def _popen_options(self, **files: Any) -> dict[str, Any]:
+        """Run as the server's user and out of reach of Ctrl-C, with no code between fork and exec."""
         other = self._user.is_other_user
         user = {"user": self._user.uid, "group": self._user.gid, "extra_groups": []}
-        how = {"cwd": "/", "start_new_session": True, "stdin": subprocess.DEVNULL, **files}
-        if how["stdin"] is None:
-            del how["stdin"]
-        return how | (user if other else {})
+        options = {"cwd": "/", "start_new_session": True, "stdin": subprocess.DEVNULL, **files}
+        if options["stdin"] is None:
+            del options["stdin"]
+        return options | (user if other else {})
 
     def _is_ready(self) -> bool:
         lines = pid_file_lines(self.cluster)
@@ -193,9 +193,9 @@ class PostgresServer:
 def postgres_server(
     options: Mapping[str, str] | None = None, folder: Path | None = None
 ) -> Iterator[PostgresServer]:
-    """A started server whose database `voltwire` is empty and belongs to the dsn's user.
+    """Start a server whose database `voltwire` is empty and belongs to the user of the DSN.
 
-    A `folder` of the caller's must be one that other users can enter.
+    Other users must be able to enter `folder`, if the caller gives one.
     """
     if folder is not None:
         with _emptied(folder), PostgresServer(folder, options) as server:

@@ -1,7 +1,7 @@
-"""A TCP proxy that misbehaves on demand, in a thread with an event loop of its own.
+"""A TCP proxy that injects faults, in a thread with its own event loop.
 
-It holds data back, never throws it away: TCP would send it again after the fault. Its faults can be
-called from any thread; each returns when it is in force.
+It delays data and never drops it, since TCP would send it again after the fault. The methods for faults
+can be called from any thread; each returns when the fault is active.
 """
 
 import asyncio
@@ -43,9 +43,9 @@ class Link:
     server: socket.socket | None = None
     task: "asyncio.Task[None] | None" = None
     seen: bytes = b""  # The end of what the client sent: a pattern may come in two pieces.
-    answered: asyncio.Event | None = None  # Set by the server's next word, which is lost.
+    answered: asyncio.Event | None = None  # Set by the next data of the server, which is lost.
     sprung: Trap | None = None
-    linger: bytes | None = None  # How it ends: with FIN, or with RST.
+    linger: bytes | None = None  # None: it ends with FIN; else with RST.
 
 
 class Proxy:
@@ -79,11 +79,11 @@ class Proxy:
         return len(self._links)
 
     def pass_through(self) -> None:
-        """Heal everything: connections that were not cut go on with what was held back."""
+        """End all faults: the remaining connections continue with the delayed data."""
         self._call(self._heal)
 
     def blackhole(self) -> None:
-        """Nothing passes, also no FIN and no RST; new connections are accepted and hang."""
+        """Nothing passes, not even FIN or RST; new connections are accepted and hang."""
         self._call(self._hold, *Direction)
 
     def half_open(self, dropped: Direction = Direction.TO_CLIENT) -> None:
@@ -99,21 +99,21 @@ class Proxy:
         self._call(self._end_links)
 
     def refuse(self) -> None:
-        """New connections are refused; present ones go on."""
+        """New connections are refused; present ones continue."""
         self._call(self._stop_listening)
 
     def latency(self, seconds: float) -> None:
-        """Each piece of at most 64 KiB waits so long, in both directions."""
+        """Delay each chunk of at most 64 KiB, in both directions."""
         self._call(self._shape, seconds, self._piece_bytes)
 
     def slice(self, piece_bytes: int = 1) -> None:
         self._call(self._shape, self._latency_s, piece_bytes)
 
     def reset_when(self, pattern: bytes, *, deliver: bool) -> threading.Event:
-        """RST to both ends at the next word of a client that contains the pattern.
+        """Send RST to both ends when data of a client contains the pattern.
 
-        With `deliver` the server gets that word, and its answer has come and is lost; without, the
-        server never sees it. The event is set when it happened.
+        With `deliver` the server receives the data and its answer is lost; without, the server never
+        receives the data. The event is set when it has happened.
         """
         trap = Trap(pattern, deliver)
         self._call(self._arm, trap)
@@ -143,7 +143,7 @@ class Proxy:
         self._trap = trap
 
     async def _stop_listening(self) -> None:
-        """The port stays ours: bound, but nobody listens."""
+        """Keep the port bound, but do not listen."""
         if self._accepting is not None:
             await _ended(self._accepting)
             self._accepting = None
@@ -167,7 +167,7 @@ class Proxy:
             link.task = self._loop.create_task(self._serve(link))
 
     async def _serve(self, link: Link) -> None:
-        """Until both sides have said their last word, or one of them breaks off."""
+        """Run until both sides have closed, or one has failed."""
         try:
             await self._passes[Direction.TO_SERVER].wait()
             link.server = _plain_socket()
@@ -192,11 +192,11 @@ class Proxy:
                 continue
             await asyncio.sleep(self._latency_s)
             await self._send(sink, data, direction)
-        with suppress(OSError):  # It may have gone meanwhile.
+        with suppress(OSError):  # It may have closed meanwhile.
             sink.shutdown(socket.SHUT_WR)
 
     async def _received(self, source: socket.socket, direction: Direction) -> bytes:
-        """Also a broken connection shows only when something can pass."""
+        """Data, and also an error, pass only when the direction is open."""
         try:
             data = await self._loop.sock_recv(source, CHUNK_BYTES)
         except OSError:
@@ -212,7 +212,7 @@ class Proxy:
             await self._loop.sock_sendall(sink, piece)
             self.passed_bytes[direction] += len(piece)
             if self._piece_bytes < CHUNK_BYTES:
-                await asyncio.sleep(0)  # Others have their turn between our pieces.
+                await asyncio.sleep(0)  # Other tasks run between the pieces.
 
     def _is_caught(self, link: Link, data: bytes) -> bool:
         if self._trap is None:
@@ -223,7 +223,7 @@ class Proxy:
         return self._trap.pattern in seen
 
     async def _spring(self, link: Link, data: bytes) -> None:
-        """Raises ConnectionResetError, upon which both ends get their RST."""
+        """Raises ConnectionResetError, after which both ends get RST."""
         trap, self._trap = self._trap, None
         assert trap is not None
         assert link.server is not None
@@ -239,10 +239,10 @@ class Proxy:
         assert link.task is not None
         link.linger = linger
         await _ended(link.task)
-        self._forget(link)  # A task that never ran did not.
+        self._forget(link)  # The task did not, if it never ran.
 
     def _forget(self, link: Link) -> None:
-        """Only when nobody waits for the sockets any more: their numbers are used again at once."""
+        """Call it only when nothing waits for the sockets: their numbers are reused at once."""
         for sock in (link.client, link.server):
             if sock is not None and sock.fileno() >= 0:
                 if link.linger is not None:

@@ -1,4 +1,4 @@
-"""A broker of MQTT 3.1.1 and 5 that answers as a test says, on loopback."""
+"""A broker for MQTT 3.1.1 and 5 on loopback whose answers the test defines."""
 
 import asyncio
 import ssl
@@ -12,18 +12,18 @@ from tests.support.mqtt import SUBACK, TOPIC, Peer
 
 
 def numbered(*mids: int) -> bytes:
-    """PUBLISH packets of MQTT 5, each with its packet id for a payload."""
+    """PUBLISH packets of MQTT 5, each with its packet id as its payload."""
     return b"".join(
         wire.publish(TOPIC, b"\0" + str(mid).encode(), qos=1, retain=False, mid=mid) for mid in mids
     )
 
 
 class ScriptedBroker:
-    """Answers as the test says and keeps what it got.
+    """A broker that records what it receives.
 
-    `on_connect` gets the protocol level and returns the CONNACK, nothing (to keep silent) or None (to
-    hang up). `puback` is what a PUBACK has after the packet id, `granted` the code in a SUBACK, but for
-    filters that contain `refused`.
+    `on_connect` gets the protocol level and returns the CONNACK, b"" (no answer) or None (close the
+    connection). `puback` follows the packet id in a PUBACK. `granted` is the code in a SUBACK, except
+    for filters that contain `refused`.
     """
 
     def __init__(self, on_connect: Callable[[int], bytes | None]) -> None:
@@ -54,7 +54,7 @@ class ScriptedBroker:
         peer.drop()
 
     def _answer(self, first: int, body: bytes) -> bytes | None:
-        """None: hang up."""
+        """The answer; None closes the connection."""
         match first >> 4:
             case PacketType.CONNECT:
                 self.levels.append(body[6])
@@ -73,7 +73,7 @@ class ScriptedBroker:
 
 
 def accept(level: int) -> bytes:
-    """CONNACK: welcome, no session present."""
+    """A CONNACK that accepts, with no session present."""
     return b"\x20\x03\0\0\0" if level > 4 else b"\x20\x02\0\0"
 
 

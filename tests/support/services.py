@@ -1,4 +1,4 @@
-"""What the tests start: temporary folders that every user can reach, free ports, a process of ours."""
+"""What the tests start: temporary folders that every user can read, free ports, `voltwire` processes."""
 
 import os
 import shutil
@@ -26,7 +26,7 @@ STOP_S_MAX = 30  # A command ends within ten seconds of an idle machine.
 
 @contextmanager
 def temporary_folder() -> Iterator[Path]:
-    """Readable by all: as root the embedded PostgreSQL runs as another user."""
+    """A folder readable by all: as root the embedded PostgreSQL runs as another user."""
     folder = Path(tempfile.mkdtemp(prefix="voltwire-test-"))
     folder.chmod(0o755)
     try:
@@ -36,7 +36,7 @@ def temporary_folder() -> Iterator[Path]:
 
 
 def free_port() -> int:
-    """Below the ports of outgoing connections, one of which could take it before its service does."""
+    """A port below those of outgoing connections, so that none of them takes it before the service does."""
     while True:
         port = randrange(PORT_MIN, PORT_MAX)
         with socket.socket() as probe, suppress(OSError):
@@ -45,16 +45,16 @@ def free_port() -> int:
 
 
 def clean_environment(settings: Mapping[str, str]) -> dict[str, str]:
-    """The environment without settings of the developer, and with these."""
-    ours = {"PATH", "HOME", "LANG", "TMPDIR"}
-    kept = {name: value for name, value in os.environ.items() if name in ours}
+    """The environment without the developer's settings, but with these."""
+    inherited = {"PATH", "HOME", "LANG", "TMPDIR"}
+    kept = {name: value for name, value in os.environ.items() if name in inherited}
     return {**kept, "PYTHONPATH": str(ROOT), "LOG_FORMAT": "json", **settings}
 
 
 class Process:
-    """One `voltwire` command in a folder of its own, with its log.
+    """One `voltwire` command in its folder, with its log.
 
-    `program` is what Python runs: the product, or the product with a fault built in.
+    `program` is what Python runs: the product, or the product with a fail point.
     """
 
     def __init__(
@@ -103,7 +103,7 @@ class Process:
         self.process.wait()
 
     def stop(self) -> int:
-        """SIGTERM; the exit code."""
+        """Send SIGTERM and return the exit code."""
         self.process.terminate()
         return self.process.wait(STOP_S_MAX)
 

@@ -1,4 +1,4 @@
-"""The documents say what the code does: settings, reasons, routes, files, versions."""
+"""The documents agree with the code: settings, reasons, routes, files, versions."""
 
 import re
 from enum import Enum
@@ -21,6 +21,7 @@ DOCS = ROOT / "docs"
 DOCUMENTS = sorted([*ROOT.glob("*.md"), *ROOT.glob("[!.]*/**/*.md")])
 DECISIONS = sorted((DOCS / "decisions").glob("[0-9]*.md"))
 ONE_PAGE_LINES_MAX = 70
+README_LINES_MAX = 150
 
 SETTING = re.compile(r"^\| `([A-Z_]+)` \| (\S+) \|", re.MULTILINE)
 EXAMPLE = re.compile(r"^#([A-Z_]+)=(.*)$", re.MULTILINE)
@@ -29,8 +30,13 @@ REASON = re.compile(r"^\| `(\w+)` \| (?:payload|event) \|", re.MULTILINE)
 DECISION = re.compile(r"# (\d+)\. (.+)\n\nDate: (\d{4}-\d\d-\d\d) · Status: (.+)\n")
 METRIC = re.compile(r"^\| `(voltwire_\w+)` \|", re.MULTILINE)
 NAMED_TEST = re.compile(r"`(test_\w+)`")
+TERM = re.compile(r"^\| \*\*(.+?)\*\* \|", re.MULTILINE)
+LOCK = re.compile(r"^\| (\d+) \| (?:one|two)", re.MULTILINE)
+PACKAGES = ("runtime", "schema", "broker", "ingestor", "api", "scheduler", "cli")
 LINK = re.compile(r"\]\(([^)\s]+)\)")
-NAMED_FILE = re.compile(r"`((?:schema|broker|ingestor|api|scheduler|cli|tests|docs)/[\w./-]*)`")
+NAMED_FILE = re.compile(
+    r"`((?:runtime|schema|broker|ingestor|api|scheduler|cli|tests|docs|benchmarks)/[\w./-]*)`"
+)
 FENCED = re.compile(r"^```.*?^```", re.MULTILINE | re.DOTALL)
 
 
@@ -43,7 +49,7 @@ def name_of(document: Path) -> str:
 
 
 def shown(default: object, *, unset: str) -> str:
-    """A default as somebody would write it into .env."""
+    """A default as a user would write it into .env."""
     match default:
         case None:
             return unset
@@ -71,7 +77,7 @@ def routes() -> set[str]:
 
 
 def anchors(document: Path) -> set[str]:
-    """The anchors that headings get on the forge."""
+    """The anchors that GitHub gives to headings."""
     text = FENCED.sub("", document.read_text(encoding="utf-8"))
     headings = re.findall(r"^#+ (.+)$", text, re.MULTILINE)
     return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
@@ -96,7 +102,7 @@ def test_every_route_is_explained_and_no_other_is() -> None:
 
 
 def metrics() -> set[str]:
-    """As Prometheus names them."""
+    """The names that Prometheus shows."""
     registry = CollectorRegistry()
     metrics = Metrics(registry, tuple(Reason))
     metrics.watch(Health(()))
@@ -174,3 +180,31 @@ def test_the_contributors_commands_are_targets_of_the_makefile() -> None:
     named = set(re.findall(r"`make ([a-z-]+)`", read("CONTRIBUTING.md")))
     assert named
     assert named <= set(re.findall(r"^([a-z-]+):", read("Makefile"), re.MULTILINE))
+
+
+def test_the_readme_is_short() -> None:
+    assert read("README.md").count("\n") <= README_LINES_MAX
+
+
+def test_the_index_links_every_document() -> None:
+    linked = {link.partition("#")[0] for link in LINK.findall(read("docs/README.md"))}
+    assert linked >= {path.name for path in DOCS.glob("*.md") if path.name != "README.md"}
+
+
+def test_the_glossary_is_sorted_and_explains_each_term_once() -> None:
+    terms = TERM.findall(read("CONTRIBUTING.md"))
+    assert terms
+    assert terms == sorted(set(terms))
+
+
+def test_the_architecture_names_every_folder_with_code() -> None:
+    code = [path for name in PACKAGES for path in (ROOT / name).glob("**/*.py")]
+    folders = {name_of(path.parent) + "/" for path in code}
+    named = set(re.findall(r"^\| `([\w/]+/)` \|", read("docs/architecture.md"), re.MULTILINE))
+    assert folders - named == set()
+
+
+def test_the_architecture_lists_the_advisory_locks_as_the_code_does() -> None:
+    listed = [LOCK.findall(read(name)) for name in ("docs/architecture.md", "schema/locks.py")]
+    assert listed[0]
+    assert listed[0] == listed[1]

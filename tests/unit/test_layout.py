@@ -1,4 +1,4 @@
-"""The layout: packages are the folders of this repository, SQL names are unique, locks are listed."""
+"""The layout: packages are the folders of this repository, query names are unique, locks are listed."""
 
 import re
 from importlib import import_module
@@ -56,7 +56,7 @@ def test_constants_are_written_into_queries_and_casts_are_left_alone(
         load_queries("constants")
 
 
-def test_every_advisory_lock_stands_in_the_map() -> None:
+def test_every_advisory_lock_is_listed() -> None:
     numbers = re.compile(r"advisory\w*lock\w*\((\d+)")
     literal = {
         int(number)

@@ -1,4 +1,4 @@
-"""The reference of the aggregates, against examples reckoned by hand."""
+"""The oracle of the aggregates, compared with examples computed by hand."""
 
 from datetime import UTC, date, datetime, timedelta
 from itertools import pairwise
@@ -30,11 +30,11 @@ def event(second: float, value: float, device_id: str = "a", tags: tuple[str, ..
 
 
 def answer(events: list[Stored], seconds: int = 60, **more: Any) -> list[dict[str, Any]]:
-    """Buckets as seconds after the start, numbers as doubles."""
-    question = AggregateQuery("m", START, START + timedelta(seconds=seconds), **more)
+    """The rows, with buckets as seconds after the start and numbers as doubles."""
+    query = AggregateQuery("m", START, START + timedelta(seconds=seconds), **more)
     rows = [
         {name: shown_number(value) for name, value in row.items()}
-        for row in aggregate(events, question)
+        for row in aggregate(events, query)
     ]
     return [row | {"bucket": (row["bucket"] - START).total_seconds()} for row in rows]
 
@@ -129,10 +129,10 @@ def test_no_more_than_fifty_thousand_rows() -> None:
         ("1w", "UTC", "1970-01-04T00:00Z", "1969-12-29T00:00Z"),
         ("5mo", "UTC", "1969-12-31T00:00Z", "1969-08-01T00:00Z"),
         ("3d", "UTC", "1969-12-31T00:00Z", "1969-12-29T00:00Z"),
-        # A midnight that does not exist: the day begins at one.
+        # Midnight does not exist: the day begins at one o'clock.
         ("1d", "Africa/Cairo", "2026-04-24T12:00Z", "2026-04-23T22:00Z"),
         ("1d", "America/Sao_Paulo", "2018-11-04T12:00Z", "2018-11-04T03:00Z"),
-        # One that exists twice: the first.
+        # Midnight exists twice: the first one counts.
         ("1d", "America/Havana", "2025-11-02T05:30Z", "2025-11-02T04:00Z"),
     ],
 )
@@ -143,7 +143,7 @@ def test_the_start_of_a_bucket(interval: str, tz: str, at: str, start: str) -> N
     )
 
 
-def test_a_day_that_a_zone_left_out_has_no_bucket() -> None:
+def test_a_day_that_a_time_zone_skipped_has_no_bucket() -> None:
     buckets = Buckets("1d", "Pacific/Apia")
     first, last = midnight(date(2011, 12, 29), "Pacific/Apia"), datetime(2012, 1, 1, tzinfo=UTC)
     starts = [buckets.start(n) for n in buckets.between(first, last)]
@@ -161,7 +161,7 @@ def test_a_days_summary() -> None:
     assert [shown_number(value) for value in empty.values()] == [0, 0, 0, 0]
 
 
-def test_what_needs_raw_events() -> None:
+def test_which_queries_need_raw_events() -> None:
     hour = timedelta(hours=1)
 
     def needs(end: datetime = START + 48 * hour, **more: Any) -> bool:
@@ -181,9 +181,9 @@ def test_what_needs_raw_events() -> None:
     assert needs(interval="1d", tz="Asia/Kolkata")
 
 
-def test_what_a_difference_is() -> None:
-    question = AggregateQuery("m", START, START + timedelta(seconds=60), stats=("count", "sum"))
-    expected = aggregate([event(0, 1.5), event(1, 1.5)], question)
+def test_what_counts_as_a_difference() -> None:
+    query = AggregateQuery("m", START, START + timedelta(seconds=60), stats=("count", "sum"))
+    expected = aggregate([event(0, 1.5), event(1, 1.5)], query)
 
     def differs(text: str) -> bool:
         return difference(expected, f"[{text}]", "UTC") is not None

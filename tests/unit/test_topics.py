@@ -40,7 +40,7 @@ def test_a_topic_of_a_device_is_read_as_it_was_built(device_id: str, kind: Topic
         "$SYS/broker/version",
     ],
 )
-def test_every_other_topic_is_nobodys(topic: str) -> None:
+def test_any_other_topic_is_not_of_a_device(topic: str) -> None:
     assert topics.parse(topic) is None
 
 

@@ -1,8 +1,8 @@
-"""The harness of the chaos suite: an installation of separate processes, and scenarios that judge it.
+"""The harness of the chaos suite: an installation of separate processes, and scenarios that check it.
 
 A scenario in ten lines:
 
-    @seeded  # once per seed; without it once
+    @seeded  # once per seed; without it, once
     @pytest.mark.chaos  # only in `make chaos`; chaos_short: in `make test`, too
     @pytest.mark.timeout(300)
     def test_a_killed_ingestor_loses_nothing(installation: Installation, scenario: Scenario) -> None:
@@ -13,12 +13,12 @@ A scenario in ten lines:
                 installation.start("ingest")
         scenario.finish(installation)
 
-`installation` is shared by the tests of a file, in `make test` by all of the suite, and made anew when a
-test left it unhealthy. Proxies stand before its PostgreSQL and its broker. A test that wrecks it, or wants
-other settings or roles, makes its own: `with install(...) as installation`.
-`scenario.finish` drains and judges: the ledger against SQL and the API, health, memory.
+`installation` is shared by the tests of a file, in `make test` by the whole suite, and is created again after
+a test left it unhealthy. Proxies stand before its PostgreSQL and its broker. A test that damages it, or needs
+other settings or roles, creates its own: `with install(...) as installation`.
+`scenario.finish` drains it and checks everything: the ledger against SQL and the API, health, memory.
 
-CHAOS_SEEDS=1,2,3 names the seeds; where it is set, scenarios run in their long form.
+CHAOS_SEEDS=1,2,3 sets the seeds, and makes scenarios run in their long form.
 """
 
 from collections.abc import Iterator
@@ -47,7 +47,7 @@ def scenario(request: pytest.FixtureRequest) -> Iterator[Scenario]:
 
 
 class Site:
-    """Where the shared installation stands; it is torn down and made anew when it is unhealthy."""
+    """Holds the shared installation, and replaces it when it is unhealthy."""
 
     def __init__(self) -> None:
         self._stack = ExitStack()
@@ -80,7 +80,7 @@ def site() -> Iterator[Site]:
 
 @pytest.fixture
 def installation(site: Site, request: pytest.FixtureRequest) -> Iterator[Installation]:
-    """Shared as long as the tests pass."""
+    """It is shared as long as the tests pass."""
     yield site.installation()
     call = request.node.stash.get(CALL, None)
     if call is None or call.excinfo is not None:

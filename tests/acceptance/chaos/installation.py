@@ -1,4 +1,4 @@
-"""An installation to be faulted: PostgreSQL, Mosquitto and our roles, each a process of its own."""
+"""An installation for fault tests: PostgreSQL, Mosquitto and our roles, each in a separate process."""
 
 import asyncio
 import json
@@ -28,20 +28,20 @@ from tests.support.services import Process, free_port, temporary_folder
 ROLES = ("ingest", "api", "schedule")
 HEALTHY_S_MAX = 30.0
 DRAIN_S_MAX = 60.0
-QUIET_S = 1.0  # So long nothing new is stored: the broker has nothing more for us.
+QUIET_S = 1.0  # Nothing new is stored for this long: the broker's queue is empty.
 FLOW = ("received", "stored", "duplicate", "rejected", "dropped", "in_flight")
 RSS_GROWTH_BYTES_MAX = 30 * 1024 * 1024
 WARM_UP_EVENTS = 6000 if LONG else 2500
 HUGE_RATE = "1000000"
-MAX_EVENT_AGE_DAYS = "60"  # Fewer partitions: a cluster is ready sooner.
+MAX_EVENT_AGE_DAYS = "60"  # Fewer partitions make a cluster ready sooner.
 
 
 class Installation:
-    """PostgreSQL, Mosquitto and our roles, each a process of its own on free ports of loopback.
+    """PostgreSQL, Mosquitto and our roles, each in a separate process on free ports of loopback.
 
-    A role is known by its name; `add` puts more of them beside the first three. `postgres` and `broker`
-    are faulted directly, the links to them through `postgres_proxy` and `broker_proxy`, which stand
-    between them and our roles (not the load, and not the questions of the judge).
+    A role is known by its name; `add` starts more than the first three. Faults act on `postgres` and `broker`
+    directly, or on the links to them through `postgres_proxy` and `broker_proxy`, which only our roles use:
+    the load and the checks connect directly.
     """
 
     def __init__(
@@ -70,11 +70,11 @@ class Installation:
 
     @property
     def url(self) -> str:
-        """Of the API, or of `up`."""
+        """The address of the API, or of `up`."""
         return self._urls["api" if "api" in self._urls else "up"]
 
     def migrate(self) -> None:
-        """Straight, never through a proxy."""
+        """Migrate over a direct connection, without a proxy."""
         settings = self.settings | {"DATABASE_URL": self.postgres.dsn}
         with Process(self._folder, "migrate", settings=settings) as process:
             assert process.process.wait(HEALTHY_S_MAX) == 0, process.log.read_text()
@@ -87,7 +87,7 @@ class Installation:
         settings: Mapping[str, str] = {},
         program: Sequence[str] = ("-m", "cli"),
     ) -> None:
-        """Start one more process under a new name; `command` is its role if the name is not."""
+        """Start one more process under a new name; its role is `command`, or else the name."""
         folder = self._folder / name
         folder.mkdir()
         port = str(free_port())
@@ -102,41 +102,41 @@ class Installation:
         self.start(name)
 
     def start(self, name: str, *, program: Sequence[str] = ("-m", "cli")) -> None:
-        """After `kill` or `terminate`; does not wait. `program` may build a fault in."""
+        """Start a role again without waiting for it; `program` may contain a fail point."""
         process = self.processes[name]
         process.program = program
         process.start()
 
     def kill(self, name: str) -> None:
-        """SIGKILL, and wait for the end."""
+        """Send SIGKILL, and wait for the end."""
         self.processes[name].kill()
 
     def terminate(self, name: str) -> int:
-        """SIGTERM; the exit code, which must come in time."""
+        """Send SIGTERM and return the exit code, which must come in time."""
         return self.processes[name].stop()
 
     def wait_for_end(self, name: str, within_s: float) -> int:
-        """Of a role that ends by itself: its exit code, negative for a signal."""
+        """Wait for a role that ends by itself; return its exit code, negative for a signal."""
         return self.processes[name].process.wait(within_s)
 
     def remove(self, name: str) -> None:
-        """End it and forget it: it need not be healthy any more."""
+        """End a role and remove it: it need not be healthy any more."""
         process = self.processes.pop(name)
         del self._urls[name]
         process.__exit__()
 
     def log(self, name: str) -> str:
-        """Everything that a role has logged so far, through all its lives."""
+        """Everything that a role has logged so far, including earlier processes."""
         return self.processes[name].log.read_text()
 
     def logged(self, name: str, text: str) -> list[dict[str, Any]]:
-        """The log entries of a role whose event contains a text."""
+        """The log entries of a role whose sentence contains `text`."""
         lines = [line for line in self.log(name).splitlines() if line.startswith("{")]
         entries: list[dict[str, Any]] = [json.loads(line) for line in lines if text in line]
         return [entry for entry in entries if text in str(entry.get("event"))]
 
     def health(self, name: str) -> dict[str, Any] | None:
-        """The document of /health with its HTTP status, None without an answer."""
+        """The document of /health with its HTTP status as `code`; None without an answer."""
         try:
             answer = httpx.get(f"{self._urls[name]}/health", timeout=5)
         except httpx.TransportError:
@@ -148,7 +148,7 @@ class Installation:
         return httpx.get(f"{self._urls[name]}/metrics", timeout=5).raise_for_status().text
 
     def flow(self, name: str) -> list[dict[str, float]]:
-        """The events of a role by door: how many were received, and what became of them."""
+        """The event counts of a role per door: received, and each outcome."""
         doors: dict[str, dict[str, float]] = defaultdict(lambda: defaultdict(float))
         for family in text_string_to_metric_families(self.metrics(name)):
             kind = family.name.removeprefix("voltwire_events_")
@@ -158,7 +158,7 @@ class Installation:
         return [dict(each) for each in doors.values()]
 
     def require_conservation(self, *, settled: bool) -> None:
-        """In every process: received = stored + duplicate + rejected + dropped + in flight."""
+        """Check in every process: received = stored + duplicate + rejected + dropped + in flight."""
         for name in self.processes:
             for flow in self.flow(name):
                 assert flow["received"] == sum(flow[kind] for kind in FLOW[1:]), (name, flow)
@@ -172,7 +172,7 @@ class Installation:
         )
 
     def until_healthy(self, within_s: float = HEALTHY_S_MAX) -> float:
-        """Wait for all roles; the seconds it took."""
+        """Wait until all roles are healthy; return the seconds it took."""
         began = time.monotonic()
         while not self.is_healthy():
             if time.monotonic() - began > within_s:
@@ -183,11 +183,11 @@ class Installation:
         return time.monotonic() - began
 
     def sql(self, query: str, *arguments: Any) -> list[Any]:
-        """Rows of a query (or of `insert … returning`), straight at the server."""
+        """The rows of a query (or of `insert … returning`), over a direct connection."""
         return asyncio.run(_fetch(self.postgres.dsn, query, arguments))
 
     def rows(self, prefix: str) -> list[StoredRow]:
-        """Every stored event of the devices whose names begin so."""
+        """Every stored event of the devices whose names begin with `prefix`."""
         found = self.sql(
             "select device_id, event_id, (metrics->>'value')::float8 from event"
             " join device using (device_no) where starts_with(device_id, $1)",
@@ -196,7 +196,7 @@ class Installation:
         return [StoredRow(*row) for row in found]
 
     def dead_letters(self, prefix: str) -> list[StoredRow]:
-        """The same of what was rejected and names itself as Composer's poison does."""
+        """Every dead letter of these devices, with the event id that PayloadComposer puts into poison."""
         found = self.sql(
             "select device_id, substring(convert_from(payload, 'UTF8') from 'event_id\": \"([^\"]+)'),"
             " substring(convert_from(payload, 'UTF8') from 'value\": \"([0-9]+)')::float8"
@@ -213,9 +213,10 @@ class Installation:
         }
 
     def warm_up(self) -> None:
-        """Load until caches and pools have their size; memory is compared with what is used then.
+        """Load until caches and pools have their final size, the reference for later memory checks.
 
-        Through the API, and in one burst through the broker: a role that was away gets its backlog so.
+        Events go through the API, and in one burst through the broker, like the backlog of a role that was
+        down.
         """
         self.until_healthy()
         ledger = Ledger(f"warm-{uuid4().hex[:6]}-")
@@ -225,8 +226,8 @@ class Installation:
             for key, value in events
         ]
         for start in range(0, 2000, 500):
-            some = bodies[start : start + 500]
-            httpx.post(f"{self.url}/v1/events/batch", json=some, timeout=30).raise_for_status()
+            batch = bodies[start : start + 500]
+            httpx.post(f"{self.url}/v1/events/batch", json=batch, timeout=30).raise_for_status()
         publish(
             self.broker.port,
             [(f"devices/{body['device_id']}/telemetry", json.dumps(body)) for body in bodies],
@@ -236,18 +237,18 @@ class Installation:
         self._base_rss = self.rss()
 
     def require_flat_memory(self) -> None:
-        """Every role within 30 MB of what it used after the warm-up; a new one has its first measure."""
+        """Check that no role has grown by 30 MiB since the warm-up, or since its first check if it is new."""
         for name, now in self.rss().items():
             base = self._base_rss.setdefault(name, now)
             grown = f"{name} grew from {base >> 20} to {now >> 20} MiB"
             assert now - base < RSS_GROWTH_BYTES_MAX, grown
 
     def drain(self, ledger: Ledger, within_s: float = DRAIN_S_MAX) -> Report:
-        """Wait until everything accepted is stored and nothing more comes; then compare.
+        """Wait until everything accepted is stored and nothing more arrives; then compare.
 
-        1. All roles are healthy. 2. An event of our own follows the others through the broker, whose
-        queue keeps its order. 3. All accepted events are there, and the rows stand still. What is not
-        there when the time is up counts as lost: a system that never catches up lost it, too.
+        1. Wait until all roles are healthy. 2. Publish one more event, which follows the others through the
+        broker's ordered queue. 3. Wait until all accepted events are stored and the number of rows is stable.
+        Events that are missing when the time is up count as lost, even if they would be stored later.
         """
         began = time.monotonic()
         self.until_healthy(within_s)
@@ -266,7 +267,7 @@ class Installation:
         return compare(ledger, self.rows(ledger.prefix))
 
     def require_same_sums(self, ledger: Ledger, *, days: int = 2) -> None:
-        """Count and sum of the API's aggregate are those of SQL, and of the ledger."""
+        """Check that count and sum of the API's aggregate equal those of SQL and of the ledger."""
         rows, values = self.rows(ledger.prefix), ledger.attempted
         stored = {(row.device_id, row.event_id) for row in rows}
         in_sql = (len(rows), sum(row.value or 0 for row in rows))
@@ -275,14 +276,14 @@ class Installation:
 
     def _aggregate(self, devices: Sequence[str], days: int) -> tuple[int, float]:
         now = datetime.now(UTC)
-        question = {
+        parameters = {
             "metric": "value",
             "device_id": devices,
             "from_time": (now - timedelta(days=days)).isoformat(),
             "to_time": (now + timedelta(days=days)).isoformat(),
             "interval": "24h",
         }
-        answer = httpx.get(f"{self.url}/v1/metrics/aggregate", params=question, timeout=30)
+        answer = httpx.get(f"{self.url}/v1/metrics/aggregate", params=parameters, timeout=30)
         buckets = answer.raise_for_status().json()
         return sum(each["count"] for each in buckets), sum(each["sum"] for each in buckets)
 
@@ -303,7 +304,7 @@ def install(
     with_broker_proxy: bool = False,
     warm: bool = True,
 ) -> Iterator[Installation]:
-    """A healthy installation, warmed up; everything in it ends with the block."""
+    """Start an installation, warmed up unless `warm` is false; everything in it ends with the block."""
     with ExitStack() as stack:
         folder = stack.enter_context(temporary_folder())
         postgres = stack.enter_context(postgres_server(postgres_options))
@@ -331,7 +332,7 @@ def install(
 def publish(
     port: int, messages: Sequence[tuple[str, str | bytes]], *, within_s: float = 30
 ) -> None:
-    """QoS 1, in order, from one client, straight at the broker; returns after the last PUBACK."""
+    """Publish with QoS 1, in order, from one client, directly to the broker; wait for all PUBACKs."""
     client = mqtt.Client(CallbackAPIVersion.VERSION2)
     client.max_inflight_messages_set(1000)
     client.connect("127.0.0.1", port)

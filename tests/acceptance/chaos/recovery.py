@@ -1,4 +1,4 @@
-"""What is asked of every fault outside of our roles: they recover alone and soon after its end."""
+"""The check for every fault outside our roles: they recover without help soon after its end."""
 
 import json
 import time
@@ -20,10 +20,10 @@ POLL_S = 0.1
 
 @contextmanager
 def recovery(installation: Installation, scenario: Scenario) -> Iterator[None]:
-    """The fault's cause ends with the block.
+    """Check the recovery from a fault whose cause ends with the block.
 
-    15 s later at the latest all roles are healthy and both doors store new events, and no role was
-    started again meanwhile.
+    Within 15 s all roles must be healthy and both doors must store new events, and no role may have been
+    started again.
     """
     pids = _pids(installation)
     yield
@@ -44,7 +44,7 @@ def until(condition: Callable[[], object], deadline: float, what: str) -> None:
 
 
 def post(installation: Installation, scenario: Scenario) -> tuple[Key, httpx.Response]:
-    """One new event of a device of its own; accepted where the answer says so, else unknown."""
+    """Post one new event of a separate device; it is accepted if the answer is 200, else unknown."""
     key, value = scenario.ledger.attempt("probe")
     body = {"device_id": key[0], "event_id": key[1], "metrics": {"value": value}}
     answer = httpx.post(f"{installation.url}/v1/events", json=body, timeout=ANSWER_S_MAX)
@@ -54,7 +54,7 @@ def post(installation: Installation, scenario: Scenario) -> tuple[Key, httpx.Res
 
 
 def require_refused_post(installation: Installation, scenario: Scenario) -> None:
-    """503 with Retry-After within 5 s, which the time limit of the request watches."""
+    """Post and check for 503 with Retry-After; the time limit of the request is 5 s."""
     _, answer = post(installation, scenario)
     assert answer.status_code == httpx.codes.SERVICE_UNAVAILABLE, answer.text
     assert int(answer.headers["Retry-After"]) > 0
@@ -63,15 +63,15 @@ def require_refused_post(installation: Installation, scenario: Scenario) -> None
 def until_noticed(
     installation: Installation, *names: str, check: str = "database", within_s: float = NOTICE_S_MAX
 ) -> None:
-    """The health of these roles says that they cannot work, and names the check."""
+    """Wait until the health of these roles is 503 and names the failing check."""
 
-    def says_so(name: str) -> bool:
+    def is_failing(name: str) -> bool:
         found: dict[str, Any] = installation.health(name) or {}
         failing = found.get("code") == httpx.codes.SERVICE_UNAVAILABLE
         return failing and found["checks"][check]["status"] == "failing"
 
     for name in names:
-        until(lambda: says_so(name), time.monotonic() + within_s, f"health of {name}")  # noqa: B023
+        until(lambda: is_failing(name), time.monotonic() + within_s, f"health of {name}")  # noqa: B023
 
 
 def publish_more_than_a_window(installation: Installation, scenario: Scenario) -> None:
@@ -114,7 +114,5 @@ def _send(installation: Installation, scenario: Scenario) -> Key:
 
 
 def _is_stored(installation: Installation, key: Key) -> bool:
-    question = (
-        "select from event join device using (device_no) where device_id = $1 and event_id = $2"
-    )
-    return bool(installation.sql(question, *key))
+    query = "select from event join device using (device_no) where device_id = $1 and event_id = $2"
+    return bool(installation.sql(query, *key))

@@ -1,4 +1,4 @@
-"""A scenario: what its seed decides, its load, its ledgers, its verdict, its line in the table."""
+"""A scenario: its seed, its load, its ledgers, its final checks, its line in the table."""
 
 import time
 from collections.abc import Iterator
@@ -10,18 +10,18 @@ from uuid import uuid4
 from tests.acceptance.chaos.installation import DRAIN_S_MAX, Installation
 from tests.support.ledger.ledger import Ledger, Report, compare
 from tests.support.ledger.load import HttpLoad, Load, MqttLoad, OutboxLoad
-from tests.support.ledger.payload_mix import Composer, Mix
+from tests.support.ledger.payload_mix import PayloadComposer, PayloadMix
 
-DEFAULT_MIX = Mix()
+DEFAULT_MIX = PayloadMix()
 
 
-def say(what: object) -> None:
-    """For the reader of a failure, or of pytest -rP."""
-    print(what)  # noqa: T201  # pytest keeps it.
+def say(text: object) -> None:
+    """Print for the reader of a failure, or of pytest -rP."""
+    print(text)  # noqa: T201  # pytest captures it.
 
 
 class Scenario:
-    """One run of a test: its seed, what the seed decides, its ledgers, its line in the table."""
+    """One run of a test: its seed and random choices, its ledgers, its line in the table."""
 
     def __init__(self, name: str, seed: int) -> None:
         self.name, self.seed = name, seed
@@ -37,12 +37,14 @@ class Scenario:
         return time.monotonic() - self._began
 
     def pauses(self, count: int, shortest_s: float, longest_s: float) -> Iterator[float]:
-        """So many random moments between faults."""
+        """`count` random pauses between faults."""
         return (self.random.uniform(shortest_s, longest_s) for _ in range(count))
 
-    def composer(self, name: str, *, mix: Mix = DEFAULT_MIX, devices: int = 7) -> Composer:
+    def composer(
+        self, name: str, *, mix: PayloadMix = DEFAULT_MIX, devices: int = 7
+    ) -> PayloadComposer:
         seed = Random(self.random.random())
-        return Composer(self.ledger, self.poisons, seed, mix, name=name, devices=devices)
+        return PayloadComposer(self.ledger, self.poisons, seed, mix, name=name, devices=devices)
 
     @contextmanager
     def load(
@@ -52,9 +54,9 @@ class Scenario:
         mqtt: float = 0,
         http: float = 0,
         outbox: float = 0,
-        mix: Mix = DEFAULT_MIX,
+        mix: PayloadMix = DEFAULT_MIX,
     ) -> Iterator[list[Load]]:
-        """Loads of so many messages per second, until the block ends and all is answered."""
+        """Start loads with these messages per second, until the block ends and all is answered."""
         port, prefix = installation.broker.port, self.ledger.prefix
         loads: list[Load] = []
         if mqtt:
@@ -71,7 +73,7 @@ class Scenario:
             yield loads
 
     def finish(self, installation: Installation, *, within_s: float = DRAIN_S_MAX) -> Report:
-        """Drain and judge everything: no event lost or doubled, health, sums, poison, memory."""
+        """Drain and check everything: no event lost or duplicated, health, sums, poison, memory."""
         self.report = installation.drain(self.ledger, within_s)
         say(self.report)
         self.report.require_clean()
@@ -83,7 +85,7 @@ class Scenario:
         return self.report
 
     def require_dead_letters(self, installation: Installation) -> None:
-        """Every acknowledged poison is kept; one that was delivered twice may be kept twice."""
+        """Check that every acknowledged poison is a dead letter; one delivered twice may be two."""
         report = compare(self.poisons, installation.dead_letters(self.ledger.prefix))
         say(f"poison: {report}")
         assert not report.lost | report.unexpected, report
@@ -91,7 +93,7 @@ class Scenario:
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """Of the table at the end."""
+    """One line of the table at the end."""
 
     scenario: Scenario
     outcome: str

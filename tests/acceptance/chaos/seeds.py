@@ -1,4 +1,4 @@
-"""How often and with which seeds the scenarios run: CHAOS_SEEDS=1,2,3 asks for their long form."""
+"""How often and with which seeds the scenarios run: CHAOS_SEEDS=1,2,3 selects their long form."""
 
 import os
 

@@ -1,4 +1,4 @@
-"""The broker stopped, killed, emptied and flooded: what it acknowledged and keeps is stored once."""
+"""The broker is stopped, killed, emptied and flooded: what it acknowledged and kept is stored once."""
 
 import signal
 import time
@@ -17,9 +17,9 @@ from tests.acceptance.chaos.conftest import (
 )
 
 QUEUE_MAX = 100
-FLOOD = 8000  # The 5,000 that the ingestor takes without acknowledging are no part of the queue.
+FLOOD = 8000  # The 5,000 messages in flight to the ingestor do not count as queued.
 POISON, GOOD_EVERY = 6000, 20
-FORGOTTEN = "The broker forgot our session"
+STATE_LOST = "The broker forgot our session"
 DROPPED = "voltwire_broker_dropped_messages"
 REPORTED_S_MAX = 45  # sys_interval is 30 s.
 
@@ -57,25 +57,25 @@ def test_a_broker_that_is_killed_loses_nothing_of_devices_with_an_outbox(
 @seeded
 @pytest.mark.chaos_short
 @pytest.mark.timeout(300)
-def test_a_broker_that_forgets_everything_loses_nothing_of_devices_with_an_outbox(
+def test_a_broker_that_loses_its_state_loses_nothing_of_devices_with_an_outbox(
     installation: Installation, scenario: Scenario
 ) -> None:
     times = rounds(short=1, long=3)
-    before = len(installation.logged("ingest", FORGOTTEN))
+    before = len(installation.logged("ingest", STATE_LOST))
     with scenario.load(installation, outbox=60, http=10):
         for pause_s in scenario.pauses(times, 1.0, 4.0):
             time.sleep(pause_s)
             installation.broker.kill()
-            installation.broker.forget()
+            installation.broker.lose_state()
             installation.broker.start()
             until_subscribed(installation)
     report = scenario.finish(installation)
     assert report.ok == report.attempted, "every event got its receipt"
-    assert len(installation.logged("ingest", FORGOTTEN)) - before == times
+    assert len(installation.logged("ingest", STATE_LOST)) - before == times
 
 
 def until_subscribed(installation: Installation) -> None:
-    """The ingestor is back; before that it cannot have noticed."""
+    """Wait until the ingestor has noticed the restart and is healthy again."""
     time.sleep(0.5)
     installation.until_healthy()
 
@@ -85,7 +85,7 @@ def until_subscribed(installation: Installation) -> None:
 def test_a_window_full_of_poison_stalls_nothing_and_each_becomes_one_dead_letter(
     installation: Installation, scenario: Scenario
 ) -> None:
-    """More than max_inflight_messages of it, all waiting when the ingestor comes back."""
+    """More poison than max_inflight_messages waits when the ingestor returns."""
     messages: list[tuple[str, str | bytes]] = []
     for n in range(POISON):
         key, value = scenario.poisons.attempt(f"p{n % 7}")
@@ -108,7 +108,7 @@ def test_a_window_full_of_poison_stalls_nothing_and_each_becomes_one_dead_letter
 @pytest.mark.chaos
 @pytest.mark.timeout(240)
 def test_what_a_full_queue_of_the_broker_drops_is_reported(scenario: Scenario) -> None:
-    """No promise covers it: it was acknowledged by a broker that threw it away. But it is no secret."""
+    """No promise covers messages that the broker acknowledged and dropped, but the loss is reported."""
     small = {"max_queued_messages": str(QUEUE_MAX)}
     with install(broker_options=small, warm=False) as installation:
         ingest = installation.processes["ingest"].process
@@ -119,7 +119,7 @@ def test_what_a_full_queue_of_the_broker_drops_is_reported(scenario: Scenario) -
             ingest.send_signal(signal.SIGCONT)
         deadline = time.monotonic() + REPORTED_S_MAX
         while dropped(installation) == 0:
-            assert time.monotonic() < deadline, "the loss is a secret"
+            assert time.monotonic() < deadline, "the loss was not reported"
             time.sleep(0.5)
         report = installation.drain(scenario.ledger, within_s=10)
         scenario.report = report
@@ -147,7 +147,7 @@ def send_a_flood(installation: Installation, scenario: Scenario) -> None:
 
 
 def dropped(installation: Installation) -> float:
-    """What the ingestor's /metrics says."""
+    """The number that /metrics of the ingestor reports."""
     try:
         lines = installation.metrics("ingest").splitlines()
     except httpx.HTTPError:

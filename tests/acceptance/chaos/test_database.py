@@ -1,4 +1,4 @@
-"""PostgreSQL restarted, killed, terminated, silent, locked, full and read-only under load."""
+"""PostgreSQL is restarted, killed, terminated, silent, locked, full and read-only under load."""
 
 import asyncio
 import os
@@ -39,7 +39,7 @@ OURS = "usename = 'voltwire' and application_name like 'voltwire %'"
 TERMINATE = f"select pg_terminate_backend(pid) from pg_stat_activity where {OURS}"
 TERMINATE_EVERY_S = 0.2
 CONNECTIONS_MAX = 40
-COMMIT = b"commit\0"  # As a query of its own, or the end of number_and_commit; no comment ends so.
+COMMIT = b"commit\0"  # A separate query, or the end of number_and_commit.
 NUMBER_AND_COMMIT = b"notify voltwire_feed;\ncommit\0"
 USE_NUMBERS = (
     "do $$ begin for n in 1..100 loop perform pg_current_xact_id(); commit; end loop; end $$"
@@ -47,7 +47,7 @@ USE_NUMBERS = (
 LOCK = "begin; lock table event in access exclusive mode; select pg_sleep({seconds}); commit"
 QUIET_S = 15
 QUIET_BYTES_MAX = (
-    1000  # A few pings and canaries; the load's PUBACKs alone would be four times that.
+    1000  # A few pings and canaries; the PUBACKs of the load would take four times as much.
 )
 DISK_MIB = 300
 
@@ -97,10 +97,10 @@ def test_without_a_database_posts_get_503_in_time_and_devices_keep_publishing(
 def test_a_commit_whose_answer_is_lost_is_neither_lost_nor_doubled(
     installation: Installation, scenario: Scenario
 ) -> None:
-    """One rule tells of every event of one device: what was told is counted, too."""
+    """One rule fires for every event of one device, so that alerts are counted, too."""
     assert installation.postgres_proxy is not None
-    loud = f"{scenario.ledger.prefix}m0"
-    rule = {"device_id": loud, "metric": "value", "op": ">", "threshold": 0}
+    alerting = f"{scenario.ledger.prefix}m0"
+    rule = {"device_id": alerting, "metric": "value", "op": ">", "threshold": 0}
     answer = httpx.post(f"{installation.url}/v1/alerts", json=rule, timeout=10).raise_for_status()
     faults = [
         (COMMIT, False),
@@ -118,22 +118,24 @@ def test_a_commit_whose_answer_is_lost_is_neither_lost_nor_doubled(
             happened = installation.postgres_proxy.reset_when(pattern, deliver=deliver)
             assert happened.wait(20), (pattern, deliver)
     scenario.finish(installation)
-    told = installation.sql(
+    alerts = installation.sql(
         "select body->>'event_id' as event_id from outbox join feed using (block)"
         " where kind = 'alert' and rule_id = $1 and body->>'state' = 'firing'",
         str(answer.json()["id"]),
     )
-    stored = [row.event_id for row in installation.rows(scenario.ledger.prefix) if row[0] == loud]
-    assert sorted(row["event_id"] for row in told) == sorted(stored)
+    stored = [
+        row.event_id for row in installation.rows(scenario.ledger.prefix) if row[0] == alerting
+    ]
+    assert sorted(row["event_id"] for row in alerts) == sorted(stored)
 
 
 @seeded
 @pytest.mark.chaos
 @pytest.mark.timeout(300)
-def test_a_transaction_number_that_a_crash_gives_away_again_proves_no_commit(
+def test_a_transaction_number_that_is_reused_after_a_crash_proves_no_commit(
     installation: Installation, scenario: Scenario
 ) -> None:
-    """A number is safe only with its WAL on disk: what was lost in a crash is given to others."""
+    """A number is unique only once its WAL is on disk: a crash makes PostgreSQL use lost numbers again."""
     postgres, link = installation.postgres, installation.postgres_proxy
     assert link is not None
     with _setting(postgres, "wal_writer_delay", "10s"):
@@ -191,10 +193,10 @@ def test_connections_terminated_five_times_a_second_lose_and_double_nothing(
 
 @pytest.mark.chaos
 @pytest.mark.timeout(300)
-def test_a_silent_link_to_postgresql_is_noticed_and_given_up(
+def test_a_silent_link_to_postgresql_is_noticed_and_abandoned(
     installation: Installation, scenario: Scenario
 ) -> None:
-    """No RST and no FIN for a minute: every wait of ours has its own limit."""
+    """No RST and no FIN arrives for a minute: each of our waits has its own limit."""
     assert installation.postgres_proxy is not None
     with scenario.load(installation, mqtt=60, http=10), recovery(installation, scenario):
         time.sleep(1)
@@ -213,7 +215,7 @@ def test_a_silent_link_to_postgresql_is_noticed_and_given_up(
 def test_while_the_table_is_locked_nothing_is_acknowledged_and_memory_stays_flat(
     installation: Installation, scenario: Scenario
 ) -> None:
-    """The broker hands out a window of messages, and then waits for the PUBACKs that do not come."""
+    """The broker delivers a window of messages, and then waits for PUBACKs that do not come."""
     assert installation.broker_proxy is not None
     passed = installation.broker_proxy.passed_bytes
     lock = LOCK.format(seconds=30)
@@ -222,7 +224,7 @@ def test_while_the_table_is_locked_nothing_is_acknowledged_and_memory_stays_flat
         time.sleep(1)
         locking.start()
         publish_more_than_a_window(installation, scenario)
-        time.sleep(5)  # The window has filled.
+        time.sleep(5)  # By then the window is full.
         keys, before = _keys(installation), passed.copy()
         time.sleep(QUIET_S)
         assert _keys(installation) == keys
@@ -237,7 +239,7 @@ def test_while_the_table_is_locked_nothing_is_acknowledged_and_memory_stays_flat
 @pytest.mark.chaos
 @pytest.mark.timeout(300)
 def test_a_full_disk_refuses_posts_and_loses_nothing(scenario: Scenario) -> None:
-    """PostgreSQL ends itself when the disk has no room for its WAL: then the operator starts it."""
+    """PostgreSQL exits when the disk has no room for its WAL; then the operator starts it again."""
     with _small_disk() as disk, _installation_on(disk) as installation:
         filler = disk / "filler"
         with (
@@ -272,13 +274,13 @@ def test_without_a_free_connection_roles_wait_and_lose_nothing(scenario: Scenari
         ):
             time.sleep(1)
             held = asyncio.run(_hold_all_connections(installation.postgres.superuser_dsn, 20))
-        assert held >= CONNECTIONS_MAX - 2, "each of ours had to wait most of the time"
+        assert held >= CONNECTIONS_MAX - 2, "our roles had no connection most of the time"
         scenario.finish(installation)
 
 
 @pytest.mark.chaos
 @pytest.mark.timeout(300)
-def test_a_read_only_database_is_a_passing_fault(
+def test_a_read_only_database_is_a_temporary_fault(
     installation: Installation, scenario: Scenario
 ) -> None:
     postgres = installation.postgres
@@ -310,7 +312,7 @@ def _setting(postgres: PostgresServer, name: str, value: str) -> Iterator[None]:
 
 
 def _kill_writers(postgres: PostgresServer) -> bool:
-    """Refused while PostgreSQL recovers from the last time."""
+    """Kill the backends of writers; False while PostgreSQL still recovers from the previous kill."""
     try:
         return postgres.kill_backends("voltwire % writer %") > 0
     except OSError:
@@ -325,12 +327,12 @@ def _answers(postgres: PostgresServer) -> bool:
 
 
 def _keys(installation: Installation) -> int:
-    """Committed keys of events; not of the locked table."""
+    """The number of committed event keys; their table is not locked."""
     return int(installation.postgres.sql("select count(*) from event_key")[0])
 
 
 async def _hold_all_connections(dsn: str, seconds: float) -> int:
-    """Sessions of the superuser take every place that terminating ours makes free."""
+    """Terminate our connections and let superuser sessions take every free slot."""
     first = await asyncpg.connect(dsn)
     held, deadline = [first], time.monotonic() + seconds
     try:
@@ -349,13 +351,13 @@ async def _hold_all_connections(dsn: str, seconds: float) -> int:
 
 @contextmanager
 def _small_disk() -> Iterator[Path]:
-    """A tmpfs of its own; where we may not mount, the test is skipped, in CI it fails."""
+    """Mount a separate tmpfs; without permission the test is skipped, and fails in CI."""
     with temporary_folder() as folder:
         options = f"size={DISK_MIB}m,mode=755"
         mount = ["mount", "-t", "tmpfs", "-o", options, "tmpfs", str(folder)]
         result = subprocess.run(mount, capture_output=True, text=True, check=False)
         if result.returncode != 0:
-            reason = f"A full disk needs a tmpfs, and mount says: {result.stderr.strip()}"
+            reason = f"A full disk needs a tmpfs, but mount failed: {result.stderr.strip()}"
             if os.environ.get("CI"):
                 pytest.fail(reason)
             pytest.skip(reason)
@@ -382,7 +384,7 @@ def _installation_on(disk: Path) -> Iterator[Installation]:
 
 
 def _fill(filler: Path) -> None:
-    """Until nothing more goes in."""
+    """Write until the disk is full."""
     with filler.open("wb", buffering=0) as file:
         try:
             while True:
@@ -401,6 +403,6 @@ def _is_refused(installation: Installation, scenario: Scenario) -> bool:
 
 
 def _posts_until_refused(installation: Installation, scenario: Scenario) -> int:
-    """What files have room for is still stored."""
+    """Post until the first refusal; events are still stored while existing files have room."""
     until(lambda: _is_refused(installation, scenario), time.monotonic() + 60, "a full disk")
     return 1

@@ -1,4 +1,4 @@
-"""Both doors at once, and clocks that step: one event is one row, whatever comes between."""
+"""Both doors at once, and clocks that step: one event is one row, whatever happens."""
 
 import json
 import os
@@ -19,25 +19,27 @@ from paho.mqtt.enums import CallbackAPIVersion
 
 from broker.simulator.outbox import read_receipts
 from tests.acceptance.chaos.conftest import Installation, Scenario, install, publish
-from tests.support.ledger.payload_mix import Mix
+from tests.support.ledger.payload_mix import PayloadMix
 from tests.support.services import temporary_folder
 
 COPIES, EVENTS = 50, 8
 RECEIPTS_S_MAX = 10
 STEPS = ("+3600", "+0", "-3600", "+0")
 STEP_S = 6
-JUDGED_S_MAX = 25
-WITHOUT_OWN_TIME = Mix(own_time=False)  # A clock that is behind finds honest events in the future.
+OFFLINE_S_MAX = 25
+WITHOUT_OWN_TIME = PayloadMix(
+    own_time=False
+)  # To a clock that is behind, correct times are in the future.
 
 
 class ReceiptDevice:
-    """Publishes copies of one event and hears what became of each."""
+    """Publishes copies of one event and collects the receipt of each."""
 
     def __init__(self, port: int, device_id: str) -> None:
         self._topic = f"devices/{device_id}"
         self._statuses: list[str] = []
         self._client = mqtt.Client(CallbackAPIVersion.VERSION2, device_id)
-        self._client.on_message = self._hear
+        self._client.on_message = self._on_message
         self._client.connect("127.0.0.1", port)
         self._client.subscribe(f"{self._topic}/receipts", qos=1)
         self._client.loop_start()
@@ -51,7 +53,7 @@ class ReceiptDevice:
             self._client.publish(f"{self._topic}/telemetry", body, qos=1)
 
     def take_statuses(self, count: int) -> list[str]:
-        """So many receipts, within 10 s."""
+        """Return the statuses of `count` receipts, within 10 s."""
         deadline = time.monotonic() + RECEIPTS_S_MAX
         while len(self._statuses) < count:
             assert time.monotonic() < deadline, self._statuses
@@ -59,7 +61,9 @@ class ReceiptDevice:
         taken, self._statuses = self._statuses, []
         return taken
 
-    def _hear(self, _client: mqtt.Client, _userdata: object, message: mqtt.MQTTMessage) -> None:
+    def _on_message(
+        self, _client: mqtt.Client, _userdata: object, message: mqtt.MQTTMessage
+    ) -> None:
         self._statuses += [
             str(receipt["status"]) for receipt in read_receipts(bytes(message.payload))
         ]
@@ -108,14 +112,14 @@ def test_one_event_fifty_times_over_both_doors_is_one_row_and_one_alert(
             assert Counter(answers) == {"stored": 1, "duplicate": COPIES - 1}
             scenario.ledger.accept(key)
     scenario.finish(installation)
-    told = installation.sql(
+    alerts = installation.sql(
         "select body->>'event_id' as event_id, body->>'incident_id' as incident from outbox"
         " join feed using (block) where kind = 'alert' and rule_id = $1 order by 1",
         made["id"],
     )
-    told_of = [row["event_id"] for row in told]
-    assert told_of == sorted(name for owner, name in scenario.ledger.ok if owner == device_id)
-    assert len({row["incident"] for row in told}) == 1
+    alerted = [row["event_id"] for row in alerts]
+    assert alerted == sorted(name for owner, name in scenario.ledger.ok if owner == device_id)
+    assert len({row["incident"] for row in alerts}) == 1
     incidents = installation.sql("select 1 from incident where rule_id = $1", made["id"])
     assert len(incidents) == 1
 
@@ -126,7 +130,7 @@ def post(client: httpx.Client, event: dict[str, Any]) -> str:
 
 
 class Clock:
-    """The wall clock of processes started with `settings`; their monotonic clocks stay honest."""
+    """The wall clock of processes started with `settings`; their monotonic clocks stay correct."""
 
     def __init__(self, folder: Path) -> None:
         self._file = folder / "offset"
@@ -141,7 +145,7 @@ class Clock:
         }
 
     def step(self, offset: str) -> None:
-        """Seconds with a sign, from real time; at once, in a rename."""
+        """Set the offset from real time, in seconds with a sign; the rename makes it atomic."""
         new = self._file.with_suffix(".new")
         new.write_text(offset)
         new.rename(self._file)
@@ -171,7 +175,7 @@ def test_an_ingestor_whose_clock_steps_by_an_hour_and_back(
                 time.sleep(STEP_S)
                 clock.step(offset)
             time.sleep(STEP_S)
-            assert not states_told(installation, scenario) & {"late", "offline"}
+            assert not notified_states(installation, scenario) & {"late", "offline"}
         report = scenario.finish(installation)
         assert report.ok == report.attempted
         hours = installation.sql(
@@ -182,18 +186,18 @@ def test_an_ingestor_whose_clock_steps_by_an_hour_and_back(
         assert {row["hour"] for row in hours} == {-1, 0, 1}, "the clock did step"
 
 
-def states_told(installation: Installation, scenario: Scenario) -> set[str]:
-    told = installation.sql(
+def notified_states(installation: Installation, scenario: Scenario) -> set[str]:
+    rows = installation.sql(
         "select distinct state from outbox where kind = 'presence' and starts_with(device_id, $1)",
         scenario.ledger.prefix,
     )
-    return {row["state"] for row in told}
+    return {row["state"] for row in rows}
 
 
 @pytest.mark.parametrize("offset", ["+3600", "-3600"])
 @pytest.mark.chaos
 @pytest.mark.timeout(120)
-def test_a_scheduler_whose_clock_steps_by_an_hour_still_sees_who_falls_silent(
+def test_a_scheduler_whose_clock_steps_by_an_hour_still_finds_silent_devices(
     scenario: Scenario, clock: Clock, offset: str
 ) -> None:
     with install(roles=["ingest", "api"], warm=False) as installation:
@@ -207,8 +211,8 @@ def test_a_scheduler_whose_clock_steps_by_an_hour_still_sees_who_falls_silent(
             asleep = (f"devices/{sleeper}/status", '{"state":"asleep","wake_in_s":1}')
             publish(installation.broker.port, [asleep])
             query = "select state from presence join device using (device_no) where device_id = $1"
-            deadline = time.monotonic() + JUDGED_S_MAX
+            deadline = time.monotonic() + OFFLINE_S_MAX
             while [row["state"] for row in installation.sql(query, sleeper)] != ["offline"]:
-                assert time.monotonic() < deadline, "nobody is judged any more"
+                assert time.monotonic() < deadline, "presence is no longer evaluated"
                 time.sleep(0.5)
         scenario.finish(installation)

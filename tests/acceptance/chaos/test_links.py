@@ -1,4 +1,4 @@
-"""The links between our roles, PostgreSQL and the broker cut, silent, slow and clogged."""
+"""The links between our roles, PostgreSQL and the broker are cut, silent, slow and clogged."""
 
 import time
 from collections.abc import Callable, Iterator
@@ -49,7 +49,7 @@ def test_a_broker_link_cut_every_two_seconds_loses_and_doubles_nothing(
 def test_a_half_open_broker_link_is_noticed_and_replaced(
     installation: Installation, to_broker: Proxy, scenario: Scenario
 ) -> None:
-    """Nothing passes for a minute, both ways and without a word."""
+    """For a minute nothing passes in either direction, and no connection is closed."""
     with (
         scenario.load(installation, mqtt=60, http=20, outbox=10),
         recovery(installation, scenario),
@@ -66,7 +66,7 @@ def test_a_half_open_broker_link_is_noticed_and_replaced(
 
 @pytest.mark.chaos
 @pytest.mark.timeout(300)
-def test_a_slow_link_to_postgresql_in_slices_of_a_byte_changes_nothing_but_the_pace(
+def test_a_slow_link_to_postgresql_in_slices_of_a_byte_only_costs_time(
     installation: Installation, to_postgres: Proxy, scenario: Scenario
 ) -> None:
     with scenario.load(installation, mqtt=60, http=2, outbox=10), recovery(installation, scenario):
@@ -98,12 +98,12 @@ def test_links_clogged_one_by_one_and_opened_in_random_order_lose_and_double_not
 
 @pytest.mark.chaos
 @pytest.mark.timeout(300)
-def test_what_the_broker_sends_again_and_again_does_not_pile_up_in_memory(
+def test_messages_that_are_redelivered_again_and_again_do_not_pile_up_in_memory(
     installation: Installation, to_broker: Proxy, scenario: Scenario
 ) -> None:
-    """No database for a minute: nothing is acknowledged, and each connection brings it all anew.
+    """Without a database for a minute nothing is acknowledged, and each connection redelivers everything.
 
-    Compared with an outage in which the link holds: a full window needs its memory either way.
+    Memory is compared with an outage in which the link holds, because a full window needs memory either way.
     """
     with _outage(installation, scenario):
         time.sleep(5)
@@ -125,7 +125,7 @@ def test_what_the_broker_sends_again_and_again_does_not_pile_up_in_memory(
 
 @contextmanager
 def _outage(installation: Installation, scenario: Scenario) -> Iterator[None]:
-    """Without PostgreSQL, and with more in the broker than it hands out at a time."""
+    """Stop PostgreSQL, and queue more messages than the broker delivers at once."""
     load = scenario.load(installation, mqtt=30, http=5, outbox=10)
     with load, recovery(installation, scenario):
         installation.postgres.stop()

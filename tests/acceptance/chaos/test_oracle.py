@@ -1,4 +1,4 @@
-"""Without a fault nothing is lost; and the oracle finds what it is there to find."""
+"""Without a fault nothing is lost, and the oracle finds the faults that it must find."""
 
 import pytest
 
@@ -41,7 +41,7 @@ def test_without_a_fault_everything_is_stored_once_and_the_oracle_sees_a_lost_an
         installation.require_same_sums(scenario.ledger)
 
 
-def test_a_report_tells_lost_doubled_unexpected_wrong_and_recovered_events_apart() -> None:
+def test_a_report_distinguishes_lost_doubled_unexpected_wrong_and_recovered_events() -> None:
     ledger = Ledger("x-")
     (lost, _), (doubled, two), (wrong, _), (unknown, four) = (ledger.attempt("d") for _ in range(4))
     ledger.accept(lost, doubled, wrong)

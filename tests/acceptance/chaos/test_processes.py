@@ -1,4 +1,4 @@
-"""Our processes killed, stopped and frozen under load: no event lost, none doubled."""
+"""Our processes are killed, stopped and frozen under load: no event is lost or duplicated."""
 
 import signal
 import time
@@ -19,7 +19,7 @@ from tests.support.failpoints import AFTER_COMMIT, BEFORE_COMMIT
 from tests.support.services import Process
 
 STOP_S_MAX = 10
-FREEZE_S = 45  # Mosquitto gives up after 1.5 times the keep-alive of 15 s.
+FREEZE_S = 45  # Mosquitto closes the connection after 1.5 times the keep-alive of 15 s.
 
 
 @contextmanager
@@ -48,7 +48,7 @@ def test_kill_9_of_the_ingestor_at_random_times(
 @pytest.mark.parametrize("point", [BEFORE_COMMIT, AFTER_COMMIT])
 @pytest.mark.chaos_short
 @pytest.mark.timeout(120)
-def test_a_kill_around_the_commit_brings_the_batch_again_and_stores_it_once(
+def test_a_kill_around_the_commit_redelivers_the_batch_and_stores_it_once(
     installation: Installation, scenario: Scenario, point: str
 ) -> None:
     program = ("-m", "tests.support.failpoints", point)
@@ -65,10 +65,10 @@ def test_a_kill_around_the_commit_brings_the_batch_again_and_stores_it_once(
 
 @pytest.mark.chaos_short
 @pytest.mark.timeout(120)
-def test_what_was_committed_but_not_acknowledged_comes_again_and_counts_once(
+def test_what_was_committed_but_not_acknowledged_is_redelivered_and_counts_once(
     installation: Installation, scenario: Scenario
 ) -> None:
-    """The killed ingestor's backlog is one batch of each writer; each event is told once, too."""
+    """The backlog of the killed ingestor is one batch per writer; each event also fires one alert."""
     rules = [add_rule(installation, f"{scenario.ledger.prefix}m{n}") for n in range(7)]
     installation.kill("ingest")
     with scenario.load(installation, mqtt=200):
@@ -79,13 +79,13 @@ def test_what_was_committed_but_not_acknowledged_comes_again_and_counts_once(
     assert installation.rows(scenario.ledger.prefix), "it was committed"
     installation.start("ingest")
     report = scenario.finish(installation)
-    told = installation.sql(
+    counts = installation.sql(
         "select count(*) as alerts, count(distinct (device_id, body->>'event_id')) as events"
         " from outbox join feed using (block) where rule_id = any($1)",
         rules,
     )
-    of_devices = report.rows - 1  # The last one is drain's.
-    assert [tuple(row) for row in told] == [(of_devices, of_devices)]
+    of_devices = report.rows - 1  # The last event is that of drain.
+    assert [tuple(row) for row in counts] == [(of_devices, of_devices)]
 
 
 def add_rule(installation: Installation, device_id: str) -> str:
@@ -102,7 +102,7 @@ def test_sigterm_of_the_ingestor_under_load_ends_in_time_with_exit_code_0(
 ) -> None:
     with scenario.load(installation, mqtt=80, http=10):
         for pause_s in scenario.pauses(20, 0.0, 2.0):
-            installation.until_healthy()  # Before it listens to signals, SIGTERM is what it always is.
+            installation.until_healthy()  # Before it handles signals, SIGTERM ends it with another exit code.
             time.sleep(pause_s)
             began = time.monotonic()
             assert installation.terminate("ingest") == 0, installation.log("ingest")[-2000:]

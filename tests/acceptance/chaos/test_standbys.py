@@ -1,4 +1,4 @@
-"""Two of a role: one works, or both without telling anything twice; the other goes on at once."""
+"""Two processes of one role: one works, or both without duplicate notifications; the other takes over."""
 
 import json
 import time
@@ -15,7 +15,9 @@ from tests.acceptance.chaos.conftest import Installation, Scenario, install, pub
 
 SUCCESSOR_S_MAX = 15
 DEVICES, CYCLES = 30, 4
-TRANSITION_S_MAX = 25  # Offline at 10 s of silence, told within 5 s, a successor within 15 s.
+TRANSITION_S_MAX = (
+    25  # Offline after 10 s of silence, notified within 5 s, a successor within 15 s.
+)
 
 
 @seeded
@@ -44,7 +46,7 @@ def test_of_two_ingestors_of_one_instance_one_works_and_the_other_takes_over(
 
 
 def until_one_works(installation: Installation, names: tuple[str, ...]) -> str:
-    """The one of these that is healthy, within 15 s; a standby is not, and two would be one too many."""
+    """Return the healthy one of these, within 15 s; a standby is not healthy, and two must never be."""
     deadline = time.monotonic() + SUCCESSOR_S_MAX
     while True:
         working = [name for name in names if is_healthy(installation, name)]
@@ -61,51 +63,54 @@ def is_healthy(installation: Installation, name: str) -> bool:
 
 @pytest.mark.chaos
 @pytest.mark.timeout(300)
-def test_with_two_schedulers_each_transition_is_told_once_and_the_second_goes_on(
+def test_with_two_schedulers_each_transition_is_notified_once_and_the_second_takes_over(
     scenario: Scenario,
 ) -> None:
-    """Devices fall silent and come back, while the scheduler that delivers is killed again and again."""
+    """Devices fall silent and return while the scheduler that publishes is killed again and again."""
     schedulers = ("schedule", "second")
     sleepers = [f"{scenario.ledger.prefix}s{n}" for n in range(DEVICES)]
-    with install() as installation, Subscriber(installation.broker.port, "presence/+") as heard:
+    with (
+        install() as installation,
+        Subscriber(installation.broker.port, "presence/+") as subscriber,
+    ):
         installation.add("second", "schedule")
         installation.until_healthy()
         with scenario.load(installation, mqtt=20, http=5):
             for _ in range(CYCLES):
-                say_status(installation, sleepers, '{"state":"asleep","wake_in_s":1}')
-                kill_the_one_that_delivers(installation, scenario, schedulers)
+                publish_status(installation, sleepers, '{"state":"asleep","wake_in_s":1}')
+                kill_the_publishing_one(installation, scenario, schedulers)
                 until_all_are(installation, sleepers, "offline")
-                say_status(installation, sleepers, "online")
+                publish_status(installation, sleepers, "online")
                 until_all_are(installation, sleepers, "online")
         scenario.finish(installation)
-        told = installation.sql(
+        notified = installation.sql(
             "select device_id, array_agg(state order by id) as states, array_agg(id) as ids from"
             " (select device_id, state, feed.first_id + outbox.n as id from outbox"
-            "  join feed using (block) where kind = 'presence' and starts_with(device_id, $1)) told"
+            "  join feed using (block) where kind = 'presence' and starts_with(device_id, $1)) notified"
             " group by 1",
             f"{scenario.ledger.prefix}s",
         )
         one_cycle = ["asleep", "late", "offline", "online"]
-        assert {row["device_id"]: row["states"] for row in told} == dict.fromkeys(
+        assert {row["device_id"]: row["states"] for row in notified} == dict.fromkeys(
             sleepers, one_cycle * CYCLES
         )
-        heard.until_holds({number for row in told for number in row["ids"]})
+        subscriber.until_received({number for row in notified for number in row["ids"]})
 
 
-def kill_the_one_that_delivers(
+def kill_the_publishing_one(
     installation: Installation, scenario: Scenario, schedulers: tuple[str, ...]
 ) -> None:
-    """Around the moment at which the sweep finds the silent ones."""
+    """Kill it around the moment at which the sweep finds the silent devices."""
     time.sleep(scenario.random.uniform(8, 11))
-    victim = until_one_delivers(installation, schedulers)
+    victim = until_one_publishes(installation, schedulers)
     installation.kill(victim)
     rest = tuple(name for name in schedulers if name != victim)
-    until_one_delivers(installation, rest)
+    until_one_publishes(installation, rest)
     installation.start(victim)
 
 
-def until_one_delivers(installation: Installation, names: tuple[str, ...]) -> str:
-    """Which of these holds the lease of the delivery, within 15 s: its connection's port says so."""
+def until_one_publishes(installation: Installation, names: tuple[str, ...]) -> str:
+    """Return which of these holds the lease of the relay, within 15 s, by the port of its connection."""
     deadline = time.monotonic() + SUCCESSOR_S_MAX
     while True:
         ports = installation.sql(
@@ -122,7 +127,7 @@ def until_one_delivers(installation: Installation, names: tuple[str, ...]) -> st
         time.sleep(0.1)
 
 
-def say_status(installation: Installation, devices: Sequence[str], status: str) -> None:
+def publish_status(installation: Installation, devices: Sequence[str], status: str) -> None:
     publish(installation.broker.port, [(f"devices/{name}/status", status) for name in devices])
 
 
@@ -135,12 +140,12 @@ def until_all_are(installation: Installation, devices: Sequence[str], state: str
 
 
 class Subscriber:
-    """Remembers the numbers of everything told on some topics."""
+    """Records the feed numbers of all messages on some topics."""
 
     def __init__(self, port: int, topic: str) -> None:
         self._ids: set[int] = set()
         self._client = mqtt.Client(CallbackAPIVersion.VERSION2)
-        self._client.on_message = self._hear
+        self._client.on_message = self._on_message
         self._client.connect("127.0.0.1", port)
         self._client.subscribe(topic, qos=1)
 
@@ -152,12 +157,14 @@ class Subscriber:
         self._client.disconnect()
         self._client.loop_stop()
 
-    def until_holds(self, ids: set[int], within_s: float = 20) -> None:
+    def until_received(self, ids: set[int], within_s: float = 20) -> None:
         deadline = time.monotonic() + within_s
         while not ids <= self._ids:
-            assert time.monotonic() < deadline, f"never told: {sorted(ids - self._ids)[:9]}"
+            assert time.monotonic() < deadline, f"never received: {sorted(ids - self._ids)[:9]}"
             time.sleep(0.1)
 
-    def _hear(self, _client: mqtt.Client, _userdata: object, message: mqtt.MQTTMessage) -> None:
+    def _on_message(
+        self, _client: mqtt.Client, _userdata: object, message: mqtt.MQTTMessage
+    ) -> None:
         if message.payload:
             self._ids.add(json.loads(message.payload)["id"])

@@ -1,7 +1,7 @@
-"""What clients sent and were told, and the comparison with what is stored: no event lost, none doubled.
+"""What clients sent and which answers they got, compared with what is stored: no event lost or duplicated.
 
-The oracle is Jepsen's total-queue. Every event carries a distinct integer, so that a doubled or a
-swapped one shows in the sums of the API as well as in its row.
+The comparison follows Jepsen's total-queue checker. Every event carries a distinct integer, so that a
+duplicated or swapped one shows in the sums of the API as well as in its row.
 """
 
 import threading
@@ -22,9 +22,9 @@ class StoredRow(NamedTuple):
 
 
 class Ledger:
-    """Attempted events and which of them are accepted; the rest is unknown. Safe among threads.
+    """Attempted events, and which of them were accepted; the rest is unknown. Thread-safe.
 
-    `prefix` begins the name of every device: an installation is shared by tests, devices are not.
+    The name of every device begins with `prefix`: tests share an installation, but not devices.
     """
 
     def __init__(self, prefix: str) -> None:
@@ -34,7 +34,7 @@ class Ledger:
         self._lock = threading.Lock()
 
     def attempt(self, device: str) -> tuple[Key, int]:
-        """Before it is sent: the key of a new event, whose id grows, and its value."""
+        """Record a new event before it is sent; return its key, whose id grows, and its value."""
         with self._lock:
             value = len(self._values) + 1
             key = (f"{self.prefix}{device}", f"e{value:07d}")
@@ -42,7 +42,7 @@ class Ledger:
             return key, value
 
     def accept(self, *keys: Key) -> None:
-        """HTTP said ok, stored or duplicate; or a PUBACK came; or a receipt."""
+        """Record events that HTTP answered with ok, stored or duplicate, or that got PUBACK or receipt."""
         with self._lock:
             assert self._values.keys() >= set(keys), keys
             self._ok.update(keys)
@@ -73,7 +73,7 @@ class Report:
     duplicated: frozenset[Key]  # stored more than once
     unexpected: frozenset[Key]  # stored, never attempted
     wrong: frozenset[Key]  # stored with another value
-    recovered: frozenset[Key]  # stored, though nobody was told: allowed
+    recovered: frozenset[Key]  # stored, but never answered: allowed
 
     @property
     def clean(self) -> bool:
@@ -93,7 +93,7 @@ class Report:
 
 
 def compare(ledger: Ledger, rows: Iterable[StoredRow]) -> Report:
-    """The verdict on one ledger; `rows` are all stored events of its devices."""
+    """Compare a ledger with `rows`, which are all stored events of its devices."""
     rows = list(rows)
     ok, attempted = ledger.ok, ledger.attempted
     counts = Counter((row.device_id, row.event_id) for row in rows)

@@ -1,9 +1,9 @@
-"""Load with a ledger: publishers, posters and devices with an outbox, each in a thread of its own.
+"""Load with a ledger: publishers, HTTP clients and devices with an outbox, each in a separate thread.
 
-All of them make new events until `stop`, then only wait until everything has its answer, sending again
-what may have been lost on the way. What has none by then stays unknown in the ledger.
+All of them create events until `stop`, and then only wait for the missing answers, resending what may have
+been lost. Events without an answer stay unknown in the ledger.
 
-MqttLoad    plain devices behind one connection: accepted = PUBACK
+MqttLoad    devices without an outbox behind one connection: accepted = PUBACK
 HttpLoad    single posts and batches: accepted = 200 with ok, stored or duplicate
 OutboxLoad  devices that keep each event until its receipt: accepted = receipt
 """
@@ -25,7 +25,7 @@ from paho.mqtt.enums import CallbackAPIVersion
 from broker.simulator.outbox import EventOutbox, as_payload, read_receipts
 from schema.event import Status
 from tests.support.ledger.ledger import Key
-from tests.support.ledger.payload_mix import Composer, Message
+from tests.support.ledger.payload_mix import ComposedMessage, PayloadComposer
 
 WINDOW_MAX = 500  # Messages without a PUBACK, or events without a receipt.
 TICK_S = 0.01
@@ -37,9 +37,9 @@ PAYLOAD_BYTES_MAX = 100_000
 
 
 class Load(ABC):
-    """A thread that makes new work at `rate` per second until `stop`. See the top of this file."""
+    """A thread that creates `rate` messages per second until `stop`; see the top of this file."""
 
-    def __init__(self, rate: float, composer: Composer) -> None:
+    def __init__(self, rate: float, composer: PayloadComposer) -> None:
         self.composer = composer
         self._rate = rate
         self._stopping, self._gave_up = threading.Event(), threading.Event()
@@ -55,7 +55,7 @@ class Load(ABC):
         self.stop()
 
     def stop(self) -> None:
-        """Make nothing new; wait until everything is answered, at most `answered_s`. Twice is fine."""
+        """Create nothing new and wait at most `answered_s` for the answers. May be called twice."""
         self._stopping.set()
         self._thread.join(self.answered_s)
         self._gave_up.set()
@@ -64,7 +64,7 @@ class Load(ABC):
             raise self._fault
 
     def wait(self, seconds: float) -> None:
-        """Let it run. Raises its fault, if it has one."""
+        """Let it run. Raises the exception of its thread, if there is one."""
         time.sleep(seconds)
         if self._fault is not None:
             raise self._fault
@@ -72,11 +72,11 @@ class Load(ABC):
     @property
     @abstractmethod
     def busy(self) -> bool:
-        """Something has no answer yet."""
+        """Whether something has no answer yet."""
 
     @abstractmethod
     def work(self, new: int) -> None:
-        """One turn: make `new` messages if there is room for them, read answers, send again."""
+        """Create up to `new` messages if there is room for them, read answers, resend."""
 
     def _begin(self) -> None: ...  # noqa: B027  # Most loads have nothing to prepare,
 
@@ -85,34 +85,36 @@ class Load(ABC):
     def _run(self) -> None:
         try:
             self._begin()
-            self._turns()
+            self._loop()
         except BaseException as fault:  # noqa: BLE001  # Raised again by stop().
             self._fault = fault
         finally:
             self._end()
 
-    def _turns(self) -> None:
-        last, owed = time.monotonic(), 0.0
+    def _loop(self) -> None:
+        last, due = time.monotonic(), 0.0
         while not self._gave_up.is_set():
             now = time.monotonic()
-            owed = min(owed + (now - last) * self._rate, max(1.0, self._rate))
+            due = min(due + (now - last) * self._rate, max(1.0, self._rate))
             last = now
             if self._stopping.is_set():
-                owed = 0
+                due = 0
                 if not self.busy:
                     return
-            self.work(int(owed))
-            owed -= int(owed)
+            self.work(int(due))
+            due -= int(due)
             time.sleep(TICK_S)
 
 
 class MqttLoad(Load):
-    """QoS 1 through paho, which keeps what has no PUBACK and sends it again on the next connection."""
+    """QoS 1 through paho, which resends messages without a PUBACK on the next connection."""
 
-    def __init__(self, port: int, rate: float, composer: Composer, *, client_id: str) -> None:
+    def __init__(
+        self, port: int, rate: float, composer: PayloadComposer, *, client_id: str
+    ) -> None:
         super().__init__(rate, composer)
         self._port = port
-        self._unanswered: dict[int, Message] = {}
+        self._unanswered: dict[int, ComposedMessage] = {}
         self._pubacks: deque[int] = deque()  # Read in our thread: paho holds a lock in its own.
         self._client = mqtt.Client(CallbackAPIVersion.VERSION2, client_id, clean_session=False)
         self._client.max_inflight_messages_set(WINDOW_MAX)
@@ -144,7 +146,7 @@ class MqttLoad(Load):
 
 @dataclass(slots=True)
 class Post:
-    """What is posted again, with the same ids, until it is answered."""
+    """A request that is posted again, with the same ids, until it is answered."""
 
     route: str
     body: Any
@@ -153,9 +155,9 @@ class Post:
 
 
 class HttpLoad(Load):
-    """One post at a time; a transport error, a time-out or a 503 leaves it unknown: again, later."""
+    """One post at a time; after a transport error, a timeout, 429 or 503 it is retried later."""
 
-    def __init__(self, url: str, rate: float, composer: Composer, *, random: Random) -> None:
+    def __init__(self, url: str, rate: float, composer: PayloadComposer, *, random: Random) -> None:
         super().__init__(rate, composer)
         self._url, self._random = url, random
         self._post: Post | None = None
@@ -188,9 +190,9 @@ class HttpLoad(Load):
         try:
             answer = self._client.post(self._url + post.route, json=post.body)
         except httpx.TransportError:
-            return self._later()
+            return self._retry_later()
         if answer.status_code in {429, 503}:
-            return self._later()
+            return self._retry_later()
         assert answer.status_code == httpx.codes.OK, (answer.status_code, answer.text)
         statuses = answer.json()
         for item in statuses if isinstance(statuses, list) else [statuses]:
@@ -199,7 +201,7 @@ class HttpLoad(Load):
         self._post = None
         return None
 
-    def _later(self) -> None:
+    def _retry_later(self) -> None:
         self.unanswered += 1
         self._not_before = time.monotonic() + RETRY_S
         self._client.close()  # A broken connection is not used again.
@@ -210,23 +212,23 @@ class HttpLoad(Load):
 
 
 @dataclass(slots=True)
-class Device:
-    """One client with the product's own outbox of a device."""
+class OutboxDevice:
+    """One client with the device outbox of the product's simulator."""
 
     client: mqtt.Client
     outbox: EventOutbox = field(default_factory=EventOutbox)
-    greet: threading.Event = field(default_factory=threading.Event)
+    connected: threading.Event = field(default_factory=threading.Event)
     receipts: deque[bytes] = field(default_factory=deque)
 
 
 class OutboxLoad(Load):
-    """Devices with a connection each. Every new connection begins with a birth and the whole outbox."""
+    """Devices with a connection each. A new connection first sends the birth and the whole outbox."""
 
-    def __init__(self, port: int, rate: float, composer: Composer, *, devices: int) -> None:
+    def __init__(self, port: int, rate: float, composer: PayloadComposer, *, devices: int) -> None:
         super().__init__(rate, composer)
         self._port = port
         self._devices = [self._device(f"{composer.ledger.prefix}o{n}") for n in range(devices)]
-        self._turn = 0
+        self._next = 0
 
     @property
     def busy(self) -> bool:
@@ -234,45 +236,45 @@ class OutboxLoad(Load):
 
     @property
     def resent(self) -> int:
-        return sum(device.outbox.tally.resent for device in self._devices)
+        return sum(device.outbox.counts.resent for device in self._devices)
 
     def work(self, new: int) -> None:
         for _ in range(new):
-            self._turn = (self._turn + 1) % len(self._devices)
-            device = self._devices[self._turn]
+            self._next = (self._next + 1) % len(self._devices)
+            device = self._devices[self._next]
             if len(device.outbox) < WINDOW_MAX:
-                key, body = self.composer.event(f"o{self._turn}")
+                key, body = self.composer.event(f"o{self._next}")
                 device.outbox.add(key[1], json.dumps(body).encode())
         for n, device in enumerate(self._devices):
             self._serve(device, f"{self.composer.ledger.prefix}o{n}")
 
-    def _serve(self, device: Device, device_id: str) -> None:
+    def _serve(self, device: OutboxDevice, device_id: str) -> None:
         while device.receipts:
             for receipt in read_receipts(device.receipts.popleft()):
                 device.outbox.settle(receipt)
                 if receipt["status"] is not Status.REJECTED and receipt["event_id"] is not None:
                     self.composer.ledger.accept((device_id, receipt["event_id"]))
-        if device.greet.is_set():
-            device.greet.clear()
+        if device.connected.is_set():
+            device.connected.clear()
             device.outbox.make_all_due()
         if not device.client.is_connected():
             return
-        # With attempts at most 2 s apart a test does not wait for the patience of a real device.
+        # Retries at most 2 s apart: a test must not wait as long as a real device.
         while due := device.outbox.take_due(
-            time.monotonic(), bytes_max=PAYLOAD_BYTES_MAX, patience_s=2.0
+            time.monotonic(), bytes_max=PAYLOAD_BYTES_MAX, retry_s_max=2.0
         ):
             device.client.publish(f"devices/{device_id}/telemetry", as_payload(due), qos=1)
 
-    def _device(self, device_id: str) -> Device:
+    def _device(self, device_id: str) -> OutboxDevice:
         client = mqtt.Client(CallbackAPIVersion.VERSION2, device_id, clean_session=False)
         client.reconnect_delay_set(1, RECONNECT_S_MAX)
-        device = Device(client)
+        device = OutboxDevice(client)
 
         def connected(client: mqtt.Client, *_: Any) -> None:
             client.subscribe(f"devices/{device_id}/receipts", qos=1)
             birth = b'{"state":"online","receipts":true}'
             client.publish(f"devices/{device_id}/status", birth, qos=1, retain=True)
-            device.greet.set()
+            device.connected.set()
 
         client.on_connect = connected
         client.on_message = lambda _c, _u, message: device.receipts.append(bytes(message.payload))

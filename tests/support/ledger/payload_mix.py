@@ -1,4 +1,4 @@
-"""Mixed payloads for the doors, written into a ledger before they are sent."""
+"""Mixed payloads, recorded in a ledger before they are sent."""
 
 import json
 from collections import deque
@@ -9,23 +9,23 @@ from typing import Any
 
 from tests.support.ledger.ledger import Key, Ledger
 
-REMEMBERED_MAX = 500  # Messages that may be sent again on purpose.
+RECENT_MAX = 500  # Messages that may be repeated on purpose.
 
 
 @dataclass(frozen=True, slots=True)
-class Mix:
-    """Of 100 messages so many are arrays, deliberate repeats, poison; the others are single events."""
+class PayloadMix:
+    """How many of 100 messages are arrays, deliberate repeats or poison; the others are single events."""
 
     arrays: int = 15
     repeats: int = 10
     poison: int = 5
     items_max: int = 10
-    own_time: bool = True  # False: the event's time is that of its arrival.
+    own_time: bool = True  # False: the event's time is its time of arrival.
 
 
 @dataclass(frozen=True, slots=True)
-class Message:
-    """One payload for one device, and what it stands for in the ledgers."""
+class ComposedMessage:
+    """One payload for one device, and its keys in the ledgers."""
 
     device_id: str
     payload: bytes
@@ -33,31 +33,38 @@ class Message:
     poisons: tuple[Key, ...] = ()
 
 
-class Composer:
-    """Mixed payloads from a seed. Poison counts in a ledger of its own: its rows are dead letters."""
+class PayloadComposer:
+    """Mixed payloads from a seed. Poison has a separate ledger, whose rows are dead letters."""
 
     def __init__(
-        self, ledger: Ledger, poisons: Ledger, random: Random, mix: Mix, *, name: str, devices: int
+        self,
+        ledger: Ledger,
+        poisons: Ledger,
+        random: Random,
+        mix: PayloadMix,
+        *,
+        name: str,
+        devices: int,
     ) -> None:
         self.ledger, self.poisons = ledger, poisons
         self._random, self._mix = random, mix
         self._devices = [f"{name}{n}" for n in range(devices)]
-        self._told: deque[Message] = deque(maxlen=REMEMBERED_MAX)
+        self._recent: deque[ComposedMessage] = deque(maxlen=RECENT_MAX)
 
-    def message(self) -> Message:
+    def message(self) -> ComposedMessage:
         mix, die = self._mix, self._random.randrange(100)
         device = self._random.choice(self._devices)
         if die < mix.poison:
             return self._poison(device)
-        if die < mix.poison + mix.repeats and self._told:
-            return self._random.choice(self._told)
+        if die < mix.poison + mix.repeats and self._recent:
+            return self._random.choice(self._recent)
         die -= mix.poison + mix.repeats
         items = self._random.randint(2, mix.items_max) if die < mix.arrays else 1
         events = [self.event(device) for _ in range(items)]
         bodies = [body for _, body in events]
         text = json.dumps(bodies if items > 1 else bodies[0]).encode()
-        message = Message(events[0][0][0], text, tuple(key for key, _ in events))
-        self._told.append(message)
+        message = ComposedMessage(events[0][0][0], text, tuple(key for key, _ in events))
+        self._recent.append(message)
         return message
 
     def event(self, device: str | None = None) -> tuple[Key, dict[str, Any]]:
@@ -67,9 +74,9 @@ class Composer:
             body["timestamp"] = datetime.now(UTC).isoformat()
         return key, body
 
-    def _poison(self, device: str) -> Message:
-        """A fault of the event or of the whole text; either way the payload names it."""
+    def _poison(self, device: str) -> ComposedMessage:
+        """An invalid event or invalid JSON; either way the payload contains the event id."""
         key, value = self.poisons.attempt(device)
         broken = {"event_id": key[1], "metrics": {"value": str(value)}}
         text = json.dumps(broken)
-        return Message(key[0], (text if value % 2 else text[:-1]).encode(), (), (key,))
+        return ComposedMessage(key[0], (text if value % 2 else text[:-1]).encode(), (), (key,))

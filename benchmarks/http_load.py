@@ -1,7 +1,7 @@
-"""A poster in a process of its own: connections that are kept, requests built before the clock starts.
+"""An HTTP client in a separate process: kept connections, requests built before the clock starts.
 
-python -m benchmarks.posts_load PLAN, where PLAN is the JSON of `Plan`. It prints one JSON line when it is
-ready; the first line on its standard input starts the clock; at its end it prints what it saw.
+python -m benchmarks.http_load PLAN, where PLAN is the JSON of `PostPlan`. It prints one JSON line when it is
+ready; the first line on its standard input starts the clock; at its end it prints its measurements.
 """
 
 import asyncio
@@ -20,8 +20,8 @@ from benchmarks.rates import percentile, sustained, whole
 
 
 @dataclass(frozen=True)
-class Plan:
-    """`size` 0 posts single events, anything else batches of so many."""
+class PostPlan:
+    """`size` 0 posts single events, any other size batches of that many."""
 
     port: int
     requests: int
@@ -33,7 +33,7 @@ class Plan:
         return json.dumps(asdict(self))
 
 
-def build(plan: Plan) -> list[bytes]:
+def build(plan: PostPlan) -> list[bytes]:
     events = Events(start_ms=plan.start_ms)
     path = "/v1/events/batch" if plan.size else "/v1/events"
     requests = []
@@ -48,8 +48,8 @@ def build(plan: Plan) -> list[bytes]:
     return requests
 
 
-class Work:
-    """What is left to send, and what was answered."""
+class Requests:
+    """The requests still to send, and the answers."""
 
     def __init__(self, requests: Sequence[bytes]) -> None:
         self.waiting = deque(requests)
@@ -70,9 +70,9 @@ class Work:
 
 
 class Client(asyncio.Protocol):
-    """One connection: the next request leaves when the last one is answered in full."""
+    """One connection: it sends the next request after the complete answer to the last one."""
 
-    def __init__(self, work: Work) -> None:
+    def __init__(self, work: Requests) -> None:
         self.work = work
         self.answer = b""
         self.sent_at = 0.0
@@ -100,30 +100,30 @@ class Client(asyncio.Protocol):
 
 
 def content_length(head: bytes) -> int:
-    """Every answer to a post has one."""
+    """The Content-Length, which every answer to a post has."""
     _, name, rest = head.lower().partition(b"\r\ncontent-length:")
     if not name:
         raise RuntimeError(f"An answer without Content-Length: {head.decode()}")
     return int(rest.partition(b"\r\n")[0])
 
 
-async def main(plan: Plan) -> None:
-    work = Work(build(plan))
+async def main(plan: PostPlan) -> None:
+    work = Requests(build(plan))
     loop = asyncio.get_running_loop()
     clients = []
     for _ in range(min(plan.connections, plan.requests)):
         _, client = await loop.create_connection(lambda: Client(work), "127.0.0.1", plan.port)
         clients.append(client)
     print("{}", flush=True)
-    started = asyncio.Event()
-    loop.add_reader(0, started.set)
-    await started.wait()
+    start = asyncio.Event()
+    loop.add_reader(0, start.set)
+    await start.wait()
     loop.remove_reader(0)
-    begun = time.perf_counter()
+    started = time.perf_counter()
     for client in clients:
         client.send()
     await work.done
-    samples = [(0.0, 0), *((at - begun, n) for n, at in enumerate(work.answered_at, 1))]
+    samples = [(0.0, 0), *((at - started, n) for n, at in enumerate(work.answered_at, 1))]
     result = {
         "statuses": work.statuses,
         "whole": whole(samples),
@@ -135,4 +135,4 @@ async def main(plan: Plan) -> None:
 
 
 if __name__ == "__main__":
-    uvloop.run(main(Plan(**json.loads(sys.argv[1]))))
+    uvloop.run(main(PostPlan(**json.loads(sys.argv[1]))))

@@ -1,8 +1,8 @@
-"""A publisher in a process of its own: QoS 1, packets built before the clock starts, PUBACKs counted.
+"""A publisher in a separate process: QoS 1, packets built before the clock starts, PUBACKs counted.
 
-python -m benchmarks.load PLAN, where PLAN is the JSON of `Plan`. It prints one JSON line when it is ready and
-one at its end. Each line on its standard input is the number of messages that are settled in the
-database; the first one starts the clock.
+python -m benchmarks.mqtt_load PLAN, where PLAN is the JSON of `PublishPlan`. It prints one JSON line when it
+is ready and one at its end. Each line on its standard input is the number of messages that are settled in
+the database; the first one starts the clock.
 """
 
 import asyncio
@@ -26,15 +26,15 @@ from benchmarks.events import (
     repeats,
 )
 
-WINDOW = 2000  # Unacknowledged by the broker.
+WINDOW = 2000  # Messages that the broker has not acknowledged.
 TICK_S = 0.002
 
 
 @dataclass(frozen=True)
-class Plan:
+class PublishPlan:
     """`first` is the number of the first message; `rate` 0 means as fast as the window allows.
 
-    `ahead_max`: at most that many messages may be sent and not settled; 0: no limit.
+    `ahead_max` limits the messages that are sent and not settled; 0 means no limit.
     """
 
     port: int
@@ -51,27 +51,29 @@ class Plan:
         return json.dumps(asdict(self))
 
 
-def build(plan: Plan) -> list[bytes]:
+def build(plan: PublishPlan) -> list[bytes]:
     events = Events(plan.ids, plan.start_ms)
-    again = repeats(plan.messages, plan.duplicates_percent)
+    repeated = repeats(plan.messages, plan.duplicates_percent)
     payloads: list[bytes] = []
     packets: list[bytes] = []
     for n in range(plan.messages):
-        payload = payloads[n - DEVICES] if n in again else events.payload(plan.first + n, plan.size)
+        payload = (
+            payloads[n - DEVICES] if n in repeated else events.payload(plan.first + n, plan.size)
+        )
         payloads.append(payload)
         packets.append(publish(f"d{(plan.first + n) % DEVICES}", n % MIDS + 1, payload))
     return packets
 
 
-class Publisher(asyncio.Protocol):
-    """Fills the window again whenever acknowledgements came, or sends what is due at a fixed rate."""
+class LoadPublisher(asyncio.Protocol):
+    """Refills the window after each acknowledgement, or sends at a fixed rate."""
 
-    def __init__(self, plan: Plan, packets: list[bytes]) -> None:
+    def __init__(self, plan: PublishPlan, packets: list[bytes]) -> None:
         self.plan, self.packets = plan, packets
         self.sent = self.acknowledged = self.settled = 0
         self.skip = CONNACK_BYTES
         self.rest = b""
-        self.begun: float | None = None
+        self.started: float | None = None
         self.behind_s_max = 0.0  # How far the sender itself fell behind the fixed rate.
         self.loop = asyncio.get_running_loop()
         self.done: asyncio.Future[float] = self.loop.create_future()
@@ -92,20 +94,20 @@ class Publisher(asyncio.Protocol):
         self.rest = (self.rest + data)[length - length % PUBACK_BYTES :]
         self.acknowledged += length // PUBACK_BYTES
         if self.acknowledged >= self.plan.messages and not self.done.done():
-            self.done.set_result(time.perf_counter() - (self.begun or 0.0))
+            self.done.set_result(time.perf_counter() - (self.started or 0.0))
             self.transport.close()
-        elif self.begun is not None and not self.plan.rate:
+        elif self.started is not None and not self.plan.rate:
             self.fill()
 
-    def heard(self) -> None:
-        """A line on standard input."""
+    def read_settled(self) -> None:
+        """Read the lines on standard input."""
         lines = os.read(0, 65536).split()
         if not lines:
             self.loop.remove_reader(0)
             return
         self.settled = max(map(int, lines))
-        if self.begun is None:
-            self.begun = time.perf_counter()
+        if self.started is None:
+            self.started = time.perf_counter()
             if self.plan.rate:
                 self.tick()
         if not self.plan.rate:
@@ -118,7 +120,7 @@ class Publisher(asyncio.Protocol):
         self.send(end)
 
     def tick(self) -> None:
-        due_s = time.perf_counter() - (self.begun or 0.0)
+        due_s = time.perf_counter() - (self.started or 0.0)
         if self.sent:
             self.behind_s_max = max(self.behind_s_max, due_s - self.sent / self.plan.rate)
         self.send(min(self.plan.messages, int(due_s * self.plan.rate) + 1))
@@ -131,15 +133,15 @@ class Publisher(asyncio.Protocol):
             self.sent = end
 
 
-async def main(plan: Plan) -> None:
+async def main(plan: PublishPlan) -> None:
     packets = build(plan)
     loop = asyncio.get_running_loop()
     _, publisher = await loop.create_connection(
-        lambda: Publisher(plan, packets), "127.0.0.1", plan.port
+        lambda: LoadPublisher(plan, packets), "127.0.0.1", plan.port
     )
     duplicates = len(repeats(plan.messages, plan.duplicates_percent)) * plan.size
     print(json.dumps({"duplicates": duplicates}), flush=True)
-    loop.add_reader(0, publisher.heard)
+    loop.add_reader(0, publisher.read_settled)
     seconds = await publisher.done
     loop.remove_reader(0)
     result = {"acknowledged": publisher.acknowledged, "seconds": seconds}
@@ -147,4 +149,4 @@ async def main(plan: Plan) -> None:
 
 
 if __name__ == "__main__":
-    uvloop.run(main(Plan(**json.loads(sys.argv[1]))))
+    uvloop.run(main(PublishPlan(**json.loads(sys.argv[1]))))

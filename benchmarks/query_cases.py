@@ -1,4 +1,4 @@
-"""What the query benchmark asks: of the product over HTTP, and of the seed's table in SQL."""
+"""The cases of the query benchmark: a request to the product, and the same query on the seed's table."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -6,23 +6,23 @@ from datetime import timedelta
 from typing import Any
 
 from benchmarks import seed_way
-from benchmarks.seed_way import SeedQuestion
+from benchmarks.seed_way import SeedQuery
 from benchmarks.year import DAY, Year
 
 DEVICE, METRIC, TAG = "d0", "soc_percent", "room:1"
 
 
 @dataclass(frozen=True)
-class AggregateQuery:
+class QueryCase:
     name: str
     path: str
     parameters: dict[str, Any]
-    seed: SeedQuestion
+    seed: SeedQuery
     target_ms: float | None = None
 
 
-def questions(year: Year) -> Iterator[AggregateQuery]:
-    """The three with a target first."""
+def query_cases(year: Year) -> Iterator[QueryCase]:
+    """The cases; the three with a target come first."""
     yield _of_device(f"1 device, {year.days} days, 1 h", year, year.days, "hour", target_ms=15)
     month = min(year.days, 30)
     yield _of_device(f"1 device, {month} days, 1 m", year, month, "minute", target_ms=120)
@@ -38,23 +38,23 @@ def questions(year: Year) -> Iterator[AggregateQuery]:
     week = min(year.days, 7)
     yield _of_device(f"1 device, {week} days, 1 h, p95", year, week, "hour", p95=True)
     yield _summary(year)
-    yield AggregateQuery(
+    yield QueryCase(
         "latest values of a device",
         f"/v1/devices/{DEVICE}/latest",
         {},
-        SeedQuestion(seed_way.LATEST, (DEVICE,), seed_way.as_latest),
+        SeedQuery(seed_way.LATEST, (DEVICE,), seed_way.as_latest),
     )
-    yield AggregateQuery(
+    yield QueryCase(
         "newest 100 events of a device",
         f"/v1/devices/{DEVICE}/events",
         {"limit": 100},
-        SeedQuestion(seed_way.NEWEST_OF_DEVICE, (DEVICE,), seed_way.as_events),
+        SeedQuery(seed_way.NEWEST_OF_DEVICE, (DEVICE,), seed_way.as_events),
     )
-    yield AggregateQuery(
+    yield QueryCase(
         "newest 100 events of a tag",
         "/v1/search",
         {"tag": TAG, "limit": 100},
-        SeedQuestion(seed_way.NEWEST_OF_TAG, (TAG,), seed_way.as_events),
+        SeedQuery(seed_way.NEWEST_OF_TAG, (TAG,), seed_way.as_events),
     )
 
 
@@ -67,23 +67,23 @@ def _of_device(
     zone: str = "UTC",
     p95: bool = False,
     target_ms: float | None = None,
-) -> AggregateQuery:
+) -> QueryCase:
     sql = seed_way.aggregate(unit, zone, "device_id = $3", seed_way.P95 if p95 else seed_way.USUAL)
     parameters = _range(year, timedelta(days=days), unit) | {"device_id": DEVICE, "tz": zone}
     if p95:
         parameters["stats"] = "p95"
-    seed = SeedQuestion(sql, (year.end - timedelta(days=days), year.end, DEVICE))
-    return AggregateQuery(name, "/v1/metrics/aggregate", parameters, seed, target_ms)
+    seed = SeedQuery(sql, (year.end - timedelta(days=days), year.end, DEVICE))
+    return QueryCase(name, "/v1/metrics/aggregate", parameters, seed, target_ms)
 
 
 def _of_fleet(
     name: str, year: Year, *, by_device: bool = False, target_ms: float | None = None
-) -> AggregateQuery:
+) -> QueryCase:
     group = "device_id" if by_device else None
     sql = seed_way.aggregate("hour", "UTC", "true", seed_way.USUAL, group)
     parameters = _range(year, DAY, "hour") | ({"group_by": "device"} if by_device else {})
-    seed = SeedQuestion(sql, (year.last_day, year.end))
-    return AggregateQuery(name, "/v1/metrics/aggregate", parameters, seed, target_ms)
+    seed = SeedQuery(sql, (year.last_day, year.end))
+    return QueryCase(name, "/v1/metrics/aggregate", parameters, seed, target_ms)
 
 
 def _range(year: Year, length: timedelta, unit: str) -> dict[str, Any]:
@@ -95,12 +95,12 @@ def _range(year: Year, length: timedelta, unit: str) -> dict[str, Any]:
     }
 
 
-def _summary(year: Year) -> AggregateQuery:
-    """Of a whole day in UTC, every minute of which the device reported."""
+def _summary(year: Year) -> QueryCase:
+    """A whole day in UTC, in which the device reported every minute."""
     day = (year.end - DAY).replace(hour=0)
-    return AggregateQuery(
+    return QueryCase(
         "a day's summary of a device",
         f"/devices/{DEVICE}/summary",
         {"date": f"{day - DAY:%Y-%m-%d}"},
-        SeedQuestion(seed_way.SUMMARY, (day - DAY, day, DEVICE), seed_way.as_summary),
+        SeedQuery(seed_way.SUMMARY, (day - DAY, day, DEVICE), seed_way.as_summary),
     )

@@ -1,4 +1,4 @@
-"""Pretend devices: what they measure, how they fail, what their outbox keeps."""
+"""Simulated devices: what they measure, how they fail, what their outbox keeps."""
 
 import json
 from datetime import UTC, datetime, timedelta
@@ -42,12 +42,12 @@ STEADY = Behaviour()
 seeds = st.integers(0, 2**32)
 
 
-def device(habits: Behaviour = STEADY, seed: int = 1) -> BatteryDevice:
-    return build_fleet("sim", [habits], booted_at=NOW, seed=seed)[0]
+def device(behaviour: Behaviour = STEADY, seed: int = 1) -> BatteryDevice:
+    return build_fleet("sim", [behaviour], booted_at=NOW, seed=seed)[0]
 
 
-def due(pretend: BatteryDevice, now: float = 0) -> list[dict[str, Any]]:
-    taken = pretend.outbox.take_due(now, bytes_max=ANY_SIZE)
+def due(simulated: BatteryDevice, now: float = 0) -> list[dict[str, Any]]:
+    taken = simulated.outbox.take_due(now, bytes_max=ANY_SIZE)
     return [json.loads(body) for body in taken]
 
 
@@ -103,11 +103,11 @@ def test_the_charge_falls_and_recharges_and_the_voltage_follows_it(seed: int) ->
 
 @given(seeds)
 def test_the_ingestor_takes_what_a_device_measures(seed: int) -> None:
-    pretend = device(seed=seed)
+    simulated = device(seed=seed)
     for _ in range(3):
-        pretend.measure(NOW)
-    payload = as_payload(pretend.outbox.take_due(0, bytes_max=ANY_SIZE))
-    events = decode(payload, Origin(epoch_us(NOW), pretend.device_id), LIMITS)
+        simulated.measure(NOW)
+    payload = as_payload(simulated.outbox.take_due(0, bytes_max=ANY_SIZE))
+    events = decode(payload, Origin(epoch_us(NOW), simulated.device_id), LIMITS)
     assert [isinstance(event, Event) and event.seq for event in events] == [1, 2, 3]
     tags = {tuple(event.tags) for event in events if isinstance(event, Event)}
     assert len(tags) == 1
@@ -115,11 +115,11 @@ def test_the_ingestor_takes_what_a_device_measures(seed: int) -> None:
 
 
 def test_the_seed_repeats_values_and_faults_but_never_ids() -> None:
-    habits = [Behaviour(loss_percent=30, duplicate_percent=30, skew_s_max=60)] * 3
+    behaviours = [Behaviour(loss_percent=30, duplicate_percent=30, skew_s_max=60)] * 3
     later = NOW + timedelta(seconds=1)
-    first = build_fleet("sim", habits, booted_at=NOW, seed=7)
-    again = build_fleet("sim", habits, booted_at=later, seed=7)
-    other = build_fleet("sim", habits, booted_at=NOW, seed=8)
+    first = build_fleet("sim", behaviours, booted_at=NOW, seed=7)
+    again = build_fleet("sim", behaviours, booted_at=later, seed=7)
+    other = build_fleet("sim", behaviours, booted_at=NOW, seed=8)
     for fleet in (first, again, other):
         for each in fleet:
             each.measure(NOW)
@@ -136,10 +136,10 @@ def test_the_seed_repeats_values_and_faults_but_never_ids() -> None:
 def test_ids_and_seq_grow_within_a_boot_and_from_boot_to_boot(events: int, later_s: int) -> None:
     ids = []
     for booted_at in (NOW, NOW + timedelta(seconds=later_s)):
-        pretend = build_fleet("sim", [STEADY], booted_at=booted_at, seed=1)[0]
+        simulated = build_fleet("sim", [STEADY], booted_at=booted_at, seed=1)[0]
         for _ in range(events):
-            pretend.measure(NOW)
-        measured = due(pretend)
+            simulated.measure(NOW)
+        measured = due(simulated)
         assert [event["seq"] for event in measured] == list(range(1, events + 1))
         ids += [event["event_id"] for event in measured]
     assert ids == sorted(set(ids))
@@ -153,12 +153,12 @@ def test_device_ids_have_the_prefix_and_sort_by_their_number() -> None:
 
 @given(seeds, st.floats(0, 1e6))
 def test_a_wrong_clock_is_wrong_by_the_same_amount_all_day(seed: int, skew_s_max: float) -> None:
-    pretend = device(Behaviour(skew_s_max=skew_s_max), seed)
+    simulated = device(Behaviour(skew_s_max=skew_s_max), seed)
     times = [NOW, NOW + timedelta(hours=12)]
     for now in times:
-        pretend.measure(now)
-    said = [datetime.fromisoformat(event["timestamp"]) for event in due(pretend)]
-    first, second = (told - now for told, now in zip(said, times, strict=True))
+        simulated.measure(now)
+    timestamps = [datetime.fromisoformat(event["timestamp"]) for event in due(simulated)]
+    first, second = (stamp - now for stamp, now in zip(timestamps, times, strict=True))
     assert first == second
     assert abs(first) <= timedelta(seconds=skew_s_max, microseconds=1)
 
@@ -169,13 +169,13 @@ def test_a_wrong_clock_is_wrong_by_the_same_amount_all_day(seed: int, skew_s_max
 def test_faults_happen_as_often_as_asked_for(
     loss: float, duplicate: float, expected: set[int]
 ) -> None:
-    pretend = device(Behaviour(loss_percent=loss, duplicate_percent=duplicate))
-    assert {pretend.copies() for _ in range(200)} == expected
+    simulated = device(Behaviour(loss_percent=loss, duplicate_percent=duplicate))
+    assert {simulated.copies() for _ in range(200)} == expected
 
 
 def test_a_fifth_lost_and_a_fifth_of_the_rest_doubled_is_about_that() -> None:
-    pretend = device(Behaviour(loss_percent=20, duplicate_percent=20))
-    copies = [pretend.copies() for _ in range(10_000)]
+    simulated = device(Behaviour(loss_percent=20, duplicate_percent=20))
+    copies = [simulated.copies() for _ in range(10_000)]
     assert copies.count(0) == pytest.approx(2000, rel=0.1)
     assert copies.count(2) == pytest.approx(1600, rel=0.1)
 
@@ -198,7 +198,7 @@ def test_an_event_without_a_receipt_is_sent_again_after_2_4_8_up_to_60_seconds()
     sent_at = [now for now in range(400) if take(kept, now)]
     pauses = [after - before for before, after in pairwise(sent_at)]
     assert pauses == [2, 4, 8, 16, 32, 60, 60, 60, 60, 60]
-    assert kept.tally == SendCounts(sent=1, resent=len(pauses))
+    assert kept.counts == SendCounts(sent=1, resent=len(pauses))
 
 
 @given(st.integers(1, 2000))
@@ -209,9 +209,9 @@ def test_the_pause_never_grows_beyond_its_limit(attempts: int) -> None:
         now += RETRY_S_MAX
 
 
-def test_a_device_in_haste_waits_no_longer_than_it_wants() -> None:
+def test_attempts_are_at_most_retry_s_max_apart() -> None:
     kept = outbox("a")
-    assert [take(kept, now, patience_s=1) for now in (0, 0.9, 1, 1.9, 2)] == [
+    assert [take(kept, now, retry_s_max=1) for now in (0, 0.9, 1, 1.9, 2)] == [
         ["a"], [], ["a"], [], ["a"],
     ]  # fmt: skip
 
@@ -239,9 +239,9 @@ def test_one_payload_holds_at_most_a_thousand_events_and_so_many_bytes() -> None
 def test_a_full_outbox_drops_its_oldest_event_and_counts_it() -> None:
     kept = outbox("a", "b", "c", events_max=2)
     assert take(kept, 0) == ["b", "c"]
-    assert kept.tally.dropped == 1
+    assert kept.counts.dropped == 1
     kept.settle(receipt("a"))
-    assert kept.tally.stored == 0
+    assert kept.counts.stored == 0
 
 
 @given(st.lists(st.tuples(st.sampled_from("abcdef"), st.sampled_from(Status))))
@@ -255,44 +255,44 @@ def test_every_event_sent_is_stored_rejected_known_already_or_waiting(
         kept.settle(receipt(event_id, status))
         first.setdefault(event_id, status)
     verdicts = list(first.values())
-    assert kept.tally.stored == verdicts.count(Status.STORED)
-    assert kept.tally.rejected == verdicts.count(Status.REJECTED)
-    assert kept.tally.duplicate == [status for _, status in receipts].count(Status.DUPLICATE)
+    assert kept.counts.stored == verdicts.count(Status.STORED)
+    assert kept.counts.rejected == verdicts.count(Status.REJECTED)
+    assert kept.counts.duplicate == [status for _, status in receipts].count(Status.DUPLICATE)
     assert len(kept) == 6 - len(first)
 
 
-def test_tallies_add_up_with_their_reasons() -> None:
-    tallies = [outbox("a").tally, outbox("a").tally]
-    for tally in tallies:
-        tally.rejected += 1
-        tally.reasons["in_the_future"] += 1
-    assert total(tallies) == SendCounts(rejected=2, reasons=tallies[0].reasons + tallies[1].reasons)
+def test_counts_add_up_with_their_reasons() -> None:
+    parts = [outbox("a").counts, outbox("a").counts]
+    for part in parts:
+        part.rejected += 1
+        part.reasons["in_the_future"] += 1
+    assert total(parts) == SendCounts(rejected=2, reasons=parts[0].reasons + parts[1].reasons)
 
 
 # Receipts
 
 
 def test_receipts_settle_events_of_this_boot_only() -> None:
-    pretend = device()
-    pretend.measure(NOW)
-    event_id = due(pretend)[0]["event_id"]
-    for stranger in ("", "auto-1", "0-00000001", event_id.replace("-", "_")):
-        pretend.take_receipts(json.dumps([receipt(stranger, Status.DUPLICATE)]).encode())
-    assert pretend.outbox.tally == SendCounts(sent=1)
+    simulated = device()
+    simulated.measure(NOW)
+    event_id = due(simulated)[0]["event_id"]
+    for other_id in ("", "auto-1", "0-00000001", event_id.replace("-", "_")):
+        simulated.take_receipts(json.dumps([receipt(other_id, Status.DUPLICATE)]).encode())
+    assert simulated.outbox.counts == SendCounts(sent=1)
     refused = {"event_id": event_id, "status": "rejected", "reason": "in_the_future"}
-    pretend.take_receipts(json.dumps([refused]).encode())
-    assert not pretend.outbox
-    assert pretend.outbox.tally.reasons == {"in_the_future": 1}
+    simulated.take_receipts(json.dumps([refused]).encode())
+    assert not simulated.outbox
+    assert simulated.outbox.counts.reasons == {"in_the_future": 1}
 
 
 @pytest.mark.parametrize(
     "payload", [b"", b"{}", b"[1]", b"\xff", b'[{"event_id":"a"}]', b'[{"event_id":"a","status":"x"}]']
 )  # fmt: skip
-def test_receipts_that_make_no_sense_say_nothing(payload: bytes) -> None:
+def test_a_malformed_payload_holds_no_receipts(payload: bytes) -> None:
     assert read_receipts(payload) == []
 
 
-def test_a_payload_that_could_not_be_read_has_a_receipt_without_an_id() -> None:
+def test_a_payload_that_could_not_be_decoded_has_a_receipt_without_an_id() -> None:
     payload = b'[{"event_id":null,"status":"rejected","reason":"malformed_json"}]'
     assert read_receipts(payload)[0]["event_id"] is None
     device().take_receipts(payload)

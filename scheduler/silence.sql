@@ -1,0 +1,70 @@
+-- Presence over time: scheduler/silence.py describes the rules.
+
+-- sweep_presence --
+-- Evaluates the due devices, each of them once, whatever the number of schedulers. $1: after how many seconds
+-- of silence a device without an expected interval is offline.
+with receiving as (
+    -- Since when devices are received without a gap; null while they are not. An instance receives while each
+    -- of its members does: what one of them misses waits in its session. A client that is no member counts
+    -- as an instance of its own.
+    select max(since) as since from (
+        select max(since) as since
+        from canary full join ingest_member using (client_id)
+        group by instance, case when instance is null then client_id end
+        having bool_and(coalesce(received_at > statement_timestamp() - make_interval(secs => :canary_stale_s), false))
+    ) instances
+), due as materialized (
+    -- The devices to evaluate; those that another scheduler has locked are its own.
+    select p.device_no from presence p, receiving
+    where receiving.since is not null and p.check_at <= statement_timestamp()
+    order by p.check_at limit 5000
+    for update of p skip locked
+), deadlines as (
+    -- When each device becomes offline by its will, late or offline by silence; null means never.
+    select p.device_no, p.state,
+        case when p.will_at is not null and p.state <> 'asleep'
+             then greatest(p.will_at, receiving.since) + make_interval(secs => :will_grace_s) end as will_due,
+        silence.start + make_interval(secs => :late_intervals * expected.s) as late_at,
+        silence.start + make_interval(secs => case when expected.s is null then $1
+                                                   else greatest(:offline_intervals * expected.s, :offline_s_min) end)
+            as offline_at
+    from due
+    join presence p using (device_no)
+    cross join receiving
+    cross join lateral (select coalesce(p.sleep_s, p.interval_s) as s) expected
+    -- update_presence skips small steps of last_seen; silence begins later by the largest step it skips.
+    cross join lateral (
+        select case when p.state <> 'never_seen' then greatest(p.last_seen, receiving.since)
+            + make_interval(secs => least(:last_seen_step_s_max, :last_seen_step_intervals * p.interval_s)) end
+        as start) silence
+), evaluated as (
+    -- The state that the passed deadlines lead to.
+    select device_no, will_due, late_at, offline_at,
+        case when will_due <= statement_timestamp() then 'will' else 'silent' end as reason,
+        case when least(will_due, offline_at) <= statement_timestamp() then 'offline'
+             when late_at <= statement_timestamp() then 'late'
+             else state end as new_state
+    from deadlines
+)
+update presence p set
+    state = e.new_state,
+    since = case when e.new_state = p.state then p.since
+                 when e.new_state = 'late' then e.late_at
+                 when e.reason = 'will' then e.will_due
+                 else e.offline_at end,
+    reason = case when e.new_state = p.state then p.reason else e.reason end,
+    will_at = case when e.new_state = 'offline' then null else p.will_at end,
+    check_at = case e.new_state
+                   when 'offline' then 'infinity'
+                   when 'late' then least(e.will_due, e.offline_at, 'infinity')
+                   else least(e.will_due, e.late_at, e.offline_at, 'infinity') end
+from evaluated e join device using (device_no)
+where p.device_no = e.device_no
+returning p.device_no, device_id, old.state as old_state, new.state, new.since, new.reason, new.last_seen
+
+-- open_silence_incidents --
+-- $1 and $2: devices, and when each became offline. An incident that is open already stays as it is.
+insert into incident (device_no, rule_id, severity, opened_at)
+select device_no, 'silent', 'warning', at from unnest($1::int[], $2::timestamptz[]) as offline (device_no, at)
+on conflict do nothing
+returning device_no, incident_id, opened_at
