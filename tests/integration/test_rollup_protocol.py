@@ -16,10 +16,11 @@ from typing import Any
 import pytest
 
 from ingestor.store.copy_format import COLUMNS
-from ingestor.store.transaction import BETWEEN, queries
+from ingestor.store.presence_writes import SEPARATOR
+from ingestor.store.transaction import queries
 from scheduler import rollups
 from scheduler.rollups import roll
-from schema.database import READER_LIMITS, WRITER_LIMITS, connect
+from schema.database import API_SESSION, WRITER_SESSION, connect
 from schema.locks import LANES
 from tests.integration.conftest import Doors, make_pipeline
 
@@ -157,7 +158,7 @@ class Run:
                     str(queries.begin_in_lanes).format(lanes=lanes).removeprefix(early[0])
                 )
                 await pause()
-                keys = BETWEEN.join(map(str, numbers)), BETWEEN.join([name] * len(numbers))
+                keys = SEPARATOR.join(map(str, numbers)), SEPARATOR.join([name] * len(numbers))
                 facts = await db.fetchrow(queries.insert_keys, *keys, len(numbers), "")
                 closing = early[1] or facts["closing"]
                 await pause()
@@ -225,8 +226,8 @@ class SlowConnection:
 
 @asynccontextmanager
 async def connection(dsn: str) -> AsyncIterator[Any]:
-    db = await connect(dsn, "protocol", WRITER_LIMITS)
-    await db.execute(f"set plan_cache_mode = {READER_LIMITS['plan_cache_mode']}")
+    db = await connect(dsn, "protocol", WRITER_SESSION)
+    await db.execute(f"set plan_cache_mode = {API_SESSION['plan_cache_mode']}")
     try:
         yield db
     finally:
@@ -299,7 +300,7 @@ async def test_an_hour_that_takes_longer_than_a_writer_may_is_rolled_up(dsn: str
         "  return new; end';"
         "create trigger dawdle before insert on rollup for each row execute function dawdle()"
     )
-    limits = WRITER_LIMITS | {"statement_timeout": "1s"}
+    limits = WRITER_SESSION | {"statement_timeout": "1s"}
     roller = await connect(dsn, "roller", limits)
     try:
         await roll(roller, datetime(2026, 1, 1, 1, tzinfo=UTC))
