@@ -77,7 +77,7 @@ class ReadPlan:
 
     @property
     def first_event(self) -> datetime | None:
-        """The first instant whose events are read, None for none; retention keeps marked hours anyway."""
+        """The first instant whose events must be kept, None for none. Retention always keeps marked hours."""
         if self.start < self.hours_start:
             return self.start
         if self.split_hours:

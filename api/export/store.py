@@ -24,12 +24,10 @@ from schema.queries import load_queries
 
 EXPORTS_MAX = 4  # At the same time, in this process; further ones answer 503.
 RETRY_AFTER_S = 30
-CONNECTIONS_MAX = 2  # So many exports read at the same moment; the others send.
+CONNECTIONS_MAX = 2  # Exports that read at the same moment; the others send.
 SLICE_EVENTS_MAX, SLICE_BYTES_MAX = 2000, 2_000_000
 SLICE_S_MAX = 27.0  # Slightly more than the statement timeout.
-RETRY_S_MAX = (
-    60.0  # A failed slice is retried for so long, for instance while the database restarts.
-)
+RETRY_S_MAX = 60.0  # A failed slice is retried for that long, for instance during a restart.
 EXPORT_SESSION = API_SESSION | {
     "statement_timeout": "25s",
     # A slice must use an index; the planner's estimates for tags and skipped devices are too rough to choose.
@@ -124,7 +122,7 @@ class Exports:
         file_format: Format,
     ) -> AsyncIterator[bytes]:
         attempts: int | None = (
-            1  # An error of the first slice is reported at once, without a retry.
+            1  # The first slice is not retried, so its error is reported at once.
         )
         for window in found:
             key: tuple[int, datetime, str] | None = (0, window.start, "")

@@ -20,13 +20,13 @@ class ReplayRunner:
     def __init__(self, dsn: str, name: str, pipeline: Pipeline, limits: AcceptLimits) -> None:
         self._dsn, self._name = dsn, name
         self._pipeline, self._limits = pipeline, limits
-        self._running = asyncio.Lock()
+        self._lock = asyncio.Lock()
 
     async def run(self, selection: ReplaySelection, dead_letters_max: int) -> ReplayOutcome:
         """Replay as many dead letters as the time allows. Raises Overloaded; a retry is harmless."""
         last_page_at = monotonic() + LAST_PAGE_AFTER_S
         try:
-            async with asyncio.timeout(ANSWER_WITHIN_S), self._running:
+            async with asyncio.timeout(ANSWER_WITHIN_S), self._lock:
                 return await self._pages(selection, dead_letters_max, last_page_at)
         except TimeoutError:
             raise Overloaded(

@@ -15,9 +15,7 @@ from schema.alert import AlertState
 from schema.feed import FeedItem
 
 HEARTBEAT_S = 15.0
-SEND_S_MAX = (
-    20.0  # A client that reads nothing for that long is disconnected; Last-Event-ID resumes.
-)
+SEND_S_MAX = 20.0  # A client that reads nothing for that long is disconnected and may resume.
 HEADERS = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
 
 LastEventId = Annotated[

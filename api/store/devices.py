@@ -20,7 +20,7 @@ class KnownDevice(NamedTuple):
 
 
 class DeviceStore:
-    """Every answer is JSON text; every method about one device raises NotFound."""
+    """Bodies are JSON text. Every method about one device raises NotFound."""
 
     def __init__(self, database: Database, default_profile: str) -> None:
         self._database, self._default_profile = database, default_profile
