@@ -73,6 +73,7 @@ class Publisher:
             time.sleep(0.0005)
 
 
+@pytest.mark.chaos
 def test_kill_9_in_mid_stream_loses_nothing_that_got_a_puback(
     broker: Mosquitto, up: Process
 ) -> None:

@@ -151,6 +151,7 @@ def test_a_database_that_meddles_with_two_events_is_found_out(
     assert "event 0000007 of selftest-" in said
 
 
+@pytest.mark.chaos
 def test_a_restart_in_the_middle_loses_nothing(data_folder: Path) -> None:
     with (
         running_up(data=data_folder) as up,

@@ -199,6 +199,7 @@ def test_without_an_ingestor_the_events_wait_and_the_exit_code_is_1() -> None:
     assert "voltwire ingest" in said.splitlines()[-1]
 
 
+@pytest.mark.chaos
 def test_nothing_is_lost_when_broker_and_ingestor_are_killed_meanwhile(up: Process) -> None:
     options = ("--devices", "10", "--interval", "0.2", "--prefix", "outage")
     with Run(up.settings["MQTT_PORT"], *options) as run:

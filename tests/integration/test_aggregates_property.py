@@ -34,7 +34,7 @@ from tests.support.oracle.random_cases import DAYS, VALUES, World
 
 pytestmark = pytest.mark.slow
 
-EXAMPLES = int(os.environ.get("PROPERTY_EXAMPLES", "3"))
+EXAMPLES = int(os.environ.get("PROPERTY_EXAMPLES", "2"))
 FIRST_SEED = int(os.environ.get("PROPERTY_SEED", "0"))
 STAGES = 4
 CONNECTIONS = 4  # As many as the pool of tests/support/http_api.py: no request waits for one.

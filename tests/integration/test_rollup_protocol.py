@@ -26,7 +26,7 @@ from tests.integration.conftest import Doors, make_pipeline
 
 pytestmark = pytest.mark.slow
 
-SECONDS = float(os.environ.get("PROTOCOL_SECONDS", "5"))
+SECONDS = float(os.environ.get("PROTOCOL_SECONDS", "3"))
 SEEDS = int(os.environ.get("PROTOCOL_SEEDS", "1"))
 FOUND_WITHIN_S = 30
 

@@ -53,7 +53,7 @@ DISK_MIB = 300
 
 
 @seeded
-@pytest.mark.chaos_short
+@pytest.mark.chaos
 @pytest.mark.timeout(300)
 def test_a_restarted_postgresql_loses_and_doubles_nothing(
     installation: Installation, scenario: Scenario
