@@ -56,6 +56,7 @@ def come_to_rest(dsn: str) -> None:
         time.sleep(0.1)
 
 
+@pytest.mark.chaos
 def test_clients_that_are_slow_leave_or_are_too_many(api: Process, dsn: str) -> None:
     """One test, since generating its events takes longest."""
     rss = psutil.Process(api.process.pid).memory_info

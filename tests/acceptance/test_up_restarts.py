@@ -46,6 +46,7 @@ def test_sigterm_ends_with_exit_code_0_and_leaves_no_process(own_up: Process) ->
         assert all(found[event] == 1 for name, event in ok if name == device)
 
 
+@pytest.mark.chaos
 def test_kill_9_in_mid_stream_loses_nothing_that_was_answered_ok(own_up: Process) -> None:
     url = base_url(own_up)
     answered: set[str] = set()

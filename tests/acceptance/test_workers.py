@@ -174,6 +174,7 @@ def require_all(site: Site, ledger: Ledger, process: Process) -> None:
     compare(ledger, rows(site)).require_clean()
 
 
+@pytest.mark.chaos
 def test_ingestors_share_the_telemetry_and_lose_nothing_when_one_dies_or_their_number_changes(
     site: Site,
 ) -> None:
