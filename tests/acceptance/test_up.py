@@ -7,6 +7,7 @@ from uuid import uuid4
 import httpx
 import paho.mqtt.client as mqtt
 from paho.mqtt.enums import CallbackAPIVersion
+from typer.testing import CliRunner
 
 from cli.main import app
 from runtime.version import VERSION
