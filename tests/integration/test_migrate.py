@@ -8,6 +8,8 @@ import pytest
 from runtime.errors import StartError
 from schema.migrate import is_migrated, known_migrations, migrate
 
+pytestmark = pytest.mark.slow  # Nearly every test has a database of its own.
+
 
 async def test_a_fresh_database_gets_every_migration_and_a_second_run_does_nothing(
     empty_dsn: str,

@@ -11,6 +11,8 @@ import pytest
 from scheduler.silence import sweep
 from tests.support.http_api import all_pages, api_on
 
+pytestmark = pytest.mark.slow  # Nearly every test has a database of its own.
+
 OFFLINE_AFTER_S = 300
 HEAR = "insert into canary values ('test', now() - interval '1 day', now() + interval '1 day')"
 

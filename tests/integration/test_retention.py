@@ -27,7 +27,10 @@ from tests.support.http_api import api_on
 DAYS = 100
 WAIT_S = 0.2
 
-pytestmark = pytest.mark.usefixtures("short_waits")
+pytestmark = [
+    pytest.mark.usefixtures("short_waits"),
+    pytest.mark.slow,
+]  # Nearly every test has a database of its own.
 
 
 @pytest.fixture
