@@ -29,6 +29,7 @@ READINGS_MAX = 5_000_000  # About as many as PostgreSQL reads in the 10 s of a s
 class AggregateStore:
     def __init__(self, database: Database) -> None:
         self._database = database
+        self._one_thread = asyncio.Lock()  # Several would keep the event loop from its turn.
 
     async def answer(self, prepare: Callable[[], AggregateQuery]) -> str:
         """The rows as JSON text.
@@ -40,7 +41,8 @@ class AggregateStore:
         RawEventsDropped if it needs events that retention has dropped.
         """
         async with self._database.heavy_query_slot():
-            query = await _in_thread(prepare)
+            async with self._one_thread:
+                query = await _in_thread(prepare)
             return await self._answer(query)
 
     async def _answer(self, query: AggregateQuery) -> str:
