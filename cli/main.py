@@ -10,12 +10,15 @@ from typing import Annotated
 import typer
 
 from api.serve.workers import CHECK, Worker
+from cli.backup.backup import backup
+from cli.backup.restore import restore
 from cli.database import database_errors
 from cli.replay import replay
 from cli.retention import retention
 from cli.roles import Role, run_roles
 from cli.selftest.command import selftest
 from cli.simulate import simulate
+from cli.sql import sql
 from runtime.errors import ConfigurationError, VoltwireError
 from runtime.health import Health
 from runtime.logging import configure_logging
@@ -178,6 +181,9 @@ app.command()(simulate)
 app.command()(replay)
 app.command()(retention)
 app.command()(selftest)
+app.command()(backup)
+app.command()(restore)
+app.command(context_settings={"ignore_unknown_options": True})(sql)
 
 
 def _run_ingestor(settings: Settings, number: int, total: int, worker: Worker | None) -> None:
