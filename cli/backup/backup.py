@@ -111,7 +111,7 @@ class Copy(threading.Thread):
         assert self._process.stdout is not None  # noqa: S101  # It was started with a pipe.
         with self._process.stdout as source:  # Closed early, it ends the program.
             try:
-                while piece := source.read1(PIECE_BYTES):
+                while piece := os.read(source.fileno(), PIECE_BYTES):
                     self._write(piece)
             except OSError as error:
                 self.error = error
