@@ -1,4 +1,4 @@
-"""The application: the only place of the API where things are wired together."""
+"""The application: routes, middleware and error handlers, wired together in one place."""
 
 from collections.abc import Callable
 from typing import Any
@@ -38,7 +38,7 @@ OTHER_BYTES_MAX = 64 * 1024
 
 
 def create_app(settings: Settings, services: Services) -> ASGIApp:
-    """What the server calls for each request."""
+    """The ASGI application that the server calls for each request."""
     return fast_path_first(
         create_litestar(settings, services),
         posts.fast_posts(services.door, settings.max_payload_bytes),
@@ -47,7 +47,7 @@ def create_app(settings: Settings, services: Services) -> ASGIApp:
 
 
 def create_litestar(settings: Settings, services: Services) -> Litestar:
-    """Every route and the document of them."""
+    """Every route, and the OpenAPI document."""
     handlers: list[Any] = [
         _limited(settings.max_payload_bytes, posts.post_event),
         _limited(BATCH_BYTES_MAX, posts.post_batch),
@@ -97,7 +97,7 @@ def create_litestar(settings: Settings, services: Services) -> Litestar:
 
 
 def create_status_app(checks: Health, worker: Worker | None = None) -> Litestar:
-    """The small application of roles without an API."""
+    """The small application of roles that have no API."""
     return Litestar(
         route_handlers=[health.health, health.live, health.metrics],
         dependencies={"checks": Provide(lambda: checks, sync_to_thread=False)},
@@ -114,7 +114,7 @@ def _open_to_any_host(settings: Settings) -> bool:
 
 
 def _middleware(settings: Settings, services: Services) -> list[Callable[[ASGIApp], ASGIApp]]:
-    """The outermost first."""
+    """Middleware, the outermost first."""
     guard = [] if _open_to_any_host(settings) else [loopback_hosts_only]
     return [counted(services.request_seconds), *guard]
 

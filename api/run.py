@@ -3,7 +3,7 @@
 import asyncio
 
 from api.app import create_app, create_status_app
-from api.export.store import CONNECTIONS_MAX, EXPORT_LIMITS
+from api.export.store import CONNECTIONS_MAX, EXPORT_SESSION
 from api.serve.sockets import listen
 from api.serve.uvicorn_server import serve
 from api.serve.workers import Worker
@@ -12,12 +12,12 @@ from ingestor.pipeline import Pipeline
 from runtime.health import Health
 from runtime.metrics import Metrics
 from runtime.settings import Settings
-from schema.database import READER_LIMITS, open_pool
+from schema.database import API_SESSION, open_pool
 from schema.event import Door
 from schema.migrate import until_migrated
 
 READERS_MAX = 8
-# Beyond either posts answer 503 at once. Decoded, a payload takes about three times its size.
+# Beyond either limit posts answer 503 at once. A decoded payload takes about three times its size.
 WAITING_POSTS_MAX, WAITING_BYTES_MAX = 2000, 48 * 1024 * 1024
 
 
@@ -34,9 +34,9 @@ async def run(
     dsn = settings.dsn
     name = f"{settings.instance} api"
     async with (
-        await open_pool(dsn, name, READER_LIMITS, size_max=READERS_MAX) as pool,
+        await open_pool(dsn, name, API_SESSION, size_max=READERS_MAX) as pool,
         await open_pool(
-            dsn, f"{name} export", EXPORT_LIMITS, size_max=CONNECTIONS_MAX
+            dsn, f"{name} export", EXPORT_SESSION, size_max=CONNECTIONS_MAX
         ) as export_pool,
     ):
         pipeline = Pipeline.of(
@@ -79,7 +79,7 @@ async def run_status(
     _: Metrics,
     worker: Worker | None = None,
 ) -> None:
-    """`/health`, `/live` and `/metrics` of a role without an API, where STATUS_PORT asks for it."""
+    """Serve `/health`, `/live` and `/metrics` of a role without an API, if STATUS_PORT is set."""
     if settings.status_port is None:
         return
     shared = worker is not None

@@ -1,4 +1,4 @@
-"""What the handlers need, wired together in one place; tests use it too."""
+"""The services that handlers use, wired together in one place; tests use it, too."""
 
 from dataclasses import dataclass
 
@@ -13,6 +13,8 @@ from api.ingest.rate_limit import RateLimiter
 from api.ingest.replay import ReplayRunner
 from api.serve.workers import Worker
 from api.store.database import Database
+from api.store.dead_letters import DeadLetterStore
+from api.store.devices import DeviceStore
 from api.store.events import EventStore
 from api.store.registry import RegistryStore
 from api.store.rules import RuleStore
@@ -25,9 +27,11 @@ from runtime.settings import Settings
 
 @dataclass(frozen=True, slots=True)
 class Services:
-    """What the handlers need, each by its name."""
+    """The services that handlers use; each is injected by its name."""
 
-    store: EventStore
+    events: EventStore
+    devices: DeviceStore
+    dead_letters: DeadLetterStore
     registry: RegistryStore
     rules: RuleStore
     aggregates: AggregateStore
@@ -37,7 +41,7 @@ class Services:
     exports: Exports
     checks: Health
     request_seconds: Histogram
-    worker: Worker | None = None  # Set where several processes answer on one port.
+    worker: Worker | None = None  # Set if several processes share one port.
 
 
 def build_services(
@@ -51,12 +55,14 @@ def build_services(
     metrics: Metrics,
     worker: Worker | None = None,
 ) -> Services:
-    """The services of one process; `name` shows in pg_stat_activity. The caller runs pipeline and feed."""
+    """The services of one process; `name` appears in pg_stat_activity. The caller runs pipeline and feed."""
     limits = AcceptLimits.of(settings)
     database = Database(pool)
     limiter = RateLimiter(settings.rate_limit_requests, settings.rate_limit_window_seconds)
     return Services(
-        store=EventStore(database, settings.default_profile),
+        events=EventStore(database),
+        devices=DeviceStore(database, settings.default_profile),
+        dead_letters=DeadLetterStore(database),
         registry=RegistryStore(database, settings.default_profile),
         rules=RuleStore(database),
         aggregates=AggregateStore(database),

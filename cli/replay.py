@@ -22,7 +22,7 @@ from runtime.logging import configure_logging
 from runtime.metrics import Metrics
 from runtime.settings import Settings, load_settings
 from runtime.signals import fail_on_signals, finish_in_time, stop_on_signals
-from schema.database import DATABASE_ERRORS, READER_LIMITS, Connection
+from schema.database import API_SESSION, DATABASE_ERRORS, Connection
 from schema.event import Door, Reason
 from schema.instants import parse_instant
 
@@ -113,7 +113,7 @@ async def _replay(settings: Settings, selection: "ReplaySelection", console: Con
     try:
         await finish_in_time(replaying, stop)
     except DATABASE_ERRORS:
-        if outcome.letters:
+        if outcome.dead_letters:
             console.print(_result(outcome))
         raise
     console.print(_result(outcome))
@@ -140,7 +140,7 @@ async def _pages(
                 work = Replay(connection, pipeline, AcceptLimits.of(settings))
                 while not stop.is_set():
                     async with asyncio.timeout(PAGE_S_MAX):
-                        outcome.add(await work.page(selection))
+                        await work.page(selection, outcome)
                     if outcome.next is None:
                         return
                     show()
@@ -148,7 +148,7 @@ async def _pages(
 
 
 def _connection(settings: Settings) -> AbstractAsyncContextManager[Connection]:
-    limits = READER_LIMITS | {"statement_timeout": f"{QUERY_S_MAX}s"}
+    limits = API_SESSION | {"statement_timeout": f"{QUERY_S_MAX}s"}
     name = f"{settings.instance} replay"
     return migrated_connection(settings.dsn, name, limits, command_timeout_s=QUERY_S_MAX)
 
@@ -196,19 +196,23 @@ def _progress(
 
 
 def _line(outcome: "ReplayOutcome", total: int) -> Text:
-    counts = {"stored": outcome.stored, "duplicate": outcome.duplicate}
-    counts |= {"rejected": outcome.rejected}
+    counts = {"stored": outcome.counts.stored, "duplicate": outcome.counts.duplicate}
+    counts |= {"rejected": outcome.counts.rejected.total()}
     shown = ", ".join(f"{name} {count}" for name, count in counts.items())
     return Text(
-        f"{outcome.letters} of {total} dead letters: {shown}", no_wrap=True, overflow="ellipsis"
+        f"{outcome.dead_letters} of {total} dead letters: {shown}",
+        no_wrap=True,
+        overflow="ellipsis",
     )
 
 
 def _result(outcome: "ReplayOutcome") -> Table:
-    reasons = ", ".join(f"{reason} {count}" for reason, count in outcome.reasons.most_common())
+    reasons = ", ".join(
+        f"{reason} {count}" for reason, count in outcome.counts.rejected.most_common()
+    )
     return counts_table([
-        ("letters", outcome.letters, "dead letters, oldest first"),
-        ("stored", outcome.stored, "events"),
-        ("duplicate", outcome.duplicate, "events that were stored before"),
-        ("rejected", outcome.rejected, reasons or "events"),
+        ("letters", outcome.dead_letters, "dead letters, oldest first"),
+        ("stored", outcome.counts.stored, "events"),
+        ("duplicate", outcome.counts.duplicate, "events that were stored before"),
+        ("rejected", outcome.counts.rejected.total(), reasons or "events"),
     ])  # fmt: skip

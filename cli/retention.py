@@ -17,13 +17,13 @@ from runtime.logging import configure_logging
 from runtime.metrics import Metrics
 from runtime.settings import Settings, load_settings
 from runtime.signals import fail_on_signals
-from schema.database import READER_LIMITS, WRITER_LIMITS, Connection
+from schema.database import API_SESSION, WRITER_SESSION, Connection
 
 if TYPE_CHECKING:  # Other commands start faster without these imports.
     from scheduler.retention import DropPlan
 
 COUNT_S_MAX = 600  # Counting the events of a month is slow, and it blocks nobody.
-COUNTING_LIMITS = READER_LIMITS | {"statement_timeout": f"{COUNT_S_MAX}s"}
+COUNTING_LIMITS = API_SESSION | {"statement_timeout": f"{COUNT_S_MAX}s"}
 
 
 def retention(
@@ -71,7 +71,7 @@ async def _run(settings: Settings, console: Console) -> None:
         shown = ", ".join(f"{name} {value}" for name, value in fields.items())
         console.print(f"{sentence} ({shown})", soft_wrap=True)
 
-    async with _connection(settings, WRITER_LIMITS) as connection:
+    async with _connection(settings, WRITER_SESSION) as connection:
         dead_letters = await drop_rejected(connection, settings.rejected_days)
         console.print(
             f"{dead_letters} dead letters older than {settings.rejected_days} days were deleted."

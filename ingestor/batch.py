@@ -1,4 +1,4 @@
-"""What waits for the database: messages, their parts, and the batch of one transaction. Pure state."""
+"""Messages that wait for the database, their parts, and the batch of one transaction. Pure state."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -8,27 +8,27 @@ from typing import NamedTuple
 import msgspec
 
 from ingestor.decode.acceptance import Origin
-from ingestor.decode.presence import PresenceSignal, PresenceUpdate, fold
+from ingestor.decode.presence import PresenceSignal, PresenceUpdate, merge
 from ingestor.decode.strict import Items, reject
 from schema.event import DeviceNo, Door, Event, Reason, Rejection, Status, Verdict
 from schema.locks import lane
 
 Item = Event | Rejection
 
-# Of the registry: how often it had to start anew, and the version of the database that it holds.
+# How often the registry cache has expired, and the registry_version of the database that it holds.
 RegistryVersion = tuple[int, int]
 UNCHECKED: RegistryVersion = (-1, -1)
 
 
 class Message(msgspec.Struct, eq=False):
-    """One MQTT message or HTTP post. `done` is called once, after everything in it is committed."""
+    """One MQTT message or HTTP post. `done` is called once, after all its items are committed."""
 
     door: Door
     payload: bytes
     origin: Origin
     done: Callable[["Message"], None]
-    sign: PresenceSignal | None = None
-    ticket: object = None  # what the door needs to acknowledge it
+    signal: PresenceSignal | None = None
+    ticket: object = None  # what the door needs to acknowledge the message
     items: list[Item] | None = None  # None: not decoded yet
     verdicts: list[Verdict] = []
     open_parts: int = 0
@@ -36,21 +36,21 @@ class Message(msgspec.Struct, eq=False):
 
     @property
     def source(self) -> Items:
-        """What its dead letters are taken from; of an array parsed once, however many there are."""
+        """The source of its dead letters; an array is parsed once, however many there are."""
         if self._source is None:
             self._source = Items(self.payload)
         return self._source
 
     @property
     def devices(self) -> set[str]:
-        """The topic's device; of an HTTP post, which has no topic, those that its items name."""
+        """The device of the topic; an HTTP post has no topic, so the devices that its items name."""
         if self.origin.device_id is not None:
             return {self.origin.device_id}
         return {item.device_id for item in self.items or () if item.device_id is not None}
 
     @property
     def events(self) -> int:
-        """How many it holds; 1 as long as nobody has looked."""
+        """The number of items; 1 until the payload is decoded."""
         return 1 if self.items is None else len(self.items)
 
     def decoded(self, items: list[Item]) -> None:
@@ -58,7 +58,7 @@ class Message(msgspec.Struct, eq=False):
         self.verdicts = [_PENDING] * len(items)
 
     def part_done(self) -> bool:
-        """Whether that was the last part: then the door has been told."""
+        """Count one part as committed. Returns whether it was the last: then `done` was called."""
         self.open_parts -= 1
         if self.open_parts == 0:
             self.done(self)
@@ -69,15 +69,17 @@ _PENDING = Verdict(None, Status.REJECTED)
 
 
 class Part(msgspec.Struct, eq=False, gc=False):
-    """The items of a message that go to one writer; `indexes` None: all of them."""
+    """The items of a message that go to one writer; all of them if `indexes` is None."""
 
     message: Message
-    numbers: Mapping[str, DeviceNo]  # by device_id; without entry: a stranger with nothing valid
+    numbers: Mapping[
+        str, DeviceNo
+    ]  # by device_id; an unknown device without a valid event has none
     indexes: Sequence[int] | None = None
 
 
 class Row(msgspec.Struct, eq=False, gc=False):
-    """One event on its way; `order` is its message's place in the batch."""
+    """One event to be written; `order` is the place of its message in the batch."""
 
     device_no: DeviceNo
     event: Event
@@ -87,7 +89,7 @@ class Row(msgspec.Struct, eq=False, gc=False):
 
 
 class RejectedItem(NamedTuple):
-    """`event` is what its device's profile refused: with another profile it is judged again."""
+    """`event` is set if the device's profile refused it: it is checked again with a new profile."""
 
     rejection: Rejection
     message: Message
@@ -97,42 +99,42 @@ class RejectedItem(NamedTuple):
 
     @property
     def is_new(self) -> bool:
-        """What is refused again when it is replayed has its dead letter already."""
+        """False for a replayed item that is refused again: it has its dead letter already."""
         return self.message.origin.replay_of is None
 
 
 @dataclass(slots=True)
 class Batch:
-    """What one transaction writes: events in order of arrival, dead letters, signs of life."""
+    """What one transaction writes: events in order of arrival, dead letters, presence updates."""
 
     rows: list[Row] = field(default_factory=list)
     dead_letters: list[RejectedItem] = field(default_factory=list)
-    signs: dict[DeviceNo, PresenceUpdate] = field(default_factory=dict)
+    presence: dict[DeviceNo, PresenceUpdate] = field(default_factory=dict)
     receipts: dict[DeviceNo, bool] = field(default_factory=dict)
-    names: dict[DeviceNo, str] = field(default_factory=dict)  # of the devices that gave a sign
-    edition: RegistryVersion = UNCHECKED
-    # Set while a commit's answer is missing: the keys that it would have stored as new.
+    device_ids: dict[DeviceNo, str] = field(default_factory=dict)  # of the devices in `presence`
+    registry_version: RegistryVersion = UNCHECKED
+    # While the outcome of a commit is unknown: the keys that it would have stored as new.
     in_doubt: set[tuple[int, str]] | None = None
 
     @property
     def lanes(self) -> list[int]:
         numbers = {lane(row.device_no) for row in self.rows}
-        return sorted(numbers.union(lane(device_no) for device_no in self.signs))
+        return sorted(numbers.union(lane(device_no) for device_no in self.presence))
 
-    def sign(self, device_no: DeviceNo, name: str, sign: PresenceSignal) -> None:
-        self.names[device_no] = name
-        self.signs[device_no] = fold(self.signs.get(device_no), sign)
-        if sign.receipts is not None:
-            self.receipts[device_no] = sign.receipts
+    def add_signal(self, device_no: DeviceNo, device_id: str, signal: PresenceSignal) -> None:
+        self.device_ids[device_no] = device_id
+        self.presence[device_no] = merge(self.presence.get(device_no), signal)
+        if signal.receipts is not None:
+            self.receipts[device_no] = signal.receipts
 
     def first_rows(self) -> dict[tuple[DeviceNo, str], Row]:
-        """The rows by key, the first of equal ones, sorted: the order of keys and of events."""
+        """The first row of each key, sorted by key: the order in which keys and events are written."""
         keys = [(row.device_no, row.event.event_id) for row in self.rows]
         first = dict(zip(reversed(keys), reversed(self.rows), strict=True))
         return {key: first[key] for key in sorted(first)}
 
     def halves(self, suspect: int | None) -> Iterator["Batch"]:
-        """Smaller batches, one of them with the suspected row alone. Dead letters go with the first."""
+        """Smaller batches; the suspected row is alone in one. The first one gets everything else."""
         middle = len(self.rows) // 2
         cuts = [middle] if suspect is None else [suspect, suspect + 1]
         edges = [0, *cuts, len(self.rows)]
@@ -140,16 +142,16 @@ class Batch:
         for start, stop in pairwise(edges):
             if start < stop:
                 yield replace(rest, rows=self.rows[start:stop])
-                rest = Batch(edition=self.edition)
+                rest = Batch(registry_version=self.registry_version)
 
-    def bury(self, detail: str) -> None:
+    def to_dead_letter(self, detail: str) -> None:
         """Turn the only row into a dead letter."""
         row = self.rows.pop()
         rejection = reject(row.event, row.message.source, Reason.REFUSED_BY_DATABASE, detail)
         self.dead_letters.append(RejectedItem(rejection, row.message, row.place))
 
     def settle(self, new_keys: set[tuple[int, str]]) -> None:
-        """Give every item its verdict; the first of equal keys is the stored one."""
+        """Give every item its verdict; of rows with equal keys the first counts as stored."""
         if len(new_keys) == len(self.rows):
             for row in self.rows:
                 row.message.verdicts[row.place] = Verdict(row.event.event_id, Status.STORED)
@@ -169,5 +171,5 @@ class Batch:
 
 
 def in_order_of_evaluation(rows: Iterable[Row]) -> list[Row]:
-    """Messages as they arrived; within one, by (timestamp, event_id): a shuffled array is as live."""
+    """By arrival of the message, then (timestamp, event_id): shuffling an array changes no alert."""
     return sorted(rows, key=lambda row: (row.order, row.event.ts_us, row.event.event_id))

@@ -1,11 +1,11 @@
 """From message to acknowledgement: the one pipeline behind both doors. Read this file first.
 
-accept      a message arrives (broker session or HTTP post) and waits, bounded by its door
-resolve     its devices get their numbers; strangers with a valid event are registered
-dispatch    it goes to the writer of its device: even or odd numbers, so a device stays in order;
+accept      a message arrives (MQTT delivery or HTTP post) and waits; its door bounds how many wait
+resolve     its devices get their numbers; unknown devices with a valid event are registered
+dispatch    it goes to the writer of its device, by even or odd number, so each device stays in order;
             single posts, which have no order, share the first writer
-write       ingestor/writer.py: a batch is decoded, checked, stored in one transaction and settled
-settle      verdicts are given, and only then the door acknowledges or answers
+write       ingestor/writer.py decodes, checks and stores a batch in one transaction
+settle      every item has its verdict, and only then the door acknowledges or answers
 """
 
 import asyncio
@@ -30,14 +30,14 @@ from schema.event import DeviceNo, Door, Event, Rejection, Verdict
 WRITERS = 2
 
 _NOWHERE = Origin(0)
-_MARKER = object()  # The ticket of a message that goes to every writer and says nothing.
+_MARKER = object()  # The ticket of an empty message that goes through every writer (`flushed`).
 
 
 class Pipeline:
-    """Everything that comes through one door of this process.
+    """Takes everything that arrives at one door of this process.
 
-    At most `waiting_max` messages and `waiting_bytes_max` of payload wait, then Overloaded (None: the
-    door bounds itself).
+    At most `waiting_max` messages and `waiting_bytes_max` of payload wait; beyond that `accept` raises
+    Overloaded. None: the door itself is bounded.
     """
 
     def __init__(
@@ -60,18 +60,18 @@ class Pipeline:
         self._waiting, self._waiting_max = 0, waiting_max
         self._idle = asyncio.Event()
         self._idle.set()
-        self._strangers: list[Message] = []
+        self._unresolved: list[Message] = []
         self._resolving: list[Message] = []
-        self._unresolved: Counter[str] = Counter()
-        self._stranger_came = asyncio.Event()
-        patience = StoreRetry(health)
-        self._registry = Registry(dsn, name, default_profile, patience)
+        self._unresolved_devices: Counter[str] = Counter()
+        self._resolve_wanted = asyncio.Event()
+        retry = StoreRetry(health)
+        self._registry = Registry(dsn, name, default_profile, retry)
         self._writers = [
             Writer(
                 Store(dsn, self._registry, name=f"{name} {n}", offline_after_s=offline_after_s),
                 self._registry,
                 limits,
-                patience,
+                retry,
                 BatchMetrics.of(metrics, door),
                 self._settle,
             )
@@ -91,7 +91,7 @@ class Pipeline:
         waiting_max: int | None = None,
         waiting_bytes_max: int | None = None,
     ) -> Self:
-        """The pipeline that these settings ask for; `name` shows in pg_stat_activity."""
+        """The pipeline for these settings; `name` shows in pg_stat_activity."""
         return cls(
             settings.dsn,
             WriterLimits(AcceptLimits.of(settings), linger_s=linger_s),
@@ -106,7 +106,7 @@ class Pipeline:
         )
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Work until `stop` is set and everything accepted is settled; cancelled, leave at once."""
+        """Run until `stop` is set and everything accepted is settled. Cancelling ends it at once."""
         try:
             async with asyncio.TaskGroup() as group:
                 tasks = [group.create_task(writer.run()) for writer in self._writers]
@@ -121,18 +121,18 @@ class Pipeline:
                 await writer.close()
 
     def accept(self, message: Message) -> None:
-        """Take a message in. Raises Overloaded when too many wait already."""
+        """Accept a message. Raises Overloaded when too many messages or bytes wait already."""
         if self._waiting_max is not None and self._waiting >= self._waiting_max:
-            raise Overloaded("Too many posts wait for the database: send again later.")
+            raise Overloaded("Too many posts are waiting for the database: retry later.")
         waiting_bytes = self._waiting_bytes + len(message.payload)
         if self._waiting_bytes_max is not None and waiting_bytes > self._waiting_bytes_max:
-            raise Overloaded("Too large posts wait for the database: send again later.")
+            raise Overloaded("Too much data is waiting for the database: retry later.")
         self._waiting_bytes = waiting_bytes
         self._waiting += 1
         self._idle.clear()
         self._counts_of(message).enter(message.events)
         device_id = message.origin.device_id
-        if device_id is not None and device_id not in self._unresolved:
+        if device_id is not None and device_id not in self._unresolved_devices:
             device = self._registry.devices.get(device_id)
             if device is not None:
                 self._dispatch_whole(message, device)
@@ -140,31 +140,34 @@ class Pipeline:
         elif device_id is None and all(map(self._known, message.devices)):
             self._dispatch(message)
             return
-        self._strangers.append(message)
-        self._unresolved.update(message.devices)
-        self._stranger_came.set()
+        self._unresolved.append(message)
+        self._unresolved_devices.update(message.devices)
+        self._resolve_wanted.set()
 
     def submit(
         self, payload: bytes, origin: Origin, items: list[Event | Rejection]
     ) -> "asyncio.Future[list[Verdict]]":
-        """Take the items of an HTTP post in; the verdicts come after the commit. Raises Overloaded."""
+        """Accept the items of an HTTP post. The future has the verdicts after the commit.
+
+        Raises Overloaded.
+        """
         answer: asyncio.Future[list[Verdict]] = asyncio.get_running_loop().create_future()
 
         def done(message: Message) -> None:
-            if not answer.done():  # The caller may have gone; the events stay.
+            if not answer.done():  # The caller may have given up; the events are stored anyway.
                 answer.set_result(message.verdicts)
 
-        message = Message(self._door, payload, origin, done, sign=TELEMETRY)
+        message = Message(self._door, payload, origin, done, signal=TELEMETRY)
         message.decoded(items)
         self.accept(message)
         return answer
 
     async def refresh(self) -> None:
-        """Learn of devices and profiles that were changed, before what was refused is tried again."""
-        await self._registry.learn(())
+        """Read the current devices and profiles, before refused events are tried again."""
+        await self._registry.load(())
 
     def wants_receipts(self, device_id: str) -> bool:
-        """Whether the device, or its profile, has receipts on."""
+        """Whether receipts are switched on for the device or its profile."""
         device = self._registry.devices.get(device_id)
         return device is not None and device.receipts
 
@@ -174,21 +177,21 @@ class Pipeline:
         marker = Message(self._door, b"", _NOWHERE, lambda _: done.set(), ticket=_MARKER, items=[])
         self._waiting += 1
         self._idle.clear()
-        if self._strangers or self._resolving:
-            self._strangers.append(marker)
-            self._stranger_came.set()
+        if self._unresolved or self._resolving:
+            self._unresolved.append(marker)
+            self._resolve_wanted.set()
         else:
             self._dispatch(marker)
         await done.wait()
 
     @property
     def idle(self) -> bool:
-        """Everything that was accepted is settled."""
+        """Whether everything that was accepted is settled."""
         return self._waiting == 0
 
     def unsettled(self) -> Iterator[Message]:
-        """Everything that was accepted and has no verdict yet."""
-        yield from self._strangers
+        """The messages that were accepted and have no verdicts yet."""
+        yield from self._unresolved
         yield from self._resolving
         for writer in self._writers:
             yield from writer.unsettled()
@@ -197,27 +200,27 @@ class Pipeline:
         return self.counts if message.origin.replay_of is None else self._replayed
 
     def _known(self, device_id: str) -> bool:
-        return device_id in self._registry.devices and device_id not in self._unresolved
+        return device_id in self._registry.devices and device_id not in self._unresolved_devices
 
     async def _resolve(self) -> None:
-        """Give strangers their numbers. Later messages of the same devices wait behind them."""
+        """Resolve unknown devices. Later messages of the same devices wait behind the first."""
         while True:
-            await self._stranger_came.wait()
-            self._stranger_came.clear()
-            self._resolving, self._strangers = self._strangers, []
+            await self._resolve_wanted.wait()
+            self._resolve_wanted.clear()
+            self._resolving, self._unresolved = self._unresolved, []
             messages = self._resolving
-            await self._registry.learn({name for message in messages for name in message.devices})
-            if newcomers := set(self._newcomers(messages)):
-                await self._registry.add(newcomers)
+            await self._registry.load({name for message in messages for name in message.devices})
+            if new_devices := set(self._new_devices(messages)):
+                await self._registry.add(new_devices)
             for message in messages:
-                self._unresolved.subtract(message.devices)
-            self._unresolved = +self._unresolved
+                self._unresolved_devices.subtract(message.devices)
+            self._unresolved_devices = +self._unresolved_devices
             self._resolving = []
             for message in messages:
                 self._dispatch(message)
 
-    def _newcomers(self, messages: Sequence[Message]) -> Iterator[str]:
-        """Unknown devices that exist from now on: a rejected event makes none."""
+    def _new_devices(self, messages: Sequence[Message]) -> Iterator[str]:
+        """The unknown devices to be registered; a rejected event registers none."""
         for message in messages:
             items = self._writers[0].decode(message)
             if not items and message.origin.device_id is not None:  # status or heartbeat
@@ -244,7 +247,7 @@ class Pipeline:
             self._writers[n].add(part)
 
     def _dispatch_whole(self, message: Message, device: Device | None) -> None:
-        """A message of one device, as nearly all are: forty thousand times a second."""
+        """Dispatch a message of one device, as nearly all are: up to 40,000 of them per second."""
         message.open_parts = 1
         if device is None:
             self._writers[0].add(Part(message, {}))
@@ -252,9 +255,9 @@ class Pipeline:
             self._writers[device.device_no % WRITERS].add(Part(message, device.numbers))
 
     def _dispatch_single(self, message: Message, device_id: str | None) -> None:
-        """Single posts share the first writer: its transactions are twice as large then.
+        """Single posts share the first writer, so that its transactions are twice as large.
 
-        Posts that are under way at the same time have no order, and the lanes keep the writers apart.
+        Concurrent posts have no order, and the lanes serialise the writers.
         """
         device = None if device_id is None else self._registry.devices.get(device_id)
         message.open_parts = 1
@@ -289,7 +292,7 @@ class Pipeline:
 
 
 def _split(message: Message, numbers: dict[str, DeviceNo]) -> dict[int, list[int]]:
-    """The item indexes per writer: that of the device, known or not; without one, the first."""
+    """The item indexes per writer; items of unknown devices, or of none, go to the first."""
     indexes: dict[int, list[int]] = defaultdict(list)
     for index, item in enumerate(message.items or ()):
         number = 0 if item.device_id is None else numbers.get(item.device_id, 0)

@@ -1,12 +1,12 @@
-"""Dead letters back through the pipeline: what was refused is judged once more, by the rules of today.
+"""Replay: dead letters go through the pipeline again and are checked by the present profiles and limits.
 
-1. read      a page of letters, oldest first
-2. decode    as at their door, with their first time of arrival
-3. submit    through a pipeline, beside what arrives meanwhile
-4. mark      the letters of which nothing was refused again
+1. read      a page of dead letters, oldest first
+2. decode    as at their door, with their original time of arrival
+3. submit    through a pipeline, together with live messages
+4. mark      the dead letters of which no item was refused again
 
-It may stop anywhere and be repeated, also twice at once: every event has a key that stays the same, so
-what is stored already is a duplicate. What is refused again keeps the dead letter that it has.
+A replay may stop anywhere, be repeated, or run twice at once: the key of an event stays the same, so an
+event that is already stored is a duplicate. An item that is refused again keeps its dead letter.
 """
 
 import asyncio
@@ -20,22 +20,26 @@ from ingestor.batch import Item, Message
 from ingestor.decode.acceptance import AcceptLimits, Origin, outside_window
 from ingestor.decode.strict import Items, decode, decode_item, reject
 from ingestor.pipeline import Pipeline
+from ingestor.verdicts import count_verdicts
+from runtime.metrics import EventCounts
 from schema.database import Connection
 from schema.event import Door, Event, Reason, Rejection, Status
 from schema.instants import epoch_us
 from schema.queries import load_queries
 
-PAGE_LETTERS_MAX = 200  # They wait together for one answer, and share batches.
-PAGE_BYTES_MAX = 2 * 1024 * 1024  # A longer letter comes alone.
+PAGE_DEAD_LETTERS_MAX = 200  # They are settled together and share batches.
+PAGE_BYTES_MAX = 2 * 1024 * 1024  # A longer dead letter gets a page of its own.
 
 queries = load_queries("ingestor", "replay.sql")
+READ_DEAD_LETTERS = queries.read_dead_letters.format(selected=queries.selected_dead_letters)
+COUNT_DEAD_LETTERS = queries.count_dead_letters.format(selected=queries.selected_dead_letters)
 
 
 @dataclass(frozen=True, slots=True)
 class ReplaySelection:
-    """Which letters: those that fit everything given, numbered above `after` and up to `last`.
+    """The dead letters that match every given field and are numbered above `after`, up to `last`.
 
-    Without `ids` only those that were not replayed yet and hold their whole payload.
+    Without `ids`, those that were replayed before or hold only part of their payload are left out.
     """
 
     ids: Sequence[int] | None = None
@@ -49,7 +53,7 @@ class ReplaySelection:
 
     @property
     def parameters(self) -> tuple[Any, ...]:
-        """In the order that read_dead_letters and count_dead_letters want."""
+        """The values of $1 to $8 of selected_dead_letters (replay.sql), in this order."""
         return (
             self.after, self.ids, self.device_id, self.reason, self.door, self.start, self.end,
             self.last,
@@ -58,29 +62,24 @@ class ReplaySelection:
 
 @dataclass(slots=True)
 class ReplayOutcome:
-    """What became of letters, counted in events. `next` is the `after` of the rest, None at the end."""
+    """The sum of replayed pages. `counts` has the verdicts on their events.
 
-    letters: int = 0
-    stored: int = 0
-    duplicate: int = 0
-    reasons: Counter[Reason] = field(default_factory=Counter)  # of the rejected
+    `next` is the `after` of the remaining dead letters, None at the end.
+    """
+
+    dead_letters: int = 0
+    counts: EventCounts = field(default_factory=EventCounts)
     next: int | None = None
 
-    @property
-    def rejected(self) -> int:
-        return self.reasons.total()
-
-    def add(self, page: "ReplayOutcome") -> None:
-        self.letters += page.letters
-        self.stored += page.stored
-        self.duplicate += page.duplicate
-        self.reasons += page.reasons
-        self.next = page.next
+    def add(self, messages: Sequence[Message]) -> None:
+        self.dead_letters += len(messages)
+        for message in messages:
+            count_verdicts(self.counts, message.verdicts)
 
 
 @dataclass(frozen=True, slots=True)
 class DeadLetter:
-    """A row of `rejected`; `item` is its index where it came in an array."""
+    """A row of `rejected`; `item` is its index in the array that it arrived in, if it was one."""
 
     number: int
     received_at: datetime
@@ -92,7 +91,7 @@ class DeadLetter:
 
     @property
     def origin(self) -> Origin:
-        """Over MQTT the topic names the device, over HTTP the body. Retained stays retained."""
+        """Over MQTT the topic names the device, over HTTP the body. A retained message stays retained."""
         device_id = self.device_id if self.door is Door.MQTT else None
         return Origin(
             epoch_us(self.received_at),
@@ -105,82 +104,86 @@ class DeadLetter:
 async def count_dead_letters(
     connection: Connection, selection: ReplaySelection
 ) -> tuple[Counter[Reason], int]:
-    """How many there are per reason, and the number of the newest."""
-    rows = await connection.fetch(queries.count_dead_letters, *selection.parameters)
-    counts = Counter({Reason(row["reason"]): row["letters"] for row in rows})
+    """The number of selected dead letters per reason, and the number of the newest one."""
+    rows = await connection.fetch(COUNT_DEAD_LETTERS, *selection.parameters)
+    counts = Counter({Reason(row["reason"]): row["dead_letters"] for row in rows})
     return counts, max((row["newest"] for row in rows), default=0)
 
 
 class Replay:
-    """Works on a connection of its own, which must not be shared meanwhile."""
+    """Replays pages on a connection that nobody else uses meanwhile."""
 
     def __init__(self, connection: Connection, pipeline: Pipeline, limits: AcceptLimits) -> None:
         self._connection, self._pipeline = connection, pipeline
         self._limits = limits
 
     async def page(
-        self, selection: ReplaySelection, letters_max: int = PAGE_LETTERS_MAX
-    ) -> ReplayOutcome:
-        """Replay the first letters of a selection; returns after the commit.
+        self,
+        selection: ReplaySelection,
+        outcome: ReplayOutcome,
+        dead_letters_max: int = PAGE_DEAD_LETTERS_MAX,
+    ) -> None:
+        """Replay the first dead letters of a selection; after the commit they are added to `outcome`.
 
-        Waits for the database as long as it takes once they are submitted. Raises Overloaded, or what
-        the connection raises: then the same page again.
+        Once they are submitted, writes are retried until they succeed. Raises Overloaded, or the error of
+        the connection: the same page may then be replayed again.
         """
-        letters, more = await self._read(selection, min(letters_max, PAGE_LETTERS_MAX))
+        dead_letters, more = await self._read(
+            selection, min(dead_letters_max, PAGE_DEAD_LETTERS_MAX)
+        )
         await self._pipeline.refresh()
         now = datetime.now(UTC)
-        settled = [self._submit(letter, now) for letter in letters]
+        settled = [self._submit(dead_letter, now) for dead_letter in dead_letters]
         messages = await asyncio.gather(*settled)
         await self._mark(messages)
-        outcome = _counted(messages)
-        outcome.next = letters[-1].number if more else None
-        return outcome
+        outcome.add(messages)
+        outcome.next = dead_letters[-1].number if more else None
 
     async def _read(
-        self, selection: ReplaySelection, letters_max: int
+        self, selection: ReplaySelection, dead_letters_max: int
     ) -> tuple[list[DeadLetter], bool]:
         rows = await self._connection.fetch(
-            queries.read_dead_letters, *selection.parameters, letters_max, PAGE_BYTES_MAX
+            READ_DEAD_LETTERS, *selection.parameters, dead_letters_max, PAGE_BYTES_MAX
         )
-        letters = [
+        dead_letters = [
             DeadLetter(
                 row["rejected_id"], row["received_at"], Door(row["door"]), row["device_id"],
                 Reason(row["reason"]), row["item"], row["payload"],
             )
             for row in rows
         ]  # fmt: skip
-        return letters, bool(rows) and rows[0]["found"] > len(rows)
+        return dead_letters, bool(rows) and rows[0]["found"] > len(rows)
 
-    def _submit(self, letter: DeadLetter, now: datetime) -> "asyncio.Future[Message]":
+    def _submit(self, dead_letter: DeadLetter, now: datetime) -> "asyncio.Future[Message]":
         settled: asyncio.Future[Message] = asyncio.get_running_loop().create_future()
 
         def done(message: Message) -> None:
-            if not settled.done():  # Nobody may wait any more; the events stay.
+            if not settled.done():  # The caller may have given up; the events are stored anyway.
                 settled.set_result(message)
 
-        message = Message(letter.door, letter.payload, letter.origin, done)
-        message.decoded(list(decode_again(letter, self._limits, now)))
+        message = Message(dead_letter.door, dead_letter.payload, dead_letter.origin, done)
+        message.decoded(list(decode_again(dead_letter, self._limits, now)))
         self._pipeline.accept(message)
         return settled
 
     async def _mark(self, messages: Sequence[Message]) -> None:
-        clean = [
+        accepted = [
             message.origin.replay_of
             for message in messages
             if all(verdict.status is not Status.REJECTED for verdict in message.verdicts)
         ]
-        if clean:
-            await self._connection.execute(queries.mark_replayed, clean)
+        if accepted:
+            await self._connection.execute(queries.mark_replayed, accepted)
 
 
-def decode_again(letter: DeadLetter, limits: AcceptLimits, now: datetime) -> Iterator[Item]:
-    """The items of a letter, with what can be said against them today.
+def decode_again(dead_letter: DeadLetter, limits: AcceptLimits, now: datetime) -> Iterator[Item]:
+    """The items of a dead letter, decoded by the present limits.
 
-    Their times are judged against the first arrival, and against today, too: there are no tables for an
-    event from outside the window of today.
+    Their times must be in the accepted window of the original arrival and in that of `now`: outside it
+    there may be no partition for the event.
     """
-    source = Items(letter.payload)
-    for item in _decoded(letter, limits):
+    source = Items(dead_letter.payload)
+    for item in _decoded(dead_letter, limits):
         fault = outside_window(item.ts, now, limits) if isinstance(item, Event) else None
         if isinstance(item, Event) and fault is not None:
             yield reject(item, source, *fault)
@@ -188,28 +191,16 @@ def decode_again(letter: DeadLetter, limits: AcceptLimits, now: datetime) -> Ite
             yield item
 
 
-def _decoded(letter: DeadLetter, limits: AcceptLimits) -> list[Item]:
-    if letter.reason is Reason.TOO_LARGE:
-        return [_refused(letter, Reason.TOO_LARGE, "only its first bytes were kept")]
-    # Its size was judged at the door, which knows a batch from a single event.
-    sized = replace(limits, payload_bytes_max=len(letter.payload))
-    if letter.item is not None:
-        return [decode_item(letter.payload, letter.origin, sized)]
-    return decode(letter.payload, letter.origin, sized)
+def _decoded(dead_letter: DeadLetter, limits: AcceptLimits) -> list[Item]:
+    if dead_letter.reason is Reason.TOO_LARGE:
+        return [_refused(dead_letter, Reason.TOO_LARGE, "only its first bytes were kept")]
+    # The door has checked the size; only it can tell a batch from a single event.
+    sized = replace(limits, payload_bytes_max=len(dead_letter.payload))
+    if dead_letter.item is not None:
+        return [decode_item(dead_letter.payload, dead_letter.origin, sized)]
+    return decode(dead_letter.payload, dead_letter.origin, sized)
 
 
-def _refused(letter: DeadLetter, reason: Reason, detail: str) -> Rejection:
-    """Without payload: the letter that stays has it."""
-    return Rejection(reason, detail, b"", letter.received_at, letter.device_id)
-
-
-def _counted(messages: Sequence[Message]) -> ReplayOutcome:
-    outcome = ReplayOutcome(letters=len(messages))
-    for verdict in (verdict for message in messages for verdict in message.verdicts):
-        if verdict.status is Status.STORED:
-            outcome.stored += 1
-        elif verdict.status is Status.DUPLICATE:
-            outcome.duplicate += 1
-        elif verdict.reason is not None:
-            outcome.reasons[verdict.reason] += 1
-    return outcome
+def _refused(dead_letter: DeadLetter, reason: Reason, detail: str) -> Rejection:
+    """A rejection without payload, because the dead letter that stays has it."""
+    return Rejection(reason, detail, b"", dead_letter.received_at, dead_letter.device_id)

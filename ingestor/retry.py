@@ -1,4 +1,4 @@
-"""Waiting for the database: as long as it takes, with capped backoff, visible in the health checks."""
+"""Retry while the database is unavailable: without end, with capped backoff, shown in the health checks."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -13,6 +13,7 @@ from runtime.health import Health
 WAIT_S_FIRST = 0.1
 WAIT_S_MAX = 2.0
 CHECK = "storing"
+STORING = "no write is being retried"
 
 T = TypeVar("T")
 
@@ -20,19 +21,19 @@ log = structlog.get_logger()
 
 
 class StoreRetry:
-    """The check `storing`: failing while anything at all waits to be stored and cannot be.
+    """Reports the check `storing`, which fails while any write is being retried.
 
-    The database may answer and take nothing: a lock, a full disk, a missing grant.
+    A database that answers may still refuse every write: a lock, a full disk, a missing grant.
     """
 
     def __init__(self, health: Health) -> None:
         self._health = health
-        health.report(CHECK, ok=True, detail="nothing waits in vain")
+        health.report(CHECK, ok=True, detail=STORING)
 
     async def __call__(self, action: Callable[[], Awaitable[T]]) -> T:
-        """The result of `action`, tried again for as long as it raises StoreUnavailable.
+        """The result of `action`, which is retried as long as it raises StoreUnavailable.
 
-        The first attempt stands by itself: nearly all succeed, and the library costs 50 µs.
+        The first attempt runs outside stamina, which costs 50 µs: nearly all attempts succeed.
         """
         try:
             return await action()
@@ -55,9 +56,12 @@ class StoreRetry:
             self._recover()
 
     def _fail(self, error: StoreUnavailable) -> None:
-        if self._health.add_failure(CHECK, "the database takes nothing, trying again") == 1:
-            log.warning("Nothing can be stored, nothing is acknowledged.", error=str(error))
+        if self._health.add_failure(CHECK, "the database accepts no writes, retrying") == 1:
+            log.warning(
+                "Nothing can be stored; nothing is acknowledged until a retry succeeds.",
+                error=str(error),
+            )
 
     def _recover(self) -> None:
-        if self._health.remove_failure(CHECK, "nothing waits in vain") == 0:
-            log.info("The database stores again.")
+        if self._health.remove_failure(CHECK, STORING) == 0:
+            log.info("The database accepts writes again.")

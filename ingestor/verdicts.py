@@ -1,4 +1,4 @@
-"""Verdicts, counted: what became of the events of a door, or of a replay."""
+"""Counting verdicts: the outcome of the events of a door, or of a replay."""
 
 from collections.abc import Iterable
 

@@ -1,9 +1,6 @@
-"""One of the two writers: takes what waits, writes it in one transaction, settles it.
+"""One of the two writers: it takes the waiting messages, writes them in one transaction and settles them.
 
-Not now (StoreUnavailable): the same batch again, for as long as it takes; nothing is acknowledged.
-Refused (BatchRefused): split until the bad row is alone, which becomes a dead letter.
-Stale (the registry changed meanwhile): ranges and numbers are checked again with the new one.
-Below the floor (retention dropped that time meanwhile): those events become dead letters.
+`Writer._write` lists what happens to a batch that cannot be written.
 """
 
 import asyncio
@@ -34,15 +31,15 @@ log = structlog.get_logger()
 
 
 class _MisplacedError(Exception):
-    """Inside this file: the batch holds times that are outside the window by now."""
+    """The batch holds times that are outside the accepted window by now. Used in this file only."""
 
 
 @dataclass(frozen=True, slots=True)
 class WriterLimits:
     """A batch closes at `batch_events_max`, or when its first message has waited for `linger_s`.
 
-    A message is never split over two batches, so up to 999 events more. Without linger a writer takes
-    what waits as soon as it is free.
+    A message is never split over two batches, so a batch may hold up to 999 events more. Without linger
+    a writer takes the waiting messages as soon as it is free.
     """
 
     decode: AcceptLimits
@@ -52,7 +49,7 @@ class WriterLimits:
 
 @dataclass(frozen=True, slots=True)
 class BatchMetrics:
-    """What the writers of one door count; both count into the same."""
+    """The metrics of one door, which both of its writers share."""
 
     counts: EventCounts
     seconds: Histogram
@@ -73,30 +70,30 @@ class Writer:
         store: Store,
         registry: Registry,
         limits: WriterLimits,
-        patience: StoreRetry,
+        retry: StoreRetry,
         metrics: BatchMetrics,
         settle: Callable[[Sequence[Part]], None],
     ) -> None:
         self._decode = FastDecoder(limits.decode).decode
-        self._store, self._judge = store, BatchBuilder(registry)
-        self._limits, self._patience = limits, patience
+        self._store, self._builder = store, BatchBuilder(registry)
+        self._limits, self._retry = limits, retry
         self._metrics, self._settle = metrics, settle
         self._waiting: deque[Part] = deque()
         self._parts: list[Part] = []  # of the batch that is being written
-        self._came = asyncio.Event()
+        self._not_empty = asyncio.Event()
 
     def add(self, part: Part) -> None:
         self._waiting.append(part)
-        self._came.set()
+        self._not_empty.set()
 
     async def run(self) -> None:
         while True:
-            await self._came.wait()
+            await self._not_empty.wait()
             if (linger_s := self._linger_s()) > 0:
                 await asyncio.sleep(linger_s)
             self._parts = self._take()
             began = perf_counter()
-            batch = await self._judge.batch(self._parts)
+            batch = await self._builder.build(self._parts)
             self._metrics.events.observe(len(batch.rows) + len(batch.dead_letters))
             await self._write(batch)
             self._metrics.seconds.observe(perf_counter() - began)
@@ -107,7 +104,7 @@ class Writer:
         await self._store.close()
 
     def unsettled(self) -> Iterator[Message]:
-        """What waits here, and what is being written."""
+        """The messages that wait here or are being written."""
         for part in chain(self._parts, self._waiting):
             yield part.message
 
@@ -118,7 +115,7 @@ class Writer:
         return message.items or []
 
     def _linger_s(self) -> float:
-        """How long to wait for company: less what the oldest one has waited behind the last batch."""
+        """How long to wait for more messages, less the time that the oldest waited for the last batch."""
         if len(self._waiting) >= self._limits.batch_events_max:
             return 0.0
         waited_us = now_us() - self._waiting[0].message.origin.received_us
@@ -132,14 +129,22 @@ class Writer:
             events += len(self.decode(part.message)) or 1
             parts.append(part)
         if not self._waiting:
-            self._came.clear()
+            self._not_empty.clear()
         return parts
 
     async def _write(self, batch: Batch) -> None:
+        """Write and settle a batch. After a failure it is changed and written again.
+
+        StoreUnavailable     not changed: `_retry` repeats it with backoff, nothing is acknowledged
+        StaleRegistryError   devices or profiles changed: numbers and ranges are checked again
+        BelowFloorError      retention dropped that time: events below the floor become dead letters
+        _MisplacedError      our clock was wrong: events outside the window become dead letters
+        BatchRefused         it is split until the bad row is alone, which becomes a dead letter
+        """
         try:
-            new = await self._patience(lambda: self._attempt(batch))
+            new = await self._retry(lambda: self._attempt(batch))
         except StaleRegistryError:
-            await self._write(await self._judge.again(batch))
+            await self._write(await self._builder.rebuild(batch))
         except BelowFloorError as error:
             await self._write(above_floor(batch, error.floor))
         except _MisplacedError:
@@ -150,7 +155,7 @@ class Writer:
             batch.settle(new)
 
     async def _attempt(self, batch: Batch) -> set[tuple[int, str]]:
-        """A partition may be missing because the clock was wrong when the batch was decoded."""
+        """A partition may be missing because our clock was wrong when the batch was decoded."""
         try:
             return await self._store.write(batch)
         except NoPartition:
@@ -165,7 +170,7 @@ class Writer:
                 await self._write(half)
             return
         log.error(
-            "PostgreSQL refused an event for good: it becomes a dead letter.", error=str(refused)
+            "PostgreSQL refused an event permanently; it becomes a dead letter.", error=str(refused)
         )
-        batch.bury(str(refused))
+        batch.to_dead_letter(str(refused))
         await self._write(batch)

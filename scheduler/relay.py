@@ -16,7 +16,7 @@ from runtime.errors import BrokerUnavailable
 from runtime.metrics import Metrics
 from runtime.settings import Settings
 from schema.alert import AlertState
-from schema.database import DATABASE_ERRORS, WRITER_LIMITS, Connection, connect
+from schema.database import DATABASE_ERRORS, WRITER_SESSION, Connection, connect
 from schema.feed import FeedItem, feed_item, follow_feed
 from schema.locks import RELAY, take_lease
 from schema.queries import load_queries
@@ -46,7 +46,7 @@ class OutboxRelay:
         while True:
             connection: Connection | None = None
             try:
-                connection = await connect(self._dsn, self._name, WRITER_LIMITS)
+                connection = await connect(self._dsn, self._name, WRITER_SESSION)
                 if await take_lease(connection, RELAY, self._reader):
                     await self._relay_as_holder(connection)
             except* DATABASE_ERRORS as group:

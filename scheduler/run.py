@@ -19,7 +19,7 @@ from scheduler.relay import OutboxRelay, prune_outbox
 from scheduler.retention import drop_rejected, retain
 from scheduler.rollups import roll
 from scheduler.silence import sweep
-from schema.database import DATABASE_ERRORS, WRITER_LIMITS, Connection, open_pool
+from schema.database import DATABASE_ERRORS, WRITER_SESSION, Connection, open_pool
 from schema.migrate import make_partitions, until_migrated
 
 SWEEP_S = 1
@@ -67,7 +67,9 @@ async def run(settings: Settings, stop: asyncio.Event, health: Health, metrics: 
     if not await unless_stopped(stop, until_migrated(settings.dsn, health)):
         return
     name = f"{settings.instance} scheduler"
-    async with await open_pool(settings.dsn, name, WRITER_LIMITS, size_max=CONNECTIONS_MAX) as pool:
+    async with await open_pool(
+        settings.dsn, name, WRITER_SESSION, size_max=CONNECTIONS_MAX
+    ) as pool:
         timer = AsyncIOScheduler(timezone="UTC")
         for job in jobs(settings, metrics):
             timer.add_job(

@@ -30,19 +30,18 @@ TCP_LIMITS = {
     "tcp_user_timeout": "20000",
 }
 # A writer that stops in mid-transaction holds the locks of its lanes: the server soon ends it.
-WRITER_LIMITS = {
+WRITER_SESSION = {
     "lock_timeout": "5s",
     "statement_timeout": "20s",
     "idle_in_transaction_session_timeout": "5s",
     "transaction_timeout": "30s",
 }
 # Queries on partitioned tables need plans for their values: a generic plan locks every partition.
-READER_LIMITS = {
+API_SESSION = {
     "statement_timeout": "10s",
     "idle_in_transaction_session_timeout": "5s",
     "plan_cache_mode": "force_custom_plan",
     "work_mem": "32MB",  # 50,000 rows of an aggregate are sorted without a file.
-    "default_transaction_read_only": "off",
 }
 
 log = structlog.get_logger()

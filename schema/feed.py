@@ -17,7 +17,7 @@ import msgspec
 import structlog
 
 from schema.alert import Notification
-from schema.database import DATABASE_ERRORS, READER_LIMITS, Connection, connect
+from schema.database import API_SESSION, DATABASE_ERRORS, Connection, connect
 from schema.locks import LOCKS
 from schema.queries import load_queries
 
@@ -94,7 +94,7 @@ async def follow_feed(
     while True:
         connection: Connection | None = None
         try:
-            connection = await connect(dsn, name, READER_LIMITS, command_timeout_s=10)
+            connection = await connect(dsn, name, API_SESSION, command_timeout_s=10)
             woken = asyncio.Event()
             await connection.add_listener(CHANNEL, lambda *_, woken=woken: woken.set())
             if after is None:

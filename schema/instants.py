@@ -5,8 +5,9 @@ takes with datetimes.
 """
 
 import re
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from time import time_ns
+from zoneinfo import ZoneInfo
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 MICROSECOND = timedelta(microseconds=1)
@@ -64,3 +65,8 @@ def rfc3339(instant: datetime) -> str:
     """Format in UTC, with a fraction only if there is one, as in every answer."""
     text = instant.astimezone(UTC).replace(tzinfo=None).isoformat()
     return f"{text.rstrip('0') if instant.microsecond else text}Z"
+
+
+def local_midnight(day: date, zone: ZoneInfo) -> datetime:
+    """The first instant of a local day, in UTC."""
+    return datetime(day.year, day.month, day.day, tzinfo=zone).astimezone(UTC)

@@ -1,15 +1,15 @@
--- Aggregates: pieces that api/aggregate/store.py puts together for a question. Every value and sum is
--- numeric, hence exact: it makes no difference which part of an answer came from rollups.
+-- Aggregates: the pieces that api/aggregate/sql.py assembles into one statement; an example stands there. Every
+-- value and sum is numeric, hence exact: it makes no difference which part of a response came from rollups.
 -- $1 metric, $2 device numbers (null: all), $3 and $4 the half-open range, $5 length of fixed buckets,
--- $6 bounds of calendar buckets, $7 since when the time zone has which offset $8, written $9; the planner leaves
--- out the branches that do not apply.
+-- $6 bounds of calendar buckets, $7 the instants from which the time zone has the offsets $8, written as $9. The
+-- planner leaves out the branches that do not apply.
 
--- facts --
-select closed, floor, array(select device_no from device where device_id = any($1::text[])) as numbers
+-- closed_and_devices --
+select closed, array(select device_no from device where device_id = any($1::text[])) as numbers
 from rollup_state
 
 -- estimate_events --
--- What the planner thinks of the events in a range, of devices (null: all) and tags (null: any).
+-- The planner's estimate of the events in a range, for devices (null: all) and tags (null: any).
 explain (format json)
 select from event
 where ts >= $1 and ts < $2 and ($3::int[] is null or device_no = any($3))
@@ -21,8 +21,8 @@ select from rollup
 where metric = $1 and hour >= $2 and hour < $3 and ($4::int[] is null or device_no = any($4))
 
 -- summary --
--- Every metric of the device $1 from $2 to $3: rollups of the hours from $4 to $5 but for the marked ones, else
--- events.
+-- Every metric of the device $1 from $2 to $3: rollups for the hours from $4 to $5 except the marked ones, events
+-- for the rest.
 with raw_hour as materialized (
     select distinct hour from rollup_mark where device_no = $1 and hour >= $4 and hour < $5
 ), part as (
@@ -43,19 +43,19 @@ with raw_hour as materialized (
 )
 select (select floor from rollup_state) as floor, metric, sum(count) as count, to_double(min(min)) as min,
        to_double(max(max)) as max, to_double(sum(sum) / sum(count)) as avg
-from (select null) always left join part on true
+from (select null) one_row left join part on true
 group by metric
 order by metric
 
 -- bucket --
--- The begin of the bucket that an instant belongs to.
+-- The start of the bucket that an instant belongs to.
 case when $6::timestamptz[] is null then date_bin($5::interval, {at}, 'epoch')
      else $6[width_bucket({at}, $6)] end
 
 -- from_events --
--- $10: what is asked of the tags of an event, null: nothing.
+-- $10: a tsquery on the tags of an event, null: any tags.
 bucket as (
-    select {bucket} as at, {who} as who, count(*) as count{stats}
+    select {bucket} as at, {group_key} as group_key, count(*) as count{stats}
     from (
         select device_no, event_id, ts, tags, (metrics -> $1)::numeric as value
         from event
@@ -67,31 +67,31 @@ bucket as (
 )
 
 -- from_rollups --
--- Rollups of the hours from $10 to $11 that are closed and whole; events for the range around them.
+-- Rollups for the closed whole hours from $10 to $11, events for the rest of the range.
 {raw_hours} bucket as (
-    select {bucket} as at, {who} as who, sum(count)::bigint as count{stats}
+    select {bucket} as at, {group_key} as group_key, sum(count)::bigint as count{stats}
     from (
-        select device_no, hour as at, count{of_rollup} {rollups}
+        select device_no, hour as at, count{rollup_columns} {rollups}
         union all
-        select device_no, ts, 1{of_reading} from ({rest}) reading
+        select device_no, ts, 1{reading_columns} from ({events}) reading
     ) part {joins}
     group by 1, 2
 )
 
 -- from_hours --
--- The same where each rollup is a bucket: nothing is to be summed up but the events.
+-- The same if each rollup is a bucket: only events need to be summed.
 {raw_hours} bucket as (
-    select hour as at, {who} as who, count{of_hour} {rollups}
+    select hour as at, {group_key} as group_key, count{hour_stats} {rollups}
     union all
-    select {bucket}, {who}, count(*){stats} from ({rest}) reading {joins} group by 1, 2
+    select {bucket}, {group_key}, count(*){stats} from ({events}) reading {joins} group by 1, 2
 )
 
 -- rollups --
 from rollup {hour_joins}
 where metric = $1 and hour >= $10 and hour < $11 and ($2::int[] is null or device_no = any($2))
-  {but_raw_hours}
+  {except_raw_hours}
 
--- rest --
+-- events_beside_rollups --
 select device_no, event_id, ts, (metrics -> $1)::numeric as value
 from event
 where ts >= $3 and ts < $10 and metrics ? $1 and ($2::int[] is null or device_no = any($2))
@@ -99,12 +99,12 @@ union all
 select device_no, event_id, ts, (metrics -> $1)::numeric
 from event
 where ts >= $11 and ts < $4 and metrics ? $1 and ($2::int[] is null or device_no = any($2))
-{of_raw_hours}
+{raw_hour_events}
 
 -- raw_hours --
--- The hours among them that must be read from events: the marked ones, and those in $12, which a bucket's begin
--- cuts (a closed hour without a rollup holds nothing). They may lie in any partition of the range, and to plan for
--- that takes longer than a small answer: so these three pieces are only put in where there are any.
+-- The hours among them that must be read from events: the marked ones, and those in $12, which the start of a
+-- bucket splits (a closed hour without a rollup has no events). They may lie in any partition of the range, and
+-- planning for that takes longer than a small query: so these three pieces are included only if needed.
 raw_hour as materialized (
     select device_no, hour from rollup_mark
     where hour >= $10 and hour < $11 and ($2::int[] is null or device_no = any($2))
@@ -113,12 +113,12 @@ raw_hour as materialized (
     where metric = $1 and hour = any($12::timestamptz[]) and ($2::int[] is null or device_no = any($2))
 ),
 
--- but_raw_hours --
+-- except_raw_hours --
 and not exists (select from raw_hour
                 where raw_hour.device_no = rollup.device_no and raw_hour.hour = rollup.hour)
 
--- of_raw_hours --
--- Hour by hour (offset 0): no other plan is as good.
+-- raw_hour_events --
+-- `offset 0` makes the planner read hour by hour, which is the best plan.
 union all
 select device_no, event_id, ts, (metrics -> $1)::numeric
 from raw_hour cross join lateral (
@@ -132,38 +132,38 @@ from raw_hour cross join lateral (
                 where hour >= $10 and hour < $11 and ($2::int[] is null or device_no = any($2))))
 
 -- fill --
--- Every bucket of the range for every group. One without events sees the nearest that hold some, before and
--- after it.
-select at, who, coalesce(count, 0) as count{stats}
+-- Every bucket of the range for every group. A bucket without events has access to the nearest buckets with
+-- events, before and after it.
+select at, group_key, coalesce(count, 0) as count{stats}
 from (
-    select *, count(count) over (partition by who order by at) as before,
-           count(count) over (partition by who order by at desc) as after
+    select *, count(count) over (partition by group_key order by at) as before,
+           count(count) over (partition by group_key order by at desc) as after
     from (
-        select at, who, max(count) as count{columns}
+        select at, group_key, max(count) as count{columns}
         from (
-            select at, who, count{names} from bucket
+            select at, group_key, count{names} from bucket
             union all
-            select at, who, null{nulls} from ({groups}) groups, (
+            select at, group_key, null{nulls} from ({groups}) groups, (
                 select generate_series(date_bin($5::interval, $3, 'epoch'), $4 - interval '1 us', $5) as at
                 where $6::timestamptz[] is null
                 union all
                 select unnest(trim_array($6, 1)) where $6::timestamptz[] is not null
             ) period
-        ) every
-        group by at, who
+        ) bucket_or_empty
+        group by at, group_key
     ) grid
-) place
-window before as (partition by who, before order by at), after as (partition by who, after order by at desc)
+) filled
+window before as (partition by group_key, before order by at), after as (partition by group_key, after order by at desc)
 
 -- groups --
-select distinct who from bucket limit {groups_max}
+select distinct group_key from bucket limit {groups_max}
 
 -- one_group --
-select '' as who
+select '' as group_key
 
 -- answer --
--- The rows as JSON text: written by the server, so that a large answer stalls no loop. `marked`: there are marked
--- hours. If their pieces were left out, the answer is none.
+-- The rows as JSON text, written by the server so that a large response does not block the event loop. `marked`:
+-- there are marked hours. If their pieces were left out, the row must not be used.
 with {buckets}
 select count(*) as rows, '[' || coalesce(string_agg(shown, ','), '') || ']' as body,
        (select floor from rollup_state) as floor, {marked} as marked
@@ -174,6 +174,6 @@ from (
                                       || $9[width_bucket(at, $7)] end
            || '"' || {members} || '}}' as shown
     from ({rows}) shown_bucket
-    order by at, who
+    order by at, group_key
     limit {rows_max} + 1
 ) line

@@ -1,22 +1,22 @@
-"""Time buckets: fixed lengths from the Unix epoch, calendar periods of a time zone. Pure.
+"""Time buckets: fixed lengths from the Unix epoch, and calendar periods of a time zone. Pure.
 
-Calendar buckets are reckoned here and handed to the database as a list of instants, so that a day has one
-meaning everywhere: it begins at local midnight, and where that does not exist or exists twice, at the first
-instant that belongs to it.
+Calendar buckets are computed here and passed to the database as a list of instants, so that a day has one
+meaning everywhere: it begins at local midnight or, if that does not exist or exists twice, at the first
+instant that belongs to the day.
 """
 
 import re
 from bisect import bisect_right
 from dataclasses import dataclass
-from datetime import UTC, date, datetime, timedelta
+from datetime import date, datetime, timedelta
 from typing import NamedTuple
 from zoneinfo import ZoneInfo
 
 from runtime.errors import InvalidRequest
+from schema.instants import EPOCH, local_midnight
 
 HOUR, DAY = timedelta(hours=1), timedelta(days=1)
 CENTURY = timedelta(days=36_525)
-EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 EPOCH_DAY, EPOCH_MONDAY = date(1970, 1, 1), date(1970, 1, 5)
 MONTHS_OF_YEAR = 12
 
@@ -33,7 +33,7 @@ class Fixed:
 
     @property
     def whole_hours(self) -> bool:
-        """Whether no bucket begins within an hour."""
+        """Whether every bucket begins on a whole hour."""
         return self.length % HOUR == timedelta(0)
 
     def first(self, start: datetime) -> datetime:
@@ -58,24 +58,24 @@ class Calendar:
     def number(self, *_: datetime) -> int:
         return len(self.bounds) - 1
 
-    def cut_hours(self, start: datetime, end: datetime) -> list[datetime]:
-        """The whole hours of UTC between two whole hours within which a bucket begins."""
+    def split_hours(self, start: datetime, end: datetime) -> list[datetime]:
+        """The hours of UTC between two whole hours that a bucket's start splits."""
         first = bisect_right(self.bounds, start)
-        cut = []
+        split = []
         for bound in self.bounds[first:]:
             hour = whole_hour(bound)
             if bound >= end:
                 break
             if hour != bound:
-                cut.append(hour)
-        return cut
+                split.append(hour)
+        return split
 
 
 Buckets = Fixed | Calendar
 
 
 class Offset(NamedTuple):
-    """What a time zone adds to UTC from an instant on, in whole minutes, and how RFC 3339 writes it."""
+    """The offset of a time zone from an instant on, in whole minutes, with its form in RFC 3339."""
 
     since: datetime
     amount: timedelta
@@ -83,23 +83,23 @@ class Offset(NamedTuple):
 
 
 def buckets(interval: str, zone: ZoneInfo, start: datetime, end: datetime) -> Buckets:
-    """What an interval such as 30s, 5m, 1h, 1d, 2w, 1mo makes of a range. Raises InvalidRequest."""
+    """The buckets of an interval such as 30s, 5m, 1h, 1d, 2w or 1mo in a range. Raises InvalidRequest."""
     found = _INTERVAL.fullmatch(interval)
     if found is None:
         raise InvalidRequest(
-            "interval: a number and s, m, h, d, w or mo, for instance 30s, 5m, 1h, 1d, 1mo."
+            "interval: it must be a number and s, m, h, d, w or mo, for instance 30s, 5m, 1h, 1d, 1mo."
         )
     size, unit = int(found[1]), found[2]
     days = size * _FIXED_S[unit] / 86_400 if unit in _FIXED_S else size * _DAYS[unit]
     if days > CENTURY.days:
-        raise InvalidRequest("interval: at most a century.")
+        raise InvalidRequest("interval: it must be at most a century.")
     if unit in _FIXED_S:
         return Fixed(timedelta(seconds=size * _FIXED_S[unit]))
     return Calendar(_bounds(size, unit, zone, start, end))
 
 
 def offset_changes(zone: ZoneInfo, start: datetime, end: datetime) -> list[Offset]:
-    """The offsets of a zone in a range, which change at most once within a day."""
+    """The offsets of a zone in a range, assuming at most one change per day."""
     changes = [(start, _offset(zone, start))]
     at = start
     while at < end:
@@ -129,7 +129,7 @@ def _change(zone: ZoneInfo, before: datetime, after: datetime) -> datetime:
 
 
 def _offset(zone: ZoneInfo, at: datetime) -> timedelta:
-    """RFC 3339 knows no offsets with seconds, which zones had before 1972."""
+    """Cut to whole minutes: zones had offsets with seconds before 1972, but RFC 3339 has none."""
     offset = at.astimezone(zone).utcoffset() or timedelta()
     return offset // timedelta(minutes=1) * timedelta(minutes=1)
 
@@ -139,16 +139,11 @@ def whole_hour(at: datetime) -> datetime:
     return at - (at - EPOCH) % HOUR
 
 
-def local_midnight(day: date, zone: ZoneInfo) -> datetime:
-    """The first instant of a local day, in UTC."""
-    return datetime(day.year, day.month, day.day, tzinfo=zone).astimezone(UTC)
-
-
 def _bounds(size: int, unit: str, zone: ZoneInfo, start: datetime, end: datetime) -> list[datetime]:
-    """Of the periods that overlap the range.
+    """The bounds of the periods that overlap the range.
 
-    Where clocks go back over midnight, the local date of `start` may be that of a day that is over; a
-    day that a zone left out has no length.
+    If clocks go back over midnight, the local date of `start` may be that of a day that is already over;
+    a day that a zone skipped has no length and is left out.
     """
     number = _index(size, unit, start.astimezone(zone).date()) - 1
     bounds = [local_midnight(_first_day(size, unit, number), zone)]

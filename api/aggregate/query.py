@@ -1,16 +1,16 @@
-"""What may be asked of a metric over time, and from where the answer comes. Pure."""
+"""Queries for the statistics of a metric over time, and the plan of what to read for them. Pure."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from enum import StrEnum
 
-from api.aggregate.buckets import HOUR, Buckets, Calendar, Offset, whole_hour
+from api.aggregate.buckets import HOUR, Buckets, Fixed, Offset, whole_hour
 from runtime.errors import InvalidRequest
 
 
 class Stat(StrEnum):
-    """In the order in which an answer shows them."""
+    """The statistics, in the order of a response."""
 
     COUNT = "count"
     SUM = "sum"
@@ -37,13 +37,13 @@ class Fill(StrEnum):
     LINEAR = "linear"
 
 
-USUAL_STATS = (Stat.COUNT, Stat.SUM, Stat.AVG, Stat.MIN, Stat.MAX)
+DEFAULT_STATS = (Stat.COUNT, Stat.SUM, Stat.AVG, Stat.MIN, Stat.MAX)
 PERCENTILES = {Stat.P50: 0.5, Stat.P95: 0.95, Stat.P99: 0.99}
 
 
 @dataclass(frozen=True, slots=True)
 class AggregateQuery:
-    """The half-open range [start, end); no device_ids: the fleet; `tags` is a tsquery, None: any."""
+    """Over the half-open range [start, end). No device_ids: the fleet; `tags` is a tsquery, None: any."""
 
     metric: str
     device_ids: tuple[str, ...]
@@ -54,54 +54,64 @@ class AggregateQuery:
     offsets: Sequence[Offset]
     group_by: GroupBy | None = None
     fill: Fill = Fill.NONE
-    stats: tuple[Stat, ...] = USUAL_STATS
+    stats: tuple[Stat, ...] = DEFAULT_STATS
 
 
 @dataclass(frozen=True, slots=True)
-class Hours:
-    """The whole hours from `start` to `end` whose rollups an answer takes, but for the `cut` ones."""
+class ReadPlan:
+    """What a response for [start, end) is computed from.
+
+    Rollups cover the whole hours [hours_start, hours_end), which are closed; if the two are equal, there are
+    none. Events cover the rest, and `split_hours`: those of the hours in which a bucket begins.
+    """
 
     start: datetime
     end: datetime
-    cut: list[datetime]
+    hours_start: datetime
+    hours_end: datetime
+    split_hours: list[datetime] = field(default_factory=list)
+
+    @property
+    def uses_rollups(self) -> bool:
+        return self.hours_start < self.hours_end
+
+    @property
+    def first_event(self) -> datetime | None:
+        """The first instant whose events must be kept, None for none. Retention always keeps marked hours."""
+        if self.start < self.hours_start:
+            return self.start
+        if self.split_hours:
+            return self.split_hours[0]
+        return self.hours_end if self.hours_end < self.end else None
+
+    @property
+    def raw_fraction(self) -> float:
+        """The part of the range that is read from events, from 0 to 1."""
+        edges = (self.hours_start - self.start) + (self.end - self.hours_end)
+        return (edges + len(self.split_hours) * HOUR) / (self.end - self.start)
 
 
-def rolled_hours(question: AggregateQuery, closed: datetime) -> Hours | None:
-    """Which hours of a question rollups can answer; None: the events must.
+def plan_query(query: AggregateQuery, closed: datetime) -> ReadPlan:
+    """Rollups hold neither tags nor percentiles, and no parts of an hour."""
+    buckets = query.buckets
+    by_tag = query.tags is not None or query.group_by is GroupBy.TAG
+    if (
+        by_tag
+        or not PERCENTILES.keys().isdisjoint(query.stats)
+        or (isinstance(buckets, Fixed) and not buckets.whole_hours)
+    ):
+        return ReadPlan(query.start, query.end, query.end, query.end)
+    plan = plan_range(query.start, query.end, closed)
+    if isinstance(buckets, Fixed) or not plan.uses_rollups:
+        return plan
+    return replace(plan, split_hours=buckets.split_hours(plan.hours_start, plan.hours_end))
 
-    Rollups know neither tags nor percentiles, and no part of an hour.
-    """
-    buckets = question.buckets
-    by_tag = question.tags is not None or question.group_by is GroupBy.TAG
-    if by_tag or not PERCENTILES.keys().isdisjoint(question.stats):
-        return None
-    if not isinstance(buckets, Calendar) and not buckets.whole_hours:
-        return None
-    start, end = whole_hours(question.start, question.end, closed)
-    if start == end:
-        return None
-    return Hours(start, end, buckets.cut_hours(start, end) if isinstance(buckets, Calendar) else [])
 
-
-def whole_hours(start: datetime, end: datetime, closed: datetime) -> tuple[datetime, datetime]:
-    """The whole hours of a range that are closed; if there are none, twice its end."""
+def plan_range(start: datetime, end: datetime, closed: datetime) -> ReadPlan:
+    """The plan for a range that is not divided into buckets."""
     first, last = whole_hour_from(start), min(whole_hour(end), closed)
-    return (first, last) if first < last else (end, end)
-
-
-def events_from(start: datetime, end: datetime, hours: Hours | None) -> datetime | None:
-    """The first instant whose events an answer needs; None: none. What is marked is always kept."""
-    if hours is None or start < hours.start:
-        return start
-    if hours.cut:
-        return hours.cut[0]
-    return hours.end if hours.end < end else None
-
-
-def share_of_events(start: datetime, end: datetime, hours: Hours) -> float:
-    """How much of a range is read from events though rollups answer the rest, from 0 to 1."""
-    read = (hours.start - start) + (end - hours.end) + len(hours.cut) * HOUR
-    return read / (end - start)
+    hours = (first, last) if first < last else (end, end)
+    return ReadPlan(start, end, *hours)
 
 
 def whole_hour_from(at: datetime) -> datetime:
@@ -111,10 +121,10 @@ def whole_hour_from(at: datetime) -> datetime:
 
 
 def parse_stats(text: str) -> tuple[Stat, ...]:
-    """A comma list. Raises InvalidRequest."""
+    """Read a comma-separated list. Raises InvalidRequest."""
     names = set(text.split(","))
     if unknown := sorted(names - set(Stat)):
         raise InvalidRequest(
-            f"stats: a comma list of {', '.join(Stat)}; not {', '.join(unknown)[:64]!r}."
+            f"stats: {', '.join(unknown)[:64]!r} is unknown; use a comma-separated list of {', '.join(Stat)}."
         )
     return tuple(stat for stat in Stat if stat in names)

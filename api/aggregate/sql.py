@@ -1,6 +1,35 @@
-"""The statement that answers a question, put together from the pieces in aggregates.sql. Pure.
+"""The statement that answers a query, assembled from the pieces in aggregates.sql. Pure.
 
-Nothing of it is the caller's text: what is asked chooses among pieces, values are parameters.
+It contains no text of the caller: the query chooses pieces, and values are parameters. As an example, this is
+the statement for count and avg of one device, by day and from rollups, without the zone's offset ($7 to $9):
+
+    with bucket as (
+        select $6[width_bucket(at, $6)] as at, '' as group_key,
+               sum(count)::bigint as count, sum(sum) / sum(count) as avg
+        from (
+            select device_no, hour as at, count, sum from rollup
+            where metric = $1 and hour >= $10 and hour < $11 and device_no = any($2)
+            union all
+            select device_no, ts, 1, value from (
+                select device_no, event_id, ts, (metrics -> $1)::numeric as value from event
+                where ts >= $3 and ts < $10 and metrics ? $1 and device_no = any($2)
+                union all
+                select device_no, event_id, ts, (metrics -> $1)::numeric from event
+                where ts >= $11 and ts < $4 and metrics ? $1 and device_no = any($2)
+            ) reading
+        ) part
+        group by 1, 2
+    )
+    select count(*) as rows, '[' || coalesce(string_agg(shown, ','), '') || ']' as body,
+           (select floor from rollup_state) as floor,
+           (select exists (select from rollup_mark where hour >= $10 and ...)) as marked
+    from (
+        select '{"bucket":"' || to_char(at, ...)
+               || '","count":' || count || ',"avg":' || json_number(avg) || '}' as shown
+        from (select * from bucket) shown_bucket
+        order by at, group_key
+        limit 50000 + 1
+    ) line
 """
 
 import sys
@@ -15,13 +44,13 @@ queries = load_queries("api.aggregate", "aggregates.sql")
 
 DOUBLE_MAX = sys.float_info.max
 
-_WHO = {None: "''", GroupBy.DEVICE: "device_id", GroupBy.TAG: 'tag collate "C"'}
+_GROUP_KEY = {None: "''", GroupBy.DEVICE: "device_id", GroupBy.TAG: 'tag collate "C"'}
 _MEMBER = {GroupBy.DEVICE: "device_id", GroupBy.TAG: "tag"}
 HOURLY = Fixed(HOUR)
 _STDDEV = "case when {n} > 1 then sqrt(({n} * {squares} - {sum} * {sum}) / ({n} * ({n} - 1.0))) end"
 
-# What a statistic is of readings, and of parts that were summed up before.
-_OF_READINGS = {
+# A statistic as computed from readings, from parts (rollups and single readings), and from one rollup.
+_FROM_READINGS = {
     Stat.SUM: "sum(value)",
     Stat.AVG: "case when count(*) = 1 then sum(value) else sum(value) / count(*) end",
     Stat.MIN: "min(value)",
@@ -34,7 +63,7 @@ _OF_READINGS = {
         for stat, share in PERCENTILES.items()
     },
 }
-_OF_PARTS = {
+_FROM_PARTS = {
     Stat.SUM: "sum(sum)",
     Stat.AVG: "sum(sum) / sum(count)",
     Stat.MIN: "min(min)",
@@ -43,13 +72,13 @@ _OF_PARTS = {
     Stat.LAST: "(array_agg(last order by last_ts, last_id{device}))[count(*)]",
     Stat.STDDEV: _STDDEV.format(n="sum(count)", sum="sum(sum)", squares="sum(squares)"),
 }
-_OF_HOUR = {
+_FROM_HOUR = {
     **{stat: str(stat) for stat in (Stat.SUM, Stat.MIN, Stat.MAX, Stat.FIRST, Stat.LAST)},
     Stat.AVG: "sum / count",
     Stat.STDDEV: _STDDEV.format(n="count", sum="sum", squares="squares"),
 }
-# The columns of a rollup that a statistic needs, and what they are of a single reading.
-_PARTS = {
+# The columns of a rollup that a statistic needs, and their values for a single reading.
+_ROLLUP_COLUMNS = {
     Stat.SUM: ("sum",),
     Stat.AVG: ("sum",),
     Stat.MIN: ("min",),
@@ -58,7 +87,7 @@ _PARTS = {
     Stat.LAST: ("last", "last_ts", "last_id"),
     Stat.STDDEV: ("sum", "squares"),
 }
-_OF_READING = {
+_READING_COLUMNS = {
     "squares": "value * value",
     "first_ts": "ts",
     "first_id": "event_id",
@@ -69,108 +98,113 @@ _OF_READING = {
 _FILLED = {
     Fill.NULL: "{stat}",
     Fill.PREVIOUS: "first_value({stat}) over before",
-    # By weights. Without a neighbour on either side its columns are those of the first empty buckets.
+    # Interpolated by distance. A bucket without a neighbour on one side shares its window with other empty
+    # buckets, hence the check of `before` and `after`.
     Fill.LINEAR: """coalesce({stat}, case when before > 0 and after > 0 then
         (first_value({stat}) over before * extract(epoch from first_value(at) over after - at)
          + first_value({stat}) over after * extract(epoch from at - first_value(at) over before))
         / nullif(extract(epoch from first_value(at) over after - first_value(at) over before), 0) end)""",
 }
 
-# What was stored is printed as it is; what was reckoned is rounded to a double.
+# Stored values are printed exactly; computed ones are rounded to a double.
 _STORED = {Stat.MIN, Stat.MAX, Stat.FIRST, Stat.LAST}
 
 
 class Source(Enum):
-    """Where the readings of an answer come from."""
+    """The tables that a response is computed from."""
 
     EVENTS = auto()
-    ROLLUPS = auto()  # Right only if no hour is marked; the answer tells.
+    ROLLUPS = auto()  # Valid only if the row says that no hour is marked.
     ROLLUPS_AND_EVENTS = auto()
 
 
-def statement(question: AggregateQuery, source: Source, rows_max: int) -> str:
-    """SQL for the arguments $1 to $9 and the source's own."""
-    asked = [stat for stat in question.stats if stat is not Stat.COUNT]
+def statement(query: AggregateQuery, source: Source, rows_max: int) -> str:
+    """The SQL for the arguments $1 to $9 and those of the source (api/aggregate/store.py)."""
+    stats = [stat for stat in query.stats if stat is not Stat.COUNT]
     if source is Source.EVENTS:
-        buckets = _of_events(question, asked)
+        buckets = _buckets_from_events(query, stats)
     else:
-        buckets = _of_rollups(question, asked, patched=source is Source.ROLLUPS_AND_EVENTS)
+        buckets = _buckets_from_rollups(
+            query, stats, with_raw_hours=source is Source.ROLLUPS_AND_EVENTS
+        )
     return str(
         queries.answer.format(
             buckets=buckets,
-            rows=_filled(question, asked, rows_max),
-            members=" || ".join(_members(question)),
+            rows=_filled(query, stats, rows_max),
+            members=" || ".join(_members(query)),
             rows_max=rows_max,
             marked=queries.marked if source is Source.ROLLUPS else "false",
         )
     )
 
 
-def _of_events(question: AggregateQuery, asked: Sequence[Stat]) -> str:
+def _buckets_from_events(query: AggregateQuery, stats: Sequence[Stat]) -> str:
     return str(
         queries.from_events.format(
             bucket=queries.bucket.format(at="ts"),
-            who=_WHO[question.group_by],
-            stats=_columns(question, asked, _OF_READINGS),
-            joins=_joins(question),
+            group_key=_GROUP_KEY[query.group_by],
+            stats=_columns(query, stats, _FROM_READINGS),
+            joins=_joins(query),
         )
     )
 
 
-def _of_rollups(question: AggregateQuery, asked: Sequence[Stat], *, patched: bool) -> str:
-    """`patched`: with the hours that must be read from events though others around them need not."""
-    one_device_each = question.group_by is GroupBy.DEVICE or len(question.device_ids) == 1
-    hourly = question.buckets == HOURLY and one_device_each
-    parts = list(dict.fromkeys(part for stat in asked for part in _PARTS[stat]))
-    joins = _joins(question)
+def _buckets_from_rollups(
+    query: AggregateQuery, stats: Sequence[Stat], *, with_raw_hours: bool
+) -> str:
+    """`with_raw_hours`: some hours between the rollups must be read from events."""
+    one_device_each = query.group_by is GroupBy.DEVICE or len(query.device_ids) == 1
+    hourly = query.buckets == HOURLY and one_device_each
+    parts = list(dict.fromkeys(part for stat in stats for part in _ROLLUP_COLUMNS[stat]))
+    joins = _joins(query)
     rollups = queries.rollups.format(
         hour_joins=joins if hourly else "",
-        but_raw_hours=queries.but_raw_hours if patched else "",
+        except_raw_hours=queries.except_raw_hours if with_raw_hours else "",
     )
     template = queries.from_hours if hourly else queries.from_rollups
     return str(
         template.format(
-            raw_hours=queries.raw_hours if patched else "",
+            raw_hours=queries.raw_hours if with_raw_hours else "",
             rollups=rollups,
-            rest=queries.rest.format(of_raw_hours=queries.of_raw_hours if patched else ""),
+            events=queries.events_beside_rollups.format(
+                raw_hour_events=queries.raw_hour_events if with_raw_hours else ""
+            ),
             bucket=queries.bucket.format(at="ts" if hourly else "at"),
-            who=_WHO[question.group_by],
-            stats=_columns(question, asked, _OF_READINGS if hourly else _OF_PARTS),
-            of_hour=_columns(question, asked, _OF_HOUR),
-            of_rollup="".join(f", {part}" for part in parts),
-            of_reading="".join(f", {_OF_READING.get(part, 'value')}" for part in parts),
+            group_key=_GROUP_KEY[query.group_by],
+            stats=_columns(query, stats, _FROM_READINGS if hourly else _FROM_PARTS),
+            hour_stats=_columns(query, stats, _FROM_HOUR),
+            rollup_columns="".join(f", {part}" for part in parts),
+            reading_columns="".join(f", {_READING_COLUMNS.get(part, 'value')}" for part in parts),
             joins=joins,
         )
     )
 
 
-def _columns(
-    question: AggregateQuery, asked: Sequence[Stat], expressions: Mapping[Stat, str]
-) -> str:
-    columns = "".join(f", {expressions[stat]} as {stat}" for stat in asked)
-    return columns.format(device=", device_id" if _ties(question) else "")
+def _columns(query: AggregateQuery, stats: Sequence[Stat], expressions: Mapping[Stat, str]) -> str:
+    columns = "".join(f", {expressions[stat]} as {stat}" for stat in stats)
+    return columns.format(device=", device_id" if _may_tie(query) else "")
 
 
-def _filled(question: AggregateQuery, asked: Sequence[Stat], rows_max: int) -> str:
-    """One group more than `rows_max` has room for is enough to see that there are too many."""
-    if question.fill is Fill.NONE:
+def _filled(query: AggregateQuery, stats: Sequence[Stat], rows_max: int) -> str:
+    """One group more than fits into `rows_max` is enough to detect that there are too many."""
+    if query.fill is Fill.NONE:
         return "select * from bucket"
-    expression = _FILLED[question.fill]
-    groups_max = rows_max // question.buckets.number(question.start, question.end) + 1
-    groups = queries.one_group if question.group_by is None else queries.groups
+    expression = _FILLED[query.fill]
+    groups_max = rows_max // query.buckets.number(query.start, query.end) + 1
+    groups = queries.one_group if query.group_by is None else queries.groups
     return str(
         queries.fill.format(
-            stats="".join(f", {expression.format(stat=stat)} as {stat}" for stat in asked),
-            columns="".join(f", max({stat}) as {stat}" for stat in asked),
-            names="".join(f", {_shown(stat)}" for stat in asked),
-            nulls=", null" * len(asked),
+            stats="".join(f", {expression.format(stat=stat)} as {stat}" for stat in stats),
+            columns="".join(f", max({stat}) as {stat}" for stat in stats),
+            names="".join(f", {_within_double(stat)}" for stat in stats),
+            nulls=", null" * len(stats),
             groups=groups.format(groups_max=groups_max),
         )
     )
 
 
-def _shown(stat: Stat) -> str:
-    """What lies beyond a double is null for its neighbours, too."""
+def _within_double(stat: Stat) -> str:
+    """A value beyond a double is null, also as a neighbour of empty buckets."""
     return (
         stat
         if stat in _STORED
@@ -178,29 +212,29 @@ def _shown(stat: Stat) -> str:
     )
 
 
-def _joins(question: AggregateQuery) -> str:
+def _joins(query: AggregateQuery) -> str:
     joins = []
-    if question.group_by is GroupBy.DEVICE or _ties(question):
+    if query.group_by is GroupBy.DEVICE or _may_tie(query):
         joins.append("join device using (device_no)")
-    if question.group_by is GroupBy.TAG:
+    if query.group_by is GroupBy.TAG:
         joins.append("cross join lateral (select distinct tag from unnest(reading.tags) tag) tag")
     return " ".join(joins)
 
 
-def _ties(question: AggregateQuery) -> bool:
-    """Whether devices must be told apart that have events at one instant."""
-    ordered = not {Stat.FIRST, Stat.LAST}.isdisjoint(question.stats)
-    return ordered and len(question.device_ids) != 1
+def _may_tie(query: AggregateQuery) -> bool:
+    """Whether first and last may depend on the order of devices that have events at the same instant."""
+    ordered = not {Stat.FIRST, Stat.LAST}.isdisjoint(query.stats)
+    return ordered and len(query.device_ids) != 1
 
 
-def _members(question: AggregateQuery) -> Iterator[str]:
-    """What follows the bucket in a row of the answer, as pieces of text."""
-    if question.group_by:
-        yield f"',\"{_MEMBER[question.group_by]}\":' || to_json(who)"
-    for stat in question.stats:
+def _members(query: AggregateQuery) -> Iterator[str]:
+    """The members after the bucket in a row of the response, as SQL for pieces of JSON text."""
+    if query.group_by:
+        yield f"',\"{_MEMBER[query.group_by]}\":' || to_json(group_key)"
+    for stat in query.stats:
         if stat is Stat.COUNT:
             yield f"',\"{stat}\":' || {stat}"
-        elif stat in _STORED and question.fill is not Fill.LINEAR:
+        elif stat in _STORED and query.fill is not Fill.LINEAR:
             yield f"',\"{stat}\":' || coalesce(trim_scale({stat})::text, 'null')"
         else:
             yield f"',\"{stat}\":' || json_number({stat})"

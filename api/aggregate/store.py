@@ -1,6 +1,6 @@
-"""Aggregates: one statement per question.
+"""Aggregates: one statement per query.
 
-One statement sees one snapshot: which hours are marked, their events and the rollups of the others belong
+One statement sees one snapshot. So the marked hours, their events, and the rollups of the other hours fit
 together, whatever the roller does meanwhile.
 """
 
@@ -8,49 +8,45 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
+import asyncpg
 import msgspec
 
 from api.aggregate.buckets import Calendar, Fixed
-from api.aggregate.query import (
-    AggregateQuery,
-    Fill,
-    Hours,
-    events_from,
-    rolled_hours,
-    share_of_events,
-    whole_hours,
-)
+from api.aggregate.query import AggregateQuery, Fill, ReadPlan, plan_query, plan_range
 from api.aggregate.sql import Source, queries, statement
-from api.store.database import QUERY_S_MAX, Database, require_kept
+from api.store.database import QUERY_S_MAX, Database
+from api.store.retention import require_kept
 from runtime.errors import InvalidRequest
 from schema.database import Connection, fetch_row
 from schema.event import json_number
 
 AGGREGATE_ROWS_MAX = 50_000
-ROLLUP_WEIGHT = 0.5  # Of reading an event.
-READINGS_MAX = 5_000_000  # About what PostgreSQL reads in the 10 s of a statement.
+ROLLUP_WEIGHT = 0.5  # The cost of reading a rollup, in events.
+READINGS_MAX = 5_000_000  # About as many as PostgreSQL reads in the 10 s of a statement.
 
 
 class AggregateStore:
-    def __init__(self, reader: Database) -> None:
-        self._reader = reader
+    def __init__(self, database: Database) -> None:
+        self._database = database
 
-    async def answer(self, question: AggregateQuery) -> str:
+    async def answer(self, query: AggregateQuery) -> str:
         """The rows as JSON text.
 
-        Raises InvalidRequest beyond the most rows that an answer has or is made of, RawEventsDropped
-        if it needs events that retention has dropped.
+        Raises InvalidRequest if the response would have too many rows or be computed from too many
+        readings, RawEventsDropped if it needs events that retention has dropped.
         """
-        _require_few_buckets(question)
-        async with self._reader.costly(), self._reader.connection(QUERY_S_MAX) as connection:
-            facts = await connection.fetchrow(queries.facts, question.device_ids)
-            numbers = facts["numbers"] if question.device_ids else None
-            hours = rolled_hours(question, facts["closed"])
-            await _require_few_readings(connection, question, numbers, hours)
-            row = await _ask(connection, question, numbers, hours)
-        first = events_from(question.start, question.end, hours)
-        if first is not None:
-            require_kept(first, row["floor"])
+        _require_few_buckets(query)
+        async with (
+            self._database.heavy_query_slot(),
+            self._database.connection(QUERY_S_MAX) as connection,
+        ):
+            state = await fetch_row(connection, queries.closed_and_devices, query.device_ids)
+            numbers = state["numbers"] if query.device_ids else None
+            plan = plan_query(query, state["closed"])
+            await _require_few_readings(connection, query, numbers, plan)
+            row = await _fetch_answer(connection, query, numbers, plan)
+        if plan.first_event is not None:
+            require_kept(plan.first_event, row["floor"])
         if row["rows"] > AGGREGATE_ROWS_MAX:
             raise _too_many_rows()
         return str(row["body"])
@@ -58,98 +54,95 @@ class AggregateStore:
     async def summary(
         self, device_no: int, start: datetime, end: datetime
     ) -> dict[str, dict[str, float | None]]:
-        """Per metric of the range: count, min, max and avg. Raises RawEventsDropped as `answer` does."""
-        async with self._reader.connection(QUERY_S_MAX) as connection:
-            facts = await connection.fetchrow(queries.facts, ())
-            hours = Hours(*whole_hours(start, end, facts["closed"]), cut=[])
+        """Per metric of the range: count, min, max and avg. Raises RawEventsDropped like `answer`."""
+        async with self._database.connection(QUERY_S_MAX) as connection:
+            state = await fetch_row(connection, queries.closed_and_devices, ())
+            plan = plan_range(start, end, state["closed"])
             rows = await connection.fetch(
-                queries.summary, device_no, start, end, hours.start, hours.end
+                queries.summary, device_no, start, end, plan.hours_start, plan.hours_end
             )
-        if (first := events_from(start, end, hours)) is not None:
-            require_kept(first, rows[0]["floor"])
+        if plan.first_event is not None:
+            require_kept(plan.first_event, rows[0]["floor"])
         return {
             row["metric"]: {
                 "count": int(row["count"]),
-                **{name: _shown(row[name]) for name in ("min", "max", "avg")},
+                **{name: _number_or_none(row[name]) for name in ("min", "max", "avg")},
             }
             for row in rows
             if row["metric"] is not None
         }
 
 
-async def _ask(
-    connection: Connection,
-    question: AggregateQuery,
-    numbers: Sequence[int] | None,
-    hours: Hours | None,
-) -> Any:
-    """Marked hours are rare: they are looked for with the answer, and only then is it asked for with them."""
-    common = arguments(question, numbers)
-    if hours is None:
-        sql = statement(question, Source.EVENTS, AGGREGATE_ROWS_MAX)
-        return await connection.fetchrow(sql, *common, question.tags)
-    if not hours.cut:
-        sql = statement(question, Source.ROLLUPS, AGGREGATE_ROWS_MAX)
-        row = await fetch_row(connection, sql, *common, hours.start, hours.end)
+async def _fetch_answer(
+    connection: Connection, query: AggregateQuery, numbers: Sequence[int] | None, plan: ReadPlan
+) -> asyncpg.Record:
+    """Marked hours are rare: the first statement only detects them, a second one includes them."""
+    common = arguments(query, numbers)
+    if not plan.uses_rollups:
+        sql = statement(query, Source.EVENTS, AGGREGATE_ROWS_MAX)
+        return await fetch_row(connection, sql, *common, query.tags)
+    hours = plan.hours_start, plan.hours_end
+    if not plan.split_hours:
+        sql = statement(query, Source.ROLLUPS, AGGREGATE_ROWS_MAX)
+        row = await fetch_row(connection, sql, *common, *hours)
         if not row["marked"]:
             return row
-    sql = statement(question, Source.ROLLUPS_AND_EVENTS, AGGREGATE_ROWS_MAX)
-    return await connection.fetchrow(sql, *common, hours.start, hours.end, hours.cut)
+    sql = statement(query, Source.ROLLUPS_AND_EVENTS, AGGREGATE_ROWS_MAX)
+    return await fetch_row(connection, sql, *common, *hours, plan.split_hours)
 
 
-def _shown(value: float | None) -> float | None:
+def _number_or_none(value: float | None) -> float | None:
     return None if value is None else json_number(value)
 
 
-def arguments(question: AggregateQuery, numbers: Sequence[int] | None) -> list[Any]:
+def arguments(query: AggregateQuery, numbers: Sequence[int] | None) -> list[Any]:
     """$1 to $9 of the statements."""
-    buckets = question.buckets
+    buckets = query.buckets
     length = buckets.length if isinstance(buckets, Fixed) else None
     bounds = buckets.bounds if isinstance(buckets, Calendar) else None
-    since, offsets, texts = map(list, zip(*question.offsets, strict=True))
+    since, offsets, texts = map(list, zip(*query.offsets, strict=True))
     return [
-        question.metric, numbers, question.start, question.end, length, bounds, since, offsets, texts,
+        query.metric, numbers, query.start, query.end, length, bounds, since, offsets, texts,
     ]  # fmt: skip
 
 
 async def _require_few_readings(
-    connection: Connection,
-    question: AggregateQuery,
-    numbers: Sequence[int] | None,
-    hours: Hours | None,
+    connection: Connection, query: AggregateQuery, numbers: Sequence[int] | None, plan: ReadPlan
 ) -> None:
-    """By the planner's estimate, before anything is read. The rollups of one device are always few."""
-    if hours is not None and len(question.device_ids) == 1:
+    """Estimate by the planner, before anything is read. The rollups of one device are always few."""
+    if plan.uses_rollups and len(query.device_ids) == 1:
         return
-    start, end = question.start, question.end
-    plan = await connection.fetchval(queries.estimate_events, start, end, numbers, question.tags)
-    expected = _rows_of(plan)
-    if hours is not None:
-        asked = (question.metric, hours.start, hours.end, numbers)
-        plan = await connection.fetchval(queries.estimate_rollups, *asked)
-        expected = expected * share_of_events(start, end, hours) + _rows_of(plan) * ROLLUP_WEIGHT
-    if expected > READINGS_MAX:
+    estimate = await connection.fetchval(
+        queries.estimate_events, query.start, query.end, numbers, query.tags
+    )
+    readings = _rows_of(estimate) * plan.raw_fraction
+    if plan.uses_rollups:
+        estimate = await connection.fetchval(
+            queries.estimate_rollups, query.metric, plan.hours_start, plan.hours_end, numbers
+        )
+        readings += _rows_of(estimate) * ROLLUP_WEIGHT
+    if readings > READINGS_MAX:
         raise InvalidRequest(
-            f"The answer would be made of about {expected:,.0f} readings, at most {READINGS_MAX:,} are"
-            " allowed: ask for a shorter range, fewer devices, or whole hours without tags and percentiles."
+            f"The response would be computed from about {readings:,.0f} readings; the limit is"
+            f" {READINGS_MAX:,}. Request a shorter range, fewer devices, or whole hours without tags and"
+            " percentiles."
         )
 
 
-def _rows_of(plan: str) -> float:
-    return float(msgspec.json.decode(plan)[0]["Plan"]["Plan Rows"])
+def _rows_of(estimate: str) -> float:
+    return float(msgspec.json.decode(estimate)[0]["Plan"]["Plan Rows"])
 
 
-def _require_few_buckets(question: AggregateQuery) -> None:
-    """Where every bucket of the range is a row, its number is known before anything is read."""
-    if question.fill is Fill.NONE:
+def _require_few_buckets(query: AggregateQuery) -> None:
+    """If every bucket of the range is a row, the number of rows is known before anything is read."""
+    if query.fill is Fill.NONE:
         return
-    number = question.buckets.number(question.start, question.end)
-    if number > AGGREGATE_ROWS_MAX:
+    if query.buckets.number(query.start, query.end) > AGGREGATE_ROWS_MAX:
         raise _too_many_rows()
 
 
 def _too_many_rows() -> InvalidRequest:
     return InvalidRequest(
-        f"The answer has more than {AGGREGATE_ROWS_MAX} rows: ask for a longer interval or a shorter"
-        " range."
+        f"The response would have more than {AGGREGATE_ROWS_MAX} rows; request a longer interval or a"
+        " shorter range."
     )

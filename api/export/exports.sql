@@ -1,8 +1,8 @@
--- Exports: slices of events, as text that the server writes.
+-- Exports: slices of events as text, which the server writes.
 
--- export_beginning --
--- The floor of raw events, and the months that hold any (UTC, oldest first). A partition that holds a
--- committed row is larger than nothing.
+-- floor_and_months --
+-- The floor of raw events, and the months with events (UTC, oldest first). A partition with a committed row has
+-- a size above zero.
 select floor, array(
     select (to_timestamp(right(relname, 7), 'YYYY_MM') at time zone 'UTC') at time zone 'UTC'
     from pg_inherits join pg_class on oid = inhrelid
@@ -11,10 +11,11 @@ select floor, array(
 from rollup_state
 
 -- export_slice --
--- The next events of [$1, $2) after the key ($3, $4, $5): at most $6, and no more of them than make about
--- $7 bytes. Of devices $8, with tags as the tsquery $9 asks and any metric of $10 (null: all). First those of the key's
--- device, then those of the next ones: two ranges of the index, where one comparison of rows would read all
--- of a month. Metrics are looked at after the limit: no index finds them, and a slice must end in time.
+-- The next events of [$1, $2) after the key ($3, $4, $5): at most $6 events and about $7 bytes, of the devices $8,
+-- with tags that match the tsquery $9 and any of the metrics $10 (null: all), in the format $11. The events of the
+-- key's device come first, then those of the next devices: these are two ranges of the index, while one row
+-- comparison would read a whole month. Metrics are filtered after the limit: no index finds them, and a slice
+-- must end in time.
 with same_device as materialized (
     select * from event
     where device_no = $3 and ts >= $4 and ts < $2 and (ts > $4 or event_id > $5)
@@ -33,15 +34,15 @@ with same_device as materialized (
     (select * from next_devices
      order by device_no, ts, event_id
      limit $6 - (select count(*) from same_device))
-), weighed as (
+), sized as (
     select *, row_number() over so_far as n, count(*) over () as found,
            sum((200 + octet_length(tags::text)) * (select count(*) from jsonb_object_keys(metrics)))
-               over so_far as weight
+               over so_far as bytes_so_far
     from candidate
     window so_far as (order by device_no, ts, event_id rows unbounded preceding)
 ), slice as materialized (
-    select * from weighed
-    where n = 1 or weight <= $7
+    select * from sized
+    where n = 1 or bytes_so_far <= $7
 ), shown as materialized (
     select n, event_id, device_id, rfc3339(ts) as timestamp, slice.tags, seq,
            rfc3339(received_at) as received_at,
@@ -73,7 +74,7 @@ with same_device as materialized (
 )
 select (select floor from rollup_state) as floor, device_no, ts, event_id, found = $6 or n < found as more,
        (select convert_to(string_agg(text, '' order by n), 'UTF8') from line) as body
-from (values (1)) always left join (select * from slice order by n desc limit 1) last on true
+from (values (1)) one_row left join (select * from slice order by n desc limit 1) last on true
 
 -- export_devices --
 select device_no from device where device_id = any($1::text[]) order by device_no

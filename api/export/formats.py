@@ -1,4 +1,4 @@
-"""The formats of an export: what stands around the lines that the database wrote."""
+"""The formats of an export: they turn the lines that the database writes into a file."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
@@ -9,7 +9,7 @@ from typing import Any
 from api.export.store import Format
 from runtime.errors import InvalidRequest
 
-PIECE_BYTES_MAX = 64 * 1024  # What a slow client must take within the time of a piece.
+PIECE_BYTES_MAX = 64 * 1024  # A client must read a piece within SEND_S_MAX (api/routes/exports.py).
 CSV_HEADER = b"device_id,event_id,timestamp,metric,value,tags,seq,received_at\n"
 
 Slices = AsyncIterator[bytes]
@@ -18,12 +18,12 @@ Slices = AsyncIterator[bytes]
 @dataclass(frozen=True, slots=True)
 class Encoding:
     media_type: str
-    dress: Callable[[Slices], Slices]
+    encode: Callable[[Slices], Slices]
 
 
-async def encoding(form: Format) -> Encoding:
-    """Raises InvalidRequest if this installation cannot write the format."""
-    match form:
+async def encoding_of(file_format: Format) -> Encoding:
+    """Raises InvalidRequest if pyarrow is needed but not installed."""
+    match file_format:
         case Format.CSV:
             return Encoding("text/csv; header=present", _csv)
         case Format.NDJSON:
@@ -34,11 +34,11 @@ async def encoding(form: Format) -> Encoding:
 
 async def _parquet() -> Callable[[Slices], Slices]:
     try:
-        # Importing pyarrow takes 0.3 s and 60 MB: only where it is asked for, and not in the loop.
+        # Importing pyarrow takes 0.3 s and 60 MB, so it is imported on demand, outside the event loop.
         module: Any = await asyncio.to_thread(import_module, "api.export.parquet")
     except ImportError as error:
         raise InvalidRequest(
-            "format: parquet needs pyarrow, which is not installed here; pip install 'voltwire[parquet]'."
+            "format: parquet needs pyarrow; install pyarrow into the environment of this server."
         ) from error
     return lambda slices: _in_pieces(module.parquet(slices))
 

@@ -1,4 +1,4 @@
-"""Parquet, written as it is read. The only file that needs pyarrow, an extra of this package."""
+"""Parquet, written while events are read. Only this module needs pyarrow, an optional dependency."""
 
 import asyncio
 import io
@@ -22,16 +22,16 @@ SCHEMA = pa.schema(
         pa.field("received_at", INSTANT, nullable=False),
     ]
 )
-# Instants come as text: the reader of JSON takes no time zone.
+# Instants are read as text, because the JSON reader accepts no time zone.
 _READ_SCHEMA = pa.schema(
     [pa.field(each.name, pa.string() if each.type == INSTANT else each.type) for each in SCHEMA]
 )
 
 
 async def parquet(slices: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
-    """A file of the values, whose footer comes only after the last of them.
+    """A file with a row per value; its footer follows the last row.
 
-    Arrow works in a thread and without the interpreter's lock: nobody else's answer waits for it.
+    Arrow runs in a thread and releases the GIL, so it does not delay other requests.
     """
     file = _File()
     async for body in slices:
@@ -41,17 +41,17 @@ async def parquet(slices: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
 
 
 class _File:
-    """Row groups of bounded size, and of what was written the part that was not sent yet."""
+    """A Parquet writer with row groups of bounded size; its methods return the bytes that are new."""
 
     def __init__(self) -> None:
         self._sink = _Sink()
         self._writer = pq.ParquetWriter(self._sink, SCHEMA, compression="zstd")
-        self._waiting: list[pa.Table] = []
+        self._pending: list[pa.Table] = []
 
     def add(self, lines: bytes) -> bytes:
-        self._waiting.append(_table(lines))
-        rows = sum(table.num_rows for table in self._waiting)
-        size = sum(table.nbytes for table in self._waiting)
+        self._pending.append(_table(lines))
+        rows = sum(table.num_rows for table in self._pending)
+        size = sum(table.nbytes for table in self._pending)
         if rows >= GROUP_ROWS_MAX or size >= GROUP_BYTES_MAX:
             self._write_group()
         return self._sink.take()
@@ -62,14 +62,14 @@ class _File:
         return self._sink.take()
 
     def _write_group(self) -> None:
-        if self._waiting:
-            table = pa.concat_tables(self._waiting)
-            self._waiting.clear()
+        if self._pending:
+            table = pa.concat_tables(self._pending)
+            self._pending.clear()
             self._writer.write_table(table, row_group_size=table.num_rows)
 
 
 class _Sink(io.RawIOBase):
-    """What can only be written to, as a socket."""
+    """A file that can only be written, like a socket."""
 
     def __init__(self) -> None:
         self._chunks: list[bytes] = []

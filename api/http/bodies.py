@@ -1,9 +1,10 @@
-"""Bodies that handlers read as bytes: what they must be sent as, and how OpenAPI describes them."""
+"""Request bodies that handlers read as bytes: their checks, and their description in OpenAPI."""
 
+from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from litestar import Request
-from litestar.openapi.spec import OpenAPIMediaType, RequestBody
+from litestar.openapi.spec import OpenAPIMediaType, Operation, RequestBody
 from pydantic import BaseModel, ValidationError
 
 from runtime.errors import InvalidRequest, UnsupportedMediaType
@@ -20,14 +21,14 @@ async def read_body(request: Request[Any, Any, Any], model: type[Body]) -> Body:
         raise invalid_body(error) from error
 
 
-def require_same(name: str, told: str | None, in_path: str) -> None:
-    """A body may repeat what the path names."""
-    if told not in {None, in_path}:
-        raise InvalidRequest(f"{name}: {told!r} is not {in_path!r}, which the path names.")
+def require_same(name: str, in_body: str | None, in_path: str) -> None:
+    """A body may repeat the name in the path, but not contradict it."""
+    if in_body not in {None, in_path}:
+        raise InvalidRequest(f"{name}: {in_body!r} differs from {in_path!r} in the path.")
 
 
 def require_json(request: Request[Any, Any, Any]) -> None:
-    """Only application/json: it also keeps plain forms of foreign pages out."""
+    """Accept only application/json, which the HTML forms of foreign sites cannot send."""
     if not is_json(request.headers.get("content-type", "")):
         raise UnsupportedMediaType("Send the body as Content-Type: application/json.")
     if request.headers.get("content-encoding", "identity").lower() != "identity":
@@ -38,13 +39,21 @@ def is_json(content_type: str) -> bool:
     return content_type.partition(";")[0].strip().lower() == "application/json"
 
 
-def json_body(schema: Any) -> RequestBody:
-    """`schema` is a JSON schema as a dict."""
-    return RequestBody(content={"application/json": OpenAPIMediaType(schema=schema)}, required=True)
+def operation_with_body(schema: dict[str, Any]) -> type[Operation]:
+    """The operation class of a handler that reads its body as bytes, so its schema is given here."""
+    media_type = OpenAPIMediaType(schema=inlined(schema))  # type: ignore[arg-type]
+    body = RequestBody(content={"application/json": media_type}, required=True)
+
+    @dataclass
+    class OperationWithBody(Operation):
+        def __post_init__(self) -> None:
+            self.request_body = body
+
+    return OperationWithBody
 
 
 def invalid_body(error: ValidationError) -> InvalidRequest:
-    """Names each field at fault."""
+    """The error of the request, with the name of each field at fault."""
     errors = [
         {"field": ".".join(map(str, fault["loc"])), "message": fault["msg"]}
         for fault in error.errors(include_url=False, include_input=False, include_context=False)
@@ -54,7 +63,7 @@ def invalid_body(error: ValidationError) -> InvalidRequest:
 
 
 def inlined(schema: dict[str, Any]) -> dict[str, Any]:
-    """A pydantic schema without `$defs`, which mean nothing inside an OpenAPI document."""
+    """Resolve the `$defs` of a pydantic schema, which have no meaning inside an OpenAPI document."""
     definitions = schema.pop("$defs", {})
 
     def resolve(value: Any) -> Any:

@@ -1,7 +1,7 @@
-"""The Host guard: without authentication only loopback names may reach the API.
+"""The Host guard: without authentication the API can only be reached by loopback names.
 
-A page of a foreign site can point its own name at 127.0.0.1 (DNS rebinding); the Host header still
-carries that name.
+A foreign site can make its own name resolve to 127.0.0.1 (DNS rebinding), but the Host header still carries
+that name.
 """
 
 import re
@@ -14,7 +14,7 @@ from litestar.types import ASGIApp, Receive, Scope, Send
 from api.http.problems import PROBLEM
 from runtime.addresses import is_loopback
 
-HOSTS_MAX = 16  # Header values that are remembered with their verdict: mostly there is one.
+HOSTS_MAX = 16  # Cached header values; there is usually one.
 
 _HOST = re.compile(r"(?:\[([0-9A-Fa-f:.]+)\]|([^:\[\]]+))(?::[0-9]*)?")
 
@@ -36,7 +36,7 @@ def _names_loopback(scope: Scope) -> bool:
 
 @lru_cache(HOSTS_MAX)
 def _is_loopback(value: bytes) -> bool:
-    """The Host header comes with its port; IPv6 in brackets."""
+    """The value may include a port; an IPv6 address stands in brackets."""
     found = _HOST.fullmatch(value.decode("latin-1"))
     return found is not None and is_loopback(found[1] or found[2])
 
@@ -44,7 +44,7 @@ def _is_loopback(value: bytes) -> bool:
 async def _refuse(send: Send) -> None:
     body = (
         b'{"type":"about:blank","title":"Misdirected Request","status":421,"detail":"Without'
-        b' authentication only loopback names are answered; see AUTH and TRUSTED_NETWORK."}'
+        b' authentication the Host must be a loopback name; see AUTH and TRUSTED_NETWORK."}'
     )
     await send(
         {

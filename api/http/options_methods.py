@@ -1,4 +1,4 @@
-"""OPTIONS of paths with several handlers: Litestar answers with the methods of the first one only."""
+"""OPTIONS of paths with several handlers: Litestar would list only the methods of the first one."""
 
 from collections import defaultdict
 from collections.abc import Sequence
@@ -9,7 +9,7 @@ from litestar.handlers import HTTPRouteHandler
 
 
 def options_handlers(handlers: Sequence[Any]) -> list[HTTPRouteHandler]:
-    """To be registered before the others, or Litestar adds its own."""
+    """Register these before the other handlers, or Litestar adds its own."""
     methods: dict[str, set[str]] = defaultdict(set)
     for handler in handlers:
         if isinstance(handler, HTTPRouteHandler):

@@ -1,4 +1,4 @@
-"""Lists as JSON arrays that the database wrote, paged by keyset."""
+"""Lists as JSON arrays, paged by keyset; the database writes the rows."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -18,14 +18,14 @@ def page(
     request: Request[Any, Any, Any],
     rows: Sequence[Any],
     limit: int,
-    asked: str,
+    query_hash: str,
     key: Callable[[Any], list[Any]],
 ) -> Response[bytes]:
-    """The first `limit` of the rows; a Link header if there are more."""
+    """The first `limit` rows, with a Link header if there are more."""
     shown = rows[:limit]
     headers = {}
     if len(rows) > limit:
         pairs = list(request.query_params.multi_items())
-        cursor = write_cursor(asked, key(shown[-1]))
+        cursor = write_cursor(query_hash, key(shown[-1]))
         headers["Link"] = next_link(request.url.path, pairs, cursor)
     return json_text("[" + ",".join(row["body"] for row in shown) + "]", headers)

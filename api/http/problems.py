@@ -1,4 +1,4 @@
-"""Errors as RFC 9457 problem details: the only file that knows which error is which status code."""
+"""Errors as RFC 9457 problem details: the only file that maps errors to status codes."""
 
 from http import HTTPStatus
 from typing import Any
@@ -41,15 +41,14 @@ _STATUS: dict[type[VoltwireError], HTTPStatus] = {
     StoreUnavailable: HTTPStatus.SERVICE_UNAVAILABLE,
 }
 
-
-# A lost grant, a schema that is not there yet. Every other error of their class is a fault of ours.
-_OF_THE_OPERATOR = (asyncpg.UndefinedTableError, asyncpg.InsufficientPrivilegeError)
+# A missing grant or schema is for the operator to fix; any other error of this class is a bug in Voltwire.
+_OPERATOR_ERRORS = (asyncpg.UndefinedTableError, asyncpg.InsufficientPrivilegeError)
 
 
 def problem(
     status: int, detail: str, headers: dict[str, str] | None = None, **members: Any
 ) -> Response[dict[str, Any]]:
-    """`members` are the extension members of RFC 9457 section 3.2; those that are None are left out."""
+    """`members` are the extension members of RFC 9457 section 3.2; empty ones are left out."""
     body = {
         "type": "about:blank",
         "title": HTTPStatus(status).phrase,
@@ -70,11 +69,9 @@ def voltwire_problem(
     headers = {} if wait_s is None else {"Retry-After": str(wait_s)}
     detail = str(error)
     if isinstance(error, StoreUnavailable):
-        detail = "The database is not available: ask again."
+        detail = "The database is unavailable; retry."
         if request.method not in {"GET", "HEAD"}:
-            detail = (
-                "The database is not available: nothing is known of this request, send it again."
-            )
+            detail = "The database is unavailable; the outcome is unknown: retry the request."
     members = {name: getattr(error, name, None) for name in ("reason", "errors")}
     if isinstance(error, RawEventsDropped):
         members["available_from"] = rfc3339(error.available_from)
@@ -82,7 +79,7 @@ def voltwire_problem(
 
 
 def http_problem(request: Request[Any, Any, Any], error: HTTPException) -> Response[dict[str, Any]]:
-    """Litestar's own errors; a value that does not fit its parameter is 422."""
+    """Litestar's own errors; a value of the wrong type for its parameter answers 422."""
     if isinstance(error, ValidationException):
         faults = error.extra if isinstance(error.extra, list) else []
         errors = [
@@ -97,30 +94,30 @@ def http_problem(request: Request[Any, Any, Any], error: HTTPException) -> Respo
 
 
 def database_problem(request: Request[Any, Any, Any], error: Exception) -> Response[dict[str, Any]]:
-    """A question that PostgreSQL did not answer: too costly, without meaning, or not reachable."""
+    """PostgreSQL did not answer a query: too expensive, invalid, or the server is unreachable."""
     if isinstance(error, asyncpg.QueryCanceledError | asyncpg.ProgramLimitExceededError):
         return voltwire_problem(
             request,
-            InvalidRequest("The question takes PostgreSQL too long: ask for a shorter range."),
+            InvalidRequest("The query takes too long; request a shorter range."),
         )
-    if isinstance(error, asyncpg.SyntaxOrAccessError) and not isinstance(error, _OF_THE_OPERATOR):
+    if isinstance(error, asyncpg.SyntaxOrAccessError) and not isinstance(error, _OPERATOR_ERRORS):
         return unexpected_problem(request, error)
     if isinstance(error, asyncpg.DataError | ValueError):
         return voltwire_problem(
-            request, InvalidRequest("The request holds a value that no column can hold.")
+            request, InvalidRequest("A value is out of the range of the database.")
         )
-    log.warning("A question could not be asked.", path=request.url.path, error=repr(error))
+    log.warning(
+        "A query failed: the database is unavailable.", path=request.url.path, error=repr(error)
+    )
     return voltwire_problem(request, StoreUnavailable(str(error)))
 
 
 def unexpected_problem(
     request: Request[Any, Any, Any], error: Exception
 ) -> Response[dict[str, Any]]:
-    """What nobody expected: logged in full, told without a word of it."""
+    """Any other error: it is logged in full, and the answer reveals nothing of it."""
     log.error("A request failed unexpectedly.", path=request.url.path, exc_info=error)
-    return problem(
-        HTTPStatus.INTERNAL_SERVER_ERROR, "This is a fault of the server; its log says more."
-    )
+    return problem(HTTPStatus.INTERNAL_SERVER_ERROR, "The server failed unexpectedly; see its log.")
 
 
 EXCEPTION_HANDLERS: dict[Any, Any] = {
@@ -132,7 +129,7 @@ EXCEPTION_HANDLERS: dict[Any, Any] = {
 
 
 async def send_problem(error: Exception, scope: Scope, receive: Receive, send: Send) -> None:
-    """What Litestar makes of these handlers, for a request that does not go through it."""
+    """Answer with the handler of the error, for a request that does not go through Litestar."""
     handler = next(
         EXCEPTION_HANDLERS[kind] for kind in type(error).mro() if kind in EXCEPTION_HANDLERS
     )

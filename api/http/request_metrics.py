@@ -1,6 +1,6 @@
-"""Requests by route and status, with the time until the answer began.
+"""Requests by route and status, with the time until the response began.
 
-Not Litestar's own plugin: it adds 50 to 80 µs to a request, this 5 (measured side by side on 2 cores).
+Litestar's own plugin adds 50 to 80 µs to a request, this middleware 5 µs (measured side by side on 2 cores).
 """
 
 from collections.abc import Callable
@@ -12,7 +12,7 @@ from prometheus_client import Histogram
 
 
 def counted(seconds: Histogram) -> Callable[[ASGIApp], ASGIApp]:
-    """Middleware that observes every answered request of a known route."""
+    """Middleware that records every answered request of a known route."""
     observers: dict[tuple[str, str, int], Histogram] = {}  # Looking one up by its labels is slow.
 
     def observe(scope: HTTPScope, status: int, began: float) -> None:

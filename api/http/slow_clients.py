@@ -1,4 +1,4 @@
-"""Streams whose clients take nothing."""
+"""Streams whose clients stop reading."""
 
 import asyncio
 from collections.abc import Callable
@@ -7,25 +7,25 @@ from litestar.types import ASGIApp, Message, Receive, Scope, Send
 
 
 def cut_off_idle_readers(send_s_max: float) -> Callable[[ASGIApp], ASGIApp]:
-    """Middleware of streams: what a client does not take in time ends its stream."""
+    """Middleware that ends a stream when its client does not read a message within `send_s_max`."""
 
     def middleware(app: ASGIApp) -> ASGIApp:
         async def cutting_off(scope: Scope, receive: Receive, send: Send) -> None:
-            late = False
+            timed_out = False
 
             async def send_in_time(message: Message) -> None:
-                nonlocal late
+                nonlocal timed_out
                 try:
                     async with asyncio.timeout(send_s_max):
                         await send(message)
                 except TimeoutError:
-                    late = True
+                    timed_out = True
                     raise
 
             try:
                 await app(scope, receive, send_in_time)
             except Exception:
-                if not late:
+                if not timed_out:
                     raise
 
         return cutting_off

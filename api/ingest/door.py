@@ -1,4 +1,4 @@
-"""The HTTP door: posts become messages of the pipeline and wait for their commit."""
+"""The HTTP door: posts become pipeline messages and wait for their commit."""
 
 import asyncio
 from dataclasses import replace
@@ -12,12 +12,11 @@ from runtime.errors import InvalidRequest, Overloaded
 from schema.event import Event, Reason, Rejection, Status, Verdict
 from schema.instants import now_us
 
-ANSWER_WITHIN_S = (
-    4.5  # A 503 comes within 5 s; it means: unknown, send again with the same event_id.
-)
+# A post without a commit answers 503 within 5 s: its outcome is unknown, retry with the same event_id.
+ANSWER_WITHIN_S = 4.5
 BATCH_BYTES_MAX = 8 * 1024 * 1024
 
-_FAULTS_OF_THE_TEXT = {
+_FAULTS_OF_THE_BODY = {
     Reason.MALFORMED_JSON,
     Reason.NO_ITEMS,
     Reason.TOO_MANY_ITEMS,
@@ -51,7 +50,7 @@ class HttpDoor:
         return verdict
 
     async def post_batch(self, payload: bytes) -> list[Verdict]:
-        """One verdict per item. Raises InvalidRequest for a fault of the text as a whole."""
+        """Store a batch; one verdict per item. Raises InvalidRequest if the body as a whole is rejected."""
         deadline = _deadline()
         origin = Origin(now_us())
         items = _an_array(self._many.decode(payload, origin), payload)
@@ -67,9 +66,9 @@ class HttpDoor:
         items: list[Event | Rejection],
         deadline: float,
     ) -> list[Verdict]:
-        """Not by asyncio.timeout, which costs a post as much as decoding it."""
+        """The deadline is a timer, because asyncio.timeout costs as much as decoding a post."""
         answer = self._pipeline.submit(payload, origin, items)
-        deadline_passed = answer.get_loop().call_at(deadline, _give_up, answer)
+        deadline_passed = answer.get_loop().call_at(deadline, _time_out, answer)
         try:
             return await answer
         finally:
@@ -77,16 +76,15 @@ class HttpDoor:
 
 
 def _deadline() -> float:
-    """From the first look at a post on, by the clock of the event loop."""
+    """Counted from the start of a post, by the clock of the event loop."""
     return asyncio.get_running_loop().time() + ANSWER_WITHIN_S
 
 
-def _give_up(answer: asyncio.Future[list[Verdict]]) -> None:
+def _time_out(answer: asyncio.Future[list[Verdict]]) -> None:
     if not answer.done():
         answer.set_exception(
             Overloaded(
-                "The database did not confirm in time: nothing is known of this request,"
-                " send it again with the same event_id."
+                "The database did not confirm in time; the outcome is unknown: retry with the same event_id."
             )
         )
 
@@ -94,7 +92,7 @@ def _give_up(answer: asyncio.Future[list[Verdict]]) -> None:
 def _one_object(items: list[Event | Rejection], payload: bytes) -> Event | Rejection:
     if items[0].item is None:
         return items[0]
-    detail = "one event is a JSON object; arrays go to /v1/events/batch"
+    detail = "the body must be a JSON object, one event; send arrays to /v1/events/batch"
     return Rejection(Reason.NOT_AN_OBJECT, detail, payload, items[0].received_at)
 
 
@@ -102,7 +100,7 @@ def _an_array(items: list[Event | Rejection], payload: bytes) -> list[Event | Re
     first = items[0]
     if first.item is not None:
         return items
-    if isinstance(first, Rejection) and first.reason in _FAULTS_OF_THE_TEXT:
+    if isinstance(first, Rejection) and first.reason in _FAULTS_OF_THE_BODY:
         return items
-    detail = "a batch is a JSON array of events; one event goes to /v1/events"
+    detail = "the body must be a JSON array of events; send one event to /v1/events"
     return [Rejection(Reason.NOT_AN_ARRAY, detail, payload, first.received_at)]

@@ -1,8 +1,8 @@
-"""Posts as nearly all are sent, answered before Litestar: docs/decisions/0021 says what that saves.
+"""The fast path: ordinary posts are answered before Litestar; docs/decisions/0021 gives the gain.
 
-Plain is a POST of JSON to a path that takes events, without query, of a length that is told and allowed,
-with no header twice. All others pass on untouched: Litestar has the same handlers
-(api/routes/posts.py), and it alone refuses requests before their body is read.
+A post is on the fast path if it is JSON without a query, has a Content-Length within the limit, and repeats
+no header. All other requests pass on unchanged: Litestar has the same handlers (api/routes/posts.py), and it
+alone refuses requests before their body is read.
 """
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -15,12 +15,12 @@ from litestar.types import ASGIApp, HTTPScope, Receive, Scope, Send
 from api.http.bodies import is_json
 from api.http.problems import send_problem
 
-LENGTH_DIGITS_MAX = 10  # Of a Content-Length: int() refuses some thousands of them.
+LENGTH_DIGITS_MAX = 10  # Content-Length: int() raises on thousands of digits.
 
 
 @dataclass(frozen=True, slots=True)
 class FastPath:
-    """`answer` makes of a body what is sent back as JSON, or raises what api/http/problems.py knows."""
+    """`answer` turns a body into the JSON response, or raises an error that api/http/problems.py maps."""
 
     answer: Callable[[bytes], Awaitable[object]]
     body_bytes_max: int
@@ -29,23 +29,23 @@ class FastPath:
 def fast_path_first(
     app: ASGIApp, posts: Mapping[str, FastPath], middleware: Sequence[Callable[[ASGIApp], ASGIApp]]
 ) -> ASGIApp:
-    """`posts` by their paths. `middleware` stands before them as before all of `app`, the outermost first."""
-    doors = {path: _behind(middleware, _answering(post)) for path, post in posts.items()}
+    """`posts` by path. `middleware`, the outermost first, wraps them as it wraps `app`."""
+    handlers = {path: _behind(middleware, _answering(post)) for path, post in posts.items()}
 
     async def first(scope: Scope, receive: Receive, send: Send) -> None:
         post = posts.get(scope["path"]) if scope["type"] == ScopeType.HTTP else None
-        if scope["type"] == ScopeType.HTTP and post is not None and _is_plain(scope, post):
+        if scope["type"] == ScopeType.HTTP and post is not None and _is_fast(scope, post):
             scope["path_template"] = scope["path"]
-            await doors[scope["path"]](scope, receive, send)
+            await handlers[scope["path"]](scope, receive, send)
         else:
             await app(scope, receive, send)
 
     return first
 
 
-def _is_plain(scope: HTTPScope, post: FastPath) -> bool:
-    sent = list(scope["headers"])
-    headers = dict(sent)
+def _is_fast(scope: HTTPScope, post: FastPath) -> bool:
+    pairs = list(scope["headers"])
+    headers = dict(pairs)
     length = headers.get(b"content-length", b"")
     return (
         scope["method"] == "POST"
@@ -55,7 +55,7 @@ def _is_plain(scope: HTTPScope, post: FastPath) -> bool:
         and len(length) <= LENGTH_DIGITS_MAX
         and int(length) <= post.body_bytes_max
         and b"content-encoding" not in headers
-        and len(headers) == len(sent)
+        and len(headers) == len(pairs)
     )
 
 
@@ -69,10 +69,10 @@ def _answering(post: FastPath) -> ASGIApp:
     async def answering(scope: Scope, receive: Receive, send: Send) -> None:
         body = await _whole_body(receive)
         if body is None:
-            return  # The client has gone.
+            return  # The client has disconnected.
         try:
             answer = msgspec.json.encode(await post.answer(body))
-        except Exception as error:  # noqa: BLE001  # As Litestar's handlers, which know each kind.
+        except Exception as error:  # noqa: BLE001  # Handled as Litestar would.
             await send_problem(error, scope, receive, send)
         else:
             await _send_json(answer, send)
@@ -81,7 +81,7 @@ def _answering(post: FastPath) -> ASGIApp:
 
 
 async def _whole_body(receive: Receive) -> bytes | None:
-    """The server sees to it that it is as long as announced."""
+    """The body, None if the client disconnects; the server enforces its Content-Length."""
     chunks = []
     while True:
         message = await receive()

@@ -6,33 +6,33 @@ from contextlib import suppress
 
 from runtime.errors import TooManyRequests
 
-DEVICES_MAX = 100_000  # Beyond it the device that posted longest ago is forgotten first.
+TRACKED_DEVICES_MAX = 100_000  # Beyond it the device with the oldest post is evicted.
 
 
 class RateLimiter:
-    """At most `requests` accepted posts of a device in any `window_s` seconds."""
+    """At most `requests` accepted posts per device in any `window_s` seconds."""
 
     def __init__(self, requests: int, window_s: float) -> None:
         self._requests, self._window_s = requests, window_s
         self._accepted: OrderedDict[str, deque[float]] = OrderedDict()
 
     def take(self, device_id: str, now: float) -> None:
-        """Count one post at `now` (monotonic seconds). Raises TooManyRequests, which counts nothing."""
+        """Count one post at `now` (monotonic seconds). Raises TooManyRequests and then does not count it."""
         times = self._accepted.setdefault(device_id, deque())
         while times and times[0] <= now - self._window_s:
             times.popleft()
         if len(times) >= self._requests:
             wait_s = math.ceil(times[0] + self._window_s - now)
             raise TooManyRequests(
-                f"More than {self._requests} posts of {device_id} in {self._window_s:g} s.",
+                f"The limit is {self._requests} posts of {device_id} in {self._window_s:g} s; retry later.",
                 retry_after_s=max(1, wait_s),
             )
         times.append(now)
         self._accepted.move_to_end(device_id)
-        if len(self._accepted) > DEVICES_MAX:
+        if len(self._accepted) > TRACKED_DEVICES_MAX:
             self._accepted.popitem(last=False)
 
     def give_back(self, device_id: str, taken_at: float) -> None:
-        """The post that was counted then was not accepted after all."""
+        """Undo `take` for a post that was not accepted in the end."""
         with suppress(KeyError, ValueError):
             self._accepted[device_id].remove(taken_at)

@@ -1,4 +1,4 @@
-"""ReplayRunner that callers asked for: one at a time in a process, and each request answered in time."""
+"""Replays over HTTP: one at a time per process, and each request is answered in time."""
 
 import asyncio
 from dataclasses import replace
@@ -9,42 +9,42 @@ from ingestor.decode.acceptance import AcceptLimits
 from ingestor.pipeline import Pipeline
 from ingestor.replay import Replay, ReplayOutcome, ReplaySelection
 from runtime.errors import Overloaded
-from schema.database import READER_LIMITS, connect
+from schema.database import API_SESSION, connect
 
-TAKE_WITHIN_S = 2.5  # What is left then is the next request's.
+LAST_PAGE_AFTER_S = 2.5  # No page begins later; the next request continues.
 
 
 class ReplayRunner:
-    """`pipeline` is the one that posts go through: replayed events share their batches."""
+    """`pipeline` is the one of the posts, so replayed events share their batches."""
 
     def __init__(self, dsn: str, name: str, pipeline: Pipeline, limits: AcceptLimits) -> None:
         self._dsn, self._name = dsn, name
         self._pipeline, self._limits = pipeline, limits
-        self._turn = asyncio.Lock()
+        self._lock = asyncio.Lock()
 
-    async def run(self, selection: ReplaySelection, letters_max: int) -> ReplayOutcome:
-        """As many letters as the time allows. Raises Overloaded; the same request again is harmless."""
-        last_page_at = monotonic() + TAKE_WITHIN_S
+    async def run(self, selection: ReplaySelection, dead_letters_max: int) -> ReplayOutcome:
+        """Replay as many dead letters as the time allows. Raises Overloaded; a retry is harmless."""
+        last_page_at = monotonic() + LAST_PAGE_AFTER_S
         try:
-            async with asyncio.timeout(ANSWER_WITHIN_S), self._turn:
-                return await self._pages(selection, letters_max, last_page_at)
+            async with asyncio.timeout(ANSWER_WITHIN_S), self._lock:
+                return await self._pages(selection, dead_letters_max, last_page_at)
         except TimeoutError:
             raise Overloaded(
-                "The database did not confirm in time, or another replay runs: nothing is known of"
-                " this one, send it again. What it stored is a duplicate then."
+                "The database did not confirm in time, or another replay is running; the outcome is"
+                " unknown: retry. Events that are already stored will be duplicates."
             ) from None
 
     async def _pages(
-        self, selection: ReplaySelection, letters_max: int, last_page_at: float
+        self, selection: ReplaySelection, dead_letters_max: int, last_page_at: float
     ) -> ReplayOutcome:
-        connection = await connect(self._dsn, self._name, READER_LIMITS)
+        connection = await connect(self._dsn, self._name, API_SESSION)
         try:
             replay, outcome = Replay(connection, self._pipeline, self._limits), ReplayOutcome()
             while True:
-                outcome.add(await replay.page(selection, letters_max - outcome.letters))
+                await replay.page(selection, outcome, dead_letters_max - outcome.dead_letters)
                 if (
                     outcome.next is None
-                    or outcome.letters >= letters_max
+                    or outcome.dead_letters >= dead_letters_max
                     or (monotonic() >= last_page_at)
                 ):
                     return outcome

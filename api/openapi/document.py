@@ -1,4 +1,4 @@
-"""`/openapi.json` and `/docs`: Swagger UI from the installed wheel, so it works without the internet."""
+"""`/openapi.json` and `/docs`: Swagger UI is served from the installed wheel, so it works offline."""
 
 from http import HTTPStatus
 from importlib.resources import files
@@ -27,12 +27,12 @@ PROBLEM_SCHEMA = {
         "type": {"type": "string"},
         "title": {"type": "string"},
         "status": {"type": "integer"},
-        "detail": {"type": "string", "description": "A sentence for people"},
+        "detail": {"type": "string", "description": "A sentence for humans"},
         "reason": {"type": "string", "enum": list(Reason), "description": "Of a rejected event"},
         "available_from": {
             "type": "string",
             "format": "date-time",
-            "description": "Of a question for raw events that are not kept any more: the first instant kept",
+            "description": "If raw events are no longer kept: the first instant from which they are",
         },
         "errors": {
             "type": "array",
@@ -47,7 +47,7 @@ RATE_LIMITED = {"POST /v1/events", "POST /telemetry"}
 MAY_CONFLICT = {"POST /v1/devices"}
 
 
-class _Reference(SwaggerRenderPlugin):
+class _SwaggerUI(SwaggerRenderPlugin):
     def render(self, request: Request[Any, Any, Any], openapi_schema: dict[str, Any]) -> bytes:
         return super().render(request, described(openapi_schema))
 
@@ -56,11 +56,11 @@ def openapi_config() -> OpenAPIConfig:
     return OpenAPIConfig(
         title="Voltwire",
         version=VERSION,
-        description="Telemetry of battery devices: events, questions, alerts, presence.",
+        description="Telemetry of battery devices: events, queries, alerts, presence.",
         path="/docs",
         use_handler_docstrings=False,
         render_plugins=[
-            _Reference(
+            _SwaggerUI(
                 path="/",
                 js_url=f"{ASSETS}/swagger-ui-bundle.js",
                 css_url=f"{ASSETS}/swagger-ui.css",
@@ -77,7 +77,7 @@ async def openapi_document(request: Request[Any, Any, Any]) -> dict[str, Any]:
 
 
 def described(document: dict[str, Any]) -> dict[str, Any]:
-    """The document of Litestar with the answers of api/openapi/responses.py, and problem details."""
+    """Litestar's document with the answers of api/openapi/responses.py and problem details."""
     schemas = document.setdefault("components", {}).setdefault("schemas", {})
     schemas["Problem"] = PROBLEM_SCHEMA
     for path, operations in document["paths"].items():
@@ -96,7 +96,7 @@ def described(document: dict[str, Any]) -> dict[str, Any]:
 
 
 def _without_null(schema: dict[str, Any]) -> dict[str, Any]:
-    """A parameter that is absent is not null: neither a query nor a header can say so."""
+    """An optional parameter is absent, never null: a query string and a header have no null."""
     kinds = [kind for kind in schema.get("oneOf", ()) if kind != {"type": "null"}]
     if len(kinds) != 1:
         return schema
@@ -123,7 +123,7 @@ def reference_assets() -> Router | HTTPRouteHandler:
 
 
 def _problems_of(name: str, operation: dict[str, Any]) -> list[HTTPStatus]:
-    """Besides 405, which is no answer of an operation, and 500, which is a fault."""
+    """All but 405, which belongs to no operation, and 500, which is a bug."""
     found = [HTTPStatus.UNPROCESSABLE_ENTITY, HTTPStatus.MISDIRECTED_REQUEST]
     if name not in {"GET /live", "GET /health"}:
         found.append(HTTPStatus.SERVICE_UNAVAILABLE)

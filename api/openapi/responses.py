@@ -1,7 +1,7 @@
-"""What every route answers, for the OpenAPI document. Nothing is checked against it at run time.
+"""The responses of every route, for the OpenAPI document only: nothing is validated at run time.
 
-Most answers are written by the database, so no handler returns these; tests/acceptance/test_openapi.py
-compares them with what is really sent.
+The database writes most responses, so no handler returns these types; tests/acceptance/test_openapi.py
+compares them with real responses.
 """
 
 from dataclasses import dataclass
@@ -20,7 +20,7 @@ STRICT = ConfigDict(extra="forbid")
 
 Time = Annotated[str, Field(json_schema_extra={"format": "date-time"})]
 Count = Annotated[int, Field(ge=0)]
-Number = float | None  # Null beyond a double.
+Number = float | None  # Null if beyond a double.
 
 
 @with_config(STRICT)
@@ -37,7 +37,7 @@ class EventAnswer(TypedDict):
 @with_config(STRICT)
 class PostedAnswer(TypedDict):
     status: Literal["ok", "duplicate"]
-    event_id: NotRequired[Annotated[str, Field(description="One that we gave")]]
+    event_id: NotRequired[Annotated[str, Field(description="Only if the server assigned it")]]
 
 
 @with_config(STRICT)
@@ -207,7 +207,7 @@ class LiveAnswer(TypedDict):
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """`shape` as JSON, and how the body may be written otherwise; no shape at all: no body."""
+    """`shape` as JSON, and the other media types of the body; neither means no body."""
 
     shape: Any = None
     others: tuple[str, ...] = ()

@@ -1,75 +1,61 @@
-"""Devices as the registry and presence know them."""
+"""Devices: registration, presence, newest values."""
 
-from dataclasses import dataclass
 from typing import Annotated, Any
 
 from litestar import Request, Response, delete, get, post, put
 from litestar.di import NamedDependency
-from litestar.openapi.spec import Operation
 from litestar.params import QueryParameter
 
-from api.http.bodies import inlined, json_body, read_body, require_same
-from api.http.cursor import question, read_cursor
+from api.http.bodies import operation_with_body, read_body, require_same
+from api.http.cursor import fingerprint, read_cursor
 from api.http.pages import json_text, page
-from api.http.params import Cursor, DeviceIdPath, PageLimit
-from api.store.events import EventStore
+from api.http.params import Cursor, DeviceIdPath, PageLimit, optional_name, require_no_nul
+from api.store.devices import DeviceStore
 from api.store.registry import RegistryStore
 from runtime.errors import InvalidRequest
 from schema.presence import PresenceState
 from schema.registry import DeviceBody, NewDeviceBody, is_device_id
 
 
-@dataclass
-class AddDeviceOperation(Operation):
-    def __post_init__(self) -> None:
-        self.request_body = json_body(inlined(NewDeviceBody.model_json_schema()))
-
-
-@dataclass
-class PutDeviceOperation(Operation):
-    def __post_init__(self) -> None:
-        self.request_body = json_body(inlined(DeviceBody.model_json_schema()))
-
-
 @get("/v1/devices", summary="Devices with their presence, by id", tags=["Devices"])
 async def list_devices(
     request: Request[Any, Any, Any],
-    store: NamedDependency[EventStore],
+    devices: NamedDependency[DeviceStore],
     in_state: Annotated[
         str | None,
         QueryParameter(name="state", enum=list(PresenceState), description="Only in this state"),
     ] = None,
     tag: Annotated[
-        str | None, QueryParameter(description="Only with this tag of the registry")
+        str | None, QueryParameter(description="Only with this tag in the registry")
     ] = None,
     q: Annotated[
-        str | None, QueryParameter(description="Only with this text in id or name")
+        str | None, QueryParameter(description="Only with this text in the id or name")
     ] = None,
     limit: PageLimit = 100,
     cursor: Cursor = None,
 ) -> Response[bytes]:
-    if in_state is not None and in_state not in set(PresenceState):
-        raise InvalidRequest(f"state: one of {', '.join(PresenceState)}.")
-    if any("\0" in text for text in (tag, q) if text is not None):
-        raise InvalidRequest("tag and q: without NUL.")
-    asked = question("devices", in_state, tag, q)
-    key = read_cursor(cursor, asked, 1)
-    rows = await store.devices("" if key is None else str(key[0]), in_state, tag, q, limit)
-    return page(request, rows, limit, asked, lambda row: [row["device_id"]])
+    state = optional_name("state", in_state, PresenceState)
+    require_no_nul("tag", tag)
+    require_no_nul("q", q)
+    query_hash = fingerprint("devices", in_state, tag, q)
+    key = read_cursor(cursor, query_hash, 1)
+    rows = await devices.page("" if key is None else str(key[0]), state, tag, q, limit)
+    return page(request, rows, limit, query_hash, lambda row: [row["device_id"]])
 
 
 @get("/v1/devices/{device_id:str}", summary="One device", tags=["Devices"])
 async def one_device(
-    store: NamedDependency[EventStore], device_id: DeviceIdPath
+    devices: NamedDependency[DeviceStore], device_id: DeviceIdPath
 ) -> Response[bytes]:
-    return json_text(await store.one_device(device_id))
+    return json_text(await devices.one(device_id))
 
 
 @post(
     "/v1/devices",
-    operation_class=AddDeviceOperation,
+    operation_class=operation_with_body(NewDeviceBody.model_json_schema()),
     summary="Register a device",
-    description="It may exist already, from its first message. In force for each event received after.",
+    description="It may exist already, from its first message. The registration applies to every event"
+    " received after the response.",
     tags=["Devices"],
 )
 async def add_device(
@@ -82,8 +68,8 @@ async def add_device(
 
 @put(
     "/v1/devices/{device_id:str}",
-    operation_class=PutDeviceOperation,
-    summary="Register a device, or replace its registration as a whole",
+    operation_class=operation_with_body(DeviceBody.model_json_schema()),
+    summary="Register a device, or replace its whole registration",
     tags=["Devices"],
 )
 async def put_device(
@@ -92,7 +78,9 @@ async def put_device(
     device_id: DeviceIdPath,
 ) -> Response[bytes]:
     if not is_device_id(device_id):
-        raise InvalidRequest("device_id: a letter or digit, then up to 127 of [A-Za-z0-9._:-].")
+        raise InvalidRequest(
+            "device_id: it must be a letter or digit, then up to 127 of [A-Za-z0-9._:-]."
+        )
     body = await read_body(request, DeviceBody)
     require_same("device_id", body.device_id, device_id)
     device, created = await registry.put_device(device_id, body)
@@ -101,12 +89,12 @@ async def put_device(
 
 @delete(
     "/v1/devices/{device_id:str}",
-    summary="Forget the registration of a device",
-    description="Its events stay, and with them the device.",
+    summary="Delete the registration of a device",
+    description="Its events stay; a device with events stays, too.",
     tags=["Devices"],
 )
 async def forget_device(registry: NamedDependency[RegistryStore], device_id: DeviceIdPath) -> None:
-    await registry.forget_device(device_id)
+    await registry.delete_registration(device_id)
 
 
 @get(
@@ -115,13 +103,13 @@ async def forget_device(registry: NamedDependency[RegistryStore], device_id: Dev
     tags=["Devices"],
 )
 async def device_latest(
-    store: NamedDependency[EventStore], device_id: DeviceIdPath
+    devices: NamedDependency[DeviceStore], device_id: DeviceIdPath
 ) -> Response[bytes]:
-    return json_text(await store.latest(device_id))
+    return json_text(await devices.latest(device_id))
 
 
 @get("/v1/devices/{device_id:str}/presence", summary="Presence of a device", tags=["Devices"])
 async def device_presence(
-    store: NamedDependency[EventStore], device_id: DeviceIdPath
+    devices: NamedDependency[DeviceStore], device_id: DeviceIdPath
 ) -> Response[bytes]:
-    return json_text(await store.presence(device_id))
+    return json_text(await devices.presence(device_id))

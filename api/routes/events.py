@@ -1,4 +1,4 @@
-"""Questions about events: of one device, as points, as a day's summary."""
+"""Events of a device: as a list, as points, as the summary of a day."""
 
 from datetime import timedelta
 from typing import Annotated, Any
@@ -8,7 +8,7 @@ from litestar.di import NamedDependency
 from litestar.params import QueryParameter
 
 from api.aggregate.store import AggregateStore
-from api.http.cursor import instant_of, question, read_cursor
+from api.http.cursor import fingerprint, instant_of, read_cursor
 from api.http.pages import json_text, page
 from api.http.params import (
     Cursor,
@@ -19,11 +19,13 @@ from api.http.params import (
     TimeZone,
     ToTime,
     day_in,
-    instant,
+    required_range,
     time_range,
     time_zone,
 )
+from api.store.devices import DeviceStore
 from api.store.events import METRICS_POINTS_MAX, EventStore
+from api.store.registry import RegistryStore
 from runtime.errors import InvalidRequest
 
 METRICS_DAYS_MAX = 8
@@ -36,7 +38,8 @@ METRICS_DAYS_MAX = 8
 )
 async def device_events(
     request: Request[Any, Any, Any],
-    store: NamedDependency[EventStore],
+    devices: NamedDependency[DeviceStore],
+    events: NamedDependency[EventStore],
     device_id: DeviceIdPath,
     from_time: FromTime = None,
     to_time: ToTime = None,
@@ -44,43 +47,47 @@ async def device_events(
     cursor: Cursor = None,
 ) -> Response[bytes]:
     start, end = time_range(from_time, to_time)
-    asked = question("events", device_id, start, end)
-    device = await store.device(device_id)
-    key = read_cursor(cursor, asked, 2)
+    query_hash = fingerprint("events", device_id, start, end)
+    device = await devices.known(device_id)
+    key = read_cursor(cursor, query_hash, 2)
     after = None if key is None else (instant_of(key[0]), str(key[1]))
-    rows = await store.events(device, start, end, after=after, limit=limit)
-    return page(request, rows, limit, asked, lambda row: [row["ts"].isoformat(), row["event_id"]])
+    rows = await events.events(device, start, end, after=after, limit=limit)
+    return page(
+        request, rows, limit, query_hash, lambda row: [row["ts"].isoformat(), row["event_id"]]
+    )
 
 
 @get(
     "/devices/{device_id:str}/metrics",
     summary="Points of a device, oldest first",
     description=f"At most {METRICS_DAYS_MAX} days and the first {METRICS_POINTS_MAX:,} points.",
-    tags=["Questions"],
+    tags=["Queries"],
 )
 async def device_metrics(
-    store: NamedDependency[EventStore],
+    devices: NamedDependency[DeviceStore],
+    events: NamedDependency[EventStore],
     device_id: DeviceIdPath,
     start_time: RequiredTime,
     end_time: RequiredTime,
 ) -> Response[bytes]:
-    start, end = instant("start_time", start_time), instant("end_time", end_time)
-    if start >= end:
-        raise InvalidRequest("start_time must be before end_time.")
+    start, end = required_range(start_time, end_time, ("start_time", "end_time"))
     if end - start > timedelta(days=METRICS_DAYS_MAX):
-        raise InvalidRequest(f"The range is longer than {METRICS_DAYS_MAX} days: ask for less.")
-    device = await store.device(device_id)
-    return json_text(await store.metrics(device, start, end))
+        raise InvalidRequest(
+            f"The range is longer than {METRICS_DAYS_MAX} days; request a shorter one."
+        )
+    device = await devices.known(device_id)
+    return json_text(await events.metrics(device, start, end))
 
 
 @get(
     "/devices/{device_id:str}/summary",
     summary="Count, minimum, maximum and average per metric of one day",
-    description="On a day without events: the metrics of the profile with zeros and count 0.",
-    tags=["Questions"],
+    description="A day without events has the metrics of the profile, with zeros and count 0.",
+    tags=["Queries"],
 )
 async def device_summary(
-    store: NamedDependency[EventStore],
+    devices: NamedDependency[DeviceStore],
+    registry: NamedDependency[RegistryStore],
     aggregates: NamedDependency[AggregateStore],
     device_id: DeviceIdPath,
     date: Annotated[
@@ -92,9 +99,9 @@ async def device_summary(
     tz: TimeZone = "UTC",
 ) -> dict[str, Any]:
     day, start, end = day_in(time_zone(tz), date)
-    device = await store.device(device_id)
+    device = await devices.known(device_id)
     metrics = await aggregates.summary(device.device_no, start, end)
     if not metrics:
-        names = await store.profile_metrics(device.profile)
+        names = await registry.profile_metrics(device.profile)
         metrics = {name: {"count": 0, "min": 0, "max": 0, "avg": 0} for name in names}
     return {"device_id": device.device_id, "date": day.isoformat(), "tz": tz, "metrics": metrics}

@@ -1,51 +1,34 @@
-"""POST of events: one, or a batch. Answered 200 after the commit."""
+"""POST of one event or a batch, answered 200 after the commit."""
 
-from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 from litestar import Request, Response, post
 from litestar.di import NamedDependency
-from litestar.openapi.spec import Operation
 from pydantic import TypeAdapter
 
-from api.http.bodies import inlined, json_body, require_json
+from api.http.bodies import operation_with_body, require_json
 from api.ingest.door import BATCH_BYTES_MAX, HttpDoor
 from api.ingest.fast_posts import FastPath
 from schema.event import AUTO_ID, MAX_ITEMS, RANDOM_ID, EventBody, Status, Verdict
 
-_SCHEMA_OF_EVENT = inlined(TypeAdapter(EventBody).json_schema())
+_EVENT_SCHEMA = TypeAdapter(EventBody).json_schema()
+# Items are checked one by one, so a bad item does not affect the others.
+_BATCH_SCHEMA = {
+    "type": "array",
+    "minItems": 1,
+    "maxItems": MAX_ITEMS,
+    "items": {"anyOf": [_EVENT_SCHEMA, {}]},
+}
 _DERIVED = (AUTO_ID, RANDOM_ID)
-
-
-@dataclass
-class PostEventOperation(Operation):
-    """The body is read as bytes: its schema is written down here."""
-
-    def __post_init__(self) -> None:
-        self.request_body = json_body(_SCHEMA_OF_EVENT)
-
-
-@dataclass
-class PostBatchOperation(Operation):
-    def __post_init__(self) -> None:
-        # Items are judged one by one, so that a bad item never touches its neighbours.
-        self.request_body = json_body(
-            {
-                "type": "array",
-                "minItems": 1,
-                "maxItems": MAX_ITEMS,
-                "items": {"anyOf": [_SCHEMA_OF_EVENT, {}]},
-            }
-        )
 
 
 @post(
     ["/v1/events", "/telemetry"],
     status_code=200,
-    operation_class=PostEventOperation,
+    operation_class=operation_with_body(_EVENT_SCHEMA),
     summary="Store one event",
-    description="`ok` when it is stored, `duplicate` when its (device_id, event_id) was stored before.",
+    description="`ok` if it is stored now, `duplicate` if its (device_id, event_id) was stored before.",
     tags=["Events"],
 )
 async def post_event(
@@ -58,9 +41,9 @@ async def post_event(
 @post(
     "/v1/events/batch",
     status_code=200,
-    operation_class=PostBatchOperation,
+    operation_class=operation_with_body(_BATCH_SCHEMA),
     summary="Store up to 1,000 events",
-    description="One result per event, in order; a rejected item never touches its neighbours.",
+    description="One result per event, in order; a rejected item does not affect the others.",
     tags=["Events"],
 )
 async def post_batch(
@@ -71,7 +54,7 @@ async def post_batch(
 
 
 def fast_posts(door: HttpDoor, payload_bytes_max: int) -> dict[str, FastPath]:
-    """The same by path, for posts that do not go through Litestar."""
+    """The same handlers by path, for posts that do not go through Litestar."""
     event = FastPath(partial(_answer_event, door), payload_bytes_max)
     batch = FastPath(partial(_answer_batch, door), BATCH_BYTES_MAX)
     return {"/v1/events": event, "/telemetry": event, "/v1/events/batch": batch}

@@ -1,15 +1,13 @@
-"""Profiles: what is known of the metrics of a kind of device, and what their values may be."""
+"""Profiles: the metrics of a kind of device, with the accepted range of their values."""
 
-from dataclasses import dataclass
 from typing import Annotated, Any
 
 from litestar import Request, Response, get, put
 from litestar.di import NamedDependency
-from litestar.openapi.spec import Operation
 from litestar.params import PathParameter
 
-from api.http.bodies import inlined, json_body, read_body, require_same
-from api.http.cursor import question, read_cursor
+from api.http.bodies import operation_with_body, read_body, require_same
+from api.http.cursor import fingerprint, read_cursor
 from api.http.pages import json_text, page
 from api.http.params import Cursor, PageLimit
 from api.store.registry import RegistryStore
@@ -21,12 +19,6 @@ ProfileNamePath = Annotated[
 ]
 
 
-@dataclass
-class PutProfileOperation(Operation):
-    def __post_init__(self) -> None:
-        self.request_body = json_body(inlined(ProfileBody.model_json_schema()))
-
-
 @get("/v1/profiles", summary="Profiles, by name", tags=["Profiles"])
 async def list_profiles(
     request: Request[Any, Any, Any],
@@ -34,10 +26,10 @@ async def list_profiles(
     limit: PageLimit = 100,
     cursor: Cursor = None,
 ) -> Response[bytes]:
-    asked = question("profiles")
-    key = read_cursor(cursor, asked, 1)
+    query_hash = fingerprint("profiles")
+    key = read_cursor(cursor, query_hash, 1)
     rows = await registry.profiles("" if key is None else str(key[0]), limit)
-    return page(request, rows, limit, asked, lambda row: [row["name"]])
+    return page(request, rows, limit, query_hash, lambda row: [row["name"]])
 
 
 @get("/v1/profiles/{name:str}", summary="One profile", tags=["Profiles"])
@@ -49,9 +41,9 @@ async def one_profile(
 
 @put(
     "/v1/profiles/{name:str}",
-    operation_class=PutProfileOperation,
-    summary="Create a profile, or replace it as a whole",
-    description="In force, in every process, for each event received after the answer.",
+    operation_class=operation_with_body(ProfileBody.model_json_schema()),
+    summary="Create a profile, or replace all of it",
+    description="It applies, in every process, to every event received after the response.",
     tags=["Profiles"],
 )
 async def put_profile(
@@ -60,7 +52,7 @@ async def put_profile(
     name: ProfileNamePath,
 ) -> Response[bytes]:
     if not is_profile_name(name):
-        raise InvalidRequest(f"name: the name of a profile has the form {PROFILE_NAME}.")
+        raise InvalidRequest(f"name: the name of a profile must match {PROFILE_NAME}.")
     body = await read_body(request, ProfileBody)
     require_same("name", body.name, name)
     created = await registry.put_profile(name, body)

@@ -1,30 +1,34 @@
-"""Dead letters: looked at, and sent through the pipeline again."""
+"""Dead letters: list them, read them, replay them."""
 
 from base64 import b64encode
-from dataclasses import dataclass
-from enum import StrEnum
 from typing import Annotated, Any, NotRequired
 
 import msgspec
 from litestar import MediaType, Request, Response, get, post
 from litestar.di import NamedDependency
-from litestar.openapi.spec import Operation
 from litestar.params import PathParameter, QueryParameter
 from pydantic import ConfigDict, Field, StringConstraints, TypeAdapter, ValidationError, with_config
 from typing_extensions import TypedDict
 
-from api.http.bodies import inlined, invalid_body, json_body, require_json
-from api.http.cursor import number_of, question, read_cursor
+from api.http.bodies import invalid_body, operation_with_body, require_json
+from api.http.cursor import fingerprint, number_of, read_cursor
 from api.http.pages import page
-from api.http.params import Cursor, FromTime, PageLimit, ToTime, time_range
+from api.http.params import (
+    Cursor,
+    FromTime,
+    PageLimit,
+    ToTime,
+    optional_name,
+    require_no_nul,
+    time_range,
+)
 from api.ingest.replay import ReplayRunner
-from api.store.events import EventStore
+from api.store.dead_letters import DeadLetterStore, no_dead_letter
 from ingestor.replay import ReplaySelection
-from runtime.errors import InvalidRequest, NotFound
 from schema.event import Door, Reason
 
 BIGINT_MAX = 2**63 - 1
-LETTERS_MAX = 1000  # Of one replay.
+DEAD_LETTERS_MAX = 1000  # Per replay.
 RAW = "application/octet-stream"
 
 DeadLetterNumber = Annotated[int, Field(ge=1, le=BIGINT_MAX)]
@@ -32,12 +36,16 @@ DeadLetterNumber = Annotated[int, Field(ge=1, le=BIGINT_MAX)]
 
 @with_config(ConfigDict(strict=True, extra="forbid"))
 class ReplayBody(TypedDict):
-    """Which dead letters. What is absent restricts nothing, so null is a wrong value."""
+    """Which dead letters to replay. An absent member restricts nothing; null is not accepted."""
 
     ids: NotRequired[
         Annotated[
             list[DeadLetterNumber],
-            Field(min_length=1, max_length=LETTERS_MAX, description="Also those replayed before"),
+            Field(
+                min_length=1,
+                max_length=DEAD_LETTERS_MAX,
+                description="Replayed again if they were before",
+            ),
         ]
     ]
     device_id: NotRequired[Annotated[str, StringConstraints(pattern=r"^[^\x00]*$")]]
@@ -45,36 +53,32 @@ class ReplayBody(TypedDict):
     door: NotRequired[Door]
     from_time: NotRequired[
         Annotated[
-            str, Field(description="First instant of arrival. RFC 3339; without offset it is UTC")
+            str, Field(description="First instant of arrival. RFC 3339; UTC if it has no offset")
         ]
     ]
     to_time: NotRequired[Annotated[str, Field(description="First instant after it")]]
     limit: NotRequired[
-        Annotated[int, Field(ge=1, le=LETTERS_MAX, description=f"{LETTERS_MAX} if absent")]
+        Annotated[
+            int, Field(ge=1, le=DEAD_LETTERS_MAX, description=f"{DEAD_LETTERS_MAX} if absent")
+        ]
     ]
     after: NotRequired[
-        Annotated[int, Field(ge=0, le=BIGINT_MAX, description="`next` of the answer before")]
+        Annotated[int, Field(ge=0, le=BIGINT_MAX, description="`next` of the previous response")]
     ]
 
 
-_body_of_replay = TypeAdapter(ReplayBody)
-
-
-@dataclass
-class ReplayOperation(Operation):
-    def __post_init__(self) -> None:
-        self.request_body = json_body(inlined(_body_of_replay.json_schema()))
+_replay_body = TypeAdapter(ReplayBody)
 
 
 @get("/v1/rejected", summary="Dead letters, newest first", tags=["Dead letters"])
 async def list_rejected(
     request: Request[Any, Any, Any],
-    store: NamedDependency[EventStore],
+    dead_letters: NamedDependency[DeadLetterStore],
     device_id: Annotated[str | None, QueryParameter(description="Only of this device")] = None,
     reason: Annotated[
         str | None, QueryParameter(enum=list(Reason), description="Only with this reason")
     ] = None,
-    from_door: Annotated[  # `door` is the one that posts go through.
+    from_door: Annotated[  # `door` is the service that posts go through.
         str | None,
         QueryParameter(name="door", enum=list(Door), description="Only from this door"),
     ] = None,
@@ -86,38 +90,37 @@ async def list_rejected(
     limit: PageLimit = 100,
     cursor: Cursor = None,
 ) -> Response[bytes]:
-    if device_id is not None and "\0" in device_id:
-        raise InvalidRequest("device_id: without NUL.")
-    _require_member("reason", reason, Reason)
-    _require_member("door", from_door, Door)
+    require_no_nul("device_id", device_id)
+    optional_name("reason", reason, Reason)
+    optional_name("door", from_door, Door)
     start, end = time_range(from_time, to_time)
-    asked = question("rejected", device_id, reason, from_door, start, end, replayed)
-    key = read_cursor(cursor, asked, 1)
+    query_hash = fingerprint("rejected", device_id, reason, from_door, start, end, replayed)
+    key = read_cursor(cursor, query_hash, 1)
     before = BIGINT_MAX if key is None else number_of(key[0], BIGINT_MAX)
-    rows = await store.rejected(
-        before, device_id, reason, from_door, start, end, replayed, limit=limit
+    rows = await dead_letters.page(
+        before, device_id, reason, from_door, start, end, replayed=replayed, limit=limit
     )
-    return page(request, rows, limit, asked, lambda row: [row["rejected_id"]])
+    return page(request, rows, limit, query_hash, lambda row: [row["rejected_id"]])
 
 
 @get(
     "/v1/rejected/{rejected_id:int}",
     summary="One dead letter with its payload",
-    description="`payload` is null where it is no text (not UTF-8, or with NUL); `payload_base64` never"
-    f" is. With `Accept: {RAW}` the answer is the payload alone, byte by byte.",
+    description="`payload` is null if it is not text (not UTF-8, or with NUL); `payload_base64` is never"
+    f" null. With `Accept: {RAW}` the response is the payload itself, byte for byte.",
     tags=["Dead letters"],
 )
 async def one_rejected(
     request: Request[Any, Any, Any],
-    store: NamedDependency[EventStore],
+    dead_letters: NamedDependency[DeadLetterStore],
     rejected_id: Annotated[int, PathParameter(description="Number of the dead letter")],
 ) -> Response[bytes]:
     if not 1 <= rejected_id <= BIGINT_MAX:
-        raise NotFound(f"There is no dead letter {rejected_id}.")
-    facts, payload = await store.rejected_payload(rejected_id)
+        raise no_dead_letter(rejected_id)
+    members, payload = await dead_letters.one(rejected_id)
     if request.accept.best_match([MediaType.JSON, RAW]) == RAW:
         return _raw(rejected_id, payload)
-    shown = msgspec.json.decode(facts) | {
+    shown = msgspec.json.decode(members) | {
         "payload": _text_or_none(payload),
         "payload_base64": b64encode(payload).decode(),
     }
@@ -129,11 +132,11 @@ async def one_rejected(
 @post(
     "/v1/rejected/replay",
     status_code=200,
-    operation_class=ReplayOperation,
+    operation_class=operation_with_body(_replay_body.json_schema()),
     summary="Send dead letters through the pipeline again",
-    description="Oldest first; `{}` is every letter that was not replayed yet. The answer counts events."
-    " `next` is null at the end, else the `after` of the request that goes on. Harmless when repeated:"
-    " what is stored already is a duplicate.",
+    description="Oldest first; `{}` selects every dead letter not replayed yet. The response counts events."
+    " `next` is null at the end, else the `after` of the next request. Repeating a request is harmless:"
+    " events that are already stored are duplicates.",
     tags=["Dead letters"],
 )
 async def replay(
@@ -146,25 +149,25 @@ async def replay(
         body.get("ids"), body.get("device_id"), body.get("reason"), body.get("door"), start, end,
         body.get("after", 0),
     )  # fmt: skip
-    outcome = await replays.run(selection, body.get("limit", LETTERS_MAX))
+    outcome = await replays.run(selection, body.get("limit", DEAD_LETTERS_MAX))
     return {
-        "letters": outcome.letters,
-        "stored": outcome.stored,
-        "duplicate": outcome.duplicate,
-        "rejected": outcome.rejected,
+        "letters": outcome.dead_letters,
+        "stored": outcome.counts.stored,
+        "duplicate": outcome.counts.duplicate,
+        "rejected": outcome.counts.rejected.total(),
         "next": outcome.next,
     }
 
 
 def _parse(body: bytes) -> ReplayBody:
     try:
-        return _body_of_replay.validate_json(body)
+        return _replay_body.validate_json(body)
     except ValidationError as error:
         raise invalid_body(error) from error
 
 
 def _raw(rejected_id: int, payload: bytes) -> Response[bytes]:
-    """Whatever a sender wrote: no browser may take it for a page of ours."""
+    """Any sender wrote the payload, so no browser may render it as a page of this site."""
     return Response(
         payload,
         media_type=RAW,
@@ -182,8 +185,3 @@ def _text_or_none(payload: bytes) -> str | None:
     except UnicodeDecodeError:
         return None
     return None if "\0" in text else text
-
-
-def _require_member(name: str, value: str | None, members: type[StrEnum]) -> None:
-    if value is not None and value not in set(members):
-        raise InvalidRequest(f"{name}: one of {', '.join(members)}.")

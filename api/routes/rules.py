@@ -1,16 +1,14 @@
 """Alert rules."""
 
-from dataclasses import dataclass
 from typing import Annotated, Any
 
 import msgspec
 from litestar import Request, Response, delete, get, post, put
 from litestar.di import NamedDependency
-from litestar.openapi.spec import Operation
 from litestar.params import PathParameter
 
-from api.http.bodies import inlined, json_body, read_body
-from api.http.cursor import instant_of, question, read_cursor
+from api.http.bodies import operation_with_body, read_body
+from api.http.cursor import fingerprint, instant_of, read_cursor
 from api.http.pages import page
 from api.http.params import Cursor, PageLimit
 from api.store.rules import RuleStore
@@ -23,17 +21,14 @@ RuleIdPath = Annotated[
 ]
 
 
-@dataclass
-class RuleOperation(Operation):
-    def __post_init__(self) -> None:
-        self.request_body = json_body(inlined(RuleBody.model_json_schema()))
+RuleOperation = operation_with_body(RuleBody.model_json_schema())
 
 
 @post(
     "/v1/alerts",
     operation_class=RuleOperation,
     summary="Register a rule",
-    description="In force, in every process, for each event received after the answer.",
+    description="It applies, in every process, to every event received after the response.",
     tags=["Alerts"],
 )
 async def add_rule(
@@ -50,16 +45,17 @@ async def list_rules(
     limit: PageLimit = 100,
     cursor: Cursor = None,
 ) -> Response[bytes]:
-    asked = question("rules")
-    key = read_cursor(cursor, asked, 2)
+    query_hash = fingerprint("rules")
+    key = read_cursor(cursor, query_hash, 2)
     after = (EARLIEST, "") if key is None else (instant_of(key[0]), str(key[1]))
     rows = [
         {**row, "body": msgspec.json.encode(_rule(row)).decode()}
         for row in await rules.page(after, limit)
     ]
     return page(
-        request, rows, limit, asked, lambda row: [row["created_at"].isoformat(), row["rule_id"]]
-    )
+        request, rows, limit, query_hash,
+        lambda row: [row["created_at"].isoformat(), row["rule_id"]],
+    )  # fmt: skip
 
 
 @get("/v1/alerts/{rule_id:str}", summary="One rule", tags=["Alerts"])
@@ -70,8 +66,9 @@ async def one_rule(rules: NamedDependency[RuleStore], rule_id: RuleIdPath) -> di
 @put(
     "/v1/alerts/{rule_id:str}",
     operation_class=RuleOperation,
-    summary="Replace a rule as a whole",
-    description="Where it decides otherwise than before, it begins anew: open incidents of it are resolved.",
+    summary="Replace all of a rule",
+    description="If the change affects when the rule fires, its evaluation restarts and its open"
+    " incidents are resolved.",
     tags=["Alerts"],
 )
 async def put_rule(
@@ -84,7 +81,7 @@ async def put_rule(
 @delete(
     "/v1/alerts/{rule_id:str}",
     summary="Delete a rule",
-    description="Open incidents of it are resolved.",
+    description="Its open incidents are resolved.",
     tags=["Alerts"],
 )
 async def delete_rule(rules: NamedDependency[RuleStore], rule_id: RuleIdPath) -> None:

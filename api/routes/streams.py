@@ -15,13 +15,13 @@ from schema.alert import AlertState
 from schema.feed import FeedItem
 
 HEARTBEAT_S = 15.0
-SEND_S_MAX = 20.0  # A client that takes nothing for that long is cut off; Last-Event-ID resumes.
+SEND_S_MAX = 20.0  # A client that reads nothing for that long is disconnected and may resume.
 HEADERS = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
 
 LastEventId = Annotated[
     str | None,
     HeaderParameter(
-        name="Last-Event-ID", description="Resume after this id, without gap or repeat"
+        name="Last-Event-ID", description="Resume after this id, without gaps or repeats"
     ),
 ]
 
@@ -29,7 +29,7 @@ LastEventId = Annotated[
 @get(
     "/v1/alerts/stream",
     summary="Alerts as they are committed (server-sent events)",
-    description="Violations have the default event type; acknowledged and resolved are named so.",
+    description="Violations have the default event type; the others have the type acknowledged or resolved.",
     media_type="text/event-stream",
     middleware=[cut_off_idle_readers(SEND_S_MAX)],
     tags=["Alerts"],
@@ -60,22 +60,24 @@ async def presence_stream(
 async def _stream(
     feed: FeedReader, kind: str, device_id: str | None, last_event_id: str | None
 ) -> Stream:
-    """The place in the feed is taken before the headers go out: what is committed after is sent."""
+    """Fix the position in the feed before the headers are sent: later commits are all streamed."""
 
-    def wanted(item: FeedItem) -> bool:
+    def matches(item: FeedItem) -> bool:
         return item.kind == kind and device_id in {None, item.device_id}
 
     newest = await feed.newest()
     after = newest if last_event_id is None else min(_number(last_event_id), newest)
     return Stream(
-        _frames(feed, after, wanted), media_type="text/event-stream; charset=utf-8", headers=HEADERS
+        _frames(feed, after, matches),
+        media_type="text/event-stream; charset=utf-8",
+        headers=HEADERS,
     )
 
 
 async def _frames(
-    feed: FeedReader, after: int, wanted: Callable[[FeedItem], bool]
+    feed: FeedReader, after: int, matches: Callable[[FeedItem], bool]
 ) -> AsyncIterator[bytes]:
-    async for item in feed.follow(after, wanted, HEARTBEAT_S):
+    async for item in feed.follow(after, matches, HEARTBEAT_S):
         yield b": still here\n\n" if item is None else frame(item)
 
 
@@ -87,5 +89,7 @@ def frame(item: FeedItem) -> bytes:
 
 def _number(text: str) -> int:
     if not text.isascii() or not text.isdigit() or len(text) > 18:  # noqa: PLR2004  # Fits a bigint.
-        raise InvalidRequest("Last-Event-ID: the id of an event of this stream, a number.")
+        raise InvalidRequest(
+            "Last-Event-ID: it must be the id of an event of this stream, a number."
+        )
     return int(text)

@@ -1,4 +1,4 @@
-"""The ports that we listen on: taken at once or not at all, alone or by several processes of ours."""
+"""The ports to listen on: bound at once or not at all, by one process or shared by several."""
 
 import socket
 
@@ -8,9 +8,9 @@ BACKLOG = 2048
 
 
 def listen(host: str, port: int, setting: str, *, shared: bool = False) -> socket.socket:
-    """A listening socket. Raises StartError naming the setting to change.
+    """A listening socket. Raises StartError, which names the setting to change.
 
-    `shared`: other processes of ours listen there, too, and the kernel deals connections out to them.
+    `shared`: several Voltwire processes listen on the port, and the kernel distributes the connections.
     """
     listener = _bound(host, port, setting, shared=shared)
     try:
@@ -23,7 +23,7 @@ def listen(host: str, port: int, setting: str, *, shared: bool = False) -> socke
 
 
 def reserve(host: str, port: int, setting: str) -> socket.socket:
-    """Keep a port for processes of ours that share it. Raises StartError if anybody listens there."""
+    """Reserve a port for processes that will share it. Raises StartError if the port is in use."""
     listen(host, port, setting).close()
     return _bound(host, port, setting, shared=True)
 
@@ -35,7 +35,9 @@ def _bound(host: str, port: int, setting: str, *, shared: bool) -> socket.socket
         )[0]
         bound = socket.socket(family, kind, protocol)
     except OSError as error:
-        raise StartError(f"{setting}: {host} is no address of this machine ({error}).") from error
+        raise StartError(
+            f"{setting}: {host} is not an address of this machine ({error})."
+        ) from error
     try:
         bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         if shared:
@@ -48,4 +50,4 @@ def _bound(host: str, port: int, setting: str, *, shared: bool) -> socket.socket
 
 
 def _unusable(host: str, port: int, setting: str, error: OSError) -> StartError:
-    return StartError(f"{host}:{port} cannot be listened on ({error.strerror}): change {setting}.")
+    return StartError(f"Cannot listen on {host}:{port} ({error.strerror}): change {setting}.")

@@ -1,4 +1,4 @@
-"""uvicorn as a part of our process: our signals, our sockets, an end within seconds."""
+"""uvicorn inside a Voltwire process: with its signals and sockets, stopping within seconds."""
 
 import asyncio
 import socket
@@ -10,13 +10,13 @@ import uvicorn
 from litestar.types import ASGIApp
 
 KEEP_ALIVE_S = 75
-GRACE_S = 3  # For answers under way when the server is told to stop.
+GRACE_S = 3  # For responses in progress when the server stops.
 
 
 class _Server(uvicorn.Server):
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
-        """Signals belong to the process, which tells every role through one event."""
+        """The process handles signals and stops every role through one event."""
         yield
 
 
@@ -24,14 +24,14 @@ async def serve(app: ASGIApp, listener: socket.socket, stop: asyncio.Event) -> N
     """Answer requests until `stop` is set."""
     server = _Server(
         uvicorn.Config(
-            cast("Any", app),  # The same protocol, told by two libraries.
+            cast("Any", app),  # The two libraries type ASGI differently.
             http="httptools",
             ws="none",
             lifespan="off",
             access_log=False,
             log_config=None,
             server_header=False,
-            proxy_headers=False,  # Nobody asks for the client's address or scheme.
+            proxy_headers=False,  # The client's address and scheme are not used.
             timeout_keep_alive=KEEP_ALIVE_S,
             timeout_graceful_shutdown=GRACE_S,
         )

@@ -1,6 +1,6 @@
-"""Several processes that answer on one port: whichever is asked how things are answers for all of them.
+"""Several processes that share one port: any of them reports the health and metrics of all.
 
-Each listens on a Unix socket in a folder of their own and tells there what it alone counts and checks.
+Each process serves its own report on a Unix socket; the sockets lie in one folder.
 """
 
 import asyncio
@@ -21,12 +21,12 @@ from runtime.version import VERSION
 ANSWER_S_MAX = 2.0
 CHECK = "workers"
 
-Report = dict[str, Any]  # `health`, a document, and `metrics`, a text.
+Report = dict[str, Any]  # Members: `health`, a document, and `metrics`, a text.
 
 
 @dataclass(frozen=True, slots=True)
 class Worker:
-    """Number `number`, from 1 on, of the `total` processes that one command started."""
+    """Process `number`, counted from 1, of the `total` processes that one command started."""
 
     folder: Path
     number: int
@@ -34,7 +34,7 @@ class Worker:
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        """The reverse of str()."""
+        """The inverse of str()."""
         numbers, _, folder = text.partition(":")
         number, _, total = numbers.partition("/")
         return cls(Path(folder), int(number), int(total))
@@ -44,36 +44,36 @@ class Worker:
 
     @property
     def fault_file(self) -> Path:
-        """Where the process leaves the reason why it cannot work here."""
+        """The file in which the process leaves the reason why it cannot start."""
         return self.folder / f"{self.number}.fault"
 
     @property
     def has_begun(self) -> bool:
-        """Whether its roles run; or those of the one before it under this number."""
+        """Whether its roles run, or those of its predecessor under this number."""
         return self._socket(self.number).exists()
 
     async def run(
         self, _settings: Settings, stop: asyncio.Event, health: Health, _metrics: Metrics
     ) -> None:
-        """Tell whoever connects, until `stop` is set."""
+        """Send the report to each connection until `stop` is set."""
         health.report(CHECK, ok=True, detail="answers")
 
-        async def tell(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        async def send_report(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
             report = {"health": health.document(VERSION), "metrics": generate_latest().decode()}
             writer.write(json.dumps(report).encode())
             with suppress(ConnectionError):
                 await writer.drain()
             writer.close()
 
-        async with await asyncio.start_unix_server(tell, self._socket(self.number)):
+        async with await asyncio.start_unix_server(send_report, self._socket(self.number)):
             await stop.wait()
 
     async def reports(self) -> dict[int, Report | None]:
-        """Of all of them, by number; None for one that does not answer."""
+        """The reports of all processes by number; None for one that does not answer."""
         numbers = range(1, self.total + 1)
-        return dict(zip(numbers, await asyncio.gather(*map(self._ask, numbers)), strict=True))
+        return dict(zip(numbers, await asyncio.gather(*map(self._query, numbers)), strict=True))
 
-    async def _ask(self, number: int) -> Report | None:
+    async def _query(self, number: int) -> Report | None:
         with suppress(OSError, TimeoutError, ValueError):
             async with asyncio.timeout(ANSWER_S_MAX):
                 reader, writer = await asyncio.open_unix_connection(self._socket(number))
@@ -93,7 +93,7 @@ def own_metrics() -> bytes:
 
 
 def merged_metrics(reports: Mapping[int, Report | None]) -> bytes:
-    """Every sample with the label `worker`; one that does not answer shows as a failing check."""
+    """Every sample with the label `worker`; a worker that does not answer shows as a failing check."""
     families: dict[str, list[str]] = {}
     for number, report in sorted(reports.items()):
         text = _no_answer() if report is None else report["metrics"]
@@ -105,19 +105,19 @@ def merged_metrics(reports: Mapping[int, Report | None]) -> bytes:
 
 
 def merged_health(reports: Mapping[int, Report | None], own: Health) -> Report:
-    """Ok when each is; one that does not answer counts if `own` requires the check of the workers."""
+    """Ok if every worker is; one that does not answer counts if `own` requires the check of the workers."""
     checks: dict[str, dict[str, str]] = {}
     answers = {number: report for number, report in reports.items() if report is not None}
     for number, report in sorted(answers.items()):
         for name, check in report["health"]["checks"].items():
             if checks.get(name, {"status": "ok"})["status"] == "ok":
-                told = check if check["status"] == "ok" else _of_worker(number, check)
-                checks[name] = told
+                checks[name] = check if check["status"] == "ok" else _of_worker(number, check)
     silent = [str(number) for number, report in sorted(reports.items()) if report is None]
-    checks[CHECK] = {
-        "status": "failing" if silent else "ok",
-        "detail": f"no answer from {', '.join(silent)}" if silent else f"{len(answers)} answer",
-    }
+    if silent:
+        detail = f"no answer from worker {', '.join(silent)}"
+        checks[CHECK] = {"status": "failing", "detail": detail}
+    else:
+        checks[CHECK] = {"status": "ok", "detail": f"{len(answers)} workers answer"}
     ok = all(report["health"]["status"] == "ok" for report in answers.values())
     ok = ok and not (silent and CHECK in own.required)
     status = "ok" if ok else "failing"
@@ -133,7 +133,7 @@ def _no_answer() -> str:
 
 
 def _families(text: str) -> Iterable[tuple[str, list[str]]]:
-    """The lines of each family of the text format, which begins with its HELP."""
+    """The lines of each metric family of the text format, which begins with HELP."""
     for block in text.split("# HELP ")[1:]:
         lines = f"# HELP {block}".splitlines()
         yield block.split(maxsplit=1)[0], lines

@@ -1,27 +1,29 @@
-"""A change over HTTP: one transaction, and what it tells subscribers, at its end."""
+"""A change over HTTP: one transaction that ends by committing its notifications."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
-from api.store.database import CHANGE_S_MAX, Database
+from api.store.database import Database
 from schema.alert import AlertState, Notification, alert
 from schema.database import Connection
 from schema.feed import commit
 from schema.queries import load_queries
 
+CHANGE_S_MAX = 4.5  # A change that does not succeed answers 503 within 5 s.
+
 queries = load_queries("api.store", "rules.sql")
 
 
 @asynccontextmanager
-async def change(reader: Database) -> AsyncIterator[tuple[Any, list[Notification]]]:
-    """A connection in a transaction, and the list of what is to be told. Raises TimeoutError."""
-    async with reader.connection(CHANGE_S_MAX) as connection:
-        told: list[Notification] = []
+async def change(database: Database) -> AsyncIterator[tuple[Any, list[Notification]]]:
+    """A connection in a transaction, and the list of notifications to send. Raises TimeoutError."""
+    async with database.connection(CHANGE_S_MAX) as connection:
+        notifications: list[Notification] = []
         await connection.execute("begin")
         try:
-            yield connection, told
-            await commit(connection, told)
+            yield connection, notifications
+            await commit(connection, notifications)
         except Exception:
             if not connection.is_closed():
                 await connection.execute("rollback")
@@ -31,7 +33,10 @@ async def change(reader: Database) -> AsyncIterator[tuple[Any, list[Notification
 async def end_incidents(
     connection: Connection, *, device_no: int | None = None, rule_id: str | None = None
 ) -> list[Notification]:
-    """Of a device or rule that is no more what it was; their lanes are ours. Returns what to tell."""
+    """End the open incidents of a changed device or rule, and return their notifications.
+
+    The caller holds the lanes of the device or rule.
+    """
     return [
         alert(
             device_id=row["device_id"],

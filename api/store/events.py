@@ -1,41 +1,33 @@
-"""What the API asks of the tables, but for aggregates, and the few things it changes in them."""
+"""Events as the API lists them, read in windows of time that reach further and further back."""
 
-from datetime import datetime
-from typing import Any, NamedTuple
+from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime, timedelta
+from time import monotonic
+from typing import Any
 
-from api.store.database import DEVICE_WINDOWS, FLEET_WINDOWS, Database
-from runtime.errors import NotFound
-from schema.instants import LATEST
+from api.store.database import QUERY_S_MAX, Database
+from api.store.devices import KnownDevice
+from api.store.retention import first_needed, require_kept
+from runtime.errors import InvalidRequest
+from schema.instants import EARLIEST, LATEST
 from schema.queries import load_queries
 
 METRICS_POINTS_MAX = 50_000
 LAST_KEY = "\U0010ffff"
+# How far back the windows of a query reach; the last window is everything before them.
+DEVICE_WINDOWS = (  # An index reads them in order, so windows only spare partitions.
+    timedelta(days=7),
+    timedelta(days=90),
+)
+# Rows of the fleet are sorted after they are read: a tag of every event fills a page within minutes.
+FLEET_WINDOWS = tuple(timedelta(minutes=4**n) for n in range(11))
 
 queries = load_queries("api.store", "events.sql")
-of_latest = load_queries("api.store", "latest.sql")
-LATEST_VALUES = of_latest.latest_values.format(late="", candidates="known")
-LATEST_VALUES_WITH_LATE = of_latest.latest_values.format(
-    late=of_latest.late, candidates="candidate"
-)
-
-
-class KnownDevice(NamedTuple):
-    device_no: int
-    device_id: str
-    profile: str
 
 
 class EventStore:
-    def __init__(self, reader: Database, default_profile: str) -> None:
-        self._reader, self._default_profile = reader, default_profile
-
-    async def device(self, device_id: str) -> KnownDevice:
-        """Raises NotFound: a device exists from its first stored event, heartbeat or status."""
-        row = await self._reader.ask("fetchrow", queries.find_device, device_id)
-        if row is None:
-            raise NotFound(f"There is no device {device_id!r}.")
-        profile = row["profile"] or self._default_profile
-        return KnownDevice(row["device_no"], row["device_id"], profile)
+    def __init__(self, database: Database) -> None:
+        self._database = database
 
     async def events(
         self,
@@ -48,7 +40,7 @@ class EventStore:
     ) -> list[Any]:
         """Newest first; one row more than `limit` if there is another page."""
         key = after or (LATEST, LAST_KEY)
-        return await self._reader.newest_first(
+        return await self._newest_first(
             queries.device_events, device[:2], start, end, key, limit, DEVICE_WINDOWS
         )
 
@@ -61,86 +53,67 @@ class EventStore:
         after: tuple[datetime, str, int] | None,
         limit: int,
     ) -> list[Any]:
-        """`tags` is a tsquery over whole tags. Newest first, as `events`."""
+        """Newest first, like `events`. `tags` is a tsquery over whole tags."""
         key = after or (LATEST, LAST_KEY, 0)
-        async with self._reader.costly():
-            return await self._reader.newest_first(
+        async with self._database.heavy_query_slot():
+            return await self._newest_first(
                 queries.search_events, (tags,), start, end, key, limit, FLEET_WINDOWS
             )
 
     async def metrics(self, device: KnownDevice, start: datetime, end: datetime) -> str:
-        body = await self._reader.ask(
-            "fetchval", queries.device_metrics, *device[:2], start, end, METRICS_POINTS_MAX
+        """The points of a device as JSON text, oldest first."""
+        body = await self._database.fetch_value(
+            queries.device_metrics, *device[:2], start, end, METRICS_POINTS_MAX
         )
-        await self._reader.require_kept(start)
+        await self._require_kept(start)
         return str(body)
 
-    async def profile_metrics(self, profile: str) -> list[str]:
-        rows = await self._reader.ask("fetch", queries.profile_metrics, profile)
-        return [row["metric"] for row in rows]
-
-    async def devices(
-        self, after: str, state: str | None, tag: str | None, text: str | None, limit: int
-    ) -> list[Any]:
-        return list(
-            await self._reader.ask(
-                "fetch",
-                queries.list_devices,
-                self._default_profile,
-                after,
-                state,
-                tag,
-                text,
-                limit + 1,
-            )
-        )
-
-    async def one_device(self, device_id: str) -> str:
-        return await self._body(queries.one_device, self._default_profile, device_id)
-
-    async def presence(self, device_id: str) -> str:
-        return await self._body(queries.one_presence, device_id)
-
-    async def latest(self, device_id: str) -> str:
-        """The newest value of each metric. Exact, however far the rollups lag behind."""
-        row = await self._reader.ask("fetchrow", of_latest.find_device, device_id)
-        if row is None:
-            raise NotFound(f"There is no device {device_id!r}.")
-        subject = row["device_no"], device_id, row["closed"]
-        found = await self._reader.ask("fetchrow", LATEST_VALUES, *subject)
-        if found["marked"]:
-            found = await self._reader.ask("fetchrow", LATEST_VALUES_WITH_LATE, *subject)
-        return str(found["body"])
-
-    async def rejected(
+    async def _newest_first(
         self,
-        before: int,
-        device_id: str | None,
-        reason: str | None,
-        door: str | None,
+        query: str,
+        subject: Sequence[Any],
         start: datetime | None,
         end: datetime | None,
-        replayed: bool | None,  # noqa: FBT001  # As the question has it.
-        *,
+        key: Sequence[Any],
         limit: int,
+        spans: Sequence[timedelta],
     ) -> list[Any]:
-        """Dead letters below a number, newest first; one row more than `limit` if there is a page more."""
-        return list(
-            await self._reader.ask(
-                "fetch", queries.list_rejected, before, device_id, reason, door, start, end,
-                replayed, limit + 1,
-            )
-        )  # fmt: skip
+        """The rows after a key whose first part is a time; one more than `limit` if there are more."""
+        first, last = start or EARLIEST, end or LATEST
+        newest = min(last, key[0], datetime.now(UTC))
+        rows: list[Any] = []
+        began = monotonic()
+        for window in lookback_windows(first, last, newest, spans):
+            if monotonic() - began > QUERY_S_MAX:
+                raise InvalidRequest(
+                    f"The query takes longer than {QUERY_S_MAX:.0f} s; request a shorter range."
+                )
+            missing = limit + 1 - len(rows)
+            rows += await self._database.fetch(query, *subject, *window, *key, missing)
+            if len(rows) > limit:
+                break
+        needed = first_needed(start, end)
+        if needed is not None:
+            await self._require_kept(needed)
+        return rows
 
-    async def rejected_payload(self, rejected_id: int) -> tuple[str, bytes]:
-        """What is known of a dead letter, as JSON text, and its payload."""
-        row = await self._reader.ask("fetchrow", queries.one_rejected, rejected_id)
-        if row is None:
-            raise NotFound(f"There is no dead letter {rejected_id}.")
-        return row["body"], row["payload"]
+    async def _require_kept(self, start: datetime) -> None:
+        """Raises RawEventsDropped if raw events from `start` on are no longer kept.
 
-    async def _body(self, query: str, *arguments: Any) -> str:
-        body = await self._reader.ask("fetchval", query, *arguments)
-        if body is None:
-            raise NotFound(f"There is no device {arguments[-1]!r}.")
-        return str(body)
+        It runs after the query that it protects: retention commits the floor before it drops a
+        partition, so a query that missed the partition is followed by one that sees the new floor.
+        """
+        require_kept(start, await self._database.fetch_value(queries.floor_of_raw_events))
+
+
+def lookback_windows(
+    start: datetime, end: datetime, newest: datetime, spans: Sequence[timedelta]
+) -> Iterator[tuple[datetime, datetime]]:
+    """[start, end) in half-open windows, newest first; each begins one of `spans` before `newest`."""
+    upper = end
+    for span in spans:
+        if newest - start <= span:
+            break
+        yield newest - span, upper
+        upper = newest - span
+    yield start, upper

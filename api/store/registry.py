@@ -1,13 +1,19 @@
-"""Changes of the registry: each is in force, in every process, for every event received after it returned."""
+"""Profiles and the registration of devices.
+
+Each change is in force, in every process, for every event received after it returned.
+"""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
+import asyncpg
 import msgspec
 
 from api.store.change import change, end_incidents
 from api.store.database import Database
+from api.store.devices import no_device
+from api.store.devices import queries as device_queries
 from runtime.errors import Conflict, InvalidRequest, NotFound
 from schema.alert import Notification
 from schema.database import Connection
@@ -17,108 +23,119 @@ from schema.queries import load_queries
 from schema.registry import DeviceBody, MetricBody, NewDeviceBody, ProfileBody
 
 queries = load_queries("api.store", "registry.sql")
-one_device = load_queries("api.store", "events.sql").one_device
 
 
 class RegistryStore:
-    def __init__(self, reader: Database, default_profile: str) -> None:
-        self._reader, self._default_profile = reader, default_profile
+    def __init__(self, database: Database, default_profile: str) -> None:
+        self._database, self._default_profile = database, default_profile
 
     async def add_device(self, body: NewDeviceBody) -> str:
-        """The device as JSON text. Raises Conflict if it is registered, InvalidRequest as put_device."""
+        """The device as JSON text. Raises Conflict if it is registered, InvalidRequest like put_device."""
         async with self._change() as (connection, _):
             number, _ = await self._locked_device(connection, body.device_id)
-            if not await self._register(connection, number, body, again=False):
-                raise Conflict(f"The device {body.device_id!r} is registered: PUT replaces it.")
+            if not await self._register(connection, number, body, replace=False):
+                raise Conflict(
+                    f"The device {body.device_id!r} is already registered; use PUT to replace it."
+                )
             return await self._device(connection, body.device_id)
 
     async def put_device(self, device_id: str, body: DeviceBody) -> tuple[str, bool]:
         """The device as JSON text, and whether it is new. Raises InvalidRequest for an unknown profile."""
         async with self._change() as (connection, _):
             number, created = await self._locked_device(connection, device_id)
-            await self._register(connection, number, body, again=True)
+            await self._register(connection, number, body, replace=True)
             return await self._device(connection, device_id), created
 
-    async def forget_device(self, device_id: str) -> None:
-        """Its events stay, and then it does, too; its open incidents end. Raises NotFound."""
-        async with self._change() as (connection, told):
-            number = await connection.fetchval(queries.find_device, device_id)
+    async def delete_registration(self, device_id: str) -> None:
+        """End the device's open incidents; a device with events stays. Raises NotFound."""
+        async with self._change() as (connection, notifications):
+            number = await connection.fetchval(device_queries.find_device, device_id)
             if number is None:
-                raise NotFound(f"There is no device {device_id!r}.")
+                raise no_device(device_id)
             await take_lanes(connection, [lane(number)])
-            told.extend(await end_incidents(connection, device_no=number))
-            await connection.execute(queries.forget_registration, number)
-            await self._expect_intervals(connection, device_no=number)
-            await connection.execute(queries.forget_device, number)
+            notifications.extend(await end_incidents(connection, device_no=number))
+            await connection.execute(queries.delete_registration, number)
+            await self._update_expected_intervals(connection, device_no=number)
+            await connection.execute(queries.delete_untraced_device, number)
 
-    async def profiles(self, after: str, limit: int) -> list[Any]:
+    async def profiles(self, after: str, limit: int) -> list[asyncpg.Record]:
         """By name; one row more than `limit` if there is another page."""
-        return list(await self._reader.ask("fetch", queries.list_profiles, after, None, limit + 1))
+        return await self._database.fetch(queries.list_profiles, after, None, limit + 1)
 
     async def profile(self, name: str) -> str:
-        """As JSON text. Raises NotFound."""
-        row = await self._reader.ask("fetchrow", queries.list_profiles, "", name, 1)
+        """The profile as JSON text. Raises NotFound."""
+        row = await self._database.fetch_row(queries.list_profiles, "", name, 1)
         if row is None:
             raise NotFound(f"There is no profile {name!r}.")
         return str(row["body"])
 
+    async def profile_metrics(self, name: str) -> list[str]:
+        """The metrics of a profile, by name; none if there is no such profile."""
+        rows = await self._database.fetch(queries.profile_metrics, name)
+        return [row["metric"] for row in rows]
+
     async def put_profile(self, name: str, body: ProfileBody) -> bool:
-        """Whether it is new."""
-        metrics = {metric: _shown(limits) for metric, limits in body.metrics.items()}
+        """Return whether the profile is new."""
+        metrics = {metric: _json_members(limits) for metric, limits in body.metrics.items()}
         async with self._change() as (connection, _):
             await take_lanes(connection)
             created = await connection.fetchval(
                 queries.put_profile,
                 name, msgspec.json.encode(metrics).decode(), body.interval_s, body.receipts,
             )  # fmt: skip
-            await self._expect_intervals(connection, profile=name)
+            await self._update_expected_intervals(connection, profile=name)
             return bool(created)
 
     async def _device(self, connection: Connection, device_id: str) -> str:
-        """In the transaction of the change: afterwards it may be another one's, or gone."""
-        return str(await connection.fetchval(one_device, self._default_profile, device_id))
+        """Read in the transaction of the change: later another request may have changed it."""
+        return str(
+            await connection.fetchval(device_queries.one_device, self._default_profile, device_id)
+        )
 
     @asynccontextmanager
     async def _change(self) -> AsyncIterator[tuple[Any, list[Notification]]]:
-        async with change(self._reader) as (connection, told):
-            yield connection, told
-            await connection.execute(queries.registry_changed)
+        async with change(self._database) as (connection, notifications):
+            yield connection, notifications
+            await connection.execute(queries.increment_registry_version)
 
     async def _locked_device(self, connection: Connection, device_id: str) -> tuple[int, bool]:
-        """Its number, and whether it is new; its lane is ours from now on. Raises Conflict if it goes."""
+        """The device's number with its lane locked, and whether it is new. Raises Conflict."""
         created = await connection.fetchval(queries.create_device, device_id)
         if created is not None:
             return created, True
-        number = await connection.fetchval(queries.find_device, device_id)
+        number = await connection.fetchval(device_queries.find_device, device_id)
         if number is not None:
             await take_lanes(connection, [lane(number)])
-            if await connection.fetchval(queries.find_device, device_id) == number:
+            if await connection.fetchval(device_queries.find_device, device_id) == number:
                 return number, False
-        raise Conflict(f"The device {device_id!r} was forgotten at this moment: send it again.")
+        raise Conflict(f"The device {device_id!r} was deleted concurrently; retry.")
 
     async def _register(
-        self, connection: Connection, number: int, body: DeviceBody, *, again: bool
+        self, connection: Connection, number: int, body: DeviceBody, *, replace: bool
     ) -> bool:
+        """Return whether the registration was written."""
         profile = body.profile or self._default_profile
-        known = await connection.fetchrow(queries.hold_profile, profile)
+        known = await connection.fetchrow(queries.lock_profile, profile)
         if known is None and body.profile is not None:
             raise InvalidRequest(f"profile: there is no profile {body.profile!r}.")
         tags = list(dict.fromkeys(body.tags))
         changed = await connection.fetchval(
-            queries.register_device, number, body.name, body.profile, tags, body.interval_s, again
+            queries.register_device, number, body.name, body.profile, tags, body.interval_s, replace
         )
-        await self._expect_intervals(connection, device_no=number)
+        await self._update_expected_intervals(connection, device_no=number)
         return changed is not None
 
-    async def _expect_intervals(
+    async def _update_expected_intervals(
         self, connection: Connection, *, device_no: int | None = None, profile: str | None = None
     ) -> None:
         numbers = None if device_no is None else [device_no]
-        await connection.execute(queries.expect_intervals, numbers, profile, self._default_profile)
+        await connection.execute(
+            queries.update_expected_intervals, numbers, profile, self._default_profile
+        )
 
 
-def _shown(limits: MetricBody) -> dict[str, Any]:
-    """Without what is absent; numbers as every answer writes them."""
+def _json_members(limits: MetricBody) -> dict[str, Any]:
+    """Only the members that are given; numbers are written as in every answer."""
     return {
         name: json_number(value) if isinstance(value, float) else value
         for name, value in limits.model_dump(exclude_none=True).items()

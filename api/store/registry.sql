@@ -1,13 +1,11 @@
 -- Devices and profiles as callers register them.
 
 -- Locks are taken in this order: lanes, device, profile, config. Writers hold lanes while they write to
--- presence, so whoever changes it takes the lanes of the devices first.
-
--- find_device --
-select device_no from device where device_id = $1
+-- presence, so every other transaction that changes presence first takes the lanes of the devices.
 
 -- create_device --
--- Nothing if it exists. Nobody else can name the new number before the commit, so it needs no lane.
+-- Returns no row if the device exists. No other transaction can use the new number before the commit, so it
+-- needs no lane.
 with added as (
     insert into device (device_id) values ($1) on conflict do nothing returning device_no
 ), present as (
@@ -15,34 +13,34 @@ with added as (
 )
 select device_no from added
 
--- hold_profile --
--- Its interval cannot change until we have written it down.
+-- lock_profile --
+-- The lock keeps the profile's interval unchanged until the device's expected interval is written.
 select from profile where name = $1 for share
 
 -- register_device --
--- $6: also if it is registered.
+-- $6: replace an existing registration.
 update device set name = $2, profile = $3, tags = $4, interval_s = $5, registered = true
 where device_no = $1 and ($6 or not registered)
 returning device_no
 
--- forget_registration --
+-- delete_registration --
 update device set name = null, profile = null, tags = '{}', interval_s = null, registered = false
 where device_no = $1
 
--- forget_device --
--- One that was nothing but registered. The number is free of traces then, but is never given again.
-with forgotten as (
+-- delete_untraced_device --
+-- Deletes a device that was registered but never seen. Its number has no traces then, but is never reused.
+with deleted as (
     delete from presence p
     where device_no = $1 and state = 'never_seen'
       and not exists (select from event_key k where k.device_no = p.device_no)
       and not exists (select from rollup r where r.device_no = p.device_no)
     returning device_no
 )
-delete from device using forgotten where device.device_no = forgotten.device_no
+delete from device using deleted where device.device_no = deleted.device_no
 
--- expect_intervals --
--- Of these devices ($1), or of those with a profile ($2): the device's own interval, else its profile's. The
--- sweep looks at once where a limit moved and silence is being counted. $3: DEFAULT_PROFILE.
+-- update_expected_intervals --
+-- For the devices $1, or those with the profile $2: the device's own interval, else its profile's. Where the
+-- interval changed and silence is being measured, the next sweep checks the device. $3: DEFAULT_PROFILE.
 update presence p set
     interval_s = expected.interval_s,
     check_at = case when p.state in ('online', 'asleep', 'late') then statement_timestamp()
@@ -55,8 +53,8 @@ from (
 ) expected
 where p.device_no = expected.device_no and p.interval_s is distinct from expected.interval_s
 
--- registry_changed --
--- In the transaction of the change: from its commit on every writer works with the new registry.
+-- increment_registry_version --
+-- Part of the transaction of a change: from its commit on, every writer uses the new registry.
 update config set registry_version = registry_version + 1
 
 -- put_profile --
@@ -66,8 +64,11 @@ on conflict (name) do update set
 returning old.name is null as created
 
 -- list_profiles --
--- By name, after one; a single one where $2 names it.
+-- By name, after $1; only the profile $2, if it is given.
 select name, row_to_json(profile)::text as body from profile
 where name > $1 and ($2::text is null or name = $2)
 order by name
 limit $3
+
+-- profile_metrics --
+select jsonb_object_keys(metrics) as metric from profile where name = $1 order by 1

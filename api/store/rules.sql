@@ -1,7 +1,7 @@
--- Alert rules, and how incidents end without an event.
+-- Alert rules, and the end of incidents without an event.
 
--- Locks are taken in this order: lanes, rule, config; a change that tells something ends with the feed's. While
--- all lanes are ours no event is being evaluated, and who comes after us evaluates by what we leave.
+-- Locks are taken in this order: lanes, rule, config; a change with notifications takes the feed's lock last.
+-- While a change holds all lanes, no event is being evaluated; later events are evaluated by the changed rules.
 
 -- add_rule --
 insert into rule (device_id, tag, metric, op, threshold, name, severity, for_s, clear_threshold,
@@ -10,7 +10,7 @@ values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)
 returning *
 
 -- replace_rule --
--- $14: events received before are not evaluated by it.
+-- $14: the rule does not evaluate events that were received before.
 update rule set device_id = $1, tag = $2, metric = $3, op = $4, threshold = $5, name = $6, severity = $7,
     for_s = $8, clear_threshold = $9, cooldown_s = $10, notify = $11, enabled = $12,
     in_force_from = case when $14 then clock_timestamp() else in_force_from end
@@ -20,24 +20,24 @@ returning *
 -- delete_rule --
 delete from rule where rule_id = $1 returning rule_id
 
--- rules_changed --
--- In the transaction of the change: from its commit on every writer works with the new rules.
+-- increment_rules_version --
+-- Part of the transaction of a change: from its commit on, every writer uses the new rules.
 update config set rules_version = rules_version + 1
 
 -- list_rules --
--- Oldest first, from a key on.
+-- Oldest first, after a key.
 select * from rule where (created_at, rule_id) > ($1, $2) order by created_at, rule_id limit $3
 
 -- one_rule --
 select * from rule where rule_id = $1
 
 -- end_incidents --
--- Of a device ($1), of a rule ($2). No event ended them, so it is the time of now, but not before they began.
+-- Those of the device $1 or the rule $2. No event ended them, so they end now, but not before they began.
 with ended as (
     update incident set resolved_at = greatest(opened_at, statement_timestamp())
     where resolved_at is null and ($1::int is null or device_no = $1) and ($2::text is null or rule_id = $2)
     returning device_no, incident_id, rule_id, severity, resolved_at
-), forgotten as (
+), deleted_state as (
     delete from alert_state
     where ($1::int is null or device_no = $1) and ($2::text is null or rule_id = $2)
 )

@@ -1,4 +1,4 @@
-"""What evaluated rules do to the database: incidents, states, and what subscribers are told."""
+"""From evaluated rules to rows: incidents to open and resolve, rule states, notifications."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -12,10 +12,16 @@ from schema.event import DeviceNo, Event
 
 @dataclass(slots=True)
 class NewIncident:
+    """An incident opened by this batch; the database gives it its number only in `assign_numbers`."""
+
     pair: Candidate
     event: Event
     resolved_by: Event | None = None
     incident_id: int | None = None
+
+
+# The incident of a finding: opened by this batch, the number of one opened before, or none.
+IncidentRef = NewIncident | int | None
 
 
 @dataclass(slots=True)
@@ -25,22 +31,22 @@ class Evaluation:
     pair: Candidate
     state: RuleState
     findings: list[Finding]
-    incidents: list["NewIncident | int | None"] = field(default_factory=list)
+    incidents: list[IncidentRef] = field(default_factory=list)
 
 
 @dataclass(slots=True)
 class IncidentChanges:
-    decided: list[Evaluation] = field(default_factory=list)
+    """Everything that the evaluations of a batch write. False if that is nothing."""
+
+    evaluations: list[Evaluation] = field(default_factory=list)
     opened: list[NewIncident] = field(default_factory=list)
     resolved: list[tuple[DeviceNo, int, Event]] = field(default_factory=list)
-    states: list[tuple[DeviceNo, str, RuleState, "NewIncident | int | None"]] = field(
-        default_factory=list
-    )
+    states: list[tuple[DeviceNo, str, RuleState, IncidentRef]] = field(default_factory=list)
 
     def __bool__(self) -> bool:
-        return bool(self.decided or self.states)
+        return bool(self.evaluations or self.states)
 
-    def number(self, numbers: Sequence[int]) -> None:
+    def assign_numbers(self, numbers: Sequence[int]) -> None:
         for opened, number in zip(self.opened, numbers, strict=True):
             opened.incident_id = number
 
@@ -73,47 +79,50 @@ class IncidentChanges:
             for device_no, rule_id, state, incident in self.states
         )  # fmt: skip
 
-    def told(self) -> list[Notification]:
-        """Alert objects in the order of evaluation, per candidate."""
+    def notifications(self) -> list[Notification]:
+        """The alerts, in the order of evaluation per candidate."""
         return [
-            _alert(decided.pair.rule, finding, _number(incident))
-            for decided in self.decided
-            for finding, incident in zip(decided.findings, decided.incidents, strict=True)
-            if finding.told
+            _alert(evaluation.pair.rule, finding, _number(incident))
+            for evaluation in self.evaluations
+            for finding, incident in zip(evaluation.findings, evaluation.incidents, strict=True)
+            if finding.notified
         ]
 
 
 def decide(pairs: Sequence[Candidate], newest: Sequence[datetime | None]) -> IncidentChanges:
-    """Evaluate every candidate. Incident numbers are filled in later, in one round trip."""
-    effects = IncidentChanges()
-    for pair, evaluated in zip(pairs, newest, strict=True):
-        state, findings = evaluate(pair.rule, pair.state, pair.events, evaluated)
-        decided = Evaluation(pair, state, findings)
-        open_incident: NewIncident | int | None = pair.state.incident_id
+    """Evaluate every candidate. `newest` is the newest event time already evaluated for each.
+
+    New incidents get their numbers later, in one round trip.
+    """
+    changes = IncidentChanges()
+    for pair, evaluated_until in zip(pairs, newest, strict=True):
+        state, findings = evaluate(pair.rule, pair.state, pair.events, evaluated_until)
+        evaluation = Evaluation(pair, state, findings)
+        open_incident: IncidentRef = pair.state.incident_id
         for finding in findings:
             if finding.step is Step.FIRED:
                 open_incident = NewIncident(pair, finding.event)
-                effects.opened.append(open_incident)
-            decided.incidents.append(open_incident)
+                changes.opened.append(open_incident)
+            evaluation.incidents.append(open_incident)
             if finding.step is Step.RESOLVED:
-                _resolve(effects, pair, open_incident, finding.event)
+                _resolve(changes, pair, open_incident, finding.event)
                 open_incident = None
         if findings:
-            effects.decided.append(decided)
+            changes.evaluations.append(evaluation)
         if replace(state, incident_id=None) != replace(pair.state, incident_id=None) or (
             open_incident != pair.state.incident_id
         ):
-            effects.states.append((pair.device_no, pair.rule.rule_id, state, open_incident))
-    return effects
+            changes.states.append((pair.device_no, pair.rule.rule_id, state, open_incident))
+    return changes
 
 
 def _resolve(
-    effects: IncidentChanges, pair: Candidate, incident: NewIncident | int | None, event: Event
+    changes: IncidentChanges, pair: Candidate, incident: IncidentRef, event: Event
 ) -> None:
     if isinstance(incident, NewIncident):
         incident.resolved_by = event
     elif incident is not None:
-        effects.resolved.append((pair.device_no, incident, event))
+        changes.resolved.append((pair.device_no, incident, event))
 
 
 def _alert(rule: Rule, finding: Finding, incident_id: int | None) -> Notification:
@@ -136,7 +145,7 @@ def _alert(rule: Rule, finding: Finding, incident_id: int | None) -> Notificatio
     )
 
 
-def _number(incident: NewIncident | int | None) -> int | None:
+def _number(incident: IncidentRef) -> int | None:
     return incident.incident_id if isinstance(incident, NewIncident) else incident
 
 

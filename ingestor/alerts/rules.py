@@ -1,11 +1,12 @@
-"""Newly stored events against the rules in force. Pure: what to write follows from what is returned.
+"""Evaluate newly stored events against the rules in force. Pure: the caller writes the result.
 
 For one (rule, device), events in order:
-1. An event older than the newest already evaluated is late: told under `every`, never a transition.
-2. Firing: it resolves at the first event that clears, else a violation is told under `every`.
-3. Not firing: the first violating event of an unbroken run starts it, and the first violating event
+1. An event older than the newest already evaluated is late. It never causes a transition; under `every`
+   its violation is notified.
+2. Firing: the first event that clears resolves the incident; under `every` other violations are notified.
+3. Not firing: the first violating event of an unbroken run starts the run, and the first violating event
    at least `for_s` after that one fires.
-Times are event times; docs/http-api.md gives the semantics in full.
+All times are event times; docs/http-api.md gives the semantics in full.
 """
 
 from collections import defaultdict
@@ -23,7 +24,7 @@ Pair = tuple[DeviceNo, str]  # A device and a rule_id.
 
 @dataclass(frozen=True, slots=True)
 class RuleState:
-    """What a rule remembers of a device; `incident_id` is set while firing."""
+    """The stored state of a rule for a device; `incident_id` is set while firing."""
 
     pending_since: datetime | None = None
     incident_id: int | None = None
@@ -43,17 +44,17 @@ class Step(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One thing that an event did. `told` is False where a cooldown or `change` keeps it silent."""
+    """The effect of one event. `notified` is False while a cooldown suppresses the notification."""
 
     step: Step
     event: Event
-    told: bool
+    notified: bool
     late: bool = False
 
 
 @dataclass(slots=True)
 class Candidate:
-    """A (rule, device) that may change: its events of this batch in order, and its state before."""
+    """A (rule, device) whose state may change, with its events of this batch and its state before."""
 
     rule: Rule
     device_no: DeviceNo
@@ -62,7 +63,7 @@ class Candidate:
 
 
 class RuleBook:
-    """The rules in force by metric; a device with rules of its own has pages of its own."""
+    """The rules in force, by metric; a device with rules of its own has a mapping of its own."""
 
     def __init__(self, rules: Iterable[Rule] = ()) -> None:
         self._general: dict[str, list[Rule]] = defaultdict(list)
@@ -74,33 +75,33 @@ class RuleBook:
             else:
                 special.append((rule.device_id, rule))
         for device_id, rule in special:
-            pages = self._of_device.setdefault(device_id, {**self._general})
-            pages[rule.metric] = [*pages.get(rule.metric, ()), rule]
+            by_metric = self._of_device.setdefault(device_id, {**self._general})
+            by_metric[rule.metric] = [*by_metric.get(rule.metric, ()), rule]
 
     def __bool__(self) -> bool:
         return bool(self._general or self._of_device)
 
     def of(self, device_id: str) -> Mapping[str, Sequence[Rule]]:
-        """By metric, those that may concern the device; which tags they ask for is not looked at."""
+        """The rules that may apply to the device, by metric; their tags are checked in `applies`."""
         return self._of_device.get(device_id, self._general)
 
 
 def candidates(
     rows: Sequence[Row], rules: RuleBook, states: Mapping[Pair, RuleState]
 ) -> list[Candidate]:
-    """The pairs in which something may happen: an event violates, or the state is not quiet."""
-    live = {pair for pair, state in states.items() if not state.quiet}
-    live.update(_violated(rows, rules))
-    if not live:
+    """The pairs whose state may change: an event violates the rule, or the state is not quiet."""
+    active = {pair for pair, state in states.items() if not state.quiet}
+    active.update(_violated(rows, rules))
+    if not active:
         return []
-    concerned = {device_no for device_no, _ in live}
+    concerned = {device_no for device_no, _ in active}
     found: dict[Pair, Candidate] = {}
     for row in in_order_of_evaluation(row for row in rows if row.device_no in concerned):
         of_metric = rules.of(row.event.device_id)
         for metric in row.event.metrics:
             for rule in of_metric.get(metric, ()):
                 pair = (row.device_no, rule.rule_id)
-                if pair not in live or not applies(rule, row.event):
+                if pair not in active or not applies(rule, row.event):
                     continue
                 if pair not in found:
                     found[pair] = Candidate(rule, row.device_no, states.get(pair, RuleState()))
@@ -109,7 +110,7 @@ def candidates(
 
 
 def _violated(rows: Iterable[Row], rules: RuleBook) -> Iterator[Pair]:
-    """For nearly every event nothing: this is all that rules cost then."""
+    """The violated pairs. Nearly every event violates nothing and costs no more than this loop."""
     for row in rows:
         event = row.event
         of_metric = rules.of(event.device_id)
@@ -129,9 +130,9 @@ def applies(rule: Rule, event: Event) -> bool:
 def evaluate(
     rule: Rule, state: RuleState, events: Iterable[Event], newest: datetime | None
 ) -> tuple[RuleState, list[Finding]]:
-    """`newest` is the newest event time already evaluated for this rule and device, if any.
+    """Apply events to a state. `newest` is the newest event time already evaluated for it, if any.
 
-    `incident_id` of the returned state is still the old one: the store gives numbers to new incidents.
+    `incident_id` of the returned state is still the old one, because new incidents have no number yet.
     """
     run = _Run(rule, state, firing=state.incident_id is not None)
     for event in events:
@@ -142,7 +143,7 @@ def evaluate(
         if run.firing:
             run.while_firing(event)
         else:
-            run.while_quiet(event)
+            run.while_not_firing(event)
     return run.state, run.findings
 
 
@@ -162,11 +163,11 @@ class _Run:
         if self.rule.cleared_by(event.metrics[self.rule.metric]):
             self.firing = False
             self.state = replace(self.state, decided_at=event.ts)
-            self.findings.append(Finding(Step.RESOLVED, event, told=True))
+            self.findings.append(Finding(Step.RESOLVED, event, notified=True))
         elif self.rule.notify is Notify.EVERY and self._violated(event):
             self._violation(Step.VIOLATED, event)
 
-    def while_quiet(self, event: Event) -> None:
+    def while_not_firing(self, event: Event) -> None:
         since = self.state.pending_since
         if not self._violated(event):
             if since is not None:
@@ -182,10 +183,10 @@ class _Run:
         return self.rule.violated_by(event.metrics[self.rule.metric])
 
     def _violation(self, step: Step, event: Event, *, late: bool = False) -> None:
-        """Notification, but for a cooldown: that is remembered as the time of what was told last."""
-        told, last = True, self.state.notified_at
+        """Notify, except within the cooldown, which starts with the last notification."""
+        notified, last = True, self.state.notified_at
         if self.rule.cooldown_s > 0:
-            told = last is None or event.ts >= last + timedelta(seconds=self.rule.cooldown_s)
-            if told:
+            notified = last is None or event.ts >= last + timedelta(seconds=self.rule.cooldown_s)
+            if notified:
                 self.state = replace(self.state, notified_at=event.ts)
-        self.findings.append(Finding(step, event, told, late))
+        self.findings.append(Finding(step, event, notified, late))

@@ -1,4 +1,4 @@
-"""What the door knows of a payload, and what follows from it: an event's time and identity. Pure."""
+"""The origin of a payload, the accepted window of event times, and the derived event id. Pure."""
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -14,7 +14,7 @@ from schema.instants import EPOCH, epoch_us, from_epoch_us, parse_instant
 
 
 class RefusedError(Exception):
-    """Inside the decoders: one item cannot become an event."""
+    """One item cannot become an event. The decoders raise and catch it."""
 
     def __init__(self, reason: Reason, detail: str) -> None:
         super().__init__(reason, detail)
@@ -23,7 +23,7 @@ class RefusedError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class AcceptLimits:
-    """The accepted window of event time and the size of one payload. `retention` None: kept for ever."""
+    """The accepted window of event times and the payload size. No `retention`: events are kept forever."""
 
     max_age: timedelta
     max_future: timedelta
@@ -44,17 +44,17 @@ class AcceptLimits:
         return self.max_age if self.retention is None else min(self.max_age, self.retention)
 
     def refusal_of_age(self, age: timedelta) -> tuple[Reason, timedelta] | None:
-        """The reason to refuse an event of that age, and the limit that it is over: retention goes first."""
+        """Why an event of that age is refused, and the limit it exceeds; retention is checked first."""
         if self.retention is not None and age > self.retention:
             return Reason.OLDER_THAN_RETENTION, self.retention
         return (Reason.TOO_OLD, self.max_age) if age > self.max_age else None
 
 
 class Origin(msgspec.Struct, frozen=True, gc=False):
-    """What the door knows. `device_id` is the topic's; over HTTP the body must name the device.
+    """What the door knows of a payload. `device_id` comes from the topic; over HTTP the body names it.
 
-    It arrived at `received_us`, microseconds since the Unix epoch. `replay_of` is the number of the dead
-    letter that comes again: a second one must not arise.
+    `received_us` is the time of arrival in microseconds since the Unix epoch. `replay_of` is the number of
+    the dead letter that is replayed: it must not create a second one.
     """
 
     received_us: int
@@ -68,7 +68,7 @@ class Origin(msgspec.Struct, frozen=True, gc=False):
 
 
 def accepted_time(name: str, value: Any, origin: Origin, limits: AcceptLimits) -> int:
-    """The instant that one of the four fields names, in µs. Raises RefusedError outside the window."""
+    """The instant in one of the four time fields, in µs. Raises RefusedError outside the window."""
     received_at = origin.received_at
     try:
         if name == "age_ms":
@@ -90,7 +90,7 @@ def accepted_time(name: str, value: Any, origin: Origin, limits: AcceptLimits) -
 
 
 def outside_window(ts: datetime, now: datetime, limits: AcceptLimits) -> tuple[Reason, str] | None:
-    """What is to be said against an accepted time when it is looked at again later."""
+    """Why a time that was accepted on arrival is no longer accepted at `now`, else None."""
     if (too_old := limits.refusal_of_age(now - ts)) is not None:
         reason, limit = too_old
         return reason, f"more than {limit.days} days ago"
@@ -103,14 +103,14 @@ def outside_window(ts: datetime, now: datetime, limits: AcceptLimits) -> tuple[R
 def derived_id(
     device_id: str, own_time_us: int | None, content: tuple[Any, ...], origin: Origin, index: int
 ) -> str:
-    """The id of an event that has none: time first, so that the keys of a device grow.
+    """The id of an event that has none. It starts with the time, so that the keys of a device grow.
 
-    Without a time of its own there is nothing that makes a resend recognisable: the id is random. Of
-    a dead letter it is that letter's, so that a second replay is recognised.
+    Without a time of its own, a resent event cannot be recognised, and the id is random. A replayed event
+    gets the number of its dead letter instead, so that a second replay is recognised.
     """
     if own_time_us is None:
         if origin.retained:
-            detail = "a retained message comes again and again: give event_id or a time"
+            detail = "a retained message is delivered repeatedly: give event_id or a time"
             raise RefusedError(Reason.NO_IDENTITY, detail)
         if origin.replay_of is not None:
             return f"{RANDOM_ID}{origin.replay_of:x}-{index:x}"

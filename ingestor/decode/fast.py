@@ -1,7 +1,7 @@
-"""The plain case of decoding, several times as fast: known fields, ASCII, nothing escaped, no fault.
+"""The fast path of decoding: known fields, ASCII, no escapes, no fault. It is several times as fast.
 
-Nearly every payload is one. About all others ingestor/decode/strict.py decides, which this never contradicts:
-tests/unit/test_decode.py puts every payload to both.
+Nearly every payload takes it. All others go to ingestor/decode/strict.py. The two never disagree:
+tests/unit/test_decode.py gives every payload to both.
 """
 
 import re
@@ -17,7 +17,7 @@ from schema.instants import MICROSECOND, epoch_us, parse_instant
 TEXT_CHARS_MAX = 128
 METRICS_MAX, TAGS_MAX = 64, 32
 NAMES_MAX = (
-    10_000  # Metric names, and tags, that were seen to be good; others are looked at each time.
+    10_000  # So many valid metric names, and tags, are cached; others are checked each time.
 )
 
 _is_device_id = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,127}").fullmatch
@@ -25,17 +25,17 @@ _is_metric_name = re.compile(r"[A-Za-z0-9_.:/%-]{1,128}").fullmatch
 
 
 class _NotOnFastPathError(Exception):
-    """Inside this file: the other decoder shall look."""
+    """The strict decoder must decide. Raised and caught in this file."""
 
 
 class FastBody(msgspec.Struct, forbid_unknown_fields=True, gc=False):
-    """An event as schema/event.py describes it, as far as types tell."""
+    """An event as schema/event.py describes it, as far as types can."""
 
     metrics: dict[str, float]
     event_id: str | UnsetType = UNSET
     device_id: str | UnsetType = UNSET
     timestamp: str | UnsetType = UNSET
-    timeStamp: str | UnsetType = UNSET  # noqa: N815  # As on the wire; rare, as age_ms.
+    timeStamp: str | UnsetType = UNSET  # noqa: N815  # The name on the wire.
     ts: int | UnsetType = UNSET
     age_ms: int | UnsetType = UNSET
     tags: list[str] = []
@@ -43,7 +43,7 @@ class FastBody(msgspec.Struct, forbid_unknown_fields=True, gc=False):
 
 
 class FastDecoder:
-    """Decodes what comes through one door."""
+    """Decodes the payloads of one door."""
 
     def __init__(self, limits: AcceptLimits) -> None:
         self._limits = limits
@@ -54,10 +54,10 @@ class FastDecoder:
         self._max_future_us = limits.max_future // MICROSECOND
 
     def decode(self, payload: bytes, origin: Origin) -> list[Event | Rejection]:
-        """As ingestor.decode.decode, and with the same result."""
+        """The same result as ingestor.decode.strict.decode."""
         if payload.isascii() and b"\\" not in payload:
             try:
-                return self._plain(payload, origin)
+                return self._decode_fast(payload, origin)
             except (
                 msgspec.MsgspecError,
                 RefusedError,
@@ -65,10 +65,10 @@ class FastDecoder:
                 ValueError,
                 _NotOnFastPathError,
             ):
-                pass  # What is wrong with it, and with which items, the other one says.
+                pass  # The strict decoder reports what is wrong, and with which items.
         return decode(payload, origin, self._limits)
 
-    def _plain(self, payload: bytes, origin: Origin) -> list[Event | Rejection]:
+    def _decode_fast(self, payload: bytes, origin: Origin) -> list[Event | Rejection]:
         if len(payload) > self._limits.payload_bytes_max:
             raise _NotOnFastPathError
         document = self._read(payload)
@@ -79,7 +79,7 @@ class FastDecoder:
         return [self._event(body, index, origin) for index, body in enumerate(document)]
 
     def _event(self, body: FastBody, index: int | None, origin: Origin) -> Event:
-        """Raises when anything at all is to be said against it. Written for speed."""
+        """Raises at the slightest doubt. Written for speed."""
         device_id, metrics, tags = origin.device_id, body.metrics, body.tags
         seq = None if body.seq is UNSET else body.seq
         if device_id is None or body.device_id is not UNSET:
@@ -103,7 +103,7 @@ class FastDecoder:
         return Event(device_id, event_id, ts_us, metrics, tags, seq, origin.received_us, index)
 
     def _own_time(self, body: FastBody, origin: Origin) -> int | None:
-        """In µs, inside the accepted window. The rare cases are for the other decoder."""
+        """In µs, inside the accepted window. The strict decoder handles the rare cases."""
         timestamp, ts = body.timestamp, body.ts
         if body.timeStamp is not UNSET or body.age_ms is not UNSET:
             raise _NotOnFastPathError
@@ -139,5 +139,5 @@ def _device(named: str | UnsetType, of_topic: str | None) -> str:
 
 
 def _is_text(text: str) -> bool:
-    """Of ASCII: what is printable holds no control character."""
+    """ASCII text that is printable holds no control character."""
     return 1 <= len(text) <= TEXT_CHARS_MAX and text.isprintable()

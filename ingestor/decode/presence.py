@@ -1,7 +1,8 @@
-"""Signs of life: what status, heartbeat and telemetry say about a device. Pure.
+"""Presence signals: what status, heartbeat and telemetry say about a device. Pure.
 
-The signs of one batch are folded into one row per device: life takes back a will, and inside an
-announced sleep a will says nothing.
+`merge` is responsible for the signals of one batch: it reduces them to one update per device. Life cancels
+an earlier will, and a will during an announced sleep is ignored. What an update does to the stored state
+is decided in SQL (ingestor/store/queries.sql); schema/presence.py has the times.
 """
 
 from dataclasses import dataclass, replace
@@ -21,7 +22,7 @@ class SignalKind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class PresenceSignal:
-    """`reason` is told with the state it leads to; `sleep_s` is the announced wake_in_s."""
+    """Subscribers get `reason` with the state it leads to; `sleep_s` is the announced wake_in_s."""
 
     kind: SignalKind
     reason: str
@@ -37,7 +38,7 @@ WILL = PresenceSignal(SignalKind.WILL, "will")
 
 @dataclass(frozen=True, slots=True)
 class PresenceUpdate:
-    """All signs of a device in a batch. `life` is the reason of the newest sign of life."""
+    """All signals of a device in a batch. `life` is the reason of the newest sign of life."""
 
     life: str | None = None
     asleep: bool = False
@@ -45,11 +46,11 @@ class PresenceUpdate:
     will: bool = False
 
 
-LIVE = PresenceUpdate(life=TELEMETRY.reason)
+ALIVE = PresenceUpdate(life=TELEMETRY.reason)
 
 
 def read_status(payload: bytes) -> PresenceSignal | None:
-    """The sign in a status message: plain words or JSON. None: it means nothing to us."""
+    """The signal in a status message, which is a bare word or JSON; None if it has no meaning."""
     word = payload.strip()
     if word[:1] in {b"{", b'"'}:
         try:
@@ -59,14 +60,14 @@ def read_status(payload: bytes) -> PresenceSignal | None:
     return _from_word(word.decode("ascii", "replace"), None)
 
 
-def fold(before: PresenceUpdate | None, sign: PresenceSignal) -> PresenceUpdate:
-    """The signs so far and the next one in the order of arrival."""
-    if sign is TELEMETRY:
-        return LIVE
-    if sign.kind is SignalKind.LIFE:
-        return PresenceUpdate(life=sign.reason)
-    if sign.kind is SignalKind.SLEEP:
-        return PresenceUpdate(life=sign.reason, asleep=True, sleep_s=sign.sleep_s)
+def merge(before: PresenceUpdate | None, signal: PresenceSignal) -> PresenceUpdate:
+    """Add the next signal, in order of arrival, to the update so far."""
+    if signal is TELEMETRY:
+        return ALIVE
+    if signal.kind is SignalKind.LIFE:
+        return PresenceUpdate(life=signal.reason)
+    if signal.kind is SignalKind.SLEEP:
+        return PresenceUpdate(life=signal.reason, asleep=True, sleep_s=signal.sleep_s)
     if before is None:
         return PresenceUpdate(will=True)
     return before if before.asleep else replace(before, will=True)
@@ -74,11 +75,11 @@ def fold(before: PresenceUpdate | None, sign: PresenceSignal) -> PresenceUpdate:
 
 def _from_document(document: Any) -> PresenceSignal | None:
     if isinstance(document, dict):
-        sign = _from_word(document.get("state"), document.get("wake_in_s"))
+        signal = _from_word(document.get("state"), document.get("wake_in_s"))
         receipts = document.get("receipts")
-        if sign is None or not isinstance(receipts, bool):
-            return sign
-        return replace(sign, receipts=receipts)
+        if signal is None or not isinstance(receipts, bool):
+            return signal
+        return replace(signal, receipts=receipts)
     return _from_word(document, None)
 
 

@@ -1,9 +1,10 @@
-"""(payload, where it came from) → events and rejections. Pure and total: it never raises.
+"""(payload, origin) → events and rejections. Pure and total: it never raises.
 
-1. The text: strict JSON (RFC 8259) of one object or an array of at most 1,000. A fault here refuses it all.
-2. Each item by itself: shape, identity, device, time. A fault here refuses that item only.
+1. The text must be strict JSON (RFC 8259): one object, or an array of at most 1,000. A fault refuses it all.
+2. Each item is checked on its own: shape, identity, device, time. A fault refuses that item only.
 
-Ranges of the device's profile are checked later, where the profile is known (ingestor/store/registry.py).
+The ranges of the device's profile are checked later, where the profile is known
+(ingestor/store/registry.py).
 """
 
 import re
@@ -18,7 +19,7 @@ from ingestor.decode.acceptance import AcceptLimits, Origin, RefusedError, accep
 from schema.event import MAX_EXACT_INTEGER, MAX_ITEMS, Event, EventBody, Reason, Rejection
 
 OVERSIZE_KEPT_BYTES = 1024
-DIGITS_MAX = 4300  # The parser takes no longer ones.
+DIGITS_MAX = 4300  # The parser refuses integers with more digits.
 BEYOND_A_DOUBLE = 10**400
 
 log = structlog.get_logger()
@@ -50,20 +51,20 @@ _EXPECTED = {
 
 
 def decode(payload: bytes, origin: Origin, limits: AcceptLimits) -> list[Event | Rejection]:
-    """One result per item, in order; a fault of the text is one rejection without an index."""
+    """One result per item, in order; a fault in the text gives one rejection without an index."""
     try:
         return _decode(payload, origin, limits)
     except (KeyboardInterrupt, SystemExit):
         raise
-    except BaseException as error:  # A panic of the parser is no Exception.
-        # A fault of ours must not stop the stream: mended, a replay takes it.
-        log.exception("A payload cannot be read: it becomes a dead letter.")
+    except BaseException as error:  # A panic in the parser is not an Exception.
+        # A fault of ours must not stop the stream; a replay takes the payload once it is fixed.
+        log.exception("A payload cannot be decoded; it becomes a dead letter.")
         return [_refuse(payload, origin, Reason.UNREADABLE, type(error).__name__)]
 
 
 def _decode(payload: bytes, origin: Origin, limits: AcceptLimits) -> list[Event | Rejection]:
     if len(payload) > limits.payload_bytes_max:
-        detail = f"{len(payload)} bytes, at most {limits.payload_bytes_max} are taken"
+        detail = f"{len(payload)} bytes, at most {limits.payload_bytes_max} are accepted"
         return [_refuse(payload[:OVERSIZE_KEPT_BYTES], origin, Reason.TOO_LARGE, detail)]
     try:
         document = _parse(payload)
@@ -73,13 +74,13 @@ def _decode(payload: bytes, origin: Origin, limits: AcceptLimits) -> list[Event 
         return [_item(document, None, payload, origin, limits)]
     if not 1 <= len(document) <= MAX_ITEMS:
         reason = Reason.TOO_MANY_ITEMS if document else Reason.NO_ITEMS
-        detail = f"an array of {len(document)} items, 1 to {MAX_ITEMS} are taken"
+        detail = f"an array of {len(document)} items, 1 to {MAX_ITEMS} are accepted"
         return [_refuse(payload, origin, reason, detail)]
     return [_item(item, index, None, origin, limits) for index, item in enumerate(document)]
 
 
 def decode_item(payload: bytes, origin: Origin, limits: AcceptLimits) -> Event | Rejection:
-    """What was one item of an array and comes alone. An array in it is a fault, as it was there."""
+    """Decode what was one item of an array. It must not be an array, as in its array."""
     try:
         document = _parse(payload)
     except ValueError as error:
@@ -88,7 +89,7 @@ def decode_item(payload: bytes, origin: Origin, limits: AcceptLimits) -> Event |
 
 
 def _parse(payload: bytes) -> Any:
-    """RFC 8259, strictly. A number of more than 4,300 digits is the fault of its event, not of the text."""
+    """Strict RFC 8259. A number of more than 4,300 digits is a fault of its event, not of the text."""
     try:
         return from_json(payload, allow_inf_nan=False)
     except ValueError as error:
@@ -98,7 +99,7 @@ def _parse(payload: bytes) -> Any:
 
 
 def _shortened(found: re.Match[bytes]) -> bytes:
-    """An integer of so many digits is beyond every field, with fewer of them too; others are doubles."""
+    """A long integer stays out of range for every field when cut; other long numbers become doubles."""
     text = found[0]
     if text.startswith(b'"'):
         return text
@@ -109,7 +110,7 @@ def _shortened(found: re.Match[bytes]) -> bytes:
 
 
 def _item_payload(item: Any) -> bytes:
-    """The item as JSON. What was no double stays none: a replay finds the same fault."""
+    """The item as JSON. A number beyond a double stays beyond it: a replay finds the same fault."""
     return to_json(_without_infinity(item))
 
 
@@ -141,14 +142,14 @@ def _item(
 
 
 class Items:
-    """A payload as the source of dead letters: parsed once, when the first item is asked for."""
+    """A payload as the source of dead letters; it is parsed once, when the first item is needed."""
 
     def __init__(self, payload: bytes) -> None:
         self._payload = payload
         self._document: Any = None
 
     def text_of(self, event: Event) -> bytes:
-        """What an event was read from: its item of an array, or all."""
+        """The text that an event was read from: its item of an array, or the whole payload."""
         if event.item is None:
             return self._payload
         if self._document is None:
@@ -157,7 +158,7 @@ class Items:
 
 
 def reject(event: Event, source: Items, reason: Reason, detail: str) -> Rejection:
-    """The dead letter of an event that was refused after decoding, with what it was read from."""
+    """The rejection of an event that was refused after decoding, with the text it was read from."""
     payload = source.text_of(event)
     return Rejection(
         reason,
@@ -180,7 +181,7 @@ def _event(item: Any, index: int, origin: Origin, limits: AcceptLimits) -> Event
     device_id = _device(body.get("device_id"), origin)
     ts_us, own_time = _time(body, origin, limits)
     metrics = {
-        # json_number, written out: in an array it is called for each metric of each event.
+        # json_number, inlined: an array has many events, each with many metrics.
         name: int(value) if value.is_integer() and abs(value) < MAX_EXACT_INTEGER else value
         for name, value in body["metrics"].items()
     }
@@ -205,7 +206,7 @@ def _device(named: str | None, origin: Origin) -> str:
 
 
 def _time(body: EventBody, origin: Origin, limits: AcceptLimits) -> tuple[int, bool]:
-    """The event's time, and whether it is its own: the same when the same event is sent again."""
+    """The event's time, and whether a resend of the event would carry the same one."""
     given = [name for name in _TIMES if name in body]
     if len(given) > 1:
         raise RefusedError(Reason.SEVERAL_TIMES, f"{' and '.join(given)}: at most one of them")
@@ -223,7 +224,7 @@ def _first_fault(error: ValidationError) -> RefusedError:
     if path[0] == "metrics" and len(path) > 1:
         reason = Reason.BAD_METRIC_NAME if path[-1] == "[key]" else Reason.BAD_METRIC_VALUE
     shown = ".".join(part for part in path if part != "[key]")[:200]
-    # What a sender wrote goes into a log and a text column: nothing unprintable in it.
+    # The sender's text goes into a log and a text column, so it must be printable.
     shown = shown.encode("unicode_escape").decode()
     return RefusedError(reason, f"{shown}: {_EXPECTED.get(reason, fault['msg'])}")
 

@@ -1,4 +1,4 @@
-"""What the broker says that it dropped: messages it acknowledged to a device and never gave to us."""
+"""Reports of the broker about dropped messages: acknowledged to a device and never delivered to us."""
 
 import structlog
 
@@ -8,23 +8,24 @@ log = structlog.get_logger()
 
 
 class DropWatch:
-    """Follows Mosquitto's counter, which begins at 0 when the broker starts.
+    """Follows Mosquitto's counter, which starts at 0 with the broker.
 
-    It counts for all clients together: messages that nobody fetched in time, ours or not.
+    It counts the dropped messages of all clients together, not only ours.
     """
 
     def __init__(self, metrics: Metrics) -> None:
         self._metrics = metrics
 
     def take(self, payload: bytes) -> None:
-        """A report of the broker; one that is no number says nothing."""
+        """Take a report of the broker; one that is not a number is ignored."""
         if not payload.isdigit():
             return
         dropped, before = int(payload), self._metrics.broker_dropped
         self._metrics.broker_dropped = dropped
         if before is None and dropped:
             log.warning(
-                "The broker dropped messages before this ingestor looked.", since_its_start=dropped
+                "The broker dropped messages before this ingestor first read its counter.",
+                since_its_start=dropped,
             )
         elif before is not None and dropped > before:
             log.error(

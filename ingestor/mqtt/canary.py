@@ -1,12 +1,12 @@
-"""Whether we hear the devices at all: a canary message through the broker and the pipeline.
+"""The canary: proof that messages of devices reach us, through the broker and the pipeline.
 
-Every two seconds the ingestor sends a message to itself. When it came back, and everything that came
-before it is stored, the database notes that we heard. The sweep for silence judges nobody for a time
-without such a note: our own downtime, a lost link or a backlog is not the device's silence.
+Every two seconds the ingestor sends a message to itself. Once it has come back and everything before it
+is stored, its arrival is recorded in the database. The sweep for silence evaluates no device for a time
+without such a record: our own downtime, a lost link or a backlog is not the device's silence.
 
 A granted subscription is no proof of delivery (a broker may grant `#` to a client that may read
-nothing), so we count as subscribed only from the first message on. And a connection on which nothing
-arrives, though nothing of ours waits, is given up for a new one.
+nothing), so `broker` is ok only from the first message on. A connection on which nothing arrives, although
+the pipeline is idle, is replaced by a new one.
 """
 
 import asyncio
@@ -20,77 +20,80 @@ from broker.client.session import Session
 from ingestor.pipeline import Pipeline
 from runtime.errors import BrokerUnavailable
 from runtime.health import Health
-from schema.database import DATABASE_ERRORS, WRITER_LIMITS, Connection, connect
+from schema.database import DATABASE_ERRORS, WRITER_SESSION, Connection, connect
 from schema.presence import CANARY_STALE_S, TIMES
 from schema.queries import load_queries
 
 EVERY_S = 2.0
-SILENT_S_MAX = 30.0  # On a connection that should bring the canary every two seconds.
+SILENT_S_MAX = 30.0  # Fifteen canaries are missing by then.
 
 queries = load_queries("ingestor.mqtt", constants=TIMES)
 log = structlog.get_logger()
 
 
 class CanaryMonitor:
-    """`came` is called for each delivery, `canary_came` for the canary, which comes on `topic`."""
+    """Sends the canary on `topic`; the door calls `on_delivery` for each delivery, `on_canary` for ours.
+
+    The checks: `broker` is connected and delivers, `canary` came back within the last 10 s.
+    """
 
     def __init__(
         self,
         dsn: str,
-        listener: str,
+        client_id: str,
         pipeline: Pipeline,
         health: Health,
         *,
         topic: str,
         clock: Callable[[], float] = monotonic,
     ) -> None:
-        self._dsn, self._listener, self._pipeline = dsn, listener, pipeline
+        self._dsn, self._client_id, self._pipeline = dsn, client_id, pipeline
         self._health, self._clock = health, clock
         self.topic = topic
         self._session: Session | None = None
-        self._canary_came = asyncio.Event()
+        self._returned = asyncio.Event()
         self._delivered_at: float | None = None  # None: never in this process.
         self._silent_since = clock()
-        self._heard_at: float | None = None
+        self._recorded_at: float | None = None  # None: never in this process.
         self._connection: Connection | None = None
 
-    def came(self) -> None:
-        """Something arrived."""
+    def on_delivery(self) -> None:
+        """A message arrived, whichever it is."""
         first = self._delivered_at is None
         self._delivered_at = self._clock()
         if first:
             self._report()
 
-    def canary_came(self) -> None:
-        self._canary_came.set()
+    def on_canary(self) -> None:
+        self._returned.set()
 
-    async def listen(self, session: Session) -> None:
-        """Send the canary, watch what comes, note what was heard, until cancelled."""
+    async def run(self, session: Session) -> None:
+        """Send the canary, replace a silent connection and record arrivals, until cancelled."""
         self._session = session
         async with asyncio.TaskGroup() as group:
-            group.create_task(self._sing(session))
-            group.create_task(self._note())
+            group.create_task(self._send_loop(session))
+            group.create_task(self._record_loop())
 
-    async def once(self, session: Session) -> None:
-        """Return when a canary came back and everything before it is stored; instead of `listen`."""
-        while not self._canary_came.is_set():
+    async def round_trip(self, session: Session) -> None:
+        """Return when one canary has come back and everything before it is stored; instead of `run`."""
+        while not self._returned.is_set():
             with suppress(BrokerUnavailable):
                 await session.publish(self.topic, b"canary", qos=1)
             with suppress(TimeoutError):
                 async with asyncio.timeout(EVERY_S):
-                    await self._canary_came.wait()
+                    await self._returned.wait()
         await self._pipeline.flushed()
 
-    async def _sing(self, session: Session) -> None:
+    async def _send_loop(self, session: Session) -> None:
         while True:
             self._report()
-            self._give_up_if_silent(session)
+            self._reconnect_if_silent(session)
             with suppress(BrokerUnavailable):
                 await session.publish(self.topic, b"canary", qos=1)
             await asyncio.sleep(EVERY_S if session.connected else 0.1)
 
-    def _give_up_if_silent(self, session: Session) -> None:
-        """While something waits for the database, a full window keeps the broker silent."""
+    def _reconnect_if_silent(self, session: Session) -> None:
+        """Not while messages wait for the database: the broker is silent once its window is full."""
         now = self._clock()
         if not session.connected or not self._pipeline.idle:
             self._silent_since = now
@@ -98,47 +101,47 @@ class CanaryMonitor:
         if now - last > SILENT_S_MAX:
             self._silent_since = now
             log.error(
-                "The broker is connected and delivers nothing, not even our own message: connecting"
-                " anew. See that it lets us read and write our topics.",
+                "The broker delivers nothing on this connection, not even our own canary: reconnecting."
+                " Check that it allows us to read and write our topics.",
                 topic=self.topic,
             )
             session.reconnect()
 
-    async def _note(self) -> None:
-        """Note in the database what was heard, until cancelled."""
+    async def _record_loop(self) -> None:
+        """Record each canary that came back in the database, until cancelled."""
         try:
             while True:
-                await self._canary_came.wait()
-                self._canary_came.clear()
+                await self._returned.wait()
+                self._returned.clear()
                 await self._pipeline.flushed()
-                await self._note_once()
+                await self._record()
         finally:
             if self._connection is not None:
                 self._connection.terminate()
 
-    async def _note_once(self) -> None:
+    async def _record(self) -> None:
         try:
             if self._connection is None or self._connection.is_closed():
                 self._connection = await connect(
-                    self._dsn, f"{self._listener} hearing", WRITER_LIMITS, command_timeout_s=5
+                    self._dsn, f"{self._client_id} canary", WRITER_SESSION, command_timeout_s=5
                 )
-            await self._connection.execute(queries.record_canary, self._listener)
-            self._heard_at = self._clock()
+            await self._connection.execute(queries.record_canary, self._client_id)
+            self._recorded_at = self._clock()
         except DATABASE_ERRORS as error:
-            log.debug("The canary could not be noted.", error=repr(error))
+            log.debug("The arrival of the canary could not be recorded.", error=repr(error))
             if self._connection is not None:
                 self._connection.terminate()
                 self._connection = None
 
     def _report(self) -> None:
         connected = self._session is not None and self._session.connected
-        heard = self._delivered_at is not None
-        detail = "not connected, trying again"
+        delivers = self._delivered_at is not None
+        detail = "not connected, retrying"
         if connected:
-            detail = "subscribed" if heard else "subscribed, but nothing was delivered yet"
-        self._health.report("broker", ok=connected and heard, detail=detail)
-        if self._heard_at is not None:
-            silent_s = self._clock() - self._heard_at
+            detail = "subscribed" if delivers else "subscribed, but nothing was delivered yet"
+        self._health.report("broker", ok=connected and delivers, detail=detail)
+        if self._recorded_at is not None:
+            silent_s = self._clock() - self._recorded_at
             self._health.report(
-                "canary", ok=silent_s < CANARY_STALE_S, detail=f"heard {silent_s:.0f} s ago"
+                "canary", ok=silent_s < CANARY_STALE_S, detail=f"received {silent_s:.0f} s ago"
             )

@@ -1,4 +1,4 @@
-"""The MQTT door: deliveries become messages of the pipeline, a settled message is acknowledged."""
+"""The MQTT door: deliveries become messages of the pipeline; settled messages are acknowledged."""
 
 from collections import Counter, defaultdict, deque
 from collections.abc import Callable
@@ -18,48 +18,48 @@ from schema.event import Door
 from schema.instants import now_us
 
 OTHER = "other"
-TOPICS_MAX = 100_000  # Parsed ones that are remembered: 30 MB.
+TOPICS_MAX = 100_000  # The cache of parsed topics takes up to 30 MB.
 
 Content = tuple[str, bytes, bool]  # Topic, payload, and whether it was a retained message.
 
 
 class MqttDoor:
-    """Holds one window of messages, however often the link is cut in an outage.
+    """Holds at most one window of messages, however often the link is cut in an outage.
 
-    A message that the broker sends again on a new connection, while its first copy still waits for the
-    database, is taken as that copy.
+    If the broker redelivers a message on a new connection while the first copy still waits for the
+    database, the new delivery takes the place of the old one.
     """
 
     def __init__(
         self,
         pipeline: Pipeline,
         settle: Callable[[Delivery], None],
-        hearing: CanaryMonitor,
+        canary: CanaryMonitor,
         drops: DropWatch,
         receipts: Receipts,
         messages: Counter[tuple[str, int]],
     ) -> None:
-        self._pipeline, self._settle, self._hearing = pipeline, settle, hearing
+        self._pipeline, self._settle, self._canary = pipeline, settle, canary
         self._drops, self._receipts, self._messages = drops, receipts, messages
         self._parsed: dict[str, tuple[TopicKind, str]] = {}
         self._open = True
         self._generation = 0
-        # What waits since an earlier connection, in the order of arrival.
-        self._orphans: defaultdict[Content, deque[Message]] = defaultdict(deque)
+        # The messages of earlier connections that still wait, in the order of arrival.
+        self._unsettled_by_content: defaultdict[Content, deque[Message]] = defaultdict(deque)
 
     def close(self) -> None:
-        """Take nothing more: what comes stays unacknowledged and comes again."""
+        """Accept nothing more: later deliveries stay unacknowledged and are redelivered."""
         self._open = False
 
     def abandon(self) -> None:
-        """Another ingestor works now: what waits here says nothing new about who is there."""
+        """Another ingestor has the lease: messages that wait here must not change presence any more."""
         for message in self._pipeline.unsettled():
-            message.sign = None
+            message.signal = None
 
     def receive(self, delivery: Delivery) -> None:
         if not self._open:
             return
-        self._hearing.came()
+        self._canary.on_delivery()
         parsed = self._parsed.get(delivery.topic) or self._parse(delivery.topic)
         if parsed is None:
             self._take_other(delivery)
@@ -71,29 +71,31 @@ class MqttDoor:
         if kind is TopicKind.TELEMETRY:
             self._take_telemetry(device_id, delivery)
         else:
-            self._take_sign(kind, device_id, delivery)
+            self._take_signal(kind, device_id, delivery)
 
     def _take_telemetry(self, device_id: str, delivery: Delivery) -> None:
-        if self._orphans and self._adopted(delivery):
+        if self._unsettled_by_content and self._superseded(delivery):
             return
         if not delivery.payload:
             self._drop(Dropped.EMPTY)
             self._settle(delivery)
             return
-        # What the broker kept is no sign of life, but it may be an event.
-        sign = None if delivery.retain else TELEMETRY
+        # A retained message may be an event, but it is no sign of life.
+        signal = None if delivery.retain else TELEMETRY
         origin = Origin(now_us(), device_id, delivery.retain)
         self._pipeline.accept(
-            Message(Door.MQTT, delivery.payload, origin, self._done, sign, delivery)
+            Message(Door.MQTT, delivery.payload, origin, self._done, signal, delivery)
         )
 
-    def _take_sign(self, kind: TopicKind, device_id: str, delivery: Delivery) -> None:
-        sign = HEARTBEAT if kind is TopicKind.HEARTBEAT else read_status(delivery.payload)
-        if sign is None or delivery.retain:
+    def _take_signal(self, kind: TopicKind, device_id: str, delivery: Delivery) -> None:
+        signal = HEARTBEAT if kind is TopicKind.HEARTBEAT else read_status(delivery.payload)
+        if signal is None or delivery.retain:
             self._settle(delivery)
             return
         origin = Origin(now_us(), device_id)
-        self._pipeline.accept(Message(Door.MQTT, b"", origin, self._done, sign, delivery, items=[]))
+        self._pipeline.accept(
+            Message(Door.MQTT, b"", origin, self._done, signal, delivery, items=[])
+        )
 
     def _parse(self, topic: str) -> tuple[TopicKind, str] | None:
         parsed = topics.parse(topic)
@@ -104,10 +106,10 @@ class MqttDoor:
         return parsed
 
     def _take_other(self, delivery: Delivery) -> None:
-        """The canary, a report of the broker, or the topic of a device that cannot exist."""
+        """The canary, a report of the broker, or a topic whose device id is invalid."""
         self._messages[OTHER, delivery.qos] += 1
-        if delivery.topic == self._hearing.topic:
-            self._hearing.canary_came()
+        if delivery.topic == self._canary.topic:
+            self._canary.on_canary()
         elif delivery.topic == topics.DROPPED:
             self._drops.take(delivery.payload)
         elif delivery.topic.endswith(f"/{TopicKind.TELEMETRY}"):
@@ -120,19 +122,19 @@ class MqttDoor:
 
     def _begin_generation(self, generation: int) -> None:
         self._generation = generation
-        self._orphans.clear()
+        self._unsettled_by_content.clear()
         for message in self._pipeline.unsettled():
             if message.payload and isinstance(message.ticket, Delivery) and message.ticket.qos:
-                self._orphans[_content(message.ticket)].append(message)
+                self._unsettled_by_content[_content(message.ticket)].append(message)
 
-    def _adopted(self, delivery: Delivery) -> bool:
-        """Whether its first copy waits here: that one is acknowledged on the present connection.
+    def _superseded(self, delivery: Delivery) -> bool:
+        """Whether its first copy waits here; that copy is then acknowledged as this delivery.
 
-        Telemetry only: of two equal statuses the order among the others matters.
+        For telemetry only: equal statuses differ by their order among the others.
         """
         if not delivery.qos:
             return False
-        waiting = self._orphans.get(_content(delivery))
+        waiting = self._unsettled_by_content.get(_content(delivery))
         if not waiting:
             return False
         waiting.popleft().ticket = delivery
@@ -141,23 +143,23 @@ class MqttDoor:
 
     def _done(self, message: Message) -> None:
         delivery, device_id = message.ticket, message.origin.device_id
-        assert isinstance(delivery, Delivery)  # noqa: S101  # Both set by _take_telemetry and _take_sign.
+        assert isinstance(delivery, Delivery)  # noqa: S101  # _take_telemetry and _take_signal set both.
         assert device_id is not None  # noqa: S101
-        if self._orphans:
-            self._forget(message, delivery)
+        if self._unsettled_by_content:
+            self._remove_unsettled(message, delivery)
         self._settle(delivery)
         if message.verdicts:
             wanted = self._pipeline.wants_receipts(device_id)
             self._receipts.add(delivery, device_id, message.verdicts, wanted=wanted)
 
-    def _forget(self, message: Message, delivery: Delivery) -> None:
-        """It is settled: a copy that comes now is a message of its own, and a duplicate."""
+    def _remove_unsettled(self, message: Message, delivery: Delivery) -> None:
+        """The message is settled: a copy that arrives from now on is stored as a duplicate."""
         key = _content(delivery)
-        waiting = self._orphans.get(key)
+        waiting = self._unsettled_by_content.get(key)
         if waiting and message in waiting:
             waiting.remove(message)
         if not waiting:
-            self._orphans.pop(key, None)
+            self._unsettled_by_content.pop(key, None)
 
 
 def _content(delivery: Delivery) -> Content:

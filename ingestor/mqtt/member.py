@@ -1,7 +1,7 @@
-"""Who receives: the members of an instance, their names, and what each subscribes to.
+"""The members of an instance: the ingestors that share its messages, their names and subscriptions.
 
-One alone takes everything. Several share the telemetry, each message going to one of them; what devices
-say about themselves goes to the first alone, because its order matters.
+A single member receives everything. Several share the telemetry: each message goes to one of them. Status
+and heartbeat go to the first member only, because their order matters.
 """
 
 from dataclasses import dataclass
@@ -12,10 +12,10 @@ from broker.topics import TopicKind
 
 @dataclass(frozen=True, slots=True)
 class Member:
-    """Number `number`, from 1 on, of `total`.
+    """Member `number`, counted from 1, of `total`.
 
-    The first has the same client id whether it is alone or not. So its session goes on when members come
-    or go, with every status in its order.
+    The first member has the same client id whether it is alone or not. So its session continues when the
+    number of members changes, with every status in order.
     """
 
     instance: str
@@ -24,7 +24,7 @@ class Member:
 
     @property
     def name(self) -> str:
-        """In the names of connections to the database."""
+        """The prefix of the names of its database connections."""
         return f"{self.instance} ingest" + (f" {self.number}" if self.number > 1 else "")
 
     @property
@@ -37,12 +37,12 @@ class Member:
 
     @property
     def subscriptions(self) -> tuple[str, ...]:
-        """The canary comes the way of the telemetry: shared, or what it proves would be another way.
+        """The canary is shared if the telemetry is, so that it proves the same path of delivery.
 
-        Nobody else subscribes to its filter, so nobody else gets it.
+        No other member subscribes to its filter, so it always comes back to its sender.
         """
-        telemetry, *said = topics.DEVICE_FILTERS
-        own = said if self.number == 1 else []
+        telemetry, *status_and_heartbeat = topics.DEVICE_FILTERS
+        own = status_and_heartbeat if self.number == 1 else []
         if self.total == 1:
             return (telemetry, *own, self.canary)
         return (self._shared(telemetry), *own, self._shared(self.canary))
@@ -53,7 +53,7 @@ class Member:
 
     @property
     def possible_subscriptions(self) -> tuple[str, ...]:
-        """Of the first one the session may be older than the table that remembers it."""
+        """Every filter its session may have; that of the first may be older than table ingest_member."""
         alone = Member(self.instance).subscriptions if self.number == 1 else ()
         return tuple(sorted({*self.subscriptions, *alone}))
 
@@ -61,4 +61,4 @@ class Member:
         return topics.shared(self.instance, topic_filter)
 
 
-assert topics.DEVICE_FILTERS[0].endswith(TopicKind.TELEMETRY)  # noqa: S101  # As Member takes them apart.
+assert topics.DEVICE_FILTERS[0].endswith(TopicKind.TELEMETRY)  # noqa: S101  # `subscriptions` relies on it.

@@ -1,4 +1,4 @@
-"""Which sessions the broker may hold for us: written down before each is made, struck out after its end."""
+"""The sessions that the broker may hold for us, in table ingest_member: each row outlives its session."""
 
 import asyncio
 from typing import Any
@@ -6,7 +6,7 @@ from typing import Any
 import structlog
 
 from ingestor.mqtt.member import Member
-from schema.database import DATABASE_ERRORS, WRITER_LIMITS, connect
+from schema.database import DATABASE_ERRORS, WRITER_SESSION, connect
 from schema.presence import TIMES
 from schema.queries import load_queries
 
@@ -18,14 +18,14 @@ log = structlog.get_logger()
 
 
 class Membership:
-    """A few questions at start, each on a connection of its own and asked until the database answers."""
+    """A few queries at start, each on a connection of its own and retried until the database answers."""
 
     def __init__(self, dsn: str, name: str) -> None:
-        self._dsn, self._name = dsn, f"{name} roster"
+        self._dsn, self._name = dsn, f"{name} membership"
 
-    async def remember(self, member: Member) -> set[str]:
-        """Write the member down; everything that its session may be subscribed to, now or from before."""
-        (row,) = await self._ask(
+    async def register(self, member: Member) -> set[str]:
+        """Record the member. Returns every filter that its session may have, old ones included."""
+        (row,) = await self._query(
             queries.register_member,
             member.client_id,
             member.instance,
@@ -34,27 +34,27 @@ class Membership:
         )
         return set(row["filters"])
 
-    async def former(self, present: Member) -> list[tuple[Member, set[str]]]:
-        """The members beyond the present number of them, with their filters."""
-        rows = await self._ask(queries.departed_members, present.instance, present.total)
+    async def departed(self, present: Member) -> list[tuple[Member, set[str]]]:
+        """The members beyond the present total, with their filters."""
+        rows = await self._query(queries.departed_members, present.instance, present.total)
         return [(Member(present.instance, row["number"]), set(row["filters"])) for row in rows]
 
-    async def forget(self, member: Member) -> None:
-        await self._ask(queries.remove_member, member.client_id)
+    async def remove(self, member: Member) -> None:
+        await self._query(queries.remove_member, member.client_id)
 
-    async def _ask(self, query: str, *arguments: Any) -> list[Any]:
-        troubled = False
+    async def _query(self, query: str, *arguments: Any) -> list[Any]:
+        logged = False
         while True:
             try:
                 connection = await connect(
-                    self._dsn, self._name, WRITER_LIMITS, command_timeout_s=ANSWER_S_MAX
+                    self._dsn, self._name, WRITER_SESSION, command_timeout_s=ANSWER_S_MAX
                 )
                 try:
                     return list(await connection.fetch(query, *arguments))
                 finally:
                     connection.terminate()
             except DATABASE_ERRORS as error:
-                if not troubled:
-                    log.warning("The list of our sessions cannot be read.", error=repr(error))
-                troubled = True
+                if not logged:
+                    log.warning("Table ingest_member cannot be used, retrying.", error=repr(error))
+                logged = True
             await asyncio.sleep(RETRY_S)

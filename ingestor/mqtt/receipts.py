@@ -1,7 +1,7 @@
-"""Receipts: what became of each event, told to its device after the commit.
+"""Receipts: the verdict on each event, sent to its device after the commit.
 
-One message per telemetry message, one item per event, in order. A receipt that cannot be sent is
-dropped: the device, which keeps its events until it has one, sends them again and hears `duplicate`.
+There is one receipt per telemetry message, with one item per event, in order. A receipt that cannot be
+sent is dropped: the device keeps its events until it gets one, resends them and receives `duplicate`.
 """
 
 import asyncio
@@ -31,26 +31,26 @@ class Receipt(NamedTuple):
 
 
 class Receipts:
-    def __init__(self, counted: Counter) -> None:
-        self._sent, self._dropped = counted.labels("sent"), counted.labels("dropped")
+    def __init__(self, counter: Counter) -> None:
+        self._sent, self._dropped = counter.labels("sent"), counter.labels("dropped")
         self._waiting: deque[Receipt] = deque(maxlen=WAITING_MAX)
-        self._came = asyncio.Event()
+        self._not_empty = asyncio.Event()
 
     def add(
         self, delivery: Delivery, device_id: str, verdicts: Sequence[Verdict], *, wanted: bool
     ) -> None:
-        """Send one if the device has receipts on, or named a response topic of its own (MQTT 5)."""
-        asked = delivery.response_topic
-        if asked is not None and topics.takes_receipts(asked, device_id):
-            self._put(Receipt(asked, _payload(verdicts), delivery.correlation_data))
+        """Queue a receipt if the device wants them or named a response topic of its own (MQTT 5)."""
+        response_topic = delivery.response_topic
+        if response_topic is not None and topics.takes_receipts(response_topic, device_id):
+            self._put(Receipt(response_topic, _payload(verdicts), delivery.correlation_data))
         elif wanted:
             self._put(Receipt(topics.receipts(device_id), _payload(verdicts), None))
 
     async def send(self, session: Session) -> None:
-        """Send what waits, until cancelled."""
+        """Send the queued receipts, until cancelled."""
         while True:
-            await self._came.wait()
-            self._came.clear()
+            await self._not_empty.wait()
+            self._not_empty.clear()
             while self._waiting:
                 some = [
                     self._waiting.popleft() for _ in range(min(SENT_AT_ONCE, len(self._waiting)))
@@ -61,7 +61,7 @@ class Receipts:
         if len(self._waiting) == WAITING_MAX:
             self._dropped.inc()
         self._waiting.append(receipt)
-        self._came.set()
+        self._not_empty.set()
 
     async def _send(self, session: Session, receipt: Receipt) -> None:
         try:
@@ -70,7 +70,7 @@ class Receipts:
             )
         except BrokerUnavailable as error:
             self._dropped.inc()
-            log.debug("A receipt was not sent.", topic=receipt.topic, error=str(error))
+            log.debug("A receipt could not be sent.", topic=receipt.topic, error=str(error))
         else:
             self._sent.inc()
 

@@ -1,9 +1,9 @@
-"""One session with everything between the broker and the database: door, pipeline, receipts."""
+"""One MQTT session and everything between it and the database: door, pipeline, canary, receipts."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Collection, Sequence
 
-from broker.client.session import Session
+from broker.client.session import Delivery, Session
 from ingestor.mqtt.broker_drops import DropWatch
 from ingestor.mqtt.canary import CanaryMonitor
 from ingestor.mqtt.door import MqttDoor
@@ -21,11 +21,12 @@ LINGER_S = 0.015  # A batch fills meanwhile; publish to visible stays within ten
 
 
 class Receiver:
-    """Receives what one client id is sent.
+    """Receives for one client id.
 
-    Before each connection `prepare` is awaited. It returns filters that the session may have from before
-    and shall not have any more: they end once the others are granted, so that nothing falls in between.
-    Storing is told to `health`, hearing to `hearing_health`.
+    Before each connection `find_stale_filters` returns the filters that the session may still have and no
+    longer needs. They end once the others are granted, so that no message falls in between.
+    The check `storing` goes to `health`; `broker` and `canary` go to `canary_health`.
+    Session and door need each other: the door, created first, reaches the session through `_settle`.
     """
 
     def __init__(
@@ -38,13 +39,13 @@ class Receiver:
         *,
         subscriptions: Sequence[str],
         optional_subscriptions: Sequence[str] = (),
-        canary: str,
-        hearing_health: Health,
-        prepare: Callable[[], Awaitable[Collection[str]]],
+        canary_topic: str,
+        canary_health: Health,
+        find_stale_filters: Callable[[], Awaitable[Collection[str]]],
     ) -> None:
         self._client_id, self._lease, self._metrics = member.client_id, lease, metrics
-        self._prepare = prepare
-        self._surplus: Collection[str] = ()
+        self._find_stale_filters = find_stale_filters
+        self._stale_filters: Collection[str] = ()
         self._pipeline = Pipeline.of(
             settings,
             name=f"{member.name} writer",
@@ -53,14 +54,14 @@ class Receiver:
             metrics=metrics,
             linger_s=LINGER_S,
         )
-        self.hearing = CanaryMonitor(
-            settings.dsn, member.client_id, self._pipeline, hearing_health, topic=canary
+        self.canary = CanaryMonitor(
+            settings.dsn, member.client_id, self._pipeline, canary_health, topic=canary_topic
         )
         self._receipts = Receipts(metrics.receipts)
         self._door = MqttDoor(
             self._pipeline,
-            lambda delivery: self.session.settle((delivery,)),
-            self.hearing,
+            self._settle,
+            self.canary,
             DropWatch(metrics),
             self._receipts,
             metrics.messages,
@@ -72,27 +73,27 @@ class Receiver:
             optional_subscriptions=optional_subscriptions,
             on_delivery=self._door.receive,
             on_connected=self._connected,
-            before_connect=self._permit,
+            before_connect=self._before_connect,
         )
-        self.subscribed = asyncio.Event()  # To what it shall be, and to nothing else; once.
+        self.subscribed = asyncio.Event()  # Set once the session has its filters and no stale ones.
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Receive, store and acknowledge until `stop` is set, whenever the lease is ours."""
+        """Receive, store and acknowledge while we hold the lease, until `stop` is set."""
         drained, left = asyncio.Event(), asyncio.Event()
         async with asyncio.TaskGroup() as group:
             writing = group.create_task(self._pipeline.run(drained))
             receiving = group.create_task(self._receive(left))
-            telling = group.create_task(self._receipts.send(self.session))
+            sending = group.create_task(self._receipts.send(self.session))
             await stop.wait()
             self._door.close()
             drained.set()
             await writing
-            telling.cancel()
+            sending.cancel()
             left.set()
             await receiving
 
     async def _receive(self, left: asyncio.Event) -> None:
-        """Be connected while the lease is ours, until `left` is set."""
+        """Stay connected while we hold the lease, until `left` is set."""
         while not left.is_set() and await unless_stopped(left, self._lease.held()):
             leave = asyncio.Event()
             async with asyncio.TaskGroup() as group:
@@ -101,15 +102,18 @@ class Receiver:
                     self._door.abandon()
                 leave.set()
 
-    async def _permit(self) -> None:
-        await self._lease.confirmed()
-        self._surplus = await self._prepare()
-        await self._lease.confirmed()  # That may have taken long.
+    def _settle(self, delivery: Delivery) -> None:
+        self.session.settle((delivery,))
 
-    async def _connected(self, session_present: bool) -> None:  # noqa: FBT001  # The session's signature.
+    async def _before_connect(self) -> None:
+        await self._lease.confirmed()
+        self._stale_filters = await self._find_stale_filters()
+        await self._lease.confirmed()  # Again, because the query may have taken long.
+
+    async def _connected(self, session_present: bool) -> None:  # noqa: FBT001  # Session defines the signature.
         self._metrics.connections.labels(self._client_id).inc()
         if not session_present:
             self._metrics.new_sessions.labels(self._client_id).inc()
-        for topic_filter in self._surplus:
+        for topic_filter in self._stale_filters:
             await self.session.unsubscribe(topic_filter)
         self.subscribed.set()

@@ -1,14 +1,14 @@
-"""The sessions of members that are no more: emptied, ended, forgotten.
+"""Retire the sessions of departed members: empty them, end them, remove their rows.
 
-A broker goes on collecting for a session whose client went away (Mosquitto also for one of a shared
-subscription). So when fewer members start than before, the first one acts for those that are missing:
+A broker keeps queueing for a session whose client has left (Mosquitto also for a shared subscription).
+So when fewer members start than before, the first one acts for each missing one:
 
 1. take the lease of the client id, so that nobody else uses it;
-2. connect with it and end its subscriptions: from now on nothing new is collected;
-3. store and acknowledge what is there, until a message sent after step 2 has come back;
-4. end the session, then forget it.
+2. connect with it and end its subscriptions, so that the broker queues nothing new;
+3. store and acknowledge the queued messages, until a canary sent after step 2 has come back;
+4. end the session, then remove the row of the member.
 
-Whoever dies in between leaves the row in the table, and the next start begins again.
+After a crash in between the row is still in the table, and the next start begins again.
 """
 
 import asyncio
@@ -28,22 +28,22 @@ from runtime.settings import Settings
 log = structlog.get_logger()
 
 
-async def retire_former(
+async def retire_departed(
     settings: Settings, present: Member, health: Health, metrics: Metrics
 ) -> None:
-    """Call it once the present members are subscribed: a message must find one of the two."""
-    roster = Membership(settings.dsn, present.name)
-    for member, filters in await roster.former(present):
-        log.info("The session of a former member is emptied.", client_id=member.client_id)
+    """Call it only once the present members are subscribed, so that no message finds no subscriber."""
+    membership = Membership(settings.dsn, present.name)
+    for member, filters in await membership.departed(present):
+        log.info("Emptying the session of a departed member.", client_id=member.client_id)
         lease = Lease(settings.dsn, member.client_id, Health(()))
         async with asyncio.TaskGroup() as group:
             leasing = group.create_task(lease.run())
             await _empty(settings, member, filters, lease, health, metrics)
             await lease.confirmed()
             await end_session(settings.mqtt, member.client_id)
-            await roster.forget(member)
+            await membership.remove(member)
             leasing.cancel()
-        log.info("The session of a former member is gone.", client_id=member.client_id)
+        log.info("The session of a departed member has ended.", client_id=member.client_id)
 
 
 async def _empty(
@@ -54,13 +54,13 @@ async def _empty(
     health: Health,
     metrics: Metrics,
 ) -> None:
-    """Return when everything that the session held is stored and acknowledged.
+    """Return when everything that the broker queued for the session is stored and acknowledged.
 
-    The last message is one of ours, on a topic of its own: a queue keeps its order.
+    The last message is a canary on a topic of its own: the queue of a session keeps its order.
     """
     last = f"{member.canary}/{uuid4().hex}"
 
-    async def prepare() -> set[str]:
+    async def find_stale_filters() -> set[str]:
         return filters
 
     receiver = Receiver(
@@ -70,13 +70,13 @@ async def _empty(
         health,
         metrics,
         subscriptions=(last,),
-        canary=last,
-        hearing_health=Health(()),  # Whether the present ones hear is another matter.
-        prepare=prepare,
+        canary_topic=last,
+        canary_health=Health(()),  # The checks are about the present members only.
+        find_stale_filters=find_stale_filters,
     )
     stop = asyncio.Event()
     async with asyncio.TaskGroup() as group:
         group.create_task(receiver.run(stop))
         await receiver.subscribed.wait()
-        await receiver.hearing.once(receiver.session)
+        await receiver.canary.round_trip(receiver.session)
         stop.set()

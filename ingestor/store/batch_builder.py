@@ -1,7 +1,7 @@
-"""Decoded items become a batch: judged by the profile of their device, under the number of their device.
+"""Build a batch from decoded items: each event gets its device number and is checked by its profile.
 
-The cache behind that may be older than the database: the writing transaction finds out, and then the
-same items are judged again.
+The registry cache may be older than the database. The writing transaction detects it, and the batch is
+built again from the same items.
 """
 
 from collections.abc import Callable, Collection, Sequence
@@ -15,7 +15,7 @@ from ingestor.store.registry import Registry
 from schema.event import Event, Reason, Rejection
 from schema.instants import rfc3339
 
-# An event with its message, its place among the items, and the place of its message in the batch.
+# An event, its message, its place among the items, and the place of its message in the batch.
 _Pending = tuple[Event, Message, int, int]
 
 
@@ -23,8 +23,8 @@ class BatchBuilder:
     def __init__(self, registry: Registry) -> None:
         self._registry = registry
 
-    async def batch(self, parts: Sequence[Part]) -> Batch:
-        """What the parts hold: events and dead letters in order of arrival, signs of life."""
+    async def build(self, parts: Sequence[Part]) -> Batch:
+        """The batch of these parts, its events and dead letters in order of arrival."""
         batch = Batch()
         events: list[_Pending] = []
         for order, part in enumerate(parts):
@@ -35,43 +35,44 @@ class BatchBuilder:
                     batch.dead_letters.append(RejectedItem(item, message, place))
                 else:
                     events.append((item, message, place, order))
-        names = {name for part in parts for name in part.numbers}
-        await self._judge(batch, events, names)
+        device_ids = {device_id for part in parts for device_id in part.numbers}
+        await self._check(batch, events, device_ids)
         devices = self._registry.devices
         for part in parts:
-            if part.message.sign is not None:
-                for name in part.numbers or part.message.devices & devices.keys():
-                    batch.sign(devices[name].device_no, name, part.message.sign)
+            if part.message.signal is not None:
+                for device_id in part.numbers or part.message.devices & devices.keys():
+                    number = devices[device_id].device_no
+                    batch.add_signal(number, device_id, part.message.signal)
         return batch
 
-    async def again(self, batch: Batch) -> Batch:
-        """The same batch with the numbers and ranges of today, what was out of range included."""
-        kept = [letter for letter in batch.dead_letters if letter.event is None]
+    async def rebuild(self, batch: Batch) -> Batch:
+        """The same batch with the present numbers and ranges; events out of range get another chance."""
+        kept = [rejected for rejected in batch.dead_letters if rejected.event is None]
         events: list[_Pending] = [
             (row.event, row.message, row.place, row.order) for row in batch.rows
         ]
         events += [
-            (letter.event, letter.message, letter.place, letter.order)
-            for letter in batch.dead_letters
-            if letter.event is not None
+            (rejected.event, rejected.message, rejected.place, rejected.order)
+            for rejected in batch.dead_letters
+            if rejected.event is not None
         ]
         events.sort(key=lambda pending: (pending[3], pending[2]))
         fresh = Batch([], kept)
-        expected = {row.event.device_id for row in batch.rows}.union(batch.names.values())
-        await self._registry.learn(expected.union(event.device_id for event, *_ in events))
-        await self._judge(fresh, events, expected)
-        for old, name in batch.names.items():
-            number = self._registry.devices[name].device_no
-            fresh.names[number], fresh.signs[number] = name, batch.signs[old]
+        expected = {row.event.device_id for row in batch.rows}.union(batch.device_ids.values())
+        await self._registry.load(expected.union(event.device_id for event, *_ in events))
+        await self._check(fresh, events, expected)
+        for old, device_id in batch.device_ids.items():
+            number = self._registry.devices[device_id].device_no
+            fresh.device_ids[number], fresh.presence[number] = device_id, batch.presence[old]
             if old in batch.receipts:
                 fresh.receipts[number] = batch.receipts[old]
         return fresh
 
-    async def _judge(
+    async def _check(
         self, batch: Batch, events: Sequence[_Pending], expected: Collection[str]
     ) -> None:
-        await self._know(events, expected)
-        batch.edition = self._registry.edition
+        await self._resolve(events, expected)
+        batch.registry_version = self._registry.version
         devices, rows = self._registry.devices, batch.rows
         for event, message, place, order in events:
             device = devices.get(event.device_id)
@@ -82,20 +83,20 @@ class BatchBuilder:
                 rejection = reject(event, message.source, Reason.OUT_OF_RANGE, fault)
                 batch.dead_letters.append(RejectedItem(rejection, message, place, order, event))
 
-    async def _know(self, events: Sequence[_Pending], expected: Collection[str]) -> None:
-        """Return when each device that needs a number has one, all at the same time.
+    async def _resolve(self, events: Sequence[_Pending], expected: Collection[str]) -> None:
+        """Return when every device that needs a number has one in the cache, all at the same time.
 
-        The cache may have started anew since a device was dispatched, or the device is forgotten. And
-        a stranger that came with nothing valid may have something valid by now.
+        Since a device was dispatched, the cache may have been emptied or the device deleted. And an
+        unknown device without a valid event may have one by now.
         """
         while missing := self._unknown(events, expected):
-            await self._registry.learn(missing)
+            await self._registry.load(missing)
             if unregistered := self._unknown(events, expected):
                 await self._registry.add(unregistered)
 
     def _unknown(self, events: Sequence[_Pending], expected: Collection[str]) -> set[str]:
         devices, fault = self._registry.devices, self._registry.fault
-        unknown = {name for name in expected if name not in devices}
+        unknown = {device_id for device_id in expected if device_id not in devices}
         for event, *_ in events:
             if event.device_id not in devices and fault(event) is None:
                 unknown.add(event.device_id)
@@ -103,12 +104,12 @@ class BatchBuilder:
 
 
 def inside_window(batch: Batch, now: datetime, limits: AcceptLimits) -> Batch:
-    """The same batch, with those events as dead letters whose time would not be accepted at `now`."""
+    """The same batch; events whose time is not accepted at `now` become dead letters."""
     return _without(batch, lambda ts: outside_window(ts, now, limits))
 
 
 def above_floor(batch: Batch, floor: datetime) -> Batch:
-    """The same batch, with those events as dead letters that are from before the floor of raw events."""
+    """The same batch; events from before the floor of raw events become dead letters."""
     fault = (Reason.OLDER_THAN_RETENTION, f"raw events are kept from {rfc3339(floor)} on")
     return _without(batch, lambda ts: fault if ts < floor else None)
 

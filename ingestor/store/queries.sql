@@ -1,22 +1,23 @@
--- The writing transaction of ingestor/store/transaction.py, in the order of its steps, and the registry it needs.
+-- The writing transaction of ingestor/store/transaction.py in the order of its steps, then the registry.
 
 -- begin_in_lanes --
--- Lanes in ascending order: whatever concerns a device happens in commit order, in every process.
--- The transaction gets its number before the next statement reads rollup_state: whoever gets one after
--- `closing` or `floor` was moved, sees it moved (scheduler/rollups.py, scheduler/retention.py).
+-- Locks the lanes in ascending order, so that in every process the writes to a device happen in the order
+-- of their commits. The transaction gets its number before the next statement reads rollup_state: one that
+-- gets its number after `closing` or `floor` was moved, sees the move (scheduler/rollups.py,
+-- scheduler/retention.py).
 begin;
 select pg_advisory_xact_lock(:lane_lock, lane) from unnest(array[{lanes}]) lane;
 select pg_current_xact_id()
 
 -- insert_keys --
--- $1 and $2 are sorted and hold no pair twice. They come as two texts, joined by a character that no
--- event_id holds, because the driver needs a microsecond for each element of an array. Which ones are new
--- is told only if not all $3 of them are.
--- The versions are those of the statement's beginning: whatever was committed before this batch was
--- received is among them.
--- $4 joins the devices of which nothing else is to be said than that they sent telemetry, and that comes to
--- no more than a newer last_seen: what is fresh is left alone, the write would say nothing new. Any other
--- change asks for update_presence, and so does a state that the sweep changes at this moment: `unheard`.
+-- The pairs of $1 and $2 are sorted and unique. They are two texts, joined by a character that no event_id
+-- contains, because the driver needs a microsecond for each element of an array. The new keys are returned
+-- only if not all $3 of them are new.
+-- The versions are those at the beginning of the statement, so they include every change that was committed
+-- before this batch was received.
+-- Presence: $4 joins the devices that sent telemetry only. This query renews last_seen of those that are
+-- online, unless it is fresh, and cancels a will. `needs_full_update`: one of them is not online, or the
+-- sweep is changing it at this moment, so update_presence must run. The times are in schema/presence.py.
 with new as (
     insert into event_key (device_no, event_id)
     select * from unnest(string_to_array($1, E'\x1f')::int[], string_to_array($2, E'\x1f'))
@@ -28,20 +29,20 @@ with new as (
       and (state <> 'online' or will_at is not null
            or last_seen < statement_timestamp()
                           - make_interval(secs => least(:last_seen_step_s_max, :last_seen_step_intervals * interval_s)))
-), heard as (
+), refreshed as (
     update presence set last_seen = statement_timestamp(), sleep_s = null, will_at = null
     from stale where presence.device_no = stale.device_no and state = 'online'
     returning 1
 )
 select count(*) as stored, case when count(*) < $3 then array_agg(device_no) end as device_nos,
        case when count(*) < $3 then array_agg(event_id) end as event_ids,
-       (select count(*) from stale) > (select count(*) from heard) as unheard,
+       (select count(*) from stale) > (select count(*) from refreshed) as needs_full_update,
        (select rules_version from config), (select registry_version from config),
        (select closing from rollup_state), (select floor from rollup_state)
 from new
 
 -- mark_hours --
--- The hours, as seconds since the Unix epoch, of late events: their rollups are no longer right.
+-- The hours of late events, in seconds since the Unix epoch: their rollups are no longer right.
 insert into rollup_mark (device_no, hour)
 select device_no, to_timestamp(hour) from unnest($1::int[], $2::bigint[]) as late (device_no, hour)
 
@@ -50,8 +51,8 @@ select device_no, rule_id, pending_since, incident_id, notified_at, decided_at
 from alert_state where device_no = any($1::int[])
 
 -- newest_evaluated --
--- Per pair: the newest stored event that this rule has evaluated, if it is newer than $6 (the oldest
--- candidate of the batch; the bound spares the partitions before it).
+-- Per pair, the newest stored event that this rule has evaluated, if it is newer than $6: the oldest
+-- candidate event of the batch, so that earlier partitions are not read.
 select (
     select e.ts from event e
     where e.device_no = pair.device_no and e.ts > $6 and e.metrics ? pair.metric
@@ -63,10 +64,12 @@ from unnest($1::int[], $2::text[], $3::text[], $4::timestamptz[], $5::int[])
 order by pair.n
 
 -- update_presence --
--- One row per device; $1 joins those of which nothing else is to be said than that they sent telemetry. A
--- state of life that is fresh is left alone: the write would say nothing new.
--- Of several members one may bring the telemetry that was sent before the sleep that another one brought:
--- for ten seconds telemetry does not end a sleep then. A birth or heartbeat does, they keep their order.
+-- Decides the next presence state of each device from the merged signals of a batch, one row per device;
+-- sweep_presence of the scheduler decides what silence does. The times are in schema/presence.py.
+-- $1 joins the devices that sent telemetry only. A sign of life changes nothing while the device is online
+-- with a fresh last_seen and no will.
+-- With several members, telemetry sent before a sleep may arrive after it through another member, so for ten
+-- seconds telemetry does not end a sleep. A birth or heartbeat does: these arrive in order.
 update presence p set
     state = case when s.life is null then p.state when s.asleep then 'asleep' else 'online' end,
     since = case when s.life is null or p.state = case when s.asleep then 'asleep' else 'online' end
@@ -87,8 +90,8 @@ update presence p set
                  + make_interval(secs => coalesce(:late_intervals * coalesce(s.sleep_s, p.interval_s), $7))
         else p.check_at end
 from (
-    select live, 'telemetry', false, null::float8, false
-    from unnest(string_to_array($1, E'\x1f')::int[]) as live
+    select alive, 'telemetry', false, null::float8, false
+    from unnest(string_to_array($1, E'\x1f')::int[]) as alive
     union all
     select * from unnest($2::int[], $3::text[], $4::bool[], $5::float8[], $6::bool[])
 ) as s (device_no, life, asleep, sleep_s, will)
@@ -102,6 +105,7 @@ where p.device_no = s.device_no
 returning p.device_no, old.state as was, new.state, new.since, new.reason, new.last_seen
 
 -- set_receipts --
+-- What births asked for. Returns the changed devices with the value that is in force for them.
 update device set receipts = wanted.receipts
 from unnest($1::int[], $2::bool[]) as wanted (device_no, receipts)
 where device.device_no = wanted.device_no and device.receipts <> wanted.receipts
@@ -109,21 +113,22 @@ returning device_id, device.receipts or coalesce(
     (select profile.receipts from profile where name = coalesce(device.profile, $3)), false) as receipts
 
 -- resolve_silence --
+-- Resolve the open incidents of the built-in rule `silent` for devices that came back.
 update incident set resolved_at = statement_timestamp()
 where device_no = any($1::int[]) and rule_id = 'silent' and resolved_at is null
 returning device_no, incident_id, resolved_at
 
--- incident_numbers --
+-- next_incident_numbers --
 select nextval('incident_no') from generate_series(1, $1)
 
 -- resolve_incidents --
--- Before new ones open: one may resolve and the next one open within a batch.
+-- Runs before open_incidents: within a batch an incident may resolve and the next one of its rule open.
 update incident i set resolved_at = r.at, resolved_by = r.event_id
 from unnest($1::int[], $2::bigint[], $3::timestamptz[], $4::text[]) as r (device_no, incident_id, at, event_id)
 where i.device_no = r.device_no and i.incident_id = r.incident_id
 
 -- open_incidents --
--- One that resolves within the same batch is written as resolved.
+-- An incident that resolves within the same batch is inserted as resolved.
 insert into incident (incident_id, device_no, rule_id, severity, opened_at, opened_by, opened_value,
                       resolved_at, resolved_by)
 select * from unnest($1::bigint[], $2::int[], $3::text[], $4::text[], $5::timestamptz[], $6::text[],
@@ -138,10 +143,10 @@ on conflict (device_no, rule_id) do update set
     notified_at = excluded.notified_at, decided_at = excluded.decided_at
 
 -- are_stored --
--- Whether a commit whose answer was lost took place: it is all there or nothing. $3 to $5: a dead letter of
--- the batch, null if it has none. (Not by the number of the transaction: pg_xact_status tells of another
--- one, when a crash lost the number with its unwritten log.)
--- By names: after a failover the numbers may be those of other devices.
+-- Whether a commit whose answer was lost took place: its rows are all there or none. $3 to $5 are a dead
+-- letter of the batch, null if it has none. (The number of the transaction is no proof: after a crash that
+-- lost it with its unwritten log, pg_xact_status reports on another transaction.)
+-- Devices are found by id, because after a failover their numbers may belong to other devices.
 select (select count(*) from unnest($1::text[], $2::text[]) as wanted (device_id, event_id)
             join device using (device_id)
             join event_key using (device_no, event_id)) = cardinality($1::text[])
@@ -154,8 +159,8 @@ from device left join profile on profile.name = coalesce(device.profile, $2)
 where device_id = any($1::text[])
 
 -- add_devices --
--- A device exists from its first event, heartbeat or status. Its presence row stands from the start.
--- The profile's interval cannot change until it is written down here (api/store/registry.sql).
+-- A device exists from its first event, heartbeat or status, with its presence row from the start.
+-- `for share` keeps the interval of the profile from changing meanwhile (api/store/registry.sql).
 with added as (
     insert into device (device_id)
     select unnest($1::text[]) order by 1
@@ -177,5 +182,5 @@ select rule_id, device_id, tag, metric, op, threshold, severity, for_s, clear_th
        notify, in_force_from
 from rule where enabled
 
--- device_names --
+-- read_device_ids --
 select device_no, device_id from device where device_no = any($1::int[])

@@ -1,8 +1,8 @@
-"""What a writing process knows of devices, profiles and rules, and how old that knowledge may be.
+"""The registry cache of a writing process: devices, profiles and rules, and how old they may be.
 
-Every writing transaction reads two version numbers. While they match, the cache is exact; when they
-moved, it is read anew before the batch goes on. So a rule or profile is in force in every process for
-each event received after the answer that confirmed it, without a message between processes.
+Every writing transaction reads two version numbers. While they match, the cache is exact; otherwise it
+is read again before the batch goes on. So a rule or profile is in force in every process for each event
+received after the response that confirmed it, without a message between processes.
 """
 
 import asyncio
@@ -17,26 +17,26 @@ from ingestor.batch import RegistryVersion
 from ingestor.retry import StoreRetry
 from runtime.errors import StoreUnavailable
 from schema.alert import Notify, Op, Rule, Severity
-from schema.database import WRITER_LIMITS, Connection, connect
+from schema.database import WRITER_SESSION, Connection, connect
 from schema.event import DeviceNo, Event, json_number
 from schema.locks import LOCKS
 from schema.presence import TIMES
 from schema.queries import load_queries
 
-CACHED_DEVICES_MAX = 500_000  # Beyond it the cache starts anew: about 100 MB.
+CACHED_DEVICES_MAX = 500_000  # About 100 MB. A cache that would exceed it is emptied first.
 
 queries = load_queries("ingestor.store", constants=LOCKS | TIMES)
 
 
 @dataclass(frozen=True, slots=True)
 class Profile:
-    """`ranges` maps a metric to its (min, max); what is not named is free."""
+    """`ranges` maps a metric to its (min, max); other metrics have no range."""
 
     name: str
     ranges: Mapping[str, tuple[float, float]]
 
     def fault(self, event: Event) -> str | None:
-        """The first metric out of range, in words that name profile and range."""
+        """A sentence on the first metric out of range, with range and profile; None without one."""
         ranges = self.ranges
         for metric, value in event.metrics.items():
             if metric in ranges:
@@ -54,11 +54,11 @@ class Device:
     device_no: DeviceNo
     profile: Profile
     receipts: bool
-    numbers: Mapping[str, DeviceNo]  # of this device alone: shared by all its messages
+    numbers: Mapping[str, DeviceNo]  # only this device: the parts of all its messages share it
 
 
 class Registry:
-    """The cache of one process. What reads the database waits for it as long as it takes."""
+    """The cache of one process. Reads of the database are retried until they succeed."""
 
     def __init__(self, dsn: str, name: str, default_profile: str, retry: StoreRetry) -> None:
         self._dsn, self._name, self._retry = dsn, f"{name} registry", retry
@@ -68,35 +68,35 @@ class Registry:
         self._profiles: dict[str, Profile] = {}
         self.devices: dict[str, Device] = {}
         self.rules = RuleBook()
-        self.registry_version = self.rules_version = -1
-        self._restarts = 0
+        self.rules_version = self._database_version = -1
+        self._times_expired = 0
 
     @property
-    def edition(self) -> RegistryVersion:
-        """What a batch that is judged now is judged by."""
-        return self._restarts, self.registry_version
+    def version(self) -> RegistryVersion:
+        """The version by which a batch is checked now."""
+        return self._times_expired, self._database_version
 
-    def is_current(self, edition: RegistryVersion, version: int) -> bool:
-        """Whether a batch of this edition may be written to a database of this version."""
-        return edition == (self._restarts, version)
+    def is_current(self, version: RegistryVersion, database_version: int) -> bool:
+        """Whether a batch checked by `version` may be written to a database at `database_version`."""
+        return version == (self._times_expired, database_version)
 
-    async def learn(self, device_ids: Iterable[str]) -> None:
-        """Bring the cache up to date as far as these devices need it. Strangers stay unknown."""
+    async def load(self, device_ids: Iterable[str]) -> None:
+        """Bring the cache up to date for these devices. Unregistered ones stay unknown."""
         names = sorted(device_ids)
         await self._retry(lambda: self._query(lambda connection: self._find(connection, names)))
 
     async def add(self, device_ids: Iterable[str]) -> None:
-        """Register devices on their first message; harmless when another process does the same."""
+        """Register devices on their first message. Another process may do the same."""
         names = sorted(device_ids)
         await self._retry(lambda: self._query(lambda connection: self._add(connection, names)))
 
     def expire(self) -> None:
-        """Read anew what the next batch needs: nobody knows which server answers now."""
-        self.registry_version = self.rules_version = -1
-        self._restarts += 1
+        """Make the next batch read everything again: another server may answer now."""
+        self.rules_version = self._database_version = -1
+        self._times_expired += 1
 
     async def refresh_rules(self, connection: Connection, version: int) -> None:
-        """The rules as a writing transaction sees them: at least as new as `version`."""
+        """Read the rules in a writing transaction: they are at least as new as `version`."""
         self.rules = RuleBook(map(rule_from_row, await connection.fetch(queries.read_rules)))
         self.rules_version = version
 
@@ -106,7 +106,7 @@ class Registry:
             self.devices[device_id] = replace(device, receipts=wanted)
 
     def fault(self, event: Event) -> str | None:
-        """What the profile of the event's device says against it."""
+        """The fault of the event by the profile of its device, or by the default profile."""
         device = self.devices.get(event.device_id)
         profile = device.profile if device is not None else self._profile(None)
         return profile.fault(event)
@@ -120,7 +120,7 @@ class Registry:
         async with self._lock:
             try:
                 if self._connection is None or self._connection.is_closed():
-                    self._connection = await connect(self._dsn, self._name, WRITER_LIMITS)
+                    self._connection = await connect(self._dsn, self._name, WRITER_SESSION)
                 await work(self._connection)
             except Exception as error:
                 await self.close()
@@ -142,11 +142,11 @@ class Registry:
 
     async def _refresh(self, connection: Connection) -> None:
         version = await connection.fetchval(queries.read_registry_version)
-        if version != self.registry_version:
+        if version != self._database_version:
             rows = await connection.fetch(queries.read_profiles)
             self._profiles = {row["name"]: _profile(row) for row in rows}
             self.devices.clear()
-            self.registry_version = version
+            self._database_version = version
 
     def _profile(self, name: str | None) -> Profile:
         name = name or self.default_profile

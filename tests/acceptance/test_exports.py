@@ -48,7 +48,7 @@ async def sql(dsn: str, query: str) -> Any:
 
 
 def come_to_rest(dsn: str) -> None:
-    """Until exports have asked and held nothing for a second."""
+    """Wait until exports have run no query and held no connection for a second."""
     deadline, quiet = time.monotonic() + 20, 0
     while quiet < 10:
         assert time.monotonic() < deadline
@@ -57,13 +57,13 @@ def come_to_rest(dsn: str) -> None:
 
 
 def test_clients_that_are_slow_leave_or_are_too_many(api: Process, dsn: str) -> None:
-    """One story, since its events take longest to make."""
+    """One test, since generating its events takes longest."""
     rss = psutil.Process(api.process.pid).memory_info
     url = f"{base_url(api)}/v1/export?format="
     assert httpx.get(f"{url}csv&device_id=d1", timeout=30).text.count("\n") == VALUES // 10 + 1
     before = rss().rss
 
-    # A client that takes a break is waited for: nothing piles up here, nothing is held there.
+    # A client may pause: the server buffers nothing, and the export holds nothing in the database.
     with httpx.stream("GET", f"{url}csv", timeout=30) as slow:
         assert slow.headers["content-disposition"].endswith('export.csv"')
         assert slow.headers["cache-control"] == "no-store"
@@ -76,7 +76,7 @@ def test_clients_that_are_slow_leave_or_are_too_many(api: Process, dsn: str) -> 
         assert lines == VALUES + 1
         assert grown < GROWTH_BYTES_MAX
 
-    # Parquet, too, is written as it is read; what pyarrow takes by itself comes with the first file.
+    # Parquet, too, is written while it is read; the first file includes the memory of pyarrow itself.
     parquet = f"{url}parquet&from_time=2026-10-02T20:00:00Z"
     assert httpx.get(f"{parquet}&device_id=d1", timeout=30).content.endswith(b"PAR1")
     before, grown = rss().rss, 0
@@ -96,14 +96,14 @@ def test_clients_that_are_slow_leave_or_are_too_many(api: Process, dsn: str) -> 
         assert int(refused.headers["Retry-After"]) > 0
         assert httpx.get(f"{base_url(api)}/v1/devices", timeout=5).status_code == 200
 
-        # Whoever hangs up makes room at once.
+        # A client that disconnects frees its slot at once.
         held[0].close()
         deadline = time.monotonic() + 5
         while httpx.get(f"{url}csv&device_id=none", timeout=30).status_code != 200:
             assert time.monotonic() < deadline
             time.sleep(0.05)
 
-        # A file that cannot be finished is told from a whole one.
+        # An incomplete file can be distinguished from a complete one.
         asyncio.run(sql(dsn, "update rollup_state set floor = '2026-11-01Z';"))
         with pytest.raises(httpx.RemoteProtocolError, match="incomplete"):
             held[1].read()

@@ -1,4 +1,4 @@
-"""The HTTP side from outside: limits, refusals as problem details, pages, streams."""
+"""The HTTP API from outside: limits, errors as problem details, pages, streams."""
 
 import json
 import re
@@ -46,7 +46,7 @@ def test_a_rejected_event_is_422_with_its_reason(http: httpx.Client) -> None:
     assert assert_problem(text, 422)["reason"] == "malformed_json"
 
 
-def test_only_json_is_taken_and_only_so_much_of_it(http: httpx.Client) -> None:
+def test_only_json_up_to_a_size_is_accepted(http: httpx.Client) -> None:
     assert_problem(http.post("/v1/events", content=json.dumps(event())), 415)
     assert_problem(http.post("/v1/events", data={"device_id": "a"}), 415)
     assert_problem(http.post("/v1/alerts", content=b"{}"), 415)
@@ -84,7 +84,7 @@ def test_the_eleventh_post_of_a_device_within_a_second_is_429(http: httpx.Client
         "/nowhere",
     ],
 )
-def test_what_is_not_there_is_404(http: httpx.Client, path: str) -> None:
+def test_an_unknown_path_or_resource_is_404(http: httpx.Client, path: str) -> None:
     assert_problem(http.get(path), 404)
 
 
@@ -112,7 +112,7 @@ def test_what_is_not_there_is_404(http: httpx.Client, path: str) -> None:
         "/health?verbose=1",
     ],
 )
-def test_a_question_that_means_nothing_is_422(http: httpx.Client, path: str) -> None:
+def test_an_invalid_query_is_422(http: httpx.Client, path: str) -> None:
     http.post("/v1/events", json=event())
     assert_problem(http.get(path), 422)
 
@@ -145,7 +145,7 @@ def test_pages_show_everything_once_while_new_events_arrive(http: httpx.Client) 
         assert seen == sorted(ids, reverse=True)
 
 
-def test_a_cursor_belongs_to_its_question(http: httpx.Client) -> None:
+def test_a_cursor_belongs_to_its_query(http: httpx.Client) -> None:
     http.post("/v1/events/batch", json=[event(device_id=name) for name in "cd" for _ in range(3)])
     link = http.get("/v1/devices/c/events?limit=1").links["next"]["url"]
     assert http.get(link).status_code == 200
@@ -283,5 +283,5 @@ def test_the_reference_needs_no_internet(http: httpx.Client) -> None:
             found = found[step]
 
 
-def test_live_answers_while_the_process_works(http: httpx.Client) -> None:
+def test_live_answers_while_the_process_runs(http: httpx.Client) -> None:
     assert http.get("/live").json() == {"status": "ok"}

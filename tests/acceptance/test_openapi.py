@@ -1,4 +1,4 @@
-"""schemathesis asks the running API what its OpenAPI document allows and forbids, and checks every answer."""
+"""schemathesis sends the API requests that its document allows and forbids, and checks the answers."""
 
 import subprocess
 import sys
@@ -9,12 +9,12 @@ import pytest
 from tests.acceptance.conftest import base_url
 from tests.support.services import ROOT, Process
 
-EXAMPLES = 6  # Of each operation and kind.
+EXAMPLES = 6  # Per operation and kind.
 SEED = 1
 
 
 @pytest.mark.timeout(300)
-def test_what_is_answered_is_what_the_document_says(up: Process) -> None:
+def test_answers_match_the_openapi_document(up: Process) -> None:
     run = subprocess.run(
         [
             sys.executable, "-m", "schemathesis.cli", f"--config-file={ROOT / 'schemathesis.toml'}", "run",

@@ -1,4 +1,4 @@
-"""Posts of events from outside, in every form that HTTP knows; the plain one has a way of its own."""
+"""Posts of events from outside, in every form that HTTP allows; ordinary ones take the fast path."""
 
 import json
 import re
@@ -28,7 +28,7 @@ def http(up: Process) -> Iterator[httpx.Client]:
 
 
 def body_of(path: str, **changes: Any) -> bytes:
-    """Of a device that nobody else posts for: no limit is met."""
+    """An event of a device that no other test uses, so no rate limit applies."""
     one = event(device_id=f"p-{uuid4().hex}") | changes
     return json.dumps([one] if path.endswith("batch") else one).encode()
 
@@ -45,7 +45,7 @@ def status_of(answer: httpx.Response) -> str:
 
 
 @pytest.mark.parametrize("path", ALL)
-def test_the_length_may_be_told_or_not(http: httpx.Client, path: str) -> None:
+def test_a_post_needs_no_content_length(http: httpx.Client, path: str) -> None:
     stored = "stored" if path.endswith("batch") else "ok"
     body = body_of(path)
     assert status_of(http.post(path, content=body, headers=JSON)) == stored
@@ -58,14 +58,18 @@ def test_the_length_may_be_told_or_not(http: httpx.Client, path: str) -> None:
 
 
 @pytest.mark.parametrize("path", ALL)
-def test_a_body_that_is_too_large_is_413_told_or_not(http: httpx.Client, path: str) -> None:
+def test_a_body_that_is_too_large_is_413_with_or_without_a_content_length(
+    http: httpx.Client, path: str
+) -> None:
     large = body_of(path, padding="y" * (8_400_000 if path.endswith("batch") else 263_000))
     assert_problem(http.post(path, content=large, headers=JSON), 413)
     assert_problem(http.post(path, content=chunked(large), headers=JSON), 413)
 
 
 @pytest.mark.parametrize("path", ALL)
-def test_what_is_refused_is_a_problem_told_or_not(http: httpx.Client, path: str) -> None:
+def test_a_refusal_is_a_problem_with_or_without_a_content_length(
+    http: httpx.Client, path: str
+) -> None:
     for text, reason in ((b"", "malformed_json"), (b"{", "malformed_json"), (b"\xff", None)):
         for content in (text, chunked(text)):
             problem = assert_problem(http.post(path, content=content, headers=JSON), 422)
@@ -80,7 +84,7 @@ def test_what_is_refused_is_a_problem_told_or_not(http: httpx.Client, path: str)
 
 
 @pytest.mark.parametrize("path", ALL)
-def test_other_methods_are_405_and_options_tells_the_right_one(
+def test_other_methods_are_405_and_options_names_the_right_one(
     http: httpx.Client, path: str
 ) -> None:
     for method in ("GET", "PUT", "DELETE", "PATCH"):
@@ -163,7 +167,7 @@ def test_a_post_byte_by_byte_is_one_post(up: Process) -> None:
         assert b"200 OK" in read_until(connection, 1, b'{"status":"ok"}')
 
 
-def test_who_leaves_disturbs_nobody_and_what_was_sent_in_full_stays(
+def test_a_client_that_disconnects_harms_no_other_and_its_complete_posts_stay(
     up: Process, http: httpx.Client
 ) -> None:
     device_id = f"p-{uuid4().hex}"

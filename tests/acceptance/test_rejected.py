@@ -63,7 +63,7 @@ def http(up: Process) -> Iterator[httpx.Client]:
 
 @pytest.fixture
 def device() -> str:
-    """A device of the test's own: its letters are told apart by it."""
+    """A device that no other test uses: it identifies the dead letters of the test."""
     return f"d-{uuid4().hex}"
 
 
@@ -76,7 +76,7 @@ def body(device_id: str, value: float = 120, **more: Any) -> dict[str, Any]:
 
 
 def refuse(http: httpx.Client, device_id: str, count: int) -> list[dict[str, Any]]:
-    """So many letters of a device, which one batch left, in its order."""
+    """That many dead letters of a device, all from one batch, in its order."""
     bodies = [body(device_id) for _ in range(count)]
     answer = http.post("/v1/events/batch", json=bodies)
     assert {item["status"] for item in answer.json()} == {"rejected"}
@@ -107,7 +107,7 @@ def allow(database: str, highest: int) -> None:
 
 @pytest.fixture
 def narrow(database: str) -> Iterator[None]:
-    """Whatever a test allows, the next one begins with the range of old."""
+    """Every test begins with the original range."""
     yield
     allow(database, 100)
 
@@ -119,7 +119,7 @@ def assert_problem(answer: httpx.Response, status: int) -> dict[str, Any]:
     return problem
 
 
-def test_a_letter_shows_what_is_known_of_it(http: httpx.Client, up: Process, device: str) -> None:
+def test_a_dead_letter_shows_its_members(http: httpx.Client, up: Process, device: str) -> None:
     http.post("/v1/events", json=body(device))
     http.post("/v1/events/batch", json=[body(device, 50), {"device_id": device}])
     paho.mqtt.publish.single(
@@ -143,7 +143,7 @@ def test_a_letter_shows_what_is_known_of_it(http: httpx.Client, up: Process, dev
     assert found[0]["id"] > found[1]["id"] > found[2]["id"]
 
 
-def test_the_list_takes_only_what_fits_every_filter(http: httpx.Client, device: str) -> None:
+def test_the_list_holds_only_what_matches_every_filter(http: httpx.Client, device: str) -> None:
     http.post("/v1/events", json=body(device))
     http.post("/v1/events", json=body(device, metrics={}))
     (bad, out) = letters(http, device_id=device)
@@ -157,7 +157,7 @@ def test_the_list_takes_only_what_fits_every_filter(http: httpx.Client, device: 
     assert letters(http, device_id="nobody") == []
 
 
-def test_pages_show_every_letter_once_while_new_ones_arrive(
+def test_pages_show_every_dead_letter_once_while_new_ones_arrive(
     http: httpx.Client, device: str
 ) -> None:
     refuse(http, device, 25)
@@ -177,7 +177,7 @@ def test_pages_show_every_letter_once_while_new_ones_arrive(
 @pytest.mark.parametrize(
     "payload", [b'{"a": "\xff\xfe"}', b"\xef\xbb\xbf{}", b"\x00\x01", b"<script>alert(1)</script>"]
 )
-def test_the_payload_is_what_came_byte_by_byte(http: httpx.Client, payload: bytes) -> None:
+def test_the_payload_is_what_was_sent_byte_for_byte(http: httpx.Client, payload: bytes) -> None:
     assert_problem(http.post("/v1/events", content=payload, headers=JSON), 422)
     newest = letters(http, limit=1)[0]
     shown = http.get(f"/v1/rejected/{newest['id']}")
@@ -199,7 +199,7 @@ def test_the_payload_is_what_came_byte_by_byte(http: httpx.Client, payload: byte
 
 
 @pytest.mark.parametrize("number", ["0", "-1", "999999999", str(2**63), "x", "1.5", "%00"])
-def test_a_letter_that_is_not_there_is_404(http: httpx.Client, number: str) -> None:
+def test_an_unknown_dead_letter_is_404(http: httpx.Client, number: str) -> None:
     assert_problem(http.get(f"/v1/rejected/{number}"), 404)
 
 
@@ -218,7 +218,7 @@ def test_a_letter_that_is_not_there_is_404(http: httpx.Client, number: str) -> N
         "device=a",
     ],
 )
-def test_a_question_that_means_nothing_is_422(http: httpx.Client, query: str) -> None:
+def test_an_invalid_query_is_422(http: httpx.Client, query: str) -> None:
     assert_problem(http.get(f"/v1/rejected?{query}"), 422)
 
 
@@ -244,11 +244,11 @@ def test_a_question_that_means_nothing_is_422(http: httpx.Client, query: str) ->
         {"from_time": "2026-01-02T00:00:00Z", "to_time": "2026-01-01T00:00:00Z"},
     ],
 )
-def test_a_selection_that_means_nothing_is_422(http: httpx.Client, selection: Any) -> None:
+def test_an_invalid_selection_is_422(http: httpx.Client, selection: Any) -> None:
     assert_problem(http.post("/v1/rejected/replay", json=selection), 422)
 
 
-def test_a_replay_is_asked_for_in_json(http: httpx.Client) -> None:
+def test_a_replay_must_be_requested_in_json(http: httpx.Client) -> None:
     assert_problem(http.post("/v1/rejected/replay", content=b"{}"), 415)
     assert_problem(http.post("/v1/rejected/replay", content=b"{", headers=JSON), 422)
     assert_problem(http.post("/v1/rejected/replay", content=b"", headers=JSON), 422)
@@ -280,7 +280,7 @@ def test_after_a_range_was_raised_a_replay_stores_each_event_once(
     assert (again["letters"], again["duplicate"]) == (5, 5)
 
 
-def test_next_leads_through_the_letters(http: httpx.Client, device: str) -> None:
+def test_next_leads_through_the_dead_letters(http: httpx.Client, device: str) -> None:
     refuse(http, device, 5)
     numbers = sorted(row["id"] for row in letters(http, device_id=device))
     first = replay(http, device_id=device, limit=3)
@@ -289,7 +289,7 @@ def test_next_leads_through_the_letters(http: httpx.Client, device: str) -> None
     assert (rest["letters"], rest["next"]) == (2, None)
 
 
-def test_a_thousand_letters_fit_into_one_request(
+def test_a_thousand_dead_letters_fit_into_one_request(
     http: httpx.Client, database: str, narrow: None, device: str
 ) -> None:
     refuse(http, device, 1000)
@@ -304,7 +304,7 @@ def test_a_thousand_letters_fit_into_one_request(
     assert time.monotonic() - began < UNTIL_S_MAX
 
 
-def test_replays_that_are_asked_for_at_once_store_each_event_once(
+def test_concurrent_replays_store_each_event_once(
     http: httpx.Client, database: str, narrow: None, device: str
 ) -> None:
     refuse(http, device, 400)
@@ -316,7 +316,7 @@ def test_replays_that_are_asked_for_at_once_store_each_event_once(
     assert len(http.get(f"/v1/devices/{device}/events?limit=1000").json()) == 400
 
 
-def test_a_database_that_does_not_confirm_is_503_in_time_and_the_next_replay_mends_it(
+def test_a_database_that_does_not_confirm_is_503_in_time_and_the_next_replay_completes_it(
     http: httpx.Client, database: str, narrow: None, device: str
 ) -> None:
     refuse(http, device, 1)
@@ -337,7 +337,7 @@ def test_a_database_that_does_not_confirm_is_503_in_time_and_the_next_replay_men
 def voltwire_replay(
     *arguments: str, **settings: str
 ) -> tuple[int, dict[str, int], subprocess.CompletedProcess[str]]:
-    """The exit code, the table, and everything that it said."""
+    """The exit code, the table, and the whole output."""
     process = subprocess.run(
         [sys.executable, "-m", "cli", "replay", *arguments],
         env=clean_environment(settings), cwd=ROOT / "tests", capture_output=True, text=True,

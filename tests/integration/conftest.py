@@ -37,17 +37,17 @@ class Doors:
         self, device_id: str, payload: bytes | Any, *, retained: bool = False
     ) -> list[Verdict]:
         raw = payload if isinstance(payload, bytes) else json.dumps(payload).encode()
-        sign = None if retained else TELEMETRY
-        return await self._accept(device_id, raw, sign, retained=retained)
+        signal = None if retained else TELEMETRY
+        return await self._accept(device_id, raw, signal, retained=retained)
 
-    async def sign(self, device_id: str, sign: PresenceSignal) -> None:
-        await self._accept(device_id, b"", sign, items=[])
+    async def signal(self, device_id: str, signal: PresenceSignal) -> None:
+        await self._accept(device_id, b"", signal, items=[])
 
     async def _accept(
         self,
         device_id: str,
         payload: bytes,
-        sign: PresenceSignal | None,
+        signal: PresenceSignal | None,
         *,
         retained: bool = False,
         **more: Any,
@@ -60,7 +60,7 @@ class Doors:
                 payload,
                 origin,
                 lambda message: settled.set_result(message.verdicts),
-                sign,
+                signal,
                 **more,
             )
         )

@@ -1,6 +1,6 @@
-"""Random worlds: whatever was sent, rolled up or retired in whatever order, answers are those of brute force.
+"""Random worlds: after any sequence of sending, rolling up and retiring, answers equal those of brute force.
 
-A world is a seed and a day. PROPERTY_EXAMPLES sets how many are tried, PROPERTY_SEED the first of them.
+A world is a seed and a day. PROPERTY_EXAMPLES sets the number of worlds, PROPERTY_SEED the first seed.
 """
 
 import asyncio
@@ -15,7 +15,7 @@ import pytest
 from runtime.metrics import Metrics
 from scheduler.retention import retain
 from scheduler.rollups import roll
-from schema.database import WRITER_LIMITS, connect
+from schema.database import WRITER_SESSION, connect
 from tests.integration.conftest import Doors
 from tests.support.http_api import api_on
 from tests.support.oracle.oracle import (
@@ -35,39 +35,39 @@ from tests.support.oracle.random_cases import DAYS, VALUES, World
 EXAMPLES = int(os.environ.get("PROPERTY_EXAMPLES", "3"))
 FIRST_SEED = int(os.environ.get("PROPERTY_SEED", "0"))
 STAGES = 4
-CONNECTIONS = 4  # What an API of tests/support/http_api.py reads with: nobody waits for one.
-QUESTIONS, DAYS_ASKED = 15, 3  # each time that something happened
+CONNECTIONS = 4  # As many as the pool of tests/support/http_api.py: no request waits for one.
+QUERIES, SUMMARIES = 15, 3  # Per check.
 EVENTS_SHOWN = 25
 PROFILE = ("soc_percent", "voltage_v", "current_a", "temp_c")
 
 
 @dataclass
 class Api:
-    """Asks the real application and compares with brute force."""
+    """Queries the real application and compares with brute force."""
 
     client: httpx.AsyncClient
     world: World
     floor: datetime | None = None
-    moving_to: datetime | None = None  # At any moment that may become the floor.
-    places: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(CONNECTIONS))
+    moving_to: datetime | None = None  # It becomes the floor at an unknown moment.
+    slots: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(CONNECTIONS))
 
     async def ask(self, path: str, parameters: Any) -> httpx.Response:
-        async with self.places:
+        async with self.slots:
             return await self.client.get(path, params=parameters)
 
     async def check(self, happened: str) -> None:
-        """Ask several random questions at once, and then compare."""
-        questions = [self.world.question() for _ in range(QUESTIONS)]
-        days = [self.world.day() for _ in range(DAYS_ASKED)]
+        """Send several random queries at once, then compare the answers."""
+        queries = [self.world.query() for _ in range(QUERIES)]
+        days = [self.world.day() for _ in range(SUMMARIES)]
         answers = await asyncio.gather(
-            *(self.ask("/v1/metrics/aggregate", q.parameters) for q in questions),
+            *(self.ask("/v1/metrics/aggregate", q.parameters) for q in queries),
             *(
                 self.ask(f"/devices/{device_id}/summary", {"date": str(day), "tz": tz})
                 for device_id, day, tz in days
             ),
         )
-        faults = list(map(self.fault_of_aggregate, questions, answers))
-        faults += map(self.fault_of_summary, days, answers[QUESTIONS:])
+        faults = list(map(self.fault_of_aggregate, queries, answers))
+        faults += map(self.fault_of_summary, days, answers[QUERIES:])
         if found := sorted(filter(None, faults), key=len):
             pytest.fail(
                 f"After {happened}: {len(found)} wrong answers.\n\n{found[0]}", pytrace=False
@@ -76,30 +76,30 @@ class Api:
     def _floor(self, answer: httpx.Response) -> datetime | None:
         return self.moving_to if "available_from" in answer.text and self.moving_to else self.floor
 
-    def fault_of_aggregate(self, question: AggregateQuery, answer: httpx.Response) -> str | None:
-        if (floor := self._floor(answer)) is not None and needs_raw_before(floor, question):
+    def fault_of_aggregate(self, query: AggregateQuery, answer: httpx.Response) -> str | None:
+        if (floor := self._floor(answer)) is not None and needs_raw_before(floor, query):
             fault = _not_available(answer, floor)
         else:
             try:
-                expected = aggregate(self.world.events, question)
+                expected = aggregate(self.world.events, query)
             except TooManyRows:
                 refused = answer.status_code == httpx.codes.UNPROCESSABLE_ENTITY
                 fault = None if refused else f"{answer.status_code}, expected 422: too many rows"
             else:
-                fault = _not_ok(answer) or difference(expected, answer.text, question.tz)
+                fault = _not_ok(answer) or difference(expected, answer.text, query.tz)
         if fault is None:
             return None
         concerned = [
             f"{event.ts.isoformat()} {event.device_id} {event.event_id}"
-            f" {event.metrics[question.metric]!r} {event.tags}"
+            f" {event.metrics[query.metric]!r} {event.tags}"
             for event in sorted(self.world.events, key=lambda event: event.ts)
-            if question.metric in event.metrics and question.start <= event.ts < question.end
+            if query.metric in event.metrics and query.start <= event.ts < query.end
         ]
-        head = (fault, str(answer.url), repr(question), f"{len(concerned)} events:")
+        head = (fault, str(answer.url), repr(query), f"{len(concerned)} events:")
         return "\n".join((*head, *concerned[:EVENTS_SHOWN]))
 
-    def fault_of_summary(self, asked: tuple[str, date, str], answer: httpx.Response) -> str | None:
-        device_id, day, tz = asked
+    def fault_of_summary(self, day_of: tuple[str, date, str], answer: httpx.Response) -> str | None:
+        device_id, day, tz = day_of
         start, end = midnight(day, tz), midnight(day + timedelta(days=1), tz)
         whole_day = AggregateQuery("", start, end, interval="1d", tz=tz)
         if (floor := self._floor(answer)) is not None and needs_raw_before(floor, whole_day):
@@ -122,10 +122,10 @@ async def send(doors: Doors, world: World) -> None:
 async def test_every_answer_is_that_of_brute_force(seed: int, dsn: str, doors: Doors) -> None:
     now = datetime.now(UTC)
     world = World(seed, now)
-    roller = await connect(dsn, "test roller", WRITER_LIMITS)
+    roller = await connect(dsn, "test roller", WRITER_SESSION)
     async with api_on(dsn) as client:
         api = Api(client, world)
-        if world.chance(0.5):  # As if all of it had been there before there were rollups.
+        if world.chance(0.5):  # As if all events were older than the first rollup.
             old = (now - timedelta(days=DAYS + 10)).replace(minute=0, second=0, microsecond=0)
             await roller.execute("update rollup_state set closing = $1, closed = $1", old)
         for stage in range(STAGES):
@@ -179,7 +179,7 @@ def _not_available(answer: httpx.Response, floor: datetime) -> str | None:
         return f"{answer.status_code}, expected 422 because of the floor: {answer.text[:300]}"
     available_from = answer.json().get("available_from")
     if available_from is None or datetime.fromisoformat(available_from) != floor:
-        return f"expected to be told of {floor}: {answer.text}"
+        return f"expected available_from {floor}: {answer.text}"
     return None
 
 

@@ -1,4 +1,4 @@
-"""Rules over stored events: incidents, states and what the feed tells, in one transaction."""
+"""Rules over stored events: incidents, states and what the feed notifies, in one transaction."""
 
 import asyncio
 import random
@@ -40,7 +40,7 @@ async def add_rule(db: Any, **changes: Any) -> str:
     return str(rule_id)
 
 
-async def told(db: Any) -> list[dict[str, Any]]:
+async def notified(db: Any) -> list[dict[str, Any]]:
     items = await read_feed(db, 0)
     return [msgspec.json.decode(item.body) for item in items if item.kind == "alert"]
 
@@ -51,7 +51,7 @@ async def test_a_rule_is_in_force_for_the_next_event_and_the_alert_begins_as_the
     await doors.post(at(0, 40))
     rule_id = await add_rule(db)
     await doors.post(at(1, 41))
-    (alert,) = await told(db)
+    (alert,) = await notified(db)
     assert list(alert) == [
         "device_id", "metrics", "time", "timestamp", "id", "incident_id", "rule_id", "metric",
         "value", "op", "threshold", "severity", "state", "late", "event_id",
@@ -64,7 +64,7 @@ async def test_what_was_stored_before_the_rule_makes_nothing_late(doors: Doors, 
     await doors.post(at(100, 20))
     await add_rule(db)
     await doors.post(at(1, 41))
-    (alert,) = await told(db)
+    (alert,) = await notified(db)
     assert not alert["late"]
     assert await db.fetchval("select count(*) from incident where resolved_at is null") == 1
 
@@ -75,7 +75,7 @@ async def test_an_incident_opens_once_and_resolves_at_the_first_clearing_event(
     await add_rule(db, clear_threshold=25.0)
     for minute, value in enumerate([31, 33, 28, 26, 25, 20]):
         await doors.post(at(minute, value))
-    assert [(a["state"], a["value"]) for a in await told(db)] == [
+    assert [(a["state"], a["value"]) for a in await notified(db)] == [
         ("firing", 31),
         ("firing", 33),
         ("resolved", 25),
@@ -84,13 +84,13 @@ async def test_an_incident_opens_once_and_resolves_at_the_first_clearing_event(
     assert (row["opened_by"], row["resolved_by"]) == ("e0", "e4")
 
 
-async def test_a_late_event_is_told_but_changes_no_incident(doors: Doors, db: Any) -> None:
+async def test_a_late_event_is_notified_but_changes_no_incident(doors: Doors, db: Any) -> None:
     await add_rule(db)
     await doors.post(at(10, 20))
     await doors.post(at(5, 40))
     await doors.post(at(20, 40))
     await doors.post(at(15, 10))
-    alerts = await told(db)
+    alerts = await notified(db)
     assert [(a["event_id"], a["late"]) for a in alerts] == [("e5", True), ("e20", False)]
     assert alerts[0]["incident_id"] is None
     assert await db.fetchval("select count(*) from incident") == 1
@@ -101,7 +101,7 @@ async def test_a_duplicate_does_nothing(doors: Doors, db: Any) -> None:
     await add_rule(db)
     for _ in range(3):
         await doors.post(at(1, 40))
-    assert len(await told(db)) == 1
+    assert len(await notified(db)) == 1
 
 
 async def test_a_shuffled_array_gives_the_incidents_of_live_delivery(doors: Doors, db: Any) -> None:
@@ -134,7 +134,7 @@ async def test_a_cooldown_keeps_violations_silent_but_records_incidents(
     await add_rule(db, cooldown_s=600.0)
     for minute, value in enumerate([40, 20, 40, 20] + [20] * 8 + [40]):
         await doors.post(at(minute, value))
-    states = [(a["state"], a["event_id"]) for a in await told(db)]
+    states = [(a["state"], a["event_id"]) for a in await notified(db)]
     assert states == [("firing", "e0"), ("resolved", "e1"), ("resolved", "e3"), ("firing", "e12")]
     assert await db.fetchval("select count(*) from incident") == 3
 
@@ -143,14 +143,14 @@ async def test_a_rule_of_a_tag_sees_only_events_with_it(doors: Doors, db: Any) -
     await add_rule(db, tag="room:1")
     await doors.post(at(1, 40))
     await doors.post(at(2, 40, tags=["room:2", "room:1"]))
-    assert [a["event_id"] for a in await told(db)] == ["e2"]
+    assert [a["event_id"] for a in await notified(db)] == ["e2"]
 
 
 @pytest.mark.parametrize("seed", range(4))
 async def test_states_are_right_with_two_processes_and_killed_connections(
     dsn: str, doors: Doors, db: Any, seed: int
 ) -> None:
-    """Each device's newest event decides; nothing opens twice; told transitions alternate."""
+    """Each device's newest event decides; nothing opens twice; notified transitions alternate."""
     await add_rule(db, notify="change")
     dice = random.Random(seed)
     other, _ = make_pipeline(dsn, "other")
@@ -181,7 +181,7 @@ async def test_states_are_right_with_two_processes_and_killed_connections(
     }
     assert firing == {device for device, value in newest.items() if value > 30}
     transitions: dict[str, list[str]] = {}
-    for alert in await told(db):
+    for alert in await notified(db):
         transitions.setdefault(alert["device_id"], []).append(alert["state"])
     for states in transitions.values():
         assert all(a != b for a, b in pairwise(states))

@@ -13,16 +13,16 @@ import pyarrow.parquet as pq
 import pytest
 
 from api.export import store as export_store
-from api.export.formats import CSV_HEADER, encoding
+from api.export.formats import CSV_HEADER, encoding_of
 from api.export.store import (
     CONNECTIONS_MAX,
-    EXPORT_LIMITS,
+    EXPORT_SESSION,
     Exports,
     ExportSelection,
     Format,
     queries,
 )
-from api.store.tags import wanted
+from api.store.tags import tags_query
 from runtime.errors import Overloaded, RawEventsDropped
 from schema.database import open_pool
 from schema.instants import rfc3339
@@ -35,7 +35,7 @@ NUMBERS = [0, 1, -1, 0.1, 1e-300, 5e-324, 1.7976931348623157e308, -1e22, 2**53, 
 
 @pytest.fixture
 async def exports(dsn: str) -> AsyncIterator[Exports]:
-    async with await open_pool(dsn, "export", EXPORT_LIMITS, size_max=CONNECTIONS_MAX) as pool:
+    async with await open_pool(dsn, "export", EXPORT_SESSION, size_max=CONNECTIONS_MAX) as pool:
         yield Exports(pool)
 
 
@@ -62,7 +62,7 @@ async def store(db: Any, *events: dict[str, Any]) -> None:
 
 
 def made_up(random: Random, count: int, prefix: str = "e") -> list[dict[str, Any]]:
-    """Events of five devices around the ends of months, with what is hard to quote."""
+    """Events of five devices around the ends of months, with texts that are hard to quote."""
     return [
         {
             "device": f"d{random.randrange(5)}",
@@ -81,13 +81,13 @@ def made_up(random: Random, count: int, prefix: str = "e") -> list[dict[str, Any
 
 
 async def exported(exports: Exports, form: Format, **selection: Any) -> bytes:
-    dressed = await encoding(form)
+    encoding = await encoding_of(form)
     slices = await exports.begin(ExportSelection(**selection), form)
-    return b"".join([piece async for piece in dressed.dress(slices)])
+    return b"".join([piece async for piece in encoding.encode(slices)])
 
 
 async def values(exports: Exports, form: Format, **selection: Any) -> list[tuple[Any, ...]]:
-    """What a reader makes of the file, a row per value."""
+    """The file as a reader parses it, a row per value."""
     body = await exported(exports, form, **selection)
     if form is Format.PARQUET:
         return [
@@ -168,7 +168,7 @@ async def test_filters_hold_together(
     await store(db, *made_up(Random(3), 300))
     asked = {
         "device_ids": ["d1", "d3", "nobody"],
-        "tags": wanted(["plain"]),
+        "tags": tags_query(["plain"]),
         "metrics": ["m1", "m4", "none"],
     }
     found = Counter(await values(exports, form, **asked))
@@ -178,7 +178,7 @@ async def test_filters_hold_together(
     )
     assert not await values(exports, form, device_ids=["nobody"])
     assert not await values(exports, form, metrics=["none"])
-    assert not await values(exports, form, tags=wanted(["plain", "none"]))
+    assert not await values(exports, form, tags=tags_query(["plain", "none"]))
 
 
 async def test_the_range_is_half_open(exports: Exports, db: Any) -> None:
@@ -191,7 +191,7 @@ async def test_the_range_is_half_open(exports: Exports, db: Any) -> None:
     assert [row[1] for row in found] == ["1", "2"]
 
 
-async def test_what_is_written_meanwhile_makes_nothing_twice_or_lost(
+async def test_concurrent_writes_neither_repeat_nor_lose_an_event(
     exports: Exports, db: Any, small_slices: None
 ) -> None:
     random = Random(4)
@@ -230,7 +230,7 @@ async def test_a_slice_of_the_largest_events_is_as_small_as_any(exports: Exports
     assert max(sizes) < 2_500_000
 
 
-async def test_an_export_goes_on_after_its_connection_was_cut(
+async def test_an_export_continues_after_its_connection_is_lost(
     exports: Exports, db: Any, small_slices: None
 ) -> None:
     await store(db, *made_up(Random(5), 100))
@@ -258,7 +258,7 @@ async def test_between_two_slices_nothing_is_held_in_the_database(
         assert {tuple(row) for row in states} == {("idle", None)}
 
 
-async def test_dropped_raw_events_are_told_before_anything_is_sent(
+async def test_dropped_raw_events_are_reported_before_anything_is_sent(
     exports: Exports, db: Any
 ) -> None:
     floor = NOW.replace(day=1, hour=0, minute=0)
@@ -273,12 +273,12 @@ async def test_dropped_raw_events_are_told_before_anything_is_sent(
     assert [row[1] for row in await values(exports, Format.CSV, start=floor)] == ["new"]
 
 
-async def test_an_export_breaks_off_when_retention_overtakes_it(
+async def test_an_export_is_aborted_when_retention_overtakes_it(
     exports: Exports, db: Any, small_slices: None
 ) -> None:
     await store(db, *({"device": "d", "ts": NOW, "id": f"{n}"} for n in range(20)))
     slices = await exports.begin(ExportSelection(), Format.PARQUET)
-    file = (await encoding(Format.PARQUET)).dress(slices)
+    file = (await encoding_of(Format.PARQUET)).encode(slices)
     await db.execute("update rollup_state set floor = $1", NOW + timedelta(days=30))
     with pytest.raises(RawEventsDropped):
         async for _ in file:
@@ -293,7 +293,7 @@ async def test_a_slice_reads_no_more_of_a_month_than_it_shows(exports: Exports, 
         NOW.replace(day=1),
     )
     await db.execute("analyze event")
-    for name, value in EXPORT_LIMITS.items():
+    for name, value in EXPORT_SESSION.items():
         await db.execute(f"set {name} = '{value}'")
     start = NOW.replace(day=1)
     for key in ((0, start, ""), (25, start + timedelta(minutes=500), "e500")):
@@ -314,17 +314,17 @@ def nodes(plan: dict[str, Any]) -> list[dict[str, Any]]:
     return [plan, *(node for child in plan.get("Plans", ()) for node in nodes(child))]
 
 
-async def test_beyond_the_last_place_an_export_is_told_to_come_again() -> None:
+async def test_an_export_beyond_the_limit_is_refused_until_one_ends() -> None:
     nothing: Any = None
     exports = Exports(nothing)
-    places = [exports.place() for _ in range(export_store.EXPORTS_MAX)]
-    for place in places:
-        place.__enter__()
-    with pytest.raises(Overloaded) as refused, exports.place():
+    slots = [exports.export_slot() for _ in range(export_store.EXPORTS_MAX)]
+    for slot in slots:
+        slot.__enter__()
+    with pytest.raises(Overloaded) as refused, exports.export_slot():
         pass
     assert refused.value.retry_after_s > 0
-    places[0].__exit__(None, None, None)
-    with exports.place():
+    slots[0].__exit__(None, None, None)
+    with exports.export_slot():
         pass
 
 

@@ -1,4 +1,4 @@
-"""The newest value of each metric, wherever it stands: in rollups, in open hours, in hours with a mark."""
+"""The newest value of each metric, whether in rollups, in open hours or in marked hours."""
 
 import random
 from collections.abc import AsyncIterator

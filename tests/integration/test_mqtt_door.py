@@ -138,14 +138,14 @@ async def test_every_event_that_comes_in_is_accounted_for(entrance: Entrance) ->
     assert entrance.metrics.messages["other", 1] == 1
 
 
-async def test_a_report_of_dropped_messages_is_told_once(
+async def test_a_report_of_dropped_messages_is_logged_once(
     entrance: Entrance, capsys: pytest.CaptureFixture[str]
 ) -> None:
     topic = "$SYS/broker/publish/messages/dropped"
     for count in (b"0", b"7", b"7", b"nonsense", b"9", b"0"):
         entrance.door.receive(delivery(count, topic=topic))
-    told = [line for line in capsys.readouterr().out.splitlines() if "dropped messages" in line]
-    assert len(told) == 2
-    assert "messages=7" in told[0]
-    assert "messages=2" in told[1]
+    logged = [line for line in capsys.readouterr().out.splitlines() if "dropped messages" in line]
+    assert len(logged) == 2
+    assert "messages=7" in logged[0]
+    assert "messages=2" in logged[1]
     assert len(entrance.settled) == 6

@@ -104,9 +104,9 @@ async def test_a_bad_item_never_touches_its_neighbours(doors: Doors, db: Any) ->
 async def test_a_rejected_event_creates_no_device_but_a_known_device_lives(
     doors: Doors, db: Any
 ) -> None:
-    await doors.publish("stranger", b"not json")
-    await doors.publish("stranger", {"metrics": {"soc_percent": -1}})
-    await doors.post({"device_id": "stranger", "metrics": {}})
+    await doors.publish("unknown", b"not json")
+    await doors.publish("unknown", {"metrics": {"soc_percent": -1}})
+    await doors.post({"device_id": "unknown", "metrics": {}})
     assert await db.fetchval("select count(*) from device") == 0
     assert await db.fetchval("select count(*) from rejected") == 3
 
@@ -221,7 +221,7 @@ async def test_a_raised_range_holds_for_the_next_event_too(doors: Doors, db: Any
     assert await db.fetchval("select count(*) from rejected") == 0
 
 
-async def test_a_stranger_whose_event_becomes_valid_while_it_waits_is_registered(
+async def test_an_unknown_device_whose_event_becomes_valid_while_it_waits_is_registered(
     doors: Doors, db: Any
 ) -> None:
     await doors.post([event(device_id=name) for name in "abcd"])
@@ -234,13 +234,13 @@ async def test_a_stranger_whose_event_becomes_valid_while_it_waits_is_registered
         ]
         await asyncio.sleep(0.2)
         too_full = {"event_id": "e1", "metrics": {"soc_percent": 150}}
-        waiting = asyncio.create_task(doors.publish("stranger", too_full))
+        waiting = asyncio.create_task(doors.publish("unknown", too_full))
         await asyncio.sleep(0.2)
         await db.execute(RAISE_THE_RANGE.removeprefix("begin;").removesuffix("commit"))
     await asyncio.gather(*holding)
     (verdict,) = await waiting
     assert verdict.status is Status.STORED
-    assert await db.fetchval("select count(*) from device where device_id = 'stranger'") == 1
+    assert await db.fetchval("select count(*) from device where device_id = 'unknown'") == 1
 
 
 async def test_a_thousand_items_out_of_range_are_refused_in_no_time(doors: Doors, db: Any) -> None:
@@ -252,7 +252,7 @@ async def test_a_thousand_items_out_of_range_are_refused_in_no_time(doors: Doors
     assert await db.fetchval("select count(distinct payload) from rejected") == 1000
 
 
-async def test_a_forgotten_device_is_registered_anew_by_its_next_event(
+async def test_a_deleted_device_is_registered_again_by_its_next_event(
     doors: Doors, db: Any
 ) -> None:
     await doors.post(event("e1"))
@@ -278,7 +278,7 @@ async def test_every_transaction_takes_the_lanes_of_its_devices(doors: Doors, db
 
 
 async def test_a_heartbeat_makes_a_device(doors: Doors, db: Any) -> None:
-    await doors.sign("beating", HEARTBEAT)
+    await doors.signal("beating", HEARTBEAT)
     row = await db.fetchrow("select state, reason from presence join device using (device_no)")
     assert tuple(row) == ("online", "heartbeat")
 
@@ -411,16 +411,16 @@ async def test_health_says_that_nothing_can_be_stored_though_the_database_answer
     assert doors.health.checks["storing"][0]
 
 
-async def test_strangers_that_wait_are_not_passed_over_by_the_canary(
+async def test_unresolved_messages_are_not_passed_over_by_the_canary(
     dsn: str, doors: Doors, db: Any
 ) -> None:
-    """It is heard only when everything before it is stored: else a live device would look silent."""
+    """It counts only when everything before it is stored; otherwise a live device would look silent."""
     await doors.post(event())
     async with db.transaction():
         await db.execute("lock table device in access exclusive mode")
-        stranger = asyncio.create_task(doors.publish("stranger", event(device_id="stranger")))
+        unknown = asyncio.create_task(doors.publish("unknown", event(device_id="unknown")))
         await asyncio.sleep(0.1)
         flushed = asyncio.create_task(doors.pipeline.flushed())
         await asyncio.sleep(0.5)
         assert not flushed.done()
-    await asyncio.gather(stranger, flushed)
+    await asyncio.gather(unknown, flushed)

@@ -15,8 +15,8 @@ from tests.integration.conftest import Doors
 OFFLINE_AFTER_S = 300
 
 
-async def hear(db: Any) -> None:
-    """We have been hearing for a long time."""
+async def canary_returned(db: Any) -> None:
+    """The canary has been coming back for a long time."""
     await db.execute(
         "insert into canary values ('test', now() - interval '1 day', now())"
         " on conflict (client_id) do update set received_at = clock_timestamp()"
@@ -24,7 +24,7 @@ async def hear(db: Any) -> None:
 
 
 async def seen_ago(db: Any, seconds: float, **columns: Any) -> None:
-    """Everybody was heard that long ago; the sweep finds them all due."""
+    """The last sign of life of every device was that long ago; the sweep finds them all due."""
     sets = "".join(f", {name} = {value}" for name, value in columns.items())
     await db.execute(
         f"update presence set last_seen = clock_timestamp() - make_interval(secs => {seconds}),"
@@ -50,8 +50,8 @@ def status(payload: bytes) -> PresenceSignal:
 async def test_an_unknown_interval_makes_offline_after_the_setting_and_never_late(
     doors: Doors, db: Any
 ) -> None:
-    await hear(db)
-    await doors.sign("a", HEARTBEAT)
+    await canary_returned(db)
+    await doors.signal("a", HEARTBEAT)
     await seen_ago(db, OFFLINE_AFTER_S - 1)
     assert await sweep(db, OFFLINE_AFTER_S) == 0
     await seen_ago(db, OFFLINE_AFTER_S + 3)
@@ -61,8 +61,8 @@ async def test_an_unknown_interval_makes_offline_after_the_setting_and_never_lat
 
 
 async def test_late_at_one_and_a_half_intervals_and_offline_at_two(doors: Doors, db: Any) -> None:
-    await hear(db)
-    await doors.sign("a", HEARTBEAT)
+    await canary_returned(db)
+    await doors.signal("a", HEARTBEAT)
     for seconds, expected in ((149, "online"), (153, "late"), (199, "late"), (203, "offline")):
         await seen_ago(db, seconds, interval_s=100)
         await sweep(db, OFFLINE_AFTER_S)
@@ -71,8 +71,8 @@ async def test_late_at_one_and_a_half_intervals_and_offline_at_two(doors: Doors,
 
 
 async def test_offline_comes_never_sooner_than_ten_seconds(doors: Doors, db: Any) -> None:
-    await hear(db)
-    await doors.sign("a", HEARTBEAT)
+    await canary_returned(db)
+    await doors.signal("a", HEARTBEAT)
     await seen_ago(db, 9, interval_s=1)
     await sweep(db, OFFLINE_AFTER_S)
     assert (await state(db))[0] == "late"
@@ -82,9 +82,9 @@ async def test_offline_comes_never_sooner_than_ten_seconds(doors: Doors, db: Any
 
 
 async def test_an_announced_sleep_rules_that_one_silence(doors: Doors, db: Any) -> None:
-    await hear(db)
-    await doors.sign("a", status(b'{"state":"asleep","wake_in_s":3600}'))
-    await doors.sign("a", WILL)
+    await canary_returned(db)
+    await doors.signal("a", status(b'{"state":"asleep","wake_in_s":3600}'))
+    await doors.signal("a", WILL)
     await seen_ago(db, 5300, interval_s=10)
     await sweep(db, OFFLINE_AFTER_S)
     assert await state(db) == ("asleep", "asleep")
@@ -101,16 +101,16 @@ async def test_an_announced_sleep_rules_that_one_silence(doors: Doors, db: Any) 
 async def test_a_will_alone_makes_offline_after_ten_seconds_and_life_takes_it_back(
     doors: Doors, db: Any
 ) -> None:
-    await hear(db)
-    await doors.sign("a", HEARTBEAT)
-    await doors.sign("a", WILL)
+    await canary_returned(db)
+    await doors.signal("a", HEARTBEAT)
+    await doors.signal("a", WILL)
     await sweep(db, OFFLINE_AFTER_S)
     assert (await state(db))[0] == "online"
-    await doors.sign("a", HEARTBEAT)
+    await doors.signal("a", HEARTBEAT)
     await seen_ago(db, 11)
     await sweep(db, OFFLINE_AFTER_S)
     assert (await state(db))[0] == "online"
-    await doors.sign("a", WILL)
+    await doors.signal("a", WILL)
     await seen_ago(db, 11)
     await sweep(db, OFFLINE_AFTER_S)
     assert await state(db) == ("offline", "will")
@@ -121,7 +121,7 @@ async def test_telemetry_of_a_device_that_is_online_is_noted_and_takes_back_a_wi
 ) -> None:
     event = {"metrics": {"temp": 20}}
     await doors.publish("a", event | {"event_id": "e1"})
-    await doors.sign("a", WILL)
+    await doors.signal("a", WILL)
     await seen_ago(db, 30)
     await doors.publish("a", event | {"event_id": "e2"})
     row = await db.fetchrow("select state, will_at, now() - last_seen as ago from presence")
@@ -152,8 +152,8 @@ async def test_telemetry_counts_though_its_device_is_called_offline_at_that_mome
 
 
 async def test_offline_opens_an_incident_that_life_resolves(doors: Doors, db: Any) -> None:
-    await hear(db)
-    await doors.sign("a", HEARTBEAT)
+    await canary_returned(db)
+    await doors.signal("a", HEARTBEAT)
     await seen_ago(db, 400)
     await sweep(db, OFFLINE_AFTER_S)
     await sweep(db, OFFLINE_AFTER_S)
@@ -166,32 +166,34 @@ async def test_offline_opens_an_incident_that_life_resolves(doors: Doors, db: An
     assert await db.fetchval("select count(*) from incident where resolved_at is null") == 0
 
 
-async def test_nobody_is_judged_while_we_do_not_hear(doors: Doors, db: Any) -> None:
-    await doors.sign("a", HEARTBEAT)
+async def test_no_device_is_evaluated_while_the_canary_is_missing(doors: Doors, db: Any) -> None:
+    await doors.signal("a", HEARTBEAT)
     await seen_ago(db, 4000)
     assert await sweep(db, OFFLINE_AFTER_S) == 0, "no ingestor ever listened"
-    await hear(db)
+    await canary_returned(db)
     await db.execute("update canary set received_at = now() - interval '11 s'")
     assert await sweep(db, OFFLINE_AFTER_S) == 0, "the canary is gone"
 
 
 async def test_our_own_downtime_is_not_the_devices_silence(doors: Doors, db: Any) -> None:
-    await doors.sign("a", HEARTBEAT)
+    await doors.signal("a", HEARTBEAT)
     await seen_ago(db, 4000)
     await db.execute("insert into canary values ('test', now() - interval '60 s', now())")
-    assert await sweep(db, OFFLINE_AFTER_S) == 0, "we hear for a minute only"
+    assert await sweep(db, OFFLINE_AFTER_S) == 0, "the canary is back for a minute only"
     await db.execute("update canary set since = now() - interval '303 s'")
     await seen_ago(db, 4000)
     assert await sweep(db, OFFLINE_AFTER_S) == 1
 
 
-async def test_an_instance_hears_only_while_each_of_its_members_does(doors: Doors, db: Any) -> None:
+async def test_an_instance_receives_only_while_each_of_its_members_does(
+    doors: Doors, db: Any
+) -> None:
     """What the deaf one missed waits in its session, and may be a sign of life."""
     await db.execute(
         "insert into ingest_member select name, 'i', n, '{}'"
         " from unnest(array['one', 'two']) with ordinality member (name, n)"
     )
-    await doors.sign("a", HEARTBEAT)
+    await doors.signal("a", HEARTBEAT)
     await db.execute("insert into canary values ('one', now() - interval '1 day', now())")
     await seen_ago(db, 4000)
     assert await sweep(db, OFFLINE_AFTER_S) == 0, "the second never listened"
@@ -200,7 +202,7 @@ async def test_an_instance_hears_only_while_each_of_its_members_does(doors: Door
     )
     assert await sweep(db, OFFLINE_AFTER_S) == 0, "its canary is gone"
     await db.execute("update canary set since = now(), received_at = now() where client_id = 'two'")
-    assert await sweep(db, OFFLINE_AFTER_S) == 0, "both hear since now"
+    assert await sweep(db, OFFLINE_AFTER_S) == 0, "both have just begun to receive"
     await db.execute(
         "update canary set received_at = now() - interval '11 s' where client_id = 'two'"
     )
@@ -213,25 +215,25 @@ async def test_what_another_member_brings_late_does_not_end_a_sleep(doors: Doors
     """The device said it before it fell asleep; members have no order among each other."""
     asleep, telemetry = status(b'{"state":"asleep","wake_in_s":3600}'), {"metrics": {"x": 1}}
     await db.execute("insert into ingest_member values ('one', 'i', 1, '{}')")
-    await doors.sign("a", asleep)
+    await doors.signal("a", asleep)
     await doors.publish("a", telemetry)
     assert await state(db) == ("online", "telemetry"), "one alone keeps the order"
     await db.execute("insert into ingest_member values ('two', 'i', 2, '{}')")
-    await doors.sign("a", asleep)
+    await doors.signal("a", asleep)
     await doors.publish("a", telemetry)
     assert await state(db) == ("asleep", "asleep")
     await seen_ago(db, 11)
     await doors.publish("a", telemetry)
     assert await state(db) == ("online", "telemetry"), "it is awake again"
-    await doors.sign("a", asleep)
-    await doors.sign("a", HEARTBEAT)
+    await doors.signal("a", asleep)
+    await doors.signal("a", HEARTBEAT)
     assert await state(db) == ("online", "heartbeat")
 
 
 async def test_two_sweeps_at_once_make_one_change(doors: Doors, db: Any, dsn: str) -> None:
-    await hear(db)
+    await canary_returned(db)
     for n in range(20):
-        await doors.sign(f"d{n}", HEARTBEAT)
+        await doors.signal(f"d{n}", HEARTBEAT)
     await seen_ago(db, 400)
     others = [await asyncpg.connect(dsn) for _ in range(3)]
     changed = await asyncio.gather(*(sweep(other, OFFLINE_AFTER_S) for other in others))

@@ -1,4 +1,4 @@
-"""Devices and profiles over HTTP, and what they change for the next event, in every process."""
+"""Devices and profiles over HTTP, and their effect on the next event, in every process."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -94,7 +94,7 @@ async def test_a_device_that_exists_from_its_events_can_be_registered(
     assert answer.json()["profile"] == "battery"
 
 
-async def test_put_replaces_the_registration_as_a_whole(http: httpx.AsyncClient) -> None:
+async def test_put_replaces_the_whole_registration(http: httpx.AsyncClient) -> None:
     body = {"name": "n", "profile": "open", "tags": ["x"], "interval_s": 60}
     answer = await http.put("/v1/devices/a", json=body)
     assert answer.status_code == 201
@@ -120,7 +120,7 @@ async def test_a_device_with_events_outlives_its_registration(http: httpx.AsyncC
     assert (await http.delete("/v1/devices/nobody")).status_code == 404
 
 
-async def test_a_device_that_was_nothing_but_registered_is_gone_and_may_come_back(
+async def test_a_device_that_was_only_registered_is_deleted_and_may_return(
     processes: list[httpx.AsyncClient], db: Any
 ) -> None:
     http, other = processes
@@ -128,7 +128,9 @@ async def test_a_device_that_was_nothing_but_registered_is_gone_and_may_come_bac
     assert (
         await post_event(other, "e1", soc_percent=101)
     ).status_code == 422  # It knows its number.
-    await db.execute("update presence set state = 'never_seen'")  # A rejected event is life.
+    await db.execute(
+        "update presence set state = 'never_seen'"
+    )  # A rejected event is a sign of life.
     assert (await http.delete("/v1/devices/a")).status_code == 204
     assert (await http.get("/v1/devices/a")).status_code == 404
     assert (await post_event(other, "e2")).json() == {"status": "ok"}
@@ -136,7 +138,7 @@ async def test_a_device_that_was_nothing_but_registered_is_gone_and_may_come_bac
     assert (await http.get("/v1/devices/a")).json()["state"] == "online"
 
 
-async def test_a_registration_without_meaning_is_422_and_changes_nothing(
+async def test_an_invalid_registration_is_422_and_changes_nothing(
     http: httpx.AsyncClient, db: Any
 ) -> None:
     before = await db.fetchval("select registry_version from config")
@@ -148,7 +150,7 @@ async def test_a_registration_without_meaning_is_422_and_changes_nothing(
     assert await db.fetchval("select registry_version from config") == before
 
 
-async def test_what_is_no_json_document_is_refused(http: httpx.AsyncClient) -> None:
+async def test_an_invalid_json_document_is_refused(http: httpx.AsyncClient) -> None:
     json = {"Content-Type": "application/json"}
     long = b'{"name":"' + b"x" * 70_000 + b'"}'
     for method in ("POST /v1/devices", "PUT /v1/devices/a", "PUT /v1/profiles/a"):
@@ -182,7 +184,7 @@ async def test_profiles_are_listed_written_and_replaced(http: httpx.AsyncClient)
     assert names == ["battery", "mine", "open"]
 
 
-async def test_a_profile_without_meaning_is_422(http: httpx.AsyncClient) -> None:
+async def test_an_invalid_profile_is_422(http: httpx.AsyncClient) -> None:
     for body in BAD_PROFILES:
         answer = await http.put("/v1/profiles/mine", json=body)
         assert answer.status_code == 422, body
@@ -264,7 +266,7 @@ async def test_a_shorter_limit_counts_from_the_last_sign_of_life(
     assert (await http.get("/v1/devices/never")).json()["state"] == "never_seen"
 
 
-async def test_changes_and_posts_at_the_same_time_never_wait_for_one_another_in_a_circle(
+async def test_concurrent_changes_and_posts_never_deadlock(
     processes: list[httpx.AsyncClient], db: Any
 ) -> None:
     async def work(worker: int) -> None:
@@ -284,7 +286,7 @@ async def test_changes_and_posts_at_the_same_time_never_wait_for_one_another_in_
     assert set((await expected(db)).values()) == {profile}
 
 
-async def test_whoever_registers_while_others_forget_is_answered_with_the_device_or_a_conflict(
+async def test_a_registration_during_deletions_answers_with_the_device_or_a_conflict(
     processes: list[httpx.AsyncClient],
 ) -> None:
     async def put(http: httpx.AsyncClient) -> None:
@@ -318,3 +320,12 @@ async def test_devices_are_listed_by_id_in_pages_of_what_fits_every_filter(
     assert await listed("tag=roof&q=shed%200&state=never_seen") == ["d2", "d4"]
     following = (await http.get("/v1/devices?limit=2&tag=roof")).links["next"]["url"]
     assert (await http.get(following.replace("tag=roof", "tag=other"))).status_code == 422
+
+
+async def test_a_change_on_a_read_only_database_is_503_while_queries_are_answered(
+    http: httpx.AsyncClient, db: Any
+) -> None:
+    name = await db.fetchval("select current_database()")
+    await db.execute(f'alter database "{name}" set default_transaction_read_only = on')
+    assert (await http.put("/v1/devices/a", json={})).status_code == 503
+    assert (await http.get("/v1/devices")).json() == []

@@ -12,9 +12,15 @@ from typing import Any
 import asyncpg
 import pytest
 
-from api.store.events import queries as api_queries
+from api.store.dead_letters import queries as api_queries
 from ingestor.decode.presence import HEARTBEAT
-from ingestor.replay import Replay, ReplayOutcome, ReplaySelection, count_dead_letters, queries
+from ingestor.replay import (
+    READ_DEAD_LETTERS,
+    Replay,
+    ReplayOutcome,
+    ReplaySelection,
+    count_dead_letters,
+)
 from schema.event import Door, Reason, Status
 from tests.integration.conftest import LIMITS, Doors, make_pipeline
 
@@ -43,7 +49,7 @@ class Letters:
         outcome = ReplayOutcome()
         async with self.replaying(doors) as replay:
             while True:
-                outcome.add(await replay.page(selection, letters_max))
+                await replay.page(selection, outcome, letters_max)
                 if outcome.next is None:
                     return outcome
                 selection = replace(selection, after=outcome.next)
@@ -92,7 +98,8 @@ def letters(dsn: str, db: Any, doors: Doors) -> Letters:
 
 
 def counts(outcome: ReplayOutcome) -> tuple[int, int, int, int]:
-    return outcome.letters, outcome.stored, outcome.duplicate, outcome.rejected
+    events = outcome.counts
+    return outcome.dead_letters, events.stored, events.duplicate, events.rejected.total()
 
 
 def body(event_id: str | None = "e1", **more: Any) -> dict[str, Any]:
@@ -132,7 +139,7 @@ async def test_what_is_refused_again_keeps_its_letter_and_makes_no_other(
     before = await letters.db.fetch("select * from rejected order by 1")
     outcome = await letters.replay()
     assert counts(outcome) == (5, 0, 0, 5)
-    assert outcome.reasons == {
+    assert outcome.counts.rejected == {
         Reason.MALFORMED_JSON: 1,
         Reason.OUT_OF_RANGE: 1,
         Reason.BAD_METRICS: 1,
@@ -152,7 +159,7 @@ async def test_what_postgresql_refuses_again_keeps_its_letter_and_the_rest_is_st
     await letters.put(body("good"))
     outcome = await letters.replay()
     assert counts(outcome) == (2, 1, 0, 1)
-    assert outcome.reasons == {Reason.REFUSED_BY_DATABASE: 1}
+    assert outcome.counts.rejected == {Reason.REFUSED_BY_DATABASE: 1}
     assert await letters.open() == [bad]
     await letters.db.execute("alter table event drop constraint poison")
     assert counts(await letters.replay()) == (1, 1, 0, 0)
@@ -183,7 +190,7 @@ async def test_a_crash_before_the_letters_were_marked_stores_nothing_twice(
         [body(None, device_id="b"), body(None, device_id="b")], door="http", reason="not_an_object"
     )
     first = await letters.replay()
-    assert (first.stored, first.duplicate, first.rejected) == (5, 0, 2)
+    assert (first.counts.stored, first.counts.duplicate, first.counts.rejected.total()) == (5, 0, 2)
     await letters.db.execute("update rejected set replayed_at = null")
     assert counts(await letters.replay()) == (5, 0, 5, 2)
     events = await letters.events()
@@ -214,11 +221,9 @@ async def test_two_replays_at_once_by_two_processes_store_each_event_once(
         )
         outcomes = await asyncio.gather(*replays)
         stop.set()
-    total = ReplayOutcome()
-    for outcome in outcomes:
-        total.add(outcome)
-    assert (total.stored, total.rejected) == (300, 0)
-    assert total.duplicate == total.letters - 300
+    replayed, stored, duplicate, rejected = map(sum, zip(*map(counts, outcomes), strict=True))
+    assert (stored, rejected) == (300, 0)
+    assert duplicate == replayed - 300
     assert len(await letters.events()) == 300
     assert await letters.open() == []
 
@@ -241,7 +246,7 @@ async def test_the_window_of_event_time_is_that_of_the_first_arrival(letters: Le
     await letters.put(body("ahead", **ahead, metrics={"x": 1}))
     outcome = await letters.replay()
     assert counts(outcome) == (2, 1, 0, 1)
-    assert outcome.reasons == {Reason.IN_THE_FUTURE: 1}
+    assert outcome.counts.rejected == {Reason.IN_THE_FUTURE: 1}
 
 
 @pytest.mark.parametrize(("days", "reason"), [(-740, Reason.TOO_OLD), (3650, Reason.IN_THE_FUTURE)])
@@ -254,7 +259,7 @@ async def test_outside_today_s_window_there_is_no_table_and_an_event_is_rejected
         [body("f", metrics={"x": 1}, device_id="a")], received_at=arrived, door="http"
     )
     outcome = await letters.replay()
-    assert (counts(outcome), outcome.reasons) == ((2, 0, 0, 2), {reason: 2})
+    assert (counts(outcome), outcome.counts.rejected) == ((2, 0, 0, 2), {reason: 2})
     assert await letters.count() == 2
 
 
@@ -270,7 +275,7 @@ async def test_the_topic_names_the_device_of_a_letter_from_mqtt_and_the_body_tha
     nameless = {"event_id": "g", "metrics": {"x": 1}}
     await letters.put(nameless, door="http", reason="bad_device_id", device_id="b")
     outcome = await letters.replay()
-    assert outcome.reasons == {Reason.DEVICE_MISMATCH: 1, Reason.BAD_DEVICE_ID: 1}
+    assert outcome.counts.rejected == {Reason.DEVICE_MISMATCH: 1, Reason.BAD_DEVICE_ID: 1}
     assert [(row["device_id"], row["event_id"]) for row in await letters.events()] == [
         ("a", "e"),
         ("b", "e"),
@@ -282,7 +287,7 @@ async def test_a_retained_message_without_identity_stays_refused(
 ) -> None:
     await doors.publish("a", {"metrics": {"x": 1}}, retained=True)
     outcome = await letters.replay()
-    assert outcome.reasons == {Reason.NO_IDENTITY: 1}
+    assert outcome.counts.rejected == {Reason.NO_IDENTITY: 1}
     assert await letters.open()
 
 
@@ -293,7 +298,7 @@ async def test_what_was_cut_off_is_taken_only_by_its_number_and_stays_refused(
     assert counts(await letters.replay()) == (0, 0, 0, 0)
     assert counts(await letters.replay(ReplaySelection(reason=Reason.TOO_LARGE))) == (0, 0, 0, 0)
     outcome = await letters.replay(ReplaySelection(ids=[number]))
-    assert (counts(outcome), outcome.reasons) == ((1, 0, 0, 1), {Reason.TOO_LARGE: 1})
+    assert (counts(outcome), outcome.counts.rejected) == ((1, 0, 0, 1), {Reason.TOO_LARGE: 1})
 
 
 async def test_a_letter_is_never_too_large_for_its_replay(letters: Letters) -> None:
@@ -301,10 +306,10 @@ async def test_a_letter_is_never_too_large_for_its_replay(letters: Letters) -> N
     for number in range(12):
         await letters.put(padded | {"event_id": f"e{number}"})
     async with letters.replaying() as replay:
-        page = await replay.page(ALL)
-    assert 0 < page.letters < 12, "a page holds only so many bytes"
+        await replay.page(ALL, page := ReplayOutcome())
+    assert 0 < page.dead_letters < 12, "a page holds only so many bytes"
     rest = await letters.replay(replace(ALL, after=page.next or 0))
-    assert page.stored + rest.stored == 12
+    assert page.counts.stored + rest.counts.stored == 12
 
 
 async def test_named_letters_are_taken_though_they_were_replayed(letters: Letters) -> None:
@@ -338,7 +343,7 @@ async def test_a_selection_takes_what_fits_everything_it_names(letters: Letters)
         found, newest = await count_dead_letters(letters.db, selection)
         assert found.total() == len(expected), selection
         assert newest == max(expected, default=0)
-        assert (await letters.replay(selection)).letters == len(expected), selection
+        assert (await letters.replay(selection)).dead_letters == len(expected), selection
 
 
 async def test_pages_follow_each_other_without_gap_and_end(letters: Letters) -> None:
@@ -347,8 +352,8 @@ async def test_pages_follow_each_other_without_gap_and_end(letters: Letters) -> 
     seen, selection = [], ALL
     async with letters.replaying() as replay:
         while True:
-            page = await replay.page(selection, 3)
-            seen.append((page.letters, page.next))
+            await replay.page(selection, page := ReplayOutcome(), 3)
+            seen.append((page.dead_letters, page.next))
             if page.next is None:
                 break
             selection = replace(selection, after=page.next)
@@ -371,8 +376,8 @@ async def test_few_letters_among_many_are_found_by_an_index(
     )
     device, reason = ("rare", None) if column == "device_id" else (None, "no_items")
     fits = (device, reason, None, None, None, None)
-    listed = await _plan(letters.db, api_queries.list_rejected, 2**63 - 1, *fits, 101)
-    read = await _plan(letters.db, queries.read_dead_letters, 0, None, *fits, 200, 1_000_000)
+    listed = await _plan(letters.db, api_queries.list_dead_letters, 2**63 - 1, *fits, 101)
+    read = await _plan(letters.db, READ_DEAD_LETTERS, 0, None, *fits, 200, 1_000_000)
     assert index in listed
     assert index in read
 
@@ -382,7 +387,7 @@ async def _plan(db: Any, query: str, *arguments: Any) -> str:
 
 
 async def test_a_replay_is_no_sign_of_life(letters: Letters, doors: Doors) -> None:
-    await doors.sign("known", HEARTBEAT)
+    await doors.signal("known", HEARTBEAT)
     await letters.db.execute("update presence set state = 'offline', reason = 'silence'")
     await letters.put(body("e", metrics={"x": 1}), device_id="known")
     await letters.put(body("e", metrics={"x": 1}), device_id="new")
@@ -422,7 +427,7 @@ async def test_a_letter_waits_for_a_database_that_refuses_to_write(
     assert await letters.open() == [number]
     await letters.db.execute("alter table hidden rename to event")
     again = await letters.replay()
-    assert again.stored + again.duplicate == 1
+    assert again.counts.stored + again.counts.duplicate == 1
     assert len(await letters.events()) == 1
 
 
@@ -433,6 +438,6 @@ async def test_live_events_and_letters_share_the_pipeline(letters: Letters, door
     live = [doors.publish(f"d{n % 5}", body(f"e{n}")) for n in range(200)]
     outcome, verdicts = await asyncio.gather(letters.replay(), asyncio.gather(*live))
     statuses = Counter(verdict.status for (verdict,) in verdicts)
-    assert outcome.stored + statuses[Status.STORED] == 200
-    assert outcome.duplicate + statuses[Status.DUPLICATE] == 200
+    assert outcome.counts.stored + statuses[Status.STORED] == 200
+    assert outcome.counts.duplicate + statuses[Status.DUPLICATE] == 200
     assert len(await letters.events()) == 200

@@ -16,10 +16,11 @@ from typing import Any
 import pytest
 
 from ingestor.store.copy_format import COLUMNS
-from ingestor.store.transaction import BETWEEN, queries
+from ingestor.store.presence_writes import SEPARATOR
+from ingestor.store.transaction import queries
 from scheduler import rollups
 from scheduler.rollups import roll
-from schema.database import READER_LIMITS, WRITER_LIMITS, connect
+from schema.database import API_SESSION, WRITER_SESSION, connect
 from schema.locks import LANES
 from tests.integration.conftest import Doors, make_pipeline
 
@@ -155,7 +156,7 @@ class Run:
                     str(queries.begin_in_lanes).format(lanes=lanes).removeprefix(early[0])
                 )
                 await pause()
-                keys = BETWEEN.join(map(str, numbers)), BETWEEN.join([name] * len(numbers))
+                keys = SEPARATOR.join(map(str, numbers)), SEPARATOR.join([name] * len(numbers))
                 facts = await db.fetchrow(queries.insert_keys, *keys, len(numbers), "")
                 closing = early[1] or facts["closing"]
                 await pause()
@@ -223,8 +224,8 @@ class SlowConnection:
 
 @asynccontextmanager
 async def connection(dsn: str) -> AsyncIterator[Any]:
-    db = await connect(dsn, "protocol", WRITER_LIMITS)
-    await db.execute(f"set plan_cache_mode = {READER_LIMITS['plan_cache_mode']}")
+    db = await connect(dsn, "protocol", WRITER_SESSION)
+    await db.execute(f"set plan_cache_mode = {API_SESSION['plan_cache_mode']}")
     try:
         yield db
     finally:
@@ -293,7 +294,7 @@ async def test_an_hour_that_takes_longer_than_a_writer_may_is_rolled_up(dsn: str
         " jsonb_build_object('v', n), '{}', null, now() from device, generate_series(0, 3599) n;"
         "update rollup_state set closed = '2026-01-01Z', closing = '2026-01-01T01:00Z'"
     )
-    limits = WRITER_LIMITS | {"statement_timeout": "15ms"}
+    limits = WRITER_SESSION | {"statement_timeout": "15ms"}
     roller = await connect(dsn, "roller", limits)
     try:
         await roll(roller, datetime(2026, 1, 1, 1, tzinfo=UTC))

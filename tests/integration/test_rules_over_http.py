@@ -1,4 +1,4 @@
-"""Rules replaced and deleted over HTTP: in force for the next event, no incident stays open behind them."""
+"""Rules replaced and deleted over HTTP: the change applies to the next event and leaves no incident open."""
 
 import asyncio
 import random
@@ -65,7 +65,7 @@ async def test_a_replaced_rule_is_in_force_for_the_next_event_in_every_process(
     assert (await http.put(f"/v1/alerts/{rule_id}", json={"metric": "x"})).status_code == 422
 
 
-async def test_an_incident_goes_on_where_a_rule_decides_as_before_and_else_is_resolved(
+async def test_an_incident_continues_unless_a_decisive_member_of_its_rule_changes(
     processes: list[httpx.AsyncClient], db: Any
 ) -> None:
     http, _ = processes
@@ -81,7 +81,7 @@ async def test_an_incident_goes_on_where_a_rule_decides_as_before_and_else_is_re
     assert await db.fetchval("select count(*) from incident") == 2
 
 
-async def test_a_deleted_rule_resolves_what_it_opened_and_is_gone(
+async def test_deleting_a_rule_resolves_its_incidents(
     processes: list[httpx.AsyncClient], db: Any
 ) -> None:
     http, other = processes
@@ -126,7 +126,7 @@ async def test_a_device_that_is_deleted_leaves_no_incident_open(
     assert await open_incidents(db) == 2
 
 
-async def test_no_event_in_flight_opens_an_incident_of_a_rule_that_is_gone(
+async def test_no_event_in_flight_opens_an_incident_of_a_deleted_rule(
     processes: list[httpx.AsyncClient], db: Any
 ) -> None:
     going = True

@@ -1,4 +1,4 @@
-"""Search by tags over HTTP, against what each event carries."""
+"""Search by tags over HTTP, compared with the tags of each event."""
 
 import random
 from collections.abc import AsyncIterator
@@ -67,7 +67,7 @@ async def test_every_given_kind_of_condition_must_hold(http: httpx.AsyncClient) 
     assert await found(http, tag_prefix="oom") == []
 
 
-async def test_a_tag_is_found_as_it_is_whatever_it_holds(http: httpx.AsyncClient) -> None:
+async def test_a_tag_with_any_characters_is_found(http: httpx.AsyncClient) -> None:
     batch = [event(n, [tag]) for n, tag in enumerate(ODD_TAGS)]
     answer = await http.post("/v1/events/batch", json=batch)
     assert {item["status"] for item in answer.json()} == {"stored"}
@@ -78,7 +78,7 @@ async def test_a_tag_is_found_as_it_is_whatever_it_holds(http: httpx.AsyncClient
         assert set(await found(http, tag_prefix=tag)) == beginning, tag
 
 
-async def test_a_question_without_meaning_is_422(http: httpx.AsyncClient) -> None:
+async def test_an_invalid_query_is_422(http: httpx.AsyncClient) -> None:
     for query in MEANINGLESS:
         answer = await http.get(f"/v1/search{query}")
         assert answer.status_code == 422, query
@@ -119,7 +119,7 @@ async def test_a_range_holds_its_first_instant_and_not_its_last(http: httpx.Asyn
     assert await found(http, tag="r", to_time=last) == ["e0002", "e0003"]
 
 
-async def test_a_cursor_belongs_to_the_whole_question(http: httpx.AsyncClient) -> None:
+async def test_a_cursor_belongs_to_the_whole_query(http: httpx.AsyncClient) -> None:
     await http.post("/v1/events/batch", json=[event(n, ["a", "b"]) for n in range(3)])
     following = next_page(await http.get("/v1/search?tag=a&limit=1"))
     assert following is not None

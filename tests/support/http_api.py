@@ -1,4 +1,4 @@
-"""The API of one process on a database, asked without a socket; posts go through its own pipeline."""
+"""The API of one process on a database, called without a socket; posts go through its pipeline."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -14,7 +14,7 @@ from ingestor.pipeline import Pipeline
 from runtime.health import Health
 from runtime.metrics import Metrics
 from runtime.settings import Settings
-from schema.database import READER_LIMITS, open_pool
+from schema.database import API_SESSION, open_pool
 from schema.event import Door
 
 POSTS_PER_SECOND = 1000
@@ -33,7 +33,7 @@ async def api_on(dsn: str, name: str = "test api") -> AsyncIterator[httpx.AsyncC
     )
     stop = asyncio.Event()
     async with (
-        await open_pool(dsn, name, READER_LIMITS, size_max=4) as pool,
+        await open_pool(dsn, name, API_SESSION, size_max=4) as pool,
         asyncio.TaskGroup() as group,
     ):
         group.create_task(pipeline.run(stop))
@@ -55,12 +55,12 @@ async def api_on(dsn: str, name: str = "test api") -> AsyncIterator[httpx.AsyncC
 
 
 def next_page(answer: httpx.Response) -> str | None:
-    """Where the Link header leads."""
+    """The target of the Link header."""
     return answer.links["next"]["url"] if "next" in answer.links else None
 
 
 async def all_pages(client: httpx.AsyncClient, url: str) -> list[Any]:
-    """The rows of every page of a list, each of which must be answered."""
+    """The rows of all pages of a list."""
     rows: list[Any] = []
     following: str | None = url
     while following is not None:

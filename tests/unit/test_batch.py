@@ -19,7 +19,7 @@ from ingestor.batch import (
     in_order_of_evaluation,
 )
 from ingestor.decode.acceptance import AcceptLimits, Origin
-from ingestor.decode.presence import BIRTH, HEARTBEAT, LIVE, TELEMETRY, WILL, PresenceUpdate
+from ingestor.decode.presence import ALIVE, BIRTH, HEARTBEAT, TELEMETRY, WILL, PresenceUpdate
 from ingestor.decode.strict import decode
 from schema.event import DeviceNo, Door, Event, Reason, Rejection, Status, Verdict
 from schema.instants import epoch_us
@@ -68,7 +68,7 @@ def filled(messages: Sequence[Sequence[Spec]]) -> tuple[Batch, list[Message]]:
             else:
                 number = DEVICES[item.device_id]
                 batch.rows.append(Row(number, item, message, place, order))
-                batch.sign(number, f"d{number}", TELEMETRY if order % 2 else BORN)
+                batch.add_signal(number, f"d{number}", TELEMETRY if order % 2 else BORN)
     return batch, found
 
 
@@ -139,33 +139,33 @@ def test_first_rows_hold_each_key_once_sorted_and_the_first_to_come(
 
 @properties
 @given(st.lists(st.integers(1, 1000)), st.lists(st.integers(1, 1000)))
-def test_lanes_are_those_of_rows_and_signs_ascending_and_each_once(
-    of_rows: list[int], of_signs: list[int]
+def test_lanes_are_those_of_rows_and_signals_ascending_and_each_once(
+    of_rows: list[int], of_signals: list[int]
 ) -> None:
     batch = Batch()
     for number in of_rows:
         batch.rows.append(Row(DeviceNo(number), event_of("a", "1"), message_of(), 0, 0))
-    for number in of_signs:
-        batch.sign(DeviceNo(number), f"d{number}", HEARTBEAT)
-    assert batch.lanes == sorted({number % 16 for number in of_rows + of_signs})
+    for number in of_signals:
+        batch.add_signal(DeviceNo(number), f"d{number}", HEARTBEAT)
+    assert batch.lanes == sorted({number % 16 for number in of_rows + of_signals})
 
 
-def test_signs_of_a_device_are_folded() -> None:
+def test_signals_of_a_device_are_merged() -> None:
     batch = Batch()
-    batch.sign(DeviceNo(1), "d1", WILL)
-    batch.sign(DeviceNo(2), "d2", WILL)
-    batch.sign(DeviceNo(1), "d1", TELEMETRY)
-    assert batch.signs == {DeviceNo(1): LIVE, DeviceNo(2): PresenceUpdate(will=True)}
+    batch.add_signal(DeviceNo(1), "d1", WILL)
+    batch.add_signal(DeviceNo(2), "d2", WILL)
+    batch.add_signal(DeviceNo(1), "d1", TELEMETRY)
+    assert batch.presence == {DeviceNo(1): ALIVE, DeviceNo(2): PresenceUpdate(will=True)}
 
 
 def test_what_a_birth_says_last_of_receipts_is_kept_until_another_birth_says_so() -> None:
     batch = Batch()
-    batch.sign(DeviceNo(1), "d1", BORN)
-    batch.sign(DeviceNo(2), "d2", BORN)
-    batch.sign(DeviceNo(3), "d3", BIRTH)
-    batch.sign(DeviceNo(1), "d1", replace(BIRTH, receipts=False))
-    batch.sign(DeviceNo(2), "d2", TELEMETRY)
-    batch.sign(DeviceNo(2), "d2", WILL)
+    batch.add_signal(DeviceNo(1), "d1", BORN)
+    batch.add_signal(DeviceNo(2), "d2", BORN)
+    batch.add_signal(DeviceNo(3), "d3", BIRTH)
+    batch.add_signal(DeviceNo(1), "d1", replace(BIRTH, receipts=False))
+    batch.add_signal(DeviceNo(2), "d2", TELEMETRY)
+    batch.add_signal(DeviceNo(2), "d2", WILL)
     assert batch.receipts == {DeviceNo(1): False, DeviceNo(2): True}
 
 
@@ -174,20 +174,22 @@ def test_what_a_birth_says_last_of_receipts_is_kept_until_another_birth_says_so(
 
 @properties
 @given(MESSAGES.filter(lambda specs: len(filled(specs)[0].rows) > 1), st.data())
-def test_halves_keep_every_row_dead_letter_and_sign_exactly_once(
+def test_halves_keep_every_row_dead_letter_and_signal_exactly_once(
     specs: list[list[Spec]], data: st.DataObject
 ) -> None:
     batch, _ = filled(specs)
-    rows, letters, signs = list(batch.rows), list(batch.dead_letters), dict(batch.signs)
+    rows, rejected, signals = list(batch.rows), list(batch.dead_letters), dict(batch.presence)
     receipts = dict(batch.receipts)
     suspect = data.draw(st.none() | st.integers(0, len(rows) - 1))
     halves = list(batch.halves(suspect))
     assert [row for half in halves for row in half.rows] == rows
-    assert [letter for half in halves for letter in half.dead_letters] == letters
-    assert Counter(number for half in halves for number in half.signs) == Counter(
-        dict.fromkeys(signs, 1)
+    assert [item for half in halves for item in half.dead_letters] == rejected
+    assert Counter(number for half in halves for number in half.presence) == Counter(
+        dict.fromkeys(signals, 1)
     )
-    assert {number: sign for half in halves for number, sign in half.signs.items()} == signs
+    assert {
+        number: signal for half in halves for number, signal in half.presence.items()
+    } == signals
     assert [half.receipts for half in halves if half.receipts] == [receipts] * bool(receipts)
     assert all(0 < len(half.rows) < len(rows) for half in halves), "halving must come to an end"
     if suspect is not None:
@@ -199,15 +201,15 @@ def test_halves_keep_every_row_dead_letter_and_sign_exactly_once(
     st.lists(st.lists(st.tuples(st.sampled_from("abc"), st.sampled_from("123")), min_size=1)),
     st.data(),
 )
-def test_halving_down_to_one_row_gives_the_verdicts_of_the_whole_but_for_the_bad_row(
+def test_halving_down_to_one_row_gives_the_verdicts_of_the_whole_except_for_the_bad_row(
     specs: list[list[Spec]], data: st.DataObject
 ) -> None:
     """The writer's bisection against a store that refuses one row."""
     batch, messages = filled(specs)
     bad = data.draw(st.sampled_from(batch.rows)) if batch.rows else None
     stored: set[tuple[int, str]] = set()
-    letters: list[RejectedItem] = []
-    signed: Counter[DeviceNo] = Counter()
+    rejected: list[RejectedItem] = []
+    updated: Counter[DeviceNo] = Counter()
 
     def write(piece: Batch) -> None:
         if bad in piece.rows:
@@ -216,16 +218,16 @@ def test_halving_down_to_one_row_gives_the_verdicts_of_the_whole_but_for_the_bad
                 for half in piece.halves(data.draw(guess)):
                     write(half)
                 return
-            piece.bury("refused")
+            piece.to_dead_letter("refused")
         new = {key_of(row) for row in piece.rows} - stored
         stored.update(new)
-        letters.extend(piece.dead_letters)
-        signed.update(piece.signs.keys())
+        rejected.extend(piece.dead_letters)
+        updated.update(piece.presence.keys())
         piece.settle(set(new))
 
-    signs = dict.fromkeys(batch.signs, 1)
+    signals = dict.fromkeys(batch.presence, 1)
     write(batch)
-    assert signed == Counter(signs)
+    assert updated == Counter(signals)
     taken: set[tuple[int, str]] = set()
     for message in messages:
         for item, verdict in zip(message.items or [], message.verdicts, strict=True):
@@ -237,10 +239,10 @@ def test_halving_down_to_one_row_gives_the_verdicts_of_the_whole_but_for_the_bad
             key = (DEVICES[item.device_id], item.event_id)
             assert verdict.status is (Status.DUPLICATE if key in taken else Status.STORED)
             taken.add(key)
-    assert len(letters) == (bad is not None)
+    assert len(rejected) == (bad is not None)
 
 
-def test_a_buried_row_becomes_a_dead_letter_with_its_own_item() -> None:
+def test_a_refused_row_becomes_a_dead_letter_with_its_own_item() -> None:
     items = [{"event_id": f"e{n}", "metrics": {"m": n}} for n in range(3)]
     payload = json.dumps(items).encode()
     message = Message(Door.MQTT, payload, Origin(epoch_us(ARRIVAL), "a"), lambda _: None)
@@ -248,11 +250,11 @@ def test_a_buried_row_becomes_a_dead_letter_with_its_own_item() -> None:
     event = (message.items or [])[2]
     assert isinstance(event, Event)
     batch = Batch([Row(DEVICES["a"], event, message, 2, 0)])
-    batch.bury("22003: out of range")
+    batch.to_dead_letter("22003: out of range")
     assert batch.rows == []
-    (letter,) = batch.dead_letters
-    assert json.loads(letter.rejection.payload) == items[2]
-    assert letter.rejection.item == letter.place == 2
+    (item,) = batch.dead_letters
+    assert json.loads(item.rejection.payload) == items[2]
+    assert item.rejection.item == item.place == 2
     batch.settle(set())
     assert message.verdicts[2] == Verdict(
         "e2", Status.REJECTED, Reason.REFUSED_BY_DATABASE, "22003: out of range"
@@ -286,14 +288,14 @@ def test_events_are_evaluated_by_message_then_time_then_event_id(
 
 
 @pytest.mark.parametrize("parts", [1, 2, 3])
-def test_a_door_is_told_once_after_the_last_part(parts: int) -> None:
-    told: list[Message] = []
-    message = Message(Door.HTTP, b"", Origin(epoch_us(ARRIVAL)), told.append, open_parts=parts)
+def test_a_door_is_called_once_after_the_last_part(parts: int) -> None:
+    called: list[Message] = []
+    message = Message(Door.HTTP, b"", Origin(epoch_us(ARRIVAL)), called.append, open_parts=parts)
     for _ in range(parts - 1):
         assert not message.part_done()
-        assert told == []
+        assert called == []
     assert message.part_done()
-    assert told == [message]
+    assert called == [message]
 
 
 def test_the_topic_names_the_device_of_a_message_and_over_http_its_items_do() -> None:

@@ -67,7 +67,7 @@ def test_a_day_that_has_midnight_twice_begins_at_the_first() -> None:
     assert hours_between(found) == [24, 25]
 
 
-def test_a_day_that_a_zone_left_out_is_no_bucket() -> None:
+def test_a_day_that_a_zone_skipped_is_no_bucket() -> None:
     found = bounds("1d", ZoneInfo("Pacific/Apia"), "2011-12-29T12:00", "2011-12-31T12:00")
     assert hours_between(found) == [24, 24, 24]  # 29, 31 December and 1 January.
 
@@ -112,22 +112,22 @@ def test_periods_before_1970_are_counted_downwards() -> None:
     ]
 
 
-def test_hours_that_a_local_midnight_cuts_are_known() -> None:
+def test_hours_that_a_local_midnight_splits_are_known() -> None:
     kolkata = buckets("1d", ZoneInfo("Asia/Kolkata"), at("2026-01-01"), at("2026-01-03"))
     assert isinstance(kolkata, Calendar)
-    assert kolkata.cut_hours(at("2026-01-01"), at("2026-01-03")) == [
+    assert kolkata.split_hours(at("2026-01-01"), at("2026-01-03")) == [
         at("2026-01-01T18:00"),
         at("2026-01-02T18:00"),
     ]
     berlin = buckets("1d", BERLIN, at("2026-01-01"), at("2026-01-03"))
     assert isinstance(berlin, Calendar)
-    assert berlin.cut_hours(at("2026-01-01"), at("2026-01-03")) == []
+    assert berlin.split_hours(at("2026-01-01"), at("2026-01-03")) == []
 
 
 @pytest.mark.parametrize(
     "text", ["", "1", "m", "0m", "-1m", "1.5h", "1y", "1M", " 1m", "1m ", "01m", "٣m", "1mo1d"]
 )
-def test_what_is_no_interval_is_refused(text: str) -> None:
+def test_an_invalid_interval_is_refused(text: str) -> None:
     with pytest.raises(InvalidRequest, match="interval"):
         buckets(text, UTC_ZONE, at("2026-01-01"), at("2026-01-02"))
 

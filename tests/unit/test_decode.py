@@ -55,19 +55,19 @@ def without_chance(item: Event | Rejection) -> Event | Rejection:
     return item
 
 
-def judged(item: Any, origin: Origin = TOPIC) -> Event | Rejection:
+def decoded_item(item: Any, origin: Origin = TOPIC) -> Event | Rejection:
     (result,) = decoded(json.dumps(item), origin)
     return result
 
 
 def event(item: Any, origin: Origin = TOPIC) -> Event:
-    result = judged(item, origin)
+    result = decoded_item(item, origin)
     assert isinstance(result, Event), result
     return result
 
 
 def refused(item: Any, origin: Origin = TOPIC) -> Rejection:
-    result = judged(item, origin)
+    result = decoded_item(item, origin)
     assert isinstance(result, Rejection), result
     return result
 
@@ -168,15 +168,15 @@ def test_the_verdict_on_an_item_does_not_depend_on_its_neighbours(
     assert [verdict(result) for result in together] == [verdict(result) for result in alone]
     for item, result in zip(items, together, strict=True):
         if not isinstance(item, list):  # Alone, an array is an array of items.
-            assert verdict(judged(item, origin)) == verdict(result)
+            assert verdict(decoded_item(item, origin)) == verdict(result)
 
 
 @properties
 @given(EVENTS)
 def test_both_doors_give_the_same_verdict_on_the_same_event(item: dict[str, Any]) -> None:
     with_device = item | {"device_id": "deviceA"}
-    assert verdict(judged(with_device, HTTP)) == verdict(judged(item, TOPIC))
-    assert verdict(judged(with_device, TOPIC)) == verdict(judged(item, TOPIC))
+    assert verdict(decoded_item(with_device, HTTP)) == verdict(decoded_item(item, TOPIC))
+    assert verdict(decoded_item(with_device, TOPIC)) == verdict(decoded_item(item, TOPIC))
 
 
 @properties
@@ -704,7 +704,7 @@ def test_more_than_one_time_is_refused_even_if_they_agree(names: set[str]) -> No
 def test_the_edges_of_the_accepted_window_belong_to_it(
     offset: timedelta, verdict_on_it: Reason | None
 ) -> None:
-    result = judged(GOOD | {"timestamp": at(ARRIVAL + offset)})
+    result = decoded_item(GOOD | {"timestamp": at(ARRIVAL + offset)})
     if verdict_on_it is None:
         assert isinstance(result, Event)
         assert result.ts == ARRIVAL + offset
@@ -822,7 +822,10 @@ def test_another_device_has_another_id() -> None:
 def test_the_same_payload_gets_the_same_id_whenever_it_arrives(
     item: dict[str, Any], later: timedelta
 ) -> None:
-    first, again = judged(item), judged(item, Origin(epoch_us(ARRIVAL + later), "deviceA"))
+    first, again = (
+        decoded_item(item),
+        decoded_item(item, Origin(epoch_us(ARRIVAL + later), "deviceA")),
+    )
     if isinstance(first, Event) and isinstance(again, Event):
         has_identity = "event_id" in item or "ts" in item
         assert (first.event_id == again.event_id) is has_identity

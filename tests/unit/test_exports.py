@@ -1,4 +1,4 @@
-"""Exports without a database: how a range is cut, and what a client that takes nothing gets."""
+"""Exports without a database: how a range is split, and what happens to a client that reads nothing."""
 
 import asyncio
 import sys
@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from api.export.formats import PIECE_BYTES_MAX, encoding
-from api.export.store import Format, windows
+from api.export.formats import PIECE_BYTES_MAX, encoding_of
+from api.export.store import Format, partition_windows
 from api.http.slow_clients import cut_off_idle_readers
 from runtime.errors import InvalidRequest
 
@@ -17,10 +17,10 @@ def at(day: str) -> datetime:
     return datetime.fromisoformat(day).replace(tzinfo=UTC)
 
 
-def test_a_range_is_cut_at_midnight_and_months_without_events_are_left_out() -> None:
+def test_a_range_is_split_at_midnight_and_months_without_events_are_left_out() -> None:
     months = [at("2025-12-01"), at("2026-02-01"), at("2026-03-01")]
     start, end = at("2025-12-30T10:00"), at("2026-03-01T06:00")
-    by_day = list(windows(months, start, end, by_day=True))
+    by_day = list(partition_windows(months, start, end, by_day=True))
     assert by_day[:3] == [
         (start, at("2025-12-31")),
         (at("2025-12-31"), at("2026-01-01")),
@@ -28,41 +28,43 @@ def test_a_range_is_cut_at_midnight_and_months_without_events_are_left_out() -> 
     ]
     assert by_day[-1] == (at("2026-03-01"), end)
     assert len(by_day) == 2 + 28 + 1
-    assert list(windows(months, start, end, by_day=False)) == [
+    assert list(partition_windows(months, start, end, by_day=False)) == [
         (start, at("2026-01-01")),
         (at("2026-02-01"), at("2026-03-01")),
         (at("2026-03-01"), end),
     ]
-    assert not list(windows(months, at("2026-04-01"), at("2027-01-01"), by_day=True))
+    assert not list(partition_windows(months, at("2026-04-01"), at("2027-01-01"), by_day=True))
 
 
-def test_an_instant_of_another_offset_is_cut_at_midnight_in_utc() -> None:
+def test_an_instant_of_another_offset_is_split_at_midnight_in_utc() -> None:
     start = datetime.fromisoformat("2026-02-02T01:00+02:00")
-    (first, second, *_) = windows([at("2026-02-01")], start, at("2026-03-01"), by_day=True)
+    (first, second, *_) = partition_windows(
+        [at("2026-02-01")], start, at("2026-03-01"), by_day=True
+    )
     assert first == (start, at("2026-02-02"))
     assert second.end - second.start == timedelta(days=1)
 
 
-async def test_a_slice_is_sent_in_pieces_that_a_slow_client_can_take() -> None:
+async def test_a_slice_is_sent_in_pieces_that_a_slow_client_can_read() -> None:
     async def slices() -> Any:
         yield b"a" * (PIECE_BYTES_MAX + 1)
         yield b""
         yield b"b"
 
-    dressed = (await encoding(Format.NDJSON)).dress(slices())
-    assert [len(piece) async for piece in dressed] == [PIECE_BYTES_MAX, 1, 1]
+    pieces = (await encoding_of(Format.NDJSON)).encode(slices())
+    assert [len(piece) async for piece in pieces] == [PIECE_BYTES_MAX, 1, 1]
 
 
-async def test_without_pyarrow_parquet_is_refused_and_the_extra_is_named(
+async def test_without_pyarrow_parquet_is_refused_and_pyarrow_is_named(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.delitem(sys.modules, "api.export.parquet", raising=False)
     monkeypatch.setitem(sys.modules, "pyarrow", None)
-    with pytest.raises(InvalidRequest, match=r"voltwire\[parquet\]"):
-        await encoding(Format.PARQUET)
+    with pytest.raises(InvalidRequest, match="install pyarrow"):
+        await encoding_of(Format.PARQUET)
 
 
-async def test_a_client_that_takes_nothing_ends_its_stream() -> None:
+async def test_a_client_that_reads_nothing_ends_its_stream() -> None:
     sent = list[Any]()
     ended = False
 

@@ -11,7 +11,7 @@ def test_one_alone_subscribes_to_everything_and_nothing_is_shared() -> None:
     assert set(alone.possible_subscriptions) == set(alone.subscriptions)
 
 
-def test_members_share_the_telemetry_and_the_first_alone_hears_the_rest() -> None:
+def test_members_share_the_telemetry_and_only_the_first_receives_the_rest() -> None:
     first, second = (Member("berlin", number, 2) for number in (1, 2))
     assert first.subscriptions == (
         "$share/berlin/devices/+/telemetry",

@@ -41,7 +41,7 @@ HOT = Rule(
 )
 NAMES = {Step.FIRED: "fired", Step.VIOLATED: "violated", Step.RESOLVED: "resolved"}
 
-# (what happened, event_id, incident, told, late)
+# (what happened, event_id, incident, notified, late)
 Said = tuple[str, str, int | None, bool, bool]
 
 
@@ -70,10 +70,10 @@ def readings(*pairs: tuple[float, float | None]) -> list[Event]:
 
 
 def said(findings: Iterable[Finding]) -> list[str]:
-    """The findings as words: `fired e1`, in brackets where nobody is told."""
+    """The findings as words: `fired e1`, in brackets without a notification."""
     return [
         f"{finding.step} {finding.event.event_id}"
-        if finding.told
+        if finding.notified
         else f"({finding.step} {finding.event.event_id})"
         for finding in findings
     ]
@@ -82,8 +82,8 @@ def said(findings: Iterable[Finding]) -> list[str]:
 def story(rule: Rule, *pairs: tuple[float, float | None]) -> list[str]:
     """What a rule finds in events that arrive one by one."""
     return [
-        (f"{what} {event_id}" if told else f"({what} {event_id})") + (" late" if late else "")
-        for what, event_id, _, told, late in live(rule, readings(*pairs))
+        (f"{what} {event_id}" if notified else f"({what} {event_id})") + (" late" if late else "")
+        for what, event_id, _, notified, late in live(rule, readings(*pairs))
     ]
 
 
@@ -105,21 +105,21 @@ class Stream:
             for place, event in enumerate(events)
         )
         pairs = candidates(rows, RuleBook([self.rule]), {(DEVICE, self.rule.rule_id): self.state})
-        effects = decide(pairs, [self._newest(pair.events) for pair in pairs])
-        numbers = range(self.incidents + 1, self.incidents + 1 + len(effects.opened))
-        effects.number(numbers)
-        self.incidents += len(effects.opened)
-        for decided in effects.decided:
-            for finding, incident in zip(decided.findings, decided.incidents, strict=True):
+        changes = decide(pairs, [self._newest(pair.events) for pair in pairs])
+        numbers = range(self.incidents + 1, self.incidents + 1 + len(changes.opened))
+        changes.assign_numbers(numbers)
+        self.incidents += len(changes.opened)
+        for evaluation in changes.evaluations:
+            for finding, incident in zip(evaluation.findings, evaluation.incidents, strict=True):
                 number: Any = incident  # A number, or an incident that has just got one.
                 self._note(finding, getattr(number, "incident_id", number))
-        self.open_now -= {row[1] for row in zip(*effects.resolved_columns(), strict=True)}
-        for row in zip(*effects.opened_columns(), strict=True):
+        self.open_now -= {row[1] for row in zip(*changes.resolved_columns(), strict=True)}
+        for row in zip(*changes.opened_columns(), strict=True):
             if row[7] is None:  # Not resolved within the batch.
                 self.open_now.add(row[0])
         assert len(self.open_now) <= 1, "two open incidents of one rule and device"
-        if effects.states:
-            (_,), (_,), (since,), (incident,), (notified,), (decided_at,) = effects.state_columns()
+        if changes.states:
+            (_,), (_,), (since,), (incident,), (notified,), (decided_at,) = changes.state_columns()
             self.state = RuleState(since, incident, notified, decided_at)
         assert self.open_now == {self.state.incident_id} - {None}
         self.evaluated += [row.event.ts for row in rows if relevant(self.rule, row.event)]
@@ -134,7 +134,7 @@ class Stream:
 
     def _note(self, finding: Finding, incident: int | None) -> None:
         what = NAMES[finding.step]
-        self.log.append((what, finding.event.event_id, incident, finding.told, finding.late))
+        self.log.append((what, finding.event.event_id, incident, finding.notified, finding.late))
 
 
 MESSAGE = Message(Door.MQTT, b"", Origin(epoch_us(START), "deviceA"), lambda _: None)
@@ -153,7 +153,7 @@ def relevant(rule: Rule, event: Event) -> bool:
 
 
 def by_the_letter(rule: Rule, events: Iterable[Event]) -> list[Said]:
-    """Section 6 told anew: each event looks back over everything that came before it."""
+    """Section 6 in a second form: each event looks back over everything that came before it."""
     letter = Letter(rule)
     for event in events:
         if relevant(rule, event):
@@ -188,11 +188,11 @@ class Letter:
         what = self.what_of_late(event) if late else self.what_of(event)
         if what is None:
             return
-        told = what == "resolved" or not self.cooling(event)
+        notified = what == "resolved" or not self.cooling(event)
         opened = sum(said[0] == "fired" for said in self.log) + (what == "fired")
         incident = opened if firing or what == "fired" else None
-        self.log.append((what, event.event_id, incident, told, late))
-        if told and what != "resolved":
+        self.log.append((what, event.event_id, incident, notified, late))
+        if notified and what != "resolved":
             self.sent.append(event.ts)
 
     def what_of(self, event: Event) -> str | None:
@@ -209,7 +209,7 @@ class Letter:
         return None
 
     def what_of_late(self, event: Event) -> str | None:
-        """Without `for_s` each violation speaks for itself, so a late one is told without incident."""
+        """Without `for_s` each violation speaks for itself, so a late one is notified without an incident."""
         of_an_incident = self.firing() or self.rule.for_s == 0
         every = self.rule.notify is Notify.EVERY
         return "violated" if every and of_an_incident and self.violates(event) else None
@@ -280,9 +280,11 @@ def test_one_evaluation_of_all_events_does_what_the_contract_says(
     rule: Rule, events: list[Event]
 ) -> None:
     _, findings = evaluate(rule, RuleState(), [e for e in events if relevant(rule, e)], None)
-    found = [(str(f.step), f.event.event_id, f.told, f.late) for f in findings]
+    found = [(str(f.step), f.event.event_id, f.notified, f.late) for f in findings]
     expected = by_the_letter(rule, events)
-    assert found == [(what, event_id, told, late) for what, event_id, _, told, late in expected]
+    assert found == [
+        (what, event_id, notified, late) for what, event_id, _, notified, late in expected
+    ]
 
 
 @properties
@@ -362,8 +364,8 @@ def test_a_cooldown_silences_violations_but_moves_no_incident(
     assert all(said[3] for said in with_cooldown if said[0] == "resolved")
     times = [
         next(event.ts for event in events if event.event_id == event_id)
-        for what, event_id, _, told, _ in with_cooldown
-        if told and what != "resolved"
+        for what, event_id, _, notified, _ in with_cooldown
+        if notified and what != "resolved"
     ]
     for before, after in pairwise(times):
         assert rule.cooldown_s == 0 or after - before >= timedelta(seconds=rule.cooldown_s)
@@ -372,7 +374,7 @@ def test_a_cooldown_silences_violations_but_moves_no_incident(
 # -- The sentences one by one. --
 
 
-def test_an_incident_fires_is_told_again_and_resolves_at_the_first_value_that_clears() -> None:
+def test_an_incident_fires_is_notified_again_and_resolves_at_the_first_value_that_clears() -> None:
     assert story(HOT, (1, 40), (2, 60), (3, 70), (4, 50), (5, 40), (6, 51)) == [
         "fired e2",
         "violated e3",
@@ -418,7 +420,7 @@ def test_for_s_fires_at_the_first_violation_that_long_after_the_run_began() -> N
     assert story(rule, (0, 60), (300, 60)) == ["fired e300"]
 
 
-def test_for_s_begins_anew_when_the_run_is_broken() -> None:
+def test_for_s_starts_again_when_the_run_is_broken() -> None:
     rule = replace(HOT, for_s=10)
     assert story(rule, (0, 60), (9, 50), (10, 60), (19, 60)) == []
     assert story(rule, (0, 60), (9, 50), (10, 60), (20, 60)) == ["fired e20"]
@@ -456,7 +458,7 @@ def test_change_tells_transitions_only() -> None:
     ]
 
 
-def test_a_late_violation_is_told_under_every_and_changes_nothing() -> None:
+def test_a_late_violation_is_notified_under_every_and_changes_nothing() -> None:
     assert story(HOT, (1, 60), (10, 60), (5, 70), (4, 40), (11, 60)) == [
         "fired e1",
         "violated e10",
@@ -504,7 +506,7 @@ def test_messages_of_a_batch_are_taken_as_they_arrived() -> None:
     assert [said[:2] for said in stream.log] == [("fired", "e2")]
 
 
-def test_a_cooldown_begins_with_what_was_told_and_ends_after_its_span() -> None:
+def test_a_cooldown_begins_with_a_notification_and_ends_after_its_span() -> None:
     rule = replace(HOT, cooldown_s=10)
     assert story(rule, (0, 60), (5, 60), (9.999, 60), (10, 60), (15, 60), (20, 60)) == [
         "fired e0",
@@ -516,7 +518,7 @@ def test_a_cooldown_begins_with_what_was_told_and_ends_after_its_span() -> None:
     ]
 
 
-def test_an_incident_under_a_cooldown_is_recorded_though_nobody_hears_it_begin() -> None:
+def test_an_incident_under_a_cooldown_is_recorded_though_its_start_is_not_notified() -> None:
     rule = replace(HOT, cooldown_s=60)
     log = live(rule, readings((0, 60), (1, 40), (2, 60), (3, 40)))
     assert log == [
@@ -565,13 +567,13 @@ def test_a_quiet_pair_without_violation_is_not_looked_at() -> None:
 
 
 @pytest.mark.parametrize("state", [RuleState(incident_id=1), RuleState(pending_since=START)])
-def test_a_pair_that_is_not_quiet_hears_of_every_event(state: RuleState) -> None:
+def test_a_pair_that_is_not_quiet_gets_every_event(state: RuleState) -> None:
     (pair,) = pairs_of(HOT, readings((1, 40), (2, None), (3, 30)), state)
     assert [event.event_id for event in pair.events] == ["e1", "e3"]
     assert pair.state == state
 
 
-def test_a_pair_with_one_violation_hears_of_its_neighbours_too() -> None:
+def test_a_pair_with_one_violation_gets_its_neighbours_too() -> None:
     (pair,) = pairs_of(HOT, readings((1, 40), (2, 60), (3, 40)))
     assert [event.event_id for event in pair.events] == ["e1", "e2", "e3"]
 

@@ -72,7 +72,7 @@ def test_health_is_ok_when_each_worker_is() -> None:
     assert merged["status"] == "ok"
     assert merged["checks"] == {
         "database": {"status": "ok", "detail": "reachable"},
-        "workers": {"status": "ok", "detail": "2 answer"},
+        "workers": {"status": "ok", "detail": "2 workers answer"},
     }
 
 
@@ -88,7 +88,7 @@ def test_a_silent_worker_counts_where_it_is_required() -> None:
     assert merged_health(reports, Health(("workers",)))["status"] == "failing"
     merged = merged_health(reports, Health(()))
     assert merged["status"] == "ok"
-    assert merged["checks"]["workers"] == {"status": "failing", "detail": "no answer from 2"}
+    assert merged["checks"]["workers"] == {"status": "failing", "detail": "no answer from worker 2"}
 
 
 def test_a_worker_survives_the_command_line() -> None:

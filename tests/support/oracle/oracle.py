@@ -1,8 +1,8 @@
-"""What the API must answer to questions about values, by brute force.
+"""The expected answers of the API to queries about values, computed by brute force.
 
-Independent of the product and slow: fractions instead of doubles, every event looked at, zoneinfo for local
-midnights. A value counts as the decimal number that its double is written as. Results are rounded to 60
-digits, which is still exact beside the 16 of an answer.
+The oracle is independent of the product and slow: it uses fractions instead of doubles, reads every event
+and takes local midnights from zoneinfo. A value counts as the decimal number that its double is written as.
+Results are rounded to 60 digits, which is still exact compared with the 16 of an answer.
 """
 
 import json
@@ -32,7 +32,7 @@ FIRST_DAY, FIRST_MONDAY = date(1970, 1, 1), date(1970, 1, 5)
 DIGITS = Context(prec=60, Emax=10**6, Emin=-(10**6))
 MOST, SMALLEST = Decimal("1.7976931348623157e308"), Decimal("5e-324")
 RELATIVE = Decimal("1e-9")
-# What doubles lose between two neighbours, as a part of the larger one.
+# The error of doubles in an interpolation, relative to the larger neighbour.
 INTERPOLATED = Decimal("1e-13")
 
 _BUCKET = re.compile(
@@ -75,7 +75,7 @@ class AggregateQuery:
 
     @property
     def parameters(self) -> list[tuple[str, Any]]:
-        """Of the query string; what is as by default is left out."""
+        """The parameters of the query string; defaults are left out."""
         several = [("device_id", name) for name in self.device_ids]
         several += [("tag", tag) for tag in self.tags]
         single = {
@@ -93,7 +93,7 @@ class AggregateQuery:
 
 @dataclass(frozen=True, slots=True)
 class Near:
-    """A number, and by how much a double may miss it beside the general tolerance."""
+    """A number, and the deviation that is allowed in addition to the general tolerance."""
 
     value: Decimal
     slack: Decimal = Decimal(0)
@@ -103,30 +103,30 @@ class Near:
 Row = dict[str, Any]  # bucket: datetime; device_id or tag: str; count: int; others: Near | None
 
 
-def aggregate(events: Iterable[Stored], question: AggregateQuery) -> list[Row]:
+def aggregate(events: Iterable[Stored], query: AggregateQuery) -> list[Row]:
     """Raises TooManyRows."""
-    buckets = Buckets(question.interval, question.tz)
+    buckets = Buckets(query.interval, query.tz)
     cells: dict[str, dict[int, list[Stored]]] = defaultdict(lambda: defaultdict(list))
     for event in events:
-        if _counts(event, question):
-            for group in _groups(event, question.group_by):
+        if _counts(event, query):
+            for group in _groups(event, query.group_by):
                 cells[group][buckets.number(event.ts)].append(event)
-    if question.group_by is None:
-        cells[""]  # It is asked for, with or without events.
-    if question.fill == "none":
+    if query.group_by is None:
+        cells[""]  # The only group exists with or without events.
+    if query.fill == "none":
         wanted = {group: sorted(found) for group, found in cells.items()}
     else:
-        numbers = buckets.between(question.start, question.end, ROWS_MAX if cells else 0)
+        numbers = buckets.between(query.start, query.end, ROWS_MAX if cells else 0)
         wanted = dict.fromkeys(cells, numbers)
     if sum(map(len, wanted.values())) > ROWS_MAX:
         raise TooManyRows
     rows = []
     for group in wanted:
-        known = {n: _stats(found, question.metric) for n, found in cells[group].items()}
-        for n, values in _filled(wanted[group], known, buckets, question):
+        known = {n: _stats(found, query.metric) for n, found in cells[group].items()}
+        for n, values in _filled(wanted[group], known, buckets, query):
             row: Row = {"bucket": buckets.start(n)}
-            if question.group_by is not None:
-                row[question.group_by if question.group_by == "tag" else "device_id"] = group
+            if query.group_by is not None:
+                row[query.group_by if query.group_by == "tag" else "device_id"] = group
             rows.append((n, group.encode(), row | values))
     return [row for _, _, row in sorted(rows, key=lambda found: found[:2])]
 
@@ -149,21 +149,21 @@ def summary(
     }
 
 
-def needs_raw_before(floor: datetime, question: AggregateQuery) -> bool:
-    """Whether an answer takes raw events older than that: then it is 422.
+def needs_raw_before(floor: datetime, query: AggregateQuery) -> bool:
+    """Whether an answer needs raw events older than the floor: then it is 422.
 
-    Rollups hold whole hours, devices and metrics. They tell nothing of tags and percentiles, nor of a
-    part of an hour, which every fixed interval may need that is not of whole hours.
+    Rollups hold whole hours, by device and metric. They hold neither tags nor percentiles, nor parts of an
+    hour, which a fixed interval may need unless it is a number of whole hours.
     """
-    if question.start >= floor:
+    if query.start >= floor:
         return False
-    if question.tags or question.group_by == "tag" or PERCENTILES.keys() & set(question.stats):
+    if query.tags or query.group_by == "tag" or PERCENTILES.keys() & set(query.stats):
         return True
-    buckets = Buckets(question.interval, question.tz)
+    buckets = Buckets(query.interval, query.tz)
     if buckets.length % HOUR:
         return True
-    cuts = [buckets.start(n) for n in buckets.between(question.start, min(question.end, floor))]
-    inner = [at for at in [question.start, *cuts, question.end] if question.start <= at < floor]
+    cuts = [buckets.start(n) for n in buckets.between(query.start, min(query.end, floor))]
+    inner = [at for at in [query.start, *cuts, query.end] if query.start <= at < floor]
     return any((at - EPOCH) % HOUR for at in inner)
 
 
@@ -174,7 +174,7 @@ def midnight(day: date, tz: str) -> datetime:
 
 
 class Buckets:
-    """The buckets of an interval, numbered through; number 0 is the one that counting begins with."""
+    """The buckets of an interval, numbered consecutively; counting begins with bucket 0."""
 
     def __init__(self, interval: str, tz: str) -> None:
         self.count, self.unit = _unit(interval)
@@ -210,9 +210,9 @@ class Buckets:
         return guess
 
     def between(self, start: datetime, end: datetime, most: int = 10**9) -> list[int]:
-        """Those that overlap [start, end). A local day that was left out has none. Raises TooManyRows."""
+        """The buckets that overlap [start, end). A skipped local day has none. Raises TooManyRows."""
         numbers = range(self.number(start), self.number(end - MICROSECOND) + 1)
-        if most and len(numbers) > most + 2:  # Two days at most were ever left out of a zone.
+        if most and len(numbers) > most + 2:  # No zone ever skipped more than two days.
             raise TooManyRows
         return [n for n in numbers if self.start(n) < self.start(n + 1)] if most else []
 
@@ -222,12 +222,12 @@ def _unit(interval: str) -> tuple[int, str]:
     return int(interval.removesuffix(unit)), unit
 
 
-def _counts(event: Stored, question: AggregateQuery) -> bool:
+def _counts(event: Stored, query: AggregateQuery) -> bool:
     return (
-        question.metric in event.metrics
-        and question.start <= event.ts < question.end
-        and (not question.device_ids or event.device_id in question.device_ids)
-        and set(question.tags) <= set(event.tags)
+        query.metric in event.metrics
+        and query.start <= event.ts < query.end
+        and (not query.device_ids or event.device_id in query.device_ids)
+        and set(query.tags) <= set(event.tags)
     )
 
 
@@ -267,7 +267,7 @@ def _percentile(values: Sequence[Fraction], part: Fraction) -> Near:
     below = int(place)
     low, high = values[below], values[min(below + 1, len(values) - 1)]
     if place != below and high - low > Fraction(MOST):
-        return Near(Decimal("Infinity"))  # percentile_cont reckons in doubles.
+        return Near(Decimal("Infinity"))  # percentile_cont computes in doubles.
     around = values[max(below - 1, 0) : below + 2]
     slack = _rounded(max(map(abs, around)) * Fraction(INTERPOLATED))
     return Near(_rounded(low + (high - low) * (place - below)), slack)
@@ -278,9 +278,9 @@ def _rounded(value: Fraction) -> Decimal:
 
 
 def _filled(
-    wanted: Sequence[int], known: Mapping[int, Row], buckets: Buckets, question: AggregateQuery
+    wanted: Sequence[int], known: Mapping[int, Row], buckets: Buckets, query: AggregateQuery
 ) -> Iterator[tuple[int, Row]]:
-    """The asked stats of each wanted bucket."""
+    """The requested stats of each wanted bucket."""
     before: list[int | None] = []
     after: list[int | None] = []
     for found, numbers in ((before, wanted), (after, wanted[::-1])):
@@ -288,14 +288,14 @@ def _filled(
         for n in numbers:
             latest = n if n in known else latest
             found.append(latest)
-    shown = question.shown
+    shown = query.shown
     for n, left, right in zip(wanted, before, reversed(after), strict=True):
         row: Row = dict.fromkeys(shown)
         if n in known:
             row = {name: known[n][name] for name in shown}
-        elif question.fill == "previous" and left is not None:
+        elif query.fill == "previous" and left is not None:
             row = {name: known[left][name] for name in shown}
-        elif question.fill == "linear" and left is not None and right is not None:
+        elif query.fill == "linear" and left is not None and right is not None:
             begin, at, end = map(buckets.start, (left, n, right))
             part = Fraction((at - begin) // MICROSECOND, (end - begin) // MICROSECOND)
             row = {name: _between(known[left][name], known[right][name], part) for name in shown}
@@ -314,7 +314,7 @@ def _between(left: Near | None, right: Near | None, part: Fraction) -> Near | No
 
 
 def difference(expected: Sequence[Row], answer: str, tz: str) -> str | None:
-    """How an answer differs from what is expected, None if it does not."""
+    """The first difference between an answer and the expected rows; None if there is none."""
     rows = read(answer)
     if not isinstance(rows, list):
         return f"no array: {answer[:200]}"
@@ -331,7 +331,7 @@ def difference(expected: Sequence[Row], answer: str, tz: str) -> str | None:
 
 
 class Pointed(float):
-    """A number that was written with a decimal point."""
+    """A number written with a decimal point."""
 
 
 def read(answer: str) -> Any:
@@ -349,7 +349,7 @@ def is_number(wanted: Near | int | None, got: Any) -> bool:
         return False
     if isinstance(got, Pointed) and got.is_integer() and abs(got) < 2**53:
         return False
-    if wanted.exact:  # A reader of JSON takes long integers for doubles, too.
+    if wanted.exact:  # JSON readers may read long integers as doubles.
         return bool(float(got) == float(wanted.value))
     with localcontext(DIGITS):
         missed = abs(Decimal(got) - wanted.value)
@@ -369,7 +369,7 @@ def _is(name: str, wanted: Any, got: Any, tz: str) -> bool:
 
 
 def _is_bucket(wanted: datetime, got: Any, tz: str) -> bool:
-    """Its offset is in whole minutes, which local mean times of old were not."""
+    """The offset is in whole minutes, unlike historical local mean times."""
     if not isinstance(got, str) or _BUCKET.fullmatch(got) is None:
         return False
     at, offset = datetime.fromisoformat(got), wanted.astimezone(ZoneInfo(tz)).utcoffset()

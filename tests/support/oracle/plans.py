@@ -1,4 +1,4 @@
-"""How PostgreSQL means to answer a query: its plan, on generated data of several months."""
+"""Query plans of PostgreSQL on generated data of several months."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -25,13 +25,13 @@ from generate_series(1, 20000) n;
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """The nodes of a plan as EXPLAIN writes them as JSON, the top one first."""
+    """The nodes of a plan as in the JSON of EXPLAIN, the top one first."""
 
     nodes: list[dict[str, Any]]
 
     @property
     def partitions(self) -> set[str]:
-        """Which of `event` are looked at; what the plan leaves out at its start is not counted."""
+        """The partitions of `event` that are read; partitions pruned at the start do not count."""
         names = {node.get("Relation Name", "") for node in self.nodes}
         return {name for name in names if name.startswith("event_2")}
 
@@ -41,7 +41,7 @@ class Plan:
 
     @property
     def read_whole(self) -> set[str]:
-        """The tables and partitions that hold rows and are read from one end to the other."""
+        """The tables and partitions with rows that are read sequentially."""
         return {
             node["Relation Name"]
             for node in self.nodes
@@ -50,7 +50,7 @@ class Plan:
 
     @property
     def rows_most(self) -> int:
-        """Of all nodes the most rows that one handled."""
+        """The largest number of rows that any node handled."""
         return max(_rows_read(node) for node in self.nodes)
 
 
@@ -60,7 +60,7 @@ async def generate(connection: Any) -> None:
 
 
 async def plan_of(connection: Any, query: str, *arguments: Any) -> Plan:
-    """Runs the query, as the API's connections would, whose plans are made for the values."""
+    """Run the query like the connections of the API, with a plan for its values."""
     await connection.execute("set plan_cache_mode = force_custom_plan")
     text = await connection.fetchval(
         f"explain (analyze, timing off, format json) {query}", *arguments

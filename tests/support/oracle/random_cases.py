@@ -1,7 +1,7 @@
-"""Random events and random questions about them, the same for the same seed and day.
+"""Random events and random queries about them, the same for the same seed and day.
 
-Times cluster where mistakes are: clock changes (by an hour, by half an hour, at midnight), hours and days of
-zones whose hours are not those of UTC, ends of months, now.
+Times cluster where mistakes are likely: clock changes (by an hour, by half an hour, at midnight), hours and
+days of zones whose hours differ from those of UTC, ends of months, now.
 """
 
 from collections.abc import Sequence
@@ -22,7 +22,7 @@ from tests.support.oracle.oracle import (
     midnight,
 )
 
-DAYS = 720  # How far back events go: the tests have partitions for 800 days, accepted are 730.
+DAYS = 720  # How far back events go; the tests have partitions for 800 days, and 730 are accepted.
 HOUR, MICROSECOND = timedelta(hours=1), timedelta(microseconds=1)
 # Clocks change in most of them: Cairo, Beirut, Havana and the Azores at midnight, Lord Howe by 30 minutes.
 ZONES = (
@@ -31,7 +31,7 @@ ZONES = (
     "Antarctica/Troll", "America/Nuuk", "Africa/Casablanca", "Asia/Kathmandu", "America/Sao_Paulo",
     "Pacific/Apia",
 )  # fmt: skip
-# Before there are events: the epoch and its first week, a day that Apia left out, midnights in Sao Paulo and
+# Before the first event: the epoch and its first week, a day that Apia skipped, midnights in Sao Paulo and
 # St John's that did not exist or existed twice.
 PAST = tuple(
     map(
@@ -67,14 +67,14 @@ DAYS_OF = {"d": 1, "w": 7, "mo": 30}
 
 
 class World:
-    """What was stored, what is yet to be sent, and what may be asked."""
+    """The stored events, and a source of random posts and queries."""
 
     def __init__(self, seed: int, now: datetime) -> None:
         self.random = Random(seed)
         self.now = now
         self.events: list[Stored] = []
         self.keys: set[tuple[str, str]] = set()
-        self.floor = now - timedelta(days=DAYS + 10)  # Nothing is sent that would be older.
+        self.floor = now - timedelta(days=DAYS + 10)  # No older event is sent.
         zones = self.random.sample(ZONES, 4)
         self.places = [now, *(self._place(zone) for zone in (*zones, *zones))]
 
@@ -82,7 +82,7 @@ class World:
         return self.random.random() < part
 
     def post(self, size: int) -> tuple[list[dict[str, Any]], list[str]]:
-        """A body to post and the status of each of its events: some come again with other values."""
+        """A body to post and the status of each event; some repeat a key with other values."""
         body, statuses = [], []
         for _ in range(size):
             event = self._event()
@@ -106,14 +106,14 @@ class World:
         return body, statuses
 
     def retire(self, floor: datetime) -> None:
-        """Older events are not sent any more, and their keys are free."""
+        """Send no older events any more; their keys become free."""
         self.floor = floor
         self.keys = {
             (event.device_id, event.event_id) for event in self.events if event.ts >= floor
         }
 
     def closing(self) -> datetime | None:
-        """An hour that a roller may close: somewhere, near a place, or the last one."""
+        """An hour for the roller to close: anywhere, near a place, or the last one."""
         if self.chance(0.2):
             return None
         if self.chance(0.4):
@@ -121,7 +121,7 @@ class World:
         place = self.random.choice(self.places) + self.random.randint(-5, 5) * HOUR
         return min(_hour(place), _hour(self.now))
 
-    def question(self) -> AggregateQuery:
+    def query(self) -> AggregateQuery:
         random = self.random
         start, end = self._range()
         tz = random.choice(ZONES) if self.chance(0.6) else "UTC"
@@ -143,7 +143,7 @@ class World:
         )
 
     def day(self) -> tuple[str, date, str]:
-        """A question for a summary: device, day, zone."""
+        """The device, day and zone of a summary."""
         tz = self.random.choice(ZONES)
         device_id = self.random.choice(self.events).device_id
         near = self.random.choice(self.places) + self.random.randint(-1, 1) * timedelta(days=1)
@@ -192,7 +192,7 @@ class World:
         return at if at <= self.now + timedelta(minutes=4) else self.now - abs(distance)
 
     def _range(self) -> tuple[datetime, datetime]:
-        """Whole hours, odd instants, the very times of events; of a minute or of all there is."""
+        """From a minute to everything, between whole hours, odd instants, and exact times of events."""
         while True:
             start, end = sorted((self._bound(), self._bound()))
             if self.chance(0.6):
@@ -220,7 +220,7 @@ class World:
 
 @cache
 def clock_changes(zone: str, today: date) -> list[datetime]:
-    """The instants, in UTC, at which the clocks of a zone were changed within those days."""
+    """The instants, in UTC, at which the clocks of a zone changed within DAYS."""
 
     def offset(at: datetime) -> timedelta | None:
         return at.astimezone(ZoneInfo(zone)).utcoffset()

@@ -1,12 +1,50 @@
--- The newest value of each metric of a device, ordered by (timestamp, event_id).
+-- Devices with their registration, presence and newest values.
 
 -- find_device --
--- `closed` only grows: read before the question it is safe, and lets it spare partitions.
+select device_no, device_id, profile from device where device_id = $1
+
+-- find_device_and_closed_hour --
+-- `closed` only grows: read before the query for the values, it is a safe bound, and it spares partitions.
 select device_no, closed from device, rollup_state where device_id = $1
 
+-- list_devices --
+select device_id, row_to_json(shown)::text as body
+from (
+    select device_id, name, coalesce(profile, $1) as profile, tags, device.interval_s,
+           registered, rfc3339(created_at) as created_at, state, rfc3339(since) as since, reason,
+           rfc3339(last_seen) as last_seen
+    from device join presence using (device_no)
+    where device_id > $2
+      and ($3::text is null or state = $3)
+      and ($4::text is null or tags @> array[$4])
+      and ($5::text is null or strpos(lower(device_id), lower($5)) > 0
+           or strpos(lower(name), lower($5)) > 0)
+    order by device_id
+    limit $6
+) shown
+order by device_id
+
+-- one_device --
+select row_to_json(shown)::text
+from (
+    select device_id, name, coalesce(profile, $1) as profile, tags, device.interval_s,
+           registered, rfc3339(created_at) as created_at, state, rfc3339(since) as since, reason,
+           rfc3339(last_seen) as last_seen
+    from device join presence using (device_no)
+    where device_id = $2
+) shown
+
+-- one_presence --
+select row_to_json(shown)::text
+from (
+    select device_id, state, rfc3339(since) as since, reason, rfc3339(last_seen) as last_seen
+    from device join presence using (device_no)
+    where device_id = $1
+) shown
+
 -- late --
--- The hours that carry a mark may lie in any partition: to plan for them takes longer than all the rest, so it
--- is only done where there are marks.
+-- The marked hours may lie in any partition. Planning for them takes longer than everything else together, so
+-- this part is only added where there are marks.
 , late as materialized (
     select hour, array(select metric from known where ts >= hour + interval '1 hour') as newer
     from (select distinct hour from rollup_mark where device_no = $1 and hour < $3) marked
@@ -20,12 +58,13 @@ select device_no, closed from device, rollup_state where device_id = $1
 )
 
 -- latest_values --
--- 1. name     the metrics that have rollups, one step through the index for each
+-- The newest value of each metric of a device, ordered by (timestamp, event_id):
+-- 1. name     the metrics that have rollups, with one step through the index for each
 -- 2. open     back through the raw events since $3, but only to events with a metric not seen yet
--- 3. known    what 1 and 2 lead to: what a rollup holds was sent, even if its hour carries a mark
--- 4. late     where there are marks: their hours, with the metrics that are known to be newer than the hour
--- 5. the newest of what is known and of what the events of those hours say about the other metrics
--- `marked`: there are marks. If 4 was left out then, the answer is none.
+-- 3. known    the values that 1 and 2 lead to: a rollup's value was really sent, even if its hour is marked
+-- 4. late     if there are marks: their hours, each with the metrics that are known to be newer than the hour
+-- 5. the newest value among those of 3 and those in the events of 4
+-- `marked`: there are marks. If part 4 was left out then, the answer is invalid.
 with recursive name (metric) as (
     (select metric from rollup where device_no = $1 order by metric limit 1)
     union all

@@ -1,4 +1,4 @@
-"""Contract sections 3 and 7: what a status message says, and how the signs of a batch fold."""
+"""Contract sections 3 and 7: what a status message says, and how the signals of a batch merge."""
 
 import json
 from dataclasses import replace
@@ -9,15 +9,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ingestor.decode.presence import (
+    ALIVE,
     BIRTH,
     HEARTBEAT,
-    LIVE,
     TELEMETRY,
     WILL,
     PresenceSignal,
     PresenceUpdate,
     SignalKind,
-    fold,
+    merge,
     read_status,
 )
 
@@ -26,13 +26,13 @@ properties = settings(max_examples=30, deadline=None, database=None)
 MAX_SLEEP_S = 366 * 24 * 3600
 ASLEEP = PresenceSignal(SignalKind.SLEEP, "asleep")
 NAPPING = PresenceSignal(SignalKind.SLEEP, "asleep", 3600.0)
-SIGNS = [TELEMETRY, HEARTBEAT, BIRTH, WILL, ASLEEP, NAPPING]
+SIGNALS = [TELEMETRY, HEARTBEAT, BIRTH, WILL, ASLEEP, NAPPING]
 
 
-def folded(*signs: PresenceSignal) -> PresenceUpdate | None:
+def merged(*signals: PresenceSignal) -> PresenceUpdate | None:
     result = None
-    for sign in signs:
-        result = fold(result, sign)
+    for signal in signals:
+        result = merge(result, signal)
     return result
 
 
@@ -40,7 +40,7 @@ def folded(*signs: PresenceSignal) -> PresenceUpdate | None:
 
 
 @pytest.mark.parametrize(
-    ("payload", "sign"),
+    ("payload", "signal"),
     [
         (b"online", BIRTH),
         (b"offline", WILL),
@@ -64,8 +64,8 @@ def folded(*signs: PresenceSignal) -> PresenceUpdate | None:
     ],
     ids=repr,
 )
-def test_a_status_is_a_plain_word_or_json(payload: bytes, sign: PresenceSignal) -> None:
-    assert read_status(payload) == sign
+def test_a_status_is_a_plain_word_or_json(payload: bytes, signal: PresenceSignal) -> None:
+    assert read_status(payload) == signal
 
 
 @pytest.mark.parametrize(
@@ -140,65 +140,65 @@ JSON = st.recursive(
 @properties
 @given(st.fixed_dictionaries({"state": JSON | st.text()}, optional={"wake_in_s": JSON}))
 def test_a_status_in_json_says_only_what_its_state_says(document: dict[str, Any]) -> None:
-    sign = read_status(json.dumps(document).encode())
-    if sign is not None:
-        assert {"online": BIRTH.kind, "asleep": SignalKind.SLEEP}[document["state"]] is sign.kind
-        assert sign.sleep_s is None or 0 < sign.sleep_s <= MAX_SLEEP_S
+    signal = read_status(json.dumps(document).encode())
+    if signal is not None:
+        assert {"online": BIRTH.kind, "asleep": SignalKind.SLEEP}[document["state"]] is signal.kind
+        assert signal.sleep_s is None or 0 < signal.sleep_s <= MAX_SLEEP_S
 
 
-# -- Folding. --
+# -- Merging. --
 
 
 @pytest.mark.parametrize(
-    ("signs", "expected"),
+    ("signals", "expected"),
     [
-        ([TELEMETRY], LIVE),
+        ([TELEMETRY], ALIVE),
         ([HEARTBEAT], PresenceUpdate(life="heartbeat")),
         ([BIRTH], PresenceUpdate(life="birth")),
         ([replace(BIRTH, receipts=True)], PresenceUpdate(life="birth")),
         ([WILL], PresenceUpdate(will=True)),
         ([NAPPING], PresenceUpdate(life="asleep", asleep=True, sleep_s=3600)),
-        ([HEARTBEAT, TELEMETRY], LIVE),
+        ([HEARTBEAT, TELEMETRY], ALIVE),
         ([TELEMETRY, BIRTH], PresenceUpdate(life="birth")),
-        ([WILL, TELEMETRY], LIVE),
+        ([WILL, TELEMETRY], ALIVE),
         ([WILL, BIRTH], PresenceUpdate(life="birth")),
         ([WILL, NAPPING], PresenceUpdate(life="asleep", asleep=True, sleep_s=3600)),
         ([TELEMETRY, WILL], PresenceUpdate(life="telemetry", will=True)),
         ([TELEMETRY, WILL, WILL], PresenceUpdate(life="telemetry", will=True)),
         ([TELEMETRY, WILL, HEARTBEAT], PresenceUpdate(life="heartbeat")),
         ([NAPPING, WILL], PresenceUpdate(life="asleep", asleep=True, sleep_s=3600)),
-        ([NAPPING, TELEMETRY], LIVE),
+        ([NAPPING, TELEMETRY], ALIVE),
         ([NAPPING, TELEMETRY, WILL], PresenceUpdate(life="telemetry", will=True)),
         ([NAPPING, ASLEEP], PresenceUpdate(life="asleep", asleep=True)),
         ([TELEMETRY, NAPPING], PresenceUpdate(life="asleep", asleep=True, sleep_s=3600)),
     ],
 )
-def test_signs_fold_in_the_order_of_their_arrival(
-    signs: list[PresenceSignal], expected: PresenceUpdate
+def test_signals_are_merged_in_the_order_of_their_arrival(
+    signals: list[PresenceSignal], expected: PresenceUpdate
 ) -> None:
-    assert folded(*signs) == expected
+    assert merged(*signals) == expected
 
 
 @properties
-@given(st.lists(st.sampled_from(SIGNS), min_size=1))
-def test_only_the_newest_life_and_the_wills_after_it_count(signs: list[PresenceSignal]) -> None:
-    lives = [index for index, sign in enumerate(signs) if sign is not WILL]
+@given(st.lists(st.sampled_from(SIGNALS), min_size=1))
+def test_only_the_newest_life_and_the_wills_after_it_count(signals: list[PresenceSignal]) -> None:
+    lives = [index for index, signal in enumerate(signals) if signal is not WILL]
     if not lives:
-        assert folded(*signs) == PresenceUpdate(will=True)
+        assert merged(*signals) == PresenceUpdate(will=True)
         return
-    newest = signs[lives[-1]]
+    newest = signals[lives[-1]]
     asleep = newest.kind is SignalKind.SLEEP
-    assert folded(*signs) == PresenceUpdate(
+    assert merged(*signals) == PresenceUpdate(
         life=newest.reason,
         asleep=asleep,
         sleep_s=newest.sleep_s,
-        will=WILL in signs[lives[-1] :] and not asleep,
+        will=WILL in signals[lives[-1] :] and not asleep,
     )
 
 
 @properties
-@given(st.lists(st.sampled_from(SIGNS)), st.sampled_from([TELEMETRY, HEARTBEAT, BIRTH, NAPPING]))
+@given(st.lists(st.sampled_from(SIGNALS)), st.sampled_from([TELEMETRY, HEARTBEAT, BIRTH, NAPPING]))
 def test_life_takes_back_every_will_before_it(
-    signs: list[PresenceSignal], life: PresenceSignal
+    signals: list[PresenceSignal], life: PresenceSignal
 ) -> None:
-    assert folded(*signs, life) == folded(life)
+    assert merged(*signals, life) == merged(life)

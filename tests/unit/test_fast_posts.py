@@ -1,4 +1,4 @@
-"""docs/decisions/0021: what is plain is answered before Litestar, exactly as Litestar would."""
+"""docs/decisions/0021: the fast path answers before Litestar, exactly as Litestar would."""
 
 from collections.abc import AsyncIterator, Iterable
 from dataclasses import replace
@@ -27,17 +27,17 @@ REJECTED = Verdict(None, Status.REJECTED, Reason.BAD_TIME, "ts: no")
 
 
 class Door(HttpDoor):
-    """Says of every event the same, or raises it."""
+    """Gives every event the same verdict, or raises it."""
 
-    def __init__(self, says: Verdict | Exception) -> None:
-        self.says = says
+    def __init__(self, result: Verdict | Exception) -> None:
+        self.result = result
         self.bodies: list[bytes] = []
 
     async def post_event(self, payload: bytes) -> Verdict:
         self.bodies.append(payload)
-        if isinstance(self.says, Exception):
-            raise self.says
-        return self.says
+        if isinstance(self.result, Exception):
+            raise self.result
+        return self.result
 
     async def post_batch(self, payload: bytes) -> list[Verdict]:
         return [await self.post_event(payload)] * 2
@@ -56,7 +56,7 @@ async def ask(app: ASGIApp, *arguments: Any, **options: Any) -> httpx.Response:
 
 
 class Elsewhere:
-    """Stands where Litestar is, and reads nothing."""
+    """Stands in for Litestar, and reads nothing."""
 
     def __init__(self) -> None:
         self.entered = False
@@ -82,7 +82,7 @@ def app(elsewhere: Elsewhere) -> ASGIApp:
 
 
 @pytest.mark.parametrize("content_type", ["application/json", "Application/JSON; charset=utf-8"])
-async def test_a_plain_post_is_answered_at_once(
+async def test_an_ordinary_post_takes_the_fast_path(
     app: ASGIApp, elsewhere: Elsewhere, content_type: str
 ) -> None:
     headers = {"Content-Type": content_type}
@@ -118,7 +118,7 @@ async def in_pieces() -> AsyncIterator[bytes]:
         ("POST", "/v1/events", BODY, [*JSON.items(), ("Host", "a"), ("Host", "b")]),
     ],
 )
-async def test_whatever_is_not_plain_passes_on_untouched(
+async def test_every_other_request_passes_on_unchanged(
     app: ASGIApp, elsewhere: Elsewhere, method: str, path: str, content: Any, headers: Any
 ) -> None:
     answer = await ask(app, method, path, content=content, headers=headers)
@@ -127,7 +127,7 @@ async def test_whatever_is_not_plain_passes_on_untouched(
 
 
 @pytest.mark.parametrize(
-    "says",
+    "result",
     [
         STORED,
         DUPLICATE,
@@ -145,8 +145,8 @@ async def test_whatever_is_not_plain_passes_on_untouched(
     ],
 )
 @pytest.mark.parametrize("path", ["/v1/events", "/telemetry", "/v1/events/batch"])
-async def test_the_answer_is_the_one_that_litestar_gives(path: str, says: Any) -> None:
-    doors = Door(says), Door(says)
+async def test_the_answer_is_the_one_that_litestar_gives(path: str, result: Any) -> None:
+    doors = Door(result), Door(result)
     first = create_app(Settings(), services(doors[0]))
     litestar = create_litestar(Settings(), services(doors[1]))
     plain = await ask(first, "POST", path, content=BODY, headers=JSON)
@@ -176,8 +176,8 @@ async def test_posts_are_counted_by_route_and_status() -> None:
     door = Door(STORED)
     given = services(door)
     app = create_app(Settings(), given)
-    for says in (STORED, STORED, InvalidRequest("no")):
-        door.says = says
+    for result in (STORED, STORED, InvalidRequest("no")):
+        door.result = result
         await ask(app, "POST", "/telemetry", content=BODY, headers=JSON)
     await ask(app, "POST", "/v1/events", content=BODY, headers=JSON | {"Host": "evil.example"})
     (metric,) = given.request_seconds.collect()

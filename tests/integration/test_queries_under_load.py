@@ -1,4 +1,4 @@
-"""What a few costly questions cost everybody else."""
+"""What a few heavy queries cost all other requests."""
 
 import asyncio
 import time
@@ -20,19 +20,19 @@ CENTURIES = {
 ANSWER_S_MAX = 1.0
 
 
-async def test_a_busy_pool_is_not_called_an_absent_database(
+async def test_a_busy_pool_is_not_reported_as_an_unavailable_database(
     monkeypatch: pytest.MonkeyPatch, postgres: str
 ) -> None:
     monkeypatch.setattr("api.store.database.ACQUIRE_S_MAX", 0.05)
     async with await open_pool(postgres, "busy", {}, size_max=1) as pool:
-        reader = Database(pool)
-        async with reader.connection(5):
-            with pytest.raises(Overloaded, match="ask again"):
-                await reader.ask("fetchval", "select 1")
-        assert await reader.ask("fetchval", "select 1") == 1
+        database = Database(pool)
+        async with database.connection(5):
+            with pytest.raises(Overloaded, match="retry"):
+                await database.fetch_value("select 1")
+        assert await database.fetch_value("select 1") == 1
 
 
-async def test_the_days_of_centuries_hold_up_nobody(dsn: str) -> None:
+async def test_the_days_of_centuries_delay_no_other_request(dsn: str) -> None:
     async with api_on(dsn) as client:
         wide = [
             asyncio.create_task(client.get("/v1/metrics/aggregate", params=CENTURIES))

@@ -15,7 +15,7 @@ def document() -> dict[str, Any]:
     return described(create_litestar(Settings(), services).openapi_schema.to_schema())
 
 
-def test_every_operation_says_what_it_answers_and_no_other_does() -> None:
+def test_every_operation_has_documented_answers_and_no_other_has() -> None:
     paths = document()["paths"]
     assert ANSWERS.keys() == {
         f"{method.upper()} {path}" for path, operations in paths.items() for method in operations
@@ -29,7 +29,7 @@ def test_no_parameter_may_be_null() -> None:
                 assert {"type": "null"} not in parameter["schema"].get("oneOf", ()), parameter
 
 
-def test_every_list_of_pages_says_where_the_next_one_is() -> None:
+def test_every_paged_list_documents_its_link_header() -> None:
     paged = [
         operation
         for operations in document()["paths"].values()

@@ -1,4 +1,4 @@
-"""How the API reads: windows back in time, places for costly questions, whose fault an error is."""
+"""How the API reads: windows back in time, slots for heavy queries, whose fault an error is."""
 
 from contextlib import AsyncExitStack
 from datetime import UTC, datetime, timedelta
@@ -11,7 +11,8 @@ from litestar import Request
 from litestar.testing import RequestFactory
 
 from api.http.problems import database_problem
-from api.store.database import DEVICE_WINDOWS, FLEET_WINDOWS, HEAVY_QUERIES_MAX, Database, windows
+from api.store.database import HEAVY_QUERIES_MAX, Database
+from api.store.events import DEVICE_WINDOWS, FLEET_WINDOWS, lookback_windows
 from runtime.errors import Overloaded
 
 NOW = datetime(2026, 3, 1, tzinfo=UTC)
@@ -23,27 +24,31 @@ LONG_AGO, FAR = datetime(1900, 1, 1, tzinfo=UTC), datetime(2200, 1, 1, tzinfo=UT
 def test_the_windows_are_the_range_without_gap_or_overlap(
     start: datetime, spans: tuple[timedelta, ...]
 ) -> None:
-    found = list(windows(start, FAR, NOW, spans))
+    found = list(lookback_windows(start, FAR, NOW, spans))
     assert (found[0][1], found[-1][0]) == (FAR, start)
     assert all(newer[0] == older[1] for newer, older in pairwise(found))
     assert all(lower < upper for lower, upper in found)
 
 
 def test_the_first_window_begins_shortly_before_the_newest_possible_row() -> None:
-    assert next(windows(LONG_AGO, FAR, NOW, FLEET_WINDOWS)) == (NOW - timedelta(minutes=1), FAR)
+    assert next(lookback_windows(LONG_AGO, FAR, NOW, FLEET_WINDOWS)) == (
+        NOW - timedelta(minutes=1),
+        FAR,
+    )
 
 
-async def test_more_costly_questions_than_there_are_places_for_are_told_to_come_again(
+async def test_heavy_queries_beyond_the_limit_are_refused_until_one_ends(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr("api.store.database.ACQUIRE_S_MAX", 0.01)
-    reader = Database(None)
-    async with AsyncExitStack() as places:
+    nothing: Any = None
+    database = Database(nothing)
+    async with AsyncExitStack() as slots:
         for _ in range(HEAVY_QUERIES_MAX):
-            await places.enter_async_context(reader.costly())
-        with pytest.raises(Overloaded, match="ask again"):
-            await places.enter_async_context(reader.costly())
-    async with reader.costly():
+            await slots.enter_async_context(database.heavy_query_slot())
+        with pytest.raises(Overloaded, match="retry"):
+            await slots.enter_async_context(database.heavy_query_slot())
+    async with database.heavy_query_slot():
         pass
 
 

@@ -1,4 +1,4 @@
-"""Contract section 2: at most so many accepted posts of a device in any such window."""
+"""Contract section 2: the number of accepted posts of a device in any window is limited."""
 
 from collections.abc import Sequence
 
@@ -54,7 +54,9 @@ def test_a_post_is_refused_exactly_if_the_window_before_it_is_full(
 
 @properties
 @given(st.integers(1, 5), st.sampled_from([0.5, 1.0, 2.5]), STEPS)
-def test_who_waits_as_told_is_let_in(requests: int, window_s: float, steps: list[float]) -> None:
+def test_a_client_that_waits_for_retry_after_is_accepted(
+    requests: int, window_s: float, steps: list[float]
+) -> None:
     limiter = RateLimiter(requests, window_s)
     for now in instants(steps):
         wait_s = told_to_wait(limiter, now)
@@ -79,7 +81,7 @@ def test_ten_posts_a_second_and_the_eleventh_is_refused() -> None:
     limiter = RateLimiter(10, 1.0)
     for post in range(10):
         limiter.take("deviceA", 5 + post / 100)
-    with pytest.raises(TooManyRequests, match="More than 10 posts of deviceA in 1 s") as refused:
+    with pytest.raises(TooManyRequests, match="The limit is 10 posts of deviceA in 1 s") as refused:
         limiter.take("deviceA", 5.5)
     assert refused.value.retry_after_s == 1
 
@@ -114,7 +116,7 @@ def test_a_post_that_was_not_accepted_after_all_does_not_count() -> None:
     assert accepted(limiter, "a", 1.0)
 
 
-def test_of_two_posts_on_their_way_the_older_may_be_given_back() -> None:
+def test_the_older_of_two_posts_in_flight_may_be_given_back() -> None:
     limiter = RateLimiter(2, 1.0)
     limiter.take("a", 0.0)
     limiter.take("a", 0.875)
@@ -123,7 +125,7 @@ def test_of_two_posts_on_their_way_the_older_may_be_given_back() -> None:
     assert not accepted(limiter, "a", 1.5), "0.875, 1.0 and 1.5 lie within one second"
 
 
-def test_giving_back_what_nobody_took_is_harmless() -> None:
+def test_giving_back_a_post_that_was_not_taken_is_harmless() -> None:
     limiter = RateLimiter(1, 1.0)
     limiter.give_back("a", 0.0)
     limiter.take("a", 0.0)
@@ -140,14 +142,14 @@ def test_memory_is_bounded_per_device() -> None:
     assert len(limiter._accepted["a"]) <= 3
 
 
-def test_beyond_the_most_devices_the_one_that_posted_longest_ago_is_forgotten(
+def test_beyond_the_limit_the_device_with_the_oldest_post_is_evicted(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(rate_limit, "DEVICES_MAX", 3)
+    monkeypatch.setattr(rate_limit, "TRACKED_DEVICES_MAX", 3)
     limiter = RateLimiter(2, 1000.0)
     for now, device_id in enumerate("abcac"):
         limiter.take(device_id, float(now))
-    assert not accepted(limiter, "a", 5.0)  # Being refused is not posting.
+    assert not accepted(limiter, "a", 5.0)  # A refused post does not count as a post.
     limiter.take("d", 6.0)
     assert set(limiter._accepted) == {"a", "c", "d"}
     limiter.take("e", 7.0)

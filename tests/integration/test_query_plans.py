@@ -12,12 +12,14 @@ from api.aggregate.buckets import buckets, offset_changes
 from api.aggregate.query import AggregateQuery, Fill, GroupBy
 from api.aggregate.sql import Source, statement
 from api.aggregate.store import arguments
-from api.export.store import EXPORT_LIMITS
+from api.export.store import EXPORT_SESSION
 from api.export.store import queries as of_exports
-from api.store.database import FLEET_WINDOWS, windows
-from api.store.events import LAST_KEY, LATEST_VALUES, of_latest, queries
+from api.store.dead_letters import queries as of_dead_letters
+from api.store.devices import LATEST_VALUES
+from api.store.devices import queries as of_devices
+from api.store.events import FLEET_WINDOWS, LAST_KEY, lookback_windows, queries
 from api.store.registry import queries as of_registry
-from api.store.tags import wanted
+from api.store.tags import tags_query
 from scheduler.rollups import roll
 from schema.instants import EARLIEST, LATEST
 from tests.support.oracle.plans import DEVICES, generate, plan_of
@@ -61,7 +63,7 @@ async def test_a_rare_tag_or_beginning_is_found_by_the_index_of_tags(filled: Any
 
 
 async def test_a_tag_of_every_event_is_found_without_reading_them_all(filled: Any) -> None:
-    start, end = list(windows(EARLIEST, LATEST, NOW, FLEET_WINDOWS))[5]
+    start, end = list(lookback_windows(EARLIEST, LATEST, NOW, FLEET_WINDOWS))[5]
     key = (LATEST, LAST_KEY, 0)
     plan = await plan_of(filled, queries.search_events, "'fleet'", start, end, *key, 101)
     assert len(plan.partitions) <= MOST_PARTITIONS_OF_A_WEEK
@@ -69,12 +71,12 @@ async def test_a_tag_of_every_event_is_found_without_reading_them_all(filled: An
 
 
 async def test_a_slice_of_an_export_by_a_rare_tag_reads_the_index_of_tags(filled: Any) -> None:
-    for name, value in EXPORT_LIMITS.items():
+    for name, value in EXPORT_SESSION.items():
         await filled.execute(f"set {name} = '{value}'")
     start = NOW.replace(day=1, hour=0, minute=0, second=0, microsecond=0) - timedelta(days=40)
     start = start.replace(day=1)
     month = (start, (start + timedelta(days=31)).replace(day=1), 0, start, "")
-    for tags, rows_most in ((wanted(["room:7"]), 100), (wanted(["fleet"]), 300)):
+    for tags, rows_most in ((tags_query(["room:7"]), 100), (tags_query(["fleet"]), 300)):
         asked = (*month, 100, 2_000_000, None, tags, None, "csv")
         plan = await plan_of(filled, of_exports.export_slice, *asked)
         assert plan.read_whole <= {"rollup_state"}
@@ -86,7 +88,7 @@ async def test_latest_values_come_from_the_last_rollups_and_the_open_hours(fille
     await filled.execute("update rollup_state set closing = $1, closed = $1", week_ago)
     await roll(filled)
     await filled.execute("vacuum analyze")
-    row = await filled.fetchrow(of_latest.find_device, "d5")
+    row = await filled.fetchrow(of_devices.find_device_and_closed_hour, "d5")
     plan = await plan_of(filled, LATEST_VALUES, row["device_no"], "d5", row["closed"])
     assert not plan.read_whole
     assert plan.rows_most <= 20
@@ -98,22 +100,22 @@ async def test_whole_hours_of_a_device_come_from_the_index_of_rollups_alone(fill
     await filled.execute("update rollup_state set closing = $1, closed = $1", start)
     await roll(filled, end)
     await filled.execute("vacuum analyze rollup")
-    question = _hours_of(("d5",), start, end)
-    sql = statement(question, Source.ROLLUPS, 50_000)
-    plan = await plan_of(filled, sql, *arguments(question, [5]), start, end)
+    query = _hours_of(("d5",), start, end)
+    sql = statement(query, Source.ROLLUPS, 50_000)
+    plan = await plan_of(filled, sql, *arguments(query, [5]), start, end)
     assert "rollup_pkey" in plan.indexes
     assert {node["Node Type"] for node in plan.nodes if "Index Name" in node} == {"Index Only Scan"}
     assert not plan.read_whole - {"rollup_state", "rollup_mark"}
     assert plan.rows_most <= (end - start) / HOUR
-    rest = statement(question, Source.ROLLUPS_AND_EVENTS, 50_000)
-    plan = await plan_of(filled, rest, *arguments(question, [5]), start, end, [start + 7 * HOUR])
+    rest = statement(query, Source.ROLLUPS_AND_EVENTS, 50_000)
+    plan = await plan_of(filled, rest, *arguments(query, [5]), start, end, [start + 7 * HOUR])
     assert not plan.read_whole - {"rollup_state", "rollup_mark", "device"}
 
 
 async def test_minutes_of_a_device_read_its_events_of_the_range(filled: Any) -> None:
-    question = _hours_of(("d5",), *WEEK)
-    sql = statement(question, Source.EVENTS, 50_000)
-    plan = await plan_of(filled, sql, *arguments(question, [5]), None)
+    query = _hours_of(("d5",), *WEEK)
+    sql = statement(query, Source.EVENTS, 50_000)
+    plan = await plan_of(filled, sql, *arguments(query, [5]), None)
     assert len(plan.partitions) <= MOST_PARTITIONS_OF_A_WEEK
     assert not plan.read_whole - {"rollup_state"}
     assert plan.rows_most <= 200
@@ -123,15 +125,15 @@ async def test_more_filled_rows_than_an_answer_has_are_not_made_to_be_counted(fi
     zone, start, end = ZoneInfo("UTC"), NOW - 3 * HOUR, NOW
     seconds = buckets("1s", zone, start, end)
     offsets = offset_changes(zone, start, end)
-    question = AggregateQuery(
+    query = AggregateQuery(
         "temp", (), None, start, end, seconds, offsets, GroupBy.DEVICE, Fill.PREVIOUS
     )
     number = seconds.number(start, end)
-    asked = (*arguments(question, None), None)
+    asked = (*arguments(query, None), None)
     for rows_max in (3 * number, DEVICES * number):
-        row = await filled.fetchrow(statement(question, Source.EVENTS, rows_max), *asked)
+        row = await filled.fetchrow(statement(query, Source.EVENTS, rows_max), *asked)
         assert row["rows"] == min(DEVICES * number, rows_max + 1)
-    plan = await plan_of(filled, statement(question, Source.EVENTS, 3 * number), *asked)
+    plan = await plan_of(filled, statement(query, Source.EVENTS, 3 * number), *asked)
     assert plan.rows_most <= 5 * number
 
 
@@ -154,10 +156,10 @@ async def test_pages_of_devices_follow_the_index_of_names(filled: Any) -> None:
         "insert into presence (device_no) select device_no from device on conflict do nothing"
     )
     await filled.execute("vacuum analyze device, presence")
-    plan = await plan_of(filled, queries.list_devices, "battery", "d5", None, None, None, 101)
+    plan = await plan_of(filled, of_devices.list_devices, "battery", "d5", None, None, None, 101)
     assert "device_device_id_key" in plan.indexes
     assert plan.rows_most <= 101
-    plan = await plan_of(filled, of_registry.expect_intervals, [5], None, "battery")
+    plan = await plan_of(filled, of_registry.update_expected_intervals, [5], None, "battery")
     assert not plan.read_whole - {"profile"}
 
 
@@ -168,6 +170,6 @@ async def test_pages_of_dead_letters_follow_an_index(filled: Any) -> None:
         (None, "reason 5", "rejected_reason"),
     ):
         filters = (device_id, reason, None, None, None, None)
-        plan = await plan_of(filled, queries.list_rejected, BIGINT_MAX, *filters, 31)
+        plan = await plan_of(filled, of_dead_letters.list_dead_letters, BIGINT_MAX, *filters, 31)
         assert index in plan.indexes
         assert plan.rows_most <= 31

@@ -18,7 +18,7 @@ class Clock:
 
 
 class Stubs:
-    """A session and a pipeline as far as hearing looks at them."""
+    """A session and a pipeline as far as the canary monitor looks at them."""
 
     def __init__(self) -> None:
         self.connected, self.idle, self.reconnects = True, True, 0
@@ -31,14 +31,14 @@ class Listener:
     def __init__(self) -> None:
         self.stubs, self.clock, self.health = Stubs(), Clock(), Health(("broker",))
         pipeline, self.session = cast("Pipeline", self.stubs), cast("Session", self.stubs)
-        self.hearing = CanaryMonitor("", "test", pipeline, self.health, topic="t", clock=self.clock)
-        self.hearing._session = self.session
+        self.canary = CanaryMonitor("", "test", pipeline, self.health, topic="t", clock=self.clock)
+        self.canary._session = self.session
 
     def after(self, seconds: float) -> int:
         """Look again every two seconds for so long; how often the connection was given up in all."""
         for _ in range(int(seconds / 2)):
             self.clock.now += 2
-            self.hearing._give_up_if_silent(self.session)
+            self.canary._reconnect_if_silent(self.session)
         return self.stubs.reconnects
 
 
@@ -57,7 +57,7 @@ def test_a_silent_connection_is_given_up_and_the_next_one_gets_as_long(listener:
 def test_every_message_ends_the_silence(listener: Listener) -> None:
     for _ in range(10):
         listener.after(SILENT_S_MAX - 2)
-        listener.hearing.came()
+        listener.canary.on_delivery()
     assert listener.stubs.reconnects == 0
 
 
@@ -74,10 +74,10 @@ def test_without_connection_or_with_a_full_window_silence_means_nothing(
 def test_a_granted_subscription_is_not_called_ok_before_something_arrived(
     listener: Listener,
 ) -> None:
-    listener.hearing._report()
+    listener.canary._report()
     assert not listener.health.ok
     assert "nothing was delivered" in document(listener)["detail"]
-    listener.hearing.came()
+    listener.canary.on_delivery()
     assert listener.health.ok
     assert document(listener) == {"status": "ok", "detail": "subscribed"}
 

@@ -1,0 +1,69 @@
+"""Devices as the API shows them: registration, presence, and the newest value of each metric."""
+
+from typing import Any, NamedTuple
+
+import asyncpg
+
+from api.store.database import Database
+from runtime.errors import NotFound
+from schema.queries import load_queries
+
+queries = load_queries("api.store", "devices.sql")
+LATEST_VALUES = queries.latest_values.format(late="", candidates="known")
+LATEST_VALUES_WITH_LATE = queries.latest_values.format(late=queries.late, candidates="candidate")
+
+
+class KnownDevice(NamedTuple):
+    device_no: int
+    device_id: str
+    profile: str
+
+
+class DeviceStore:
+    """Bodies are JSON text. Every method about one device raises NotFound."""
+
+    def __init__(self, database: Database, default_profile: str) -> None:
+        self._database, self._default_profile = database, default_profile
+
+    async def known(self, device_id: str) -> KnownDevice:
+        """A device is known from its first stored event, heartbeat or status."""
+        row = await self._database.fetch_row(queries.find_device, device_id)
+        if row is None:
+            raise no_device(device_id)
+        profile = row["profile"] or self._default_profile
+        return KnownDevice(row["device_no"], row["device_id"], profile)
+
+    async def page(
+        self, after: str, state: str | None, tag: str | None, text: str | None, limit: int
+    ) -> list[asyncpg.Record]:
+        """By id; one row more than `limit` if there is another page."""
+        return await self._database.fetch(
+            queries.list_devices, self._default_profile, after, state, tag, text, limit + 1
+        )
+
+    async def one(self, device_id: str) -> str:
+        return await self._body(queries.one_device, self._default_profile, device_id)
+
+    async def presence(self, device_id: str) -> str:
+        return await self._body(queries.one_presence, device_id)
+
+    async def latest(self, device_id: str) -> str:
+        """The newest value of each metric. It is exact, however far the rollups lag behind."""
+        found = await self._database.fetch_row(queries.find_device_and_closed_hour, device_id)
+        if found is None:
+            raise no_device(device_id)
+        arguments = found["device_no"], device_id, found["closed"]
+        (values,) = await self._database.fetch(LATEST_VALUES, *arguments)
+        if values["marked"]:
+            (values,) = await self._database.fetch(LATEST_VALUES_WITH_LATE, *arguments)
+        return str(values["body"])
+
+    async def _body(self, query: str, *arguments: Any) -> str:
+        body = await self._database.fetch_value(query, *arguments)
+        if body is None:
+            raise no_device(arguments[-1])
+        return str(body)
+
+
+def no_device(device_id: str) -> NotFound:
+    return NotFound(f"There is no device {device_id!r}.")
