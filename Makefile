@@ -65,12 +65,18 @@ apt:
 	  && echo "Installing $(APT) ..." && apt-get update -qq \
 	  && RUNLEVEL=1 SYSTEMD_OFFLINE=1 DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $(APT) >/dev/null; } || true
 
-# Two files at a time: most tests wait more than they work. Each process has a PostgreSQL of its own.
+# Four files at a time: most tests wait more than they work. Each process has a PostgreSQL of its own.
+# Without .pyc files every one of these processes would compile every test again.
+unexport PYTHONDONTWRITEBYTECODE
+PYTEST := $(BIN)/python -m pytest -n 4 --dist loadfile
 test: .venv/.dev apt  ## every test, with a real PostgreSQL and real brokers
-	$(BIN)/python -m pytest -n 2 --dist loadfile
+	$(PYTEST)
+
+test-fast: .venv/.dev apt  ## for the inner loop: the unit tests and the quick integration tests
+	$(PYTEST) -m "not slow" tests/integration tests/unit
 
 chaos: .venv/.dev apt  ## every process and every link killed, frozen and cut: the long fault suite
-	CHAOS_SEEDS="$${CHAOS_SEEDS:-1,2,3,4,5}" $(BIN)/python -m pytest -m "chaos or chaos_short" tests/acceptance/chaos
+	CHAOS_SEEDS="$${CHAOS_SEEDS:-1,2,3,4,5}" $(BIN)/python -m pytest -m "chaos or chaos_short"
 
 bench: .venv/.dev apt  ## benchmarks with their table
 	$(BIN)/python -m benchmarks
@@ -84,4 +90,4 @@ lock: .venv/.runtime  ## resolve the dependencies of pyproject.toml into require
 	$(COMPILE) --extra parquet pyproject.toml .venv/lock.in -o requirements.lock
 	$(COMPILE) -c requirements.lock --group dev -o requirements-dev.lock
 
-.PHONY: help setup stale up demo check apt test chaos bench format lock
+.PHONY: help setup stale up demo check apt test test-fast chaos bench format lock

@@ -3,20 +3,38 @@
 import asyncio
 import os
 from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
 from typing import Any
 from uuid import uuid4
 
 import asyncpg
 import pytest
+from xdist.scheduler import LoadFileScheduling
 
 from runtime.postgres.server import embedded_postgres
 from runtime.settings import Settings
 from schema.migrate import migrate
 from tests.support.services import temporary_folder
 
+CHAOS = "tests/acceptance/chaos/"
 MAX_EVENT_AGE_DAYS = 800  # Fewer partitions than the default: databases are copied faster.
 # What the tests need of durability is the server's, not the disk's.
-FAST = {"fsync": "off", "full_page_writes": "off", "shared_buffers": "128MB", "max_wal_size": "1GB"}
+FAST = {
+    "fsync": "off", "full_page_writes": "off", "shared_buffers": "128MB", "max_wal_size": "1GB",
+    "wal_level": "minimal", "max_wal_senders": "0",
+}  # fmt: skip
+
+
+class BySubject(LoadFileScheduling):
+    """A file at a time per process; the chaos suite as a whole, for its tests share an installation."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        return CHAOS if nodeid.startswith(CHAOS) else super()._split_scope(nodeid)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> LoadFileScheduling:
+    return BySubject(config, log)
 
 
 @pytest.fixture(autouse=True)
@@ -68,6 +86,17 @@ async def db(dsn: str) -> AsyncIterator[Any]:
     connection = await asyncpg.connect(dsn)
     yield connection
     connection.terminate()
+
+
+@contextmanager
+def fresh_database(postgres: str, template: str) -> Iterator[str]:
+    """A copy of a template for more than one test, made and dropped outside of any event loop."""
+    name = f"test_{uuid4().hex}"
+    asyncio.run(
+        _run(postgres, f'create database "{name}" template "{template}" strategy file_copy')
+    )
+    yield with_database(postgres, name)
+    asyncio.run(_run(postgres, f'drop database "{name}" with (force)'))
 
 
 def with_database(dsn: str, name: str) -> str:

@@ -203,10 +203,14 @@ class Session:
         self._failures += 1
         self.last_error = str(error.__cause__ or error)
         self.trouble = describe_trouble(error, code)
-        fields = {"reason": self.last_error, "retry_in_s": round(pause_s, 1)}
+        fields: dict[str, object] = {"reason": self.last_error, "retry_in_s": round(pause_s, 1)}
         if refused:
             self._log.error("The broker refused the connection.", **fields)
         elif code == 0:
+            if (
+                connection.lost_topics
+            ):  # Mosquitto 2.0.11 cuts off who publishes what its ACL denies.
+                fields["unacknowledged_topics"] = connection.lost_topics
             self._log.warning("The connection to the broker was lost.", **fields)
         else:
             self._log.warning("The broker cannot be reached.", **fields)

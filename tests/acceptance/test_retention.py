@@ -11,14 +11,20 @@ import httpx
 import pytest
 
 from tests.acceptance.conftest import base_url
-from tests.support.services import Process, clean_environment, temporary_folder
+from tests.support.services import COMMAND_S_MAX, Process, clean_environment, temporary_folder
 
 DAYS = 90
 
 
+@pytest.fixture(scope="module")
+def up(embedded_up: Process) -> Process:
+    """The command finds the embedded PostgreSQL by its data folder."""
+    return embedded_up
+
+
 @pytest.fixture
 def http(up: Process) -> Iterator[httpx.Client]:
-    with httpx.Client(base_url=base_url(up), timeout=10) as client:
+    with httpx.Client(base_url=base_url(up), timeout=30) as client:
         yield client
 
 
@@ -29,7 +35,7 @@ def retention(folder: Path, *arguments: str, **settings: str) -> "subprocess.Com
         env=clean_environment(settings),
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=COMMAND_S_MAX,
         check=False,
     )
 

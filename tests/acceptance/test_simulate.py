@@ -9,6 +9,7 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any, Self
 
 import httpx
@@ -19,7 +20,7 @@ from paho.mqtt.enums import CallbackAPIVersion
 from broker.simulator.device import Behaviour, build_fleet
 from broker.simulator.fleet import GOODBYE, Fleet
 from runtime.addresses import MqttAddress
-from tests.acceptance.conftest import base_url, up_settings
+from tests.acceptance.conftest import base_url, running_up
 from tests.support.mosquitto import mosquitto
 from tests.support.mqtt import RawClient, embedded_broker
 from tests.support.services import ROOT, Process, clean_environment, free_port, temporary_folder
@@ -27,9 +28,9 @@ from tests.support.services import ROOT, Process, clean_environment, free_port, 
 ROW = re.compile(
     r"^ (sent|stored|duplicate|rejected|waiting|unsent|resent|dropped) +(\d+) ", re.MULTILINE
 )
-END_S_MAX = 12  # After a signal, or after the duration.
-RUN_S_MAX = 40
-UNTIL_S_MAX = 20  # Devices reconnect every 15 s at the latest.
+END_S_MAX = 60  # After a signal, or after the duration.
+RUN_S_MAX = 90
+UNTIL_S_MAX = 60  # Devices reconnect every 15 s at the latest.
 
 
 class Run:
@@ -69,7 +70,7 @@ def stored(up: Process, device_id: str) -> list[dict[str, Any]]:
     url, events = base_url(up), []
     page: str | None = f"{url}/v1/devices/{device_id}/events?limit=1000"
     while page:
-        answer = httpx.get(page, timeout=10)
+        answer = httpx.get(page, timeout=30)
         if answer.status_code == httpx.codes.NOT_FOUND:
             return []
         events += answer.raise_for_status().json()
@@ -84,12 +85,12 @@ def stored_by(up: Process, prefix: str, devices: int) -> dict[str, list[dict[str
 
 
 def presence(up: Process, device_id: str) -> Any:
-    answer = httpx.get(f"{base_url(up)}/v1/devices/{device_id}/presence", timeout=5)
+    answer = httpx.get(f"{base_url(up)}/v1/devices/{device_id}/presence", timeout=30)
     return answer.json().get("state")
 
 
 def states(up: Process) -> Counter[str]:
-    devices = httpx.get(f"{base_url(up)}/v1/devices?limit=100", timeout=5).json()
+    devices = httpx.get(f"{base_url(up)}/v1/devices?limit=100", timeout=30).json()
     return Counter(device["state"] for device in devices)
 
 
@@ -114,6 +115,20 @@ def retained(up: Process, topic: str) -> str:
     return heard[0].decode()
 
 
+def heard_within(up: Process, topic: str, seconds: float) -> list[bytes]:
+    """What a new subscriber receives meanwhile."""
+    heard: list[bytes] = []
+    client = mqtt.Client(CallbackAPIVersion.VERSION2)
+    client.on_message = lambda _client, _userdata, message: heard.append(bytes(message.payload))
+    client.connect("127.0.0.1", int(up.settings["MQTT_PORT"]))
+    client.loop_start()
+    client.subscribe(topic, qos=1)
+    time.sleep(seconds)
+    client.disconnect()
+    client.loop_stop()
+    return heard
+
+
 def assert_exactly_once(events: dict[str, list[dict[str, Any]]], sent: int) -> None:
     """Each device's events are 1, 2, 3 … without a gap, each once, and together they are all."""
     for name, found in events.items():
@@ -125,7 +140,7 @@ def assert_exactly_once(events: dict[str, list[dict[str, Any]]], sent: int) -> N
 
 def test_with_losses_and_duplicates_every_event_is_stored_exactly_once(up: Process) -> None:
     faults = ("--loss", "20", "--duplicate", "20", "--seed", "1")
-    counts = simulate(up, *faults, "--duration", "5", "--interval", "0.5")
+    counts = simulate(up, *faults, "--duration", "2.5", "--interval", "0.25")
     assert counts["sent"] > 100
     assert counts["stored"] == counts["sent"]
     assert (counts["rejected"], counts["waiting"], counts["dropped"]) == (0, 0, 0)
@@ -228,14 +243,14 @@ def test_with_forget_the_api_deletes_the_devices_and_no_status_stays(up: Process
     with Run(up.settings["MQTT_PORT"], *options, "--prefix", "guest", **ports) as run:
         code, _, said = run.end(RUN_S_MAX)
     assert code == 0, said
-    with pytest.raises(AssertionError):
-        retained(up, "devices/guest-001/status")
+    assert heard_within(up, "devices/guest-001/status", 1) == []
     with Run(up.settings["MQTT_PORT"], *options, HTTP_PORT="1") as run:
         code, _, said = run.end(RUN_S_MAX)
     assert code == 1
     assert "not all forgotten, because the API" in said
 
 
+@pytest.mark.chaos
 def test_nothing_is_lost_when_broker_and_ingestor_are_killed_meanwhile(up: Process) -> None:
     options = ("--devices", "10", "--interval", "0.2", "--prefix", "outage")
     with Run(up.settings["MQTT_PORT"], *options) as run:
@@ -243,8 +258,10 @@ def test_nothing_is_lost_when_broker_and_ingestor_are_killed_meanwhile(up: Proce
         up.kill()
         up.start()
         up.wait_until_ok(f"{base_url(up)}/health")
-        back = len(stored(up, "outage-001"))
-        until(lambda: len(stored(up, "outage-001")) > back + 10)
+        # Whoever is not back when the fleet is told to end has little time left for its backlog.
+        back = stored_by(up, "outage", 10)
+        for name, events in back.items():
+            until(lambda: len(stored(up, name)) > len(events) + 10)  # noqa: B023
         run.process.terminate()
         code, counts, said = run.end()
     assert (code, counts["waiting"], counts["dropped"]) == (0, 0, 0), said
@@ -283,12 +300,8 @@ def test_options_that_mean_nothing_are_misuse(misuse: tuple[str, str]) -> None:
     assert (code, misuse[0] in said) == (2, True), said
 
 
-def test_the_demo_brings_20_devices_of_which_some_sleep() -> None:
-    with (
-        temporary_folder() as folder,
-        Process(folder, "up", "--demo", settings=up_settings()) as demo,
-    ):
-        demo.wait_until_ok(f"{base_url(demo)}/health")
+def test_the_demo_brings_20_devices_of_which_some_sleep(data_folder: Path) -> None:
+    with running_up("--demo", data=data_folder) as demo:
         until(lambda: states(demo) == {"online": 17, "asleep": 3})
         until(lambda: stored(demo, "demo-020"))
         assert demo.stop() == 0, demo.log.read_text()[-2000:]

@@ -146,6 +146,7 @@ async def test_a_rule_of_a_tag_sees_only_events_with_it(doors: Doors, db: Any) -
     assert [a["event_id"] for a in await notified(db)] == ["e2"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(4))
 async def test_states_are_right_with_two_processes_and_killed_connections(
     dsn: str, doors: Doors, db: Any, seed: int

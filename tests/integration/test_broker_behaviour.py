@@ -63,6 +63,7 @@ async def test_an_unacknowledged_message_is_redelivered_after_a_reconnect_with_d
     client.disconnect()
 
 
+@pytest.mark.slow
 async def test_an_unacknowledged_message_is_held_for_long_and_not_repeated_meanwhile(
     port: int,
 ) -> None:
@@ -130,6 +131,7 @@ async def test_a_disconnect_cancels_the_will(port: int) -> None:
     watcher.disconnect()
 
 
+@pytest.mark.slow
 async def test_a_silent_client_is_disconnected_after_its_keepalive_and_its_will_published(
     port: int,
 ) -> None:
@@ -243,6 +245,7 @@ async def test_a_topic_with_a_wildcard_ends_the_connection(port: int) -> None:
     assert await client.closed()
 
 
+@pytest.mark.slow
 async def test_our_session_acknowledges_what_is_settled_and_nothing_else(port: int) -> None:
     assert await taken(port, expected=0) == []
     await send(port, b"1", b"2", b"3")

@@ -53,6 +53,7 @@ async def copied(db: Any, events: list[Event]) -> list[tuple[Any, ...]]:
     return [tuple(row) for row in found]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(3))
 async def test_every_event_is_read_back_as_it_was(db: Any, seed: int) -> None:
     random = Random(seed)

@@ -26,7 +26,10 @@ from runtime.postgres.leftovers import SOCKET_NAME, server_name
 from runtime.postgres.server import embedded_postgres
 from runtime.postgres.user import ServerUser
 
+pytestmark = pytest.mark.slow
+
 FAST = {"fsync": "off", "shared_buffers": "16MB"}
+SECOND_START_S_MAX = 10  # A few tenths of a second where nothing else is at work.
 OWNER = """
 import sys
 from pathlib import Path
@@ -158,7 +161,7 @@ def test_a_second_start_finds_the_rows_of_the_first(folder: Path) -> None:
     began = time.monotonic()
     with embedded_postgres(data_dir, options=FAST) as dsn:
         assert count_rows(dsn) == 1000
-        assert time.monotonic() - began < 1
+        assert time.monotonic() - began < SECOND_START_S_MAX
     assert not server_processes(data_dir)
     assert not (data_dir / "postgres/postmaster.pid").exists()
 

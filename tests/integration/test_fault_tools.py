@@ -21,6 +21,8 @@ from tests.support.postgres_server import PostgresServer, postgres_server
 from tests.support.proxy import Direction, Proxy, proxy
 from tests.support.services import ROOT
 
+pytestmark = pytest.mark.slow
+
 SHORT_S = 0.2  # Long enough for loopback; what has not arrived by then is held back.
 
 

@@ -81,6 +81,7 @@ async def test_a_value_outlives_its_raw_event(http: httpx.AsyncClient, db: Any) 
     assert await latest(http) == newest(events)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(3))
 async def test_late_events_count_however_far_the_rollups_lag(
     http: httpx.AsyncClient, db: Any, seed: int

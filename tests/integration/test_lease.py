@@ -14,6 +14,8 @@ from runtime.health import Health
 from tests.conftest import with_database
 from tests.support.mqtt import until
 
+pytestmark = pytest.mark.slow
+
 
 class Holder:
     def __init__(self, dsn: str, client_id: str = "voltwire-ingest") -> None:

@@ -41,6 +41,7 @@ async def test_a_changed_migration_is_refused(dsn: str, db: object) -> None:
         await migrate(dsn, max_age_days=40)
 
 
+@pytest.mark.slow
 async def test_partitions_cover_the_accepted_window_and_only_one_run_makes_them(
     empty_dsn: str,
 ) -> None:

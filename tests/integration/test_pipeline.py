@@ -333,6 +333,7 @@ async def test_what_a_wrong_clock_let_in_does_not_hold_up_the_rest(
     assert await db.fetchval("select reason from rejected") == "in_the_future"
 
 
+@pytest.mark.slow
 async def test_an_event_whose_partition_is_still_to_be_made_waits_for_it(
     doors: Doors, db: Any
 ) -> None:

@@ -10,6 +10,8 @@ from runtime.errors import Overloaded
 from schema.database import open_pool
 from tests.support.http_api import api_on
 
+pytestmark = pytest.mark.slow
+
 CENTURIES = {
     "metric": "temp",
     "from_time": "1900-01-01T00:00:00Z",

@@ -24,6 +24,8 @@ from scheduler.rollups import roll
 from schema.instants import EARLIEST, LATEST
 from tests.support.oracle.plans import DEVICES, generate, plan_of
 
+pytestmark = pytest.mark.slow
+
 NOW = datetime.now(UTC)
 HOUR = timedelta(hours=1)
 WEEK = (NOW - timedelta(days=7), NOW)

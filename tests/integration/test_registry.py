@@ -266,6 +266,7 @@ async def test_a_shorter_limit_counts_from_the_last_sign_of_life(
     assert (await http.get("/v1/devices/never")).json()["state"] == "never_seen"
 
 
+@pytest.mark.slow
 async def test_concurrent_changes_and_posts_never_deadlock(
     processes: list[httpx.AsyncClient], db: Any
 ) -> None:

@@ -126,6 +126,7 @@ async def test_a_device_that_is_deleted_leaves_no_incident_open(
     assert await open_incidents(db) == 2
 
 
+@pytest.mark.slow
 async def test_no_event_in_flight_opens_an_incident_of_a_deleted_rule(
     processes: list[httpx.AsyncClient], db: Any
 ) -> None:

@@ -67,6 +67,7 @@ async def test_every_given_kind_of_condition_must_hold(http: httpx.AsyncClient) 
     assert await found(http, tag_prefix="oom") == []
 
 
+@pytest.mark.slow
 async def test_a_tag_with_any_characters_is_found(http: httpx.AsyncClient) -> None:
     batch = [event(n, [tag]) for n, tag in enumerate(ODD_TAGS)]
     answer = await http.post("/v1/events/batch", json=batch)

@@ -21,6 +21,8 @@ from tests.support.mosquitto import Mosquitto, mosquitto, require_mosquitto
 from tests.support.mqtt import FILTERS, TOPIC, Ingest, RawClient, running, send, until
 from tests.support.scripted_broker import numbered, scripted_broker
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def broker() -> Iterator[Mosquitto]:

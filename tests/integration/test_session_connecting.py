@@ -27,6 +27,8 @@ from tests.support.mosquitto import Mosquitto, mosquitto, require_mosquitto
 from tests.support.mqtt import FILTERS, TOPIC, Ingest, embedded_broker, running, send, until
 from tests.support.scripted_broker import accept, numbered, scripted_broker
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def broker() -> Iterator[Mosquitto]:

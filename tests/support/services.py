@@ -15,11 +15,13 @@ from random import randrange
 from typing import Self
 
 import httpx
+import psutil
 
 ROOT = Path(__file__).parents[2]
-START_S_MAX = 30
+START_S_MAX = 90  # A failure must not come from a machine that is busy with something else.
+COMMAND_S_MAX = 90
 PORT_MIN, PORT_MAX = 10_000, 32_000  # Linux gives outgoing connections 32768 and more.
-STOP_S_MAX = 12
+STOP_S_MAX = 15  # A command ends within 10 s; a busy machine delays it.
 
 
 @contextmanager
@@ -101,7 +103,7 @@ class Process:
         self.process.wait()
 
     def stop(self) -> int:
-        """Send SIGTERM and return the exit code; it must end within 12 s."""
+        """Send SIGTERM and return the exit code."""
         self.process.terminate()
         return self.process.wait(STOP_S_MAX)
 
@@ -117,3 +119,22 @@ class Process:
                 pass
             time.sleep(0.05)
         raise AssertionError(f"{self.arguments} is not ready:\n{self.log.read_text()[-4000:]}")
+
+
+def voltwire(*arguments: str, **settings: str) -> "subprocess.CompletedProcess[str]":
+    """A command that ends by itself."""
+    return subprocess.run(
+        [sys.executable, "-m", "cli", *arguments],
+        env=clean_environment(settings), cwd=ROOT / "tests", capture_output=True, text=True,
+        timeout=COMMAND_S_MAX, check=False,
+    )  # fmt: skip
+
+
+def family(process: Process) -> list[psutil.Process]:
+    """Its children and theirs."""
+    return psutil.Process(process.process.pid).children(recursive=True)
+
+
+def assert_gone(processes: Sequence[psutil.Process]) -> None:
+    _, alive = psutil.wait_procs(processes, timeout=STOP_S_MAX)
+    assert not alive, alive

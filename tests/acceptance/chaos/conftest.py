@@ -13,8 +13,9 @@ A scenario in ten lines:
                 installation.start("ingest")
         scenario.finish(installation)
 
-The tests of a file share `installation`, which is created again after a test left it unhealthy. A test that
-damages it, or needs other settings, proxies or roles, creates its own: `with install(...) as installation`.
+`installation` is shared by the tests of a file, in `make test` by the whole suite, and is created again after
+a test left it unhealthy. Proxies stand before its PostgreSQL and its broker. A test that damages it, or needs
+other settings or roles, creates its own: `with install(...) as installation`.
 `scenario.finish` drains it and checks everything: the ledger against SQL and the API, health, memory.
 
 CHAOS_SEEDS=1,2,3 sets the seeds, and makes scenarios run in their long form.
@@ -22,7 +23,7 @@ CHAOS_SEEDS=1,2,3 sets the seeds, and makes scenarios run in their long form.
 
 from collections.abc import Iterator
 from contextlib import ExitStack
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 
@@ -46,7 +47,7 @@ def scenario(request: pytest.FixtureRequest) -> Iterator[Scenario]:
 
 
 class Site:
-    """Holds the installation of a file, and replaces it when it is unhealthy."""
+    """Holds the shared installation, and replaces it when it is unhealthy."""
 
     def __init__(self) -> None:
         self._stack = ExitStack()
@@ -56,7 +57,8 @@ class Site:
         if self._installation is not None and self._installation.is_healthy():
             return self._installation
         self.clear()
-        self._installation = self._stack.enter_context(install())
+        both = install(with_postgres_proxy=True, with_broker_proxy=True)
+        self._installation = self._stack.enter_context(both)
         return self._installation
 
     def clear(self) -> None:
@@ -64,7 +66,12 @@ class Site:
         self._stack.close()
 
 
-@pytest.fixture(scope="module")
+def scope_of_site(fixture_name: str, config: pytest.Config) -> Literal["session", "module"]:
+    """In `make test` a single installation has to do; in the long form memory would grow with age."""
+    return "module" if LONG else "session"
+
+
+@pytest.fixture(scope=scope_of_site)
 def site() -> Iterator[Site]:
     site = Site()
     yield site
@@ -73,7 +80,7 @@ def site() -> Iterator[Site]:
 
 @pytest.fixture
 def installation(site: Site, request: pytest.FixtureRequest) -> Iterator[Installation]:
-    """The tests of a file share it as long as they pass."""
+    """It is shared as long as the tests pass."""
     yield site.installation()
     call = request.node.stash.get(CALL, None)
     if call is None or call.excinfo is not None:

@@ -9,24 +9,13 @@ from typing import Any
 import httpx
 
 from broker.client.session import RECEIVE_MAXIMUM
-from tests.acceptance.chaos.conftest import Installation, Scenario, Site, install, publish, say
+from tests.acceptance.chaos.conftest import Installation, Scenario, publish, say
 from tests.support.ledger.ledger import Key
 
 RECOVERY_S_MAX = 15.0
 ANSWER_S_MAX = 5.0
 NOTICE_S_MAX = 10.0
 POLL_S = 0.1
-
-
-class ProxiedSite(Site):
-    """A Site with one proxy for PostgreSQL and one for the broker."""
-
-    def installation(self) -> Installation:
-        if self._installation is None or not self._installation.is_healthy():
-            self.clear()
-            both = install(with_postgres_proxy=True, with_broker_proxy=True)
-            self._installation = self._stack.enter_context(both)
-        return self._installation
 
 
 @contextmanager

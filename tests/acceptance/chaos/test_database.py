@@ -23,7 +23,6 @@ from tests.acceptance.chaos.conftest import (
     seeded,
 )
 from tests.acceptance.chaos.recovery import (
-    ProxiedSite,
     post,
     publish_more_than_a_window,
     recovery,
@@ -53,15 +52,8 @@ QUIET_BYTES_MAX = (
 DISK_MIB = 300
 
 
-@pytest.fixture(scope="module")
-def site() -> Iterator[ProxiedSite]:
-    site = ProxiedSite()
-    yield site
-    site.clear()
-
-
 @seeded
-@pytest.mark.chaos_short
+@pytest.mark.chaos
 @pytest.mark.timeout(300)
 def test_a_restarted_postgresql_loses_and_doubles_nothing(
     installation: Installation, scenario: Scenario
@@ -138,7 +130,7 @@ def test_a_commit_whose_answer_is_lost_is_neither_lost_nor_doubled(
 
 
 @seeded
-@pytest.mark.chaos_short
+@pytest.mark.chaos
 @pytest.mark.timeout(300)
 def test_a_transaction_number_that_is_reused_after_a_crash_proves_no_commit(
     installation: Installation, scenario: Scenario
@@ -148,7 +140,7 @@ def test_a_transaction_number_that_is_reused_after_a_crash_proves_no_commit(
     assert link is not None
     with _setting(postgres, "wal_writer_delay", "10s"):
         with scenario.load(installation, mqtt=20), recovery(installation, scenario):
-            for pause_s in scenario.pauses(rounds(short=2, long=10), 0.2, 1.0):
+            for pause_s in scenario.pauses(10, 0.2, 1.0):
                 time.sleep(pause_s)
                 assert link.reset_when(COMMIT, deliver=False).wait(20)
                 link.refuse()

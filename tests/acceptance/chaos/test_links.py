@@ -9,19 +9,11 @@ import pytest
 from tests.acceptance.chaos.conftest import Installation, Scenario, rounds, say, seeded
 from tests.acceptance.chaos.installation import RSS_GROWTH_BYTES_MAX
 from tests.acceptance.chaos.recovery import (
-    ProxiedSite,
     publish_more_than_a_window,
     recovery,
     until_noticed,
 )
 from tests.support.proxy import Proxy
-
-
-@pytest.fixture(scope="module")
-def site() -> Iterator[ProxiedSite]:
-    site = ProxiedSite()
-    yield site
-    site.clear()
 
 
 @pytest.fixture

@@ -5,7 +5,7 @@ import pytest
 from tests.acceptance.chaos.conftest import Installation, Scenario, rounds
 from tests.support.ledger.ledger import Ledger, StoredRow, compare
 
-EVENTS = 5000
+EVENTS_SHORT, EVENTS_LONG = 750, 5000
 
 
 @pytest.mark.chaos_short
@@ -13,7 +13,7 @@ EVENTS = 5000
 def test_without_a_fault_everything_is_stored_once_and_the_oracle_sees_a_lost_and_a_doubled_row(
     installation: Installation, scenario: Scenario
 ) -> None:
-    wanted = rounds(short=EVENTS // 2, long=EVENTS)
+    wanted = rounds(short=EVENTS_SHORT, long=EVENTS_LONG)
     with scenario.load(installation, mqtt=250, http=60) as loads:
         while len(scenario.ledger.attempted) < wanted:
             loads[0].wait(0.1)

@@ -38,7 +38,7 @@ def test_kill_9_of_the_ingestor_at_random_times(
     installation: Installation, scenario: Scenario
 ) -> None:
     with scenario.load(installation, mqtt=80, http=10):
-        for pause_s in scenario.pauses(rounds(short=5, long=20), 0.2, 2.5):
+        for pause_s in scenario.pauses(rounds(short=2, long=20), 0.2, 2.5):
             time.sleep(pause_s)
             installation.kill("ingest")
             installation.start("ingest")
@@ -53,7 +53,7 @@ def test_a_kill_around_the_commit_redelivers_the_batch_and_stores_it_once(
 ) -> None:
     program = ("-m", "tests.support.failpoints", point)
     with scenario.load(installation, mqtt=80, http=10):
-        for batches in range(rounds(short=2, long=6)):
+        for batches in range(rounds(short=1, long=6)):
             time.sleep(0.5)
             installation.kill("ingest")
             installation.processes["ingest"].settings["FAIL_AFTER_BATCHES"] = str(batches * 3)
@@ -95,13 +95,13 @@ def add_rule(installation: Installation, device_id: str) -> str:
 
 
 @seeded
-@pytest.mark.chaos_short
+@pytest.mark.chaos
 @pytest.mark.timeout(300)
 def test_sigterm_of_the_ingestor_under_load_ends_in_time_with_exit_code_0(
     installation: Installation, scenario: Scenario
 ) -> None:
     with scenario.load(installation, mqtt=80, http=10):
-        for pause_s in scenario.pauses(rounds(short=3, long=20), 0.0, 2.0):
+        for pause_s in scenario.pauses(20, 0.0, 2.0):
             installation.until_healthy()  # Before it handles signals, SIGTERM ends it with another exit code.
             time.sleep(pause_s)
             began = time.monotonic()
