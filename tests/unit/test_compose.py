@@ -212,7 +212,7 @@ def test_the_example_file_shows_the_defaults(tmp_path: Path) -> None:
 
 def test_the_image_is_built_from_what_the_dockerfile_copies_and_nothing_else() -> None:
     copied = {source.split()[0] for source in dockerfile("COPY") if "--from" not in source}
-    copied |= {"README.md"}  # Beside pyproject.toml, which names it.
+    copied |= {"README.md", "LICENSE"}  # Beside pyproject.toml, which names them.
     first, *rest = [
         line for line in (ROOT / ".dockerignore").read_text().splitlines() if line[:1] != "#"
     ]
