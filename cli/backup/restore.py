@@ -136,7 +136,9 @@ class Restore:
         try:
             connection = await connect(self._database.dsn, "voltwire restore")
         except asyncpg.InvalidCatalogNameError:
-            name = unquote(urlsplit(self._database.dsn).path.lstrip("/"))
+            name = unquote(urlsplit(self._database.dsn).path[1:]) or os.environ.get("PGDATABASE")
+            if not name:
+                raise StartError("DATABASE_URL names no database: add its name.") from None
             async with _connection(with_database(self._database.dsn, "postgres")) as server:
                 await require_version(server)
                 return Target(name, exists=False, server_major=_major(server))

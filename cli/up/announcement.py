@@ -19,8 +19,8 @@ async def announce(settings: Settings, stop: asyncio.Event, health: Health, _: M
         typer.echo(_addresses(settings))
 
 
-def goodbye(settings: Settings) -> str:
-    """To be asked before the embedded server's address takes the place of the setting."""
+def stopped_message(settings: Settings) -> str:
+    """Call it before the embedded server's address replaces the setting."""
     if settings.database_url is not None:
         return "Stopped. The data stays in the database of DATABASE_URL."
     return f"Stopped. The data stays in {settings.data_dir}."

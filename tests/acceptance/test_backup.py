@@ -178,11 +178,15 @@ def test_a_restore_that_is_ended_in_the_middle_changes_nothing(
 ) -> None:
     commands, _ = embedded
     before = commands.sql("select count(*) from event")
-    with commands.start("restore", "full.dump", "--replace") as process:
-        time.sleep(0.5)
-        until(lambda: commands.run("sql", "--url")[0] == 0 and commands.sql(RESTORING) == "1")
+    whole = (commands.folder / "full.dump").read_bytes()
+    with commands.start("restore", "-", "--replace", stdin=subprocess.PIPE) as process:
+        assert process.stdin is not None
+        process.stdin.write(whole[: len(whole) // 2])  # It waits for the rest.
+        process.stdin.flush()
+        until(lambda: commands.run("sql", "-Atc", RESTORING) == (0, "1"))
         process.send_signal(number)
-        _, errors = process.communicate(timeout=20)
+        errors = process.stderr.read() if process.stderr else b""
+        process.wait(timeout=20)
     if number is signal.SIGINT:
         assert process.returncode == 1
         assert b"as it was before" in errors
