@@ -14,6 +14,8 @@ from ingestor.store.copy_format import COLUMNS, EventCopy
 from schema.event import MAX_EXACT_INTEGER, DeviceNo, Door, Event
 from schema.instants import epoch_us
 
+pytestmark = pytest.mark.slow  # Nearly every test has a database of its own.
+
 NOW = datetime(2026, 11, 22, 12, tzinfo=UTC)
 TEXTS = ("a", "room:101", "\u00e9", "\u65e5\u672c", "\U0001f50b", '"', "\\", "{}", "x" * 128)
 NUMBERS = (0, -1, 67.5, 1e300, 5e-324, -0.1, 2**53 - 1, -(2**53) + 1, 1e22)
@@ -53,7 +55,6 @@ async def copied(db: Any, events: list[Event]) -> list[tuple[Any, ...]]:
     return [tuple(row) for row in found]
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(3))
 async def test_every_event_is_read_back_as_it_was(db: Any, seed: int) -> None:
     random = Random(seed)

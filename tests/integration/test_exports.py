@@ -27,6 +27,8 @@ from runtime.errors import Overloaded, RawEventsDropped
 from schema.database import open_pool
 from schema.instants import rfc3339
 
+pytestmark = pytest.mark.slow  # Nearly every test has a database of its own.
+
 NOW = datetime(2026, 10, 25, 23, 30, tzinfo=UTC)
 AWKWARD = ["plain", "a,b", '"', '""', "it's", " leading", "trailing ", "", "line\nbreak", "\r", "tab\t",
            "\\", "\\n", "{a}", "NULL", "null", "=1+1", "ünï 📈", "\u2028", "\x01", "\x7f"]  # fmt: skip

@@ -8,6 +8,8 @@ import pytest
 from runtime.errors import StartError
 from schema.migrate import is_migrated, known_migrations, migrate
 
+pytestmark = pytest.mark.slow  # Nearly every test has a database of its own.
+
 
 async def test_a_fresh_database_gets_every_migration_and_a_second_run_does_nothing(
     empty_dsn: str,
@@ -41,7 +43,6 @@ async def test_a_changed_migration_is_refused(dsn: str, db: object) -> None:
         await migrate(dsn, max_age_days=40)
 
 
-@pytest.mark.slow
 async def test_partitions_cover_the_accepted_window_and_only_one_run_makes_them(
     empty_dsn: str,
 ) -> None:

@@ -11,6 +11,8 @@ import pytest
 from scheduler.silence import sweep
 from tests.support.http_api import all_pages, api_on
 
+pytestmark = pytest.mark.slow  # Nearly every test has a database of its own.
+
 OFFLINE_AFTER_S = 300
 HEAR = "insert into canary values ('test', now() - interval '1 day', now() + interval '1 day')"
 
@@ -266,7 +268,6 @@ async def test_a_shorter_limit_counts_from_the_last_sign_of_life(
     assert (await http.get("/v1/devices/never")).json()["state"] == "never_seen"
 
 
-@pytest.mark.slow
 async def test_concurrent_changes_and_posts_never_deadlock(
     processes: list[httpx.AsyncClient], db: Any
 ) -> None:

@@ -24,6 +24,8 @@ from ingestor.replay import (
 from schema.event import Door, Reason, Status
 from tests.integration.conftest import LIMITS, Doors, make_pipeline
 
+pytestmark = pytest.mark.slow  # Nearly every test has a database of its own.
+
 ALL = ReplaySelection()
 OUT_OF_RANGE = {"soc_percent": 120}
 ARRIVAL = datetime(2026, 10, 1, 12, 0, 0, 123456, tzinfo=UTC)

@@ -27,7 +27,10 @@ from tests.support.http_api import api_on
 DAYS = 100
 WAIT_S = 0.2
 
-pytestmark = pytest.mark.usefixtures("short_waits")
+pytestmark = [
+    pytest.mark.usefixtures("short_waits"),
+    pytest.mark.slow,
+]  # Nearly every test has a database of its own.
 
 
 @pytest.fixture
@@ -99,7 +102,6 @@ def name_of(first: datetime) -> str:
     return f"event_{first:%Y_%m}"
 
 
-@pytest.mark.slow
 async def test_old_months_are_dropped_with_their_keys_and_their_rollups_stay(
     doors: Doors, db: Any, scheduler: Any
 ) -> None:
@@ -294,7 +296,6 @@ async def test_nothing_is_dropped_while_a_writer_may_not_have_seen_the_floor(
     assert await summed_up(db) == 2
 
 
-@pytest.mark.slow
 async def test_a_writer_that_does_not_end_defers_it(dsn: str, scheduler: Any) -> None:
     writer = await asyncpg.connect(dsn)
     await writer.execute("begin; select pg_current_xact_id()")
@@ -362,7 +363,6 @@ async def test_it_is_a_job_of_the_scheduler_that_may_be_deferred(
     assert await keys_and_events(db) == (0, 0)
 
 
-@pytest.mark.slow
 async def test_the_rollups_come_first_also_while_another_roller_is_at_work(
     doors: Doors, db: Any, scheduler: Any
 ) -> None:
@@ -438,7 +438,6 @@ async def run_on(connection: Any, days: int) -> None:
         return
 
 
-@pytest.mark.slow
 async def test_with_writers_near_a_moving_floor_every_event_counts_once(
     doors: Doors, db: Any, scheduler: Any
 ) -> None:
