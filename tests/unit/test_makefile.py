@@ -11,6 +11,8 @@ import pytest
 ROOT = Path(__file__).parents[2]
 AGAIN = "made again"
 
+pytestmark = pytest.mark.slow  # Each makes an environment.
+
 
 def make(checkout: Path, *arguments: str, **environment: str) -> tuple[int, str]:
     kept = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}
