@@ -9,7 +9,7 @@ COPY requirements.lock ./
 RUN pip --python /opt/venv/bin/python install --no-cache-dir --disable-pip-version-check \
     --only-binary :all: --require-hashes --requirement requirements.lock
 
-COPY pyproject.toml README.md ./
+COPY pyproject.toml README.md LICENSE ./
 COPY runtime runtime
 COPY schema schema
 COPY broker broker
@@ -25,7 +25,8 @@ RUN pip --python /opt/venv/bin/python install --no-cache-dir --disable-pip-versi
 FROM python:3.13-slim-trixie
 
 LABEL org.opencontainers.image.title="Voltwire" \
-      org.opencontainers.image.description="MQTT-native telemetry backend for battery devices on plain PostgreSQL"
+      org.opencontainers.image.description="MQTT-native telemetry backend for battery devices on plain PostgreSQL" \
+      org.opencontainers.image.licenses="MIT"
 
 # Fixed numbers, because other systems do not know the image's /etc/passwd.
 RUN groupadd --gid 10001 voltwire \

@@ -8,7 +8,13 @@ LOCK_IN := printf 'hatchling\neditables\nuv\n'
 COMPILE := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate --custom-compile-command "make lock"
 # uv installs in seconds, pip in most of a minute; pip is the fallback if uv cannot reach the index.
 UV := VIRTUAL_ENV=.venv $(BIN)/uv pip install --quiet --system-certs
-PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --retries 2
+SUPPORTED := import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))
+NEEDED := Voltwire needs Python 3.11, 3.12 or 3.13
+DOWNLOAD_FAILED := { echo "The packages could not be downloaded; the lines above say why. Check the network and the package index (PIP_INDEX_URL, proxy), then run make again: it goes on from here." >&2; exit 1; }
+# A .venv does not work if its Python is gone, not supported or without pip, or if the checkout was moved.
+# Then it is made again.
+STALE := $(if $(wildcard .venv),$(shell { $(BIN)/python -c 'import pip; $(SUPPORTED)' && { test ! -e .venv/.runtime || grep -qF "$(CURDIR)/.venv/bin/python" $(BIN)/voltwire; }; } 2>/dev/null || echo stale))
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -16,17 +22,25 @@ help:  ## this list
 setup: .venv/.runtime  ## create .venv with exactly the packages of requirements.lock
 
 # uv is installed from its own block of the lock file, by hash.
-.venv/.runtime: requirements.lock pyproject.toml
-	@test -n "$(PYTHON)" || { echo "Voltwire needs Python 3.11, 3.12 or 3.13: install one, or name it with make PYTHON=/path/to/python." >&2; exit 1; }
-	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
+.venv/.runtime: requirements.lock pyproject.toml $(STALE)
+	@test -n "$(PYTHON)" || { echo "$(NEEDED): install one, or name it with make PYTHON=/path/to/python." >&2; exit 1; }
+	@$(PYTHON) -c '$(SUPPORTED)' 2>/dev/null || { echo "$(NEEDED), and PYTHON=$(PYTHON) is none of them: name another one, or leave PYTHON out." >&2; exit 1; }
+	@if test -n "$(STALE)"; then echo "The environment in .venv does not work here any more (moved, or its Python has gone): it is made again."; rm -rf .venv; fi
+	@test -x $(BIN)/python || { echo "Creating .venv with $$($(PYTHON) --version) ..." && $(PYTHON) -m venv .venv; } || { rm -rf .venv; exit 1; }
+	@echo "Installing uv, which installs the rest ..."
 	@sed -n '/^uv==/,/[^\\]$$/p' requirements.lock > .venv/uv.txt
-	@$(PIP) --require-hashes -r .venv/uv.txt
-	@$(UV) --require-hashes -r requirements.lock || $(PIP) --require-hashes -r requirements.lock
+	@$(PIP) --require-hashes -r .venv/uv.txt || $(DOWNLOAD_FAILED)
+	@echo "Installing the $$(grep -c '^[a-z].*==' requirements.lock) packages of requirements.lock, once: some 20 seconds ..."
+	@$(UV) --require-hashes -r requirements.lock || $(PIP) --require-hashes -r requirements.lock || $(DOWNLOAD_FAILED)
+	@echo "Installing Voltwire itself ..."
 	@$(PIP) --no-deps --no-build-isolation --editable .
 	@touch $@
 
+stale:
+
 .venv/.dev: .venv/.runtime requirements-dev.lock
-	@$(UV) --require-hashes -r requirements-dev.lock || $(PIP) --require-hashes -r requirements-dev.lock
+	@echo "Installing the tools of requirements-dev.lock, once ..."
+	@$(UV) --require-hashes -r requirements-dev.lock || $(PIP) --require-hashes -r requirements-dev.lock || $(DOWNLOAD_FAILED)
 	@touch $@
 
 up: setup  ## run everything: PostgreSQL, broker, ingestor, API, scheduler
@@ -41,12 +55,15 @@ check: .venv/.dev  ## formatting, lint, types, layers
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-# Mosquitto is the production broker, and faketime sets clocks in tests. Root installs them from Debian
-# without starting them; for other users their tests are skipped when they are missing.
-APT := mosquitto mosquitto-clients faketime
+# Mosquitto is the production broker, faketime sets clocks in tests, prometheus brings promtool, which checks
+# the alert rules. Root installs them from Debian; RUNLEVEL and SYSTEMD_OFFLINE keep the services from
+# being started. For other users their tests are skipped when they are missing.
+APT := mosquitto mosquitto-clients faketime prometheus
 apt:
-	@{ { command -v mosquitto || test -x /usr/sbin/mosquitto; } && command -v mosquitto_sub && command -v faketime; } >/dev/null || { test "$$(id -u)" = 0 && command -v apt-get >/dev/null \
-	  && apt-get update -qq && RUNLEVEL=1 DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $(APT) >/dev/null; } || true
+	@{ { command -v mosquitto || test -x /usr/sbin/mosquitto; } && command -v mosquitto_sub && command -v faketime && command -v promtool; } >/dev/null \
+	  || { test "$$(id -u)" = 0 && command -v apt-get >/dev/null \
+	  && echo "Installing $(APT) ..." && apt-get update -qq \
+	  && RUNLEVEL=1 SYSTEMD_OFFLINE=1 DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $(APT) >/dev/null; } || true
 
 # Four files at a time: most tests wait more than they work. Each process has a PostgreSQL of its own.
 # Without .pyc files every one of these processes would compile every test again.
@@ -73,4 +90,4 @@ lock: .venv/.runtime  ## resolve the dependencies of pyproject.toml into require
 	$(COMPILE) --extra parquet pyproject.toml .venv/lock.in -o requirements.lock
 	$(COMPILE) -c requirements.lock --group dev -o requirements-dev.lock
 
-.PHONY: help setup up demo check apt test test-fast chaos bench format lock
+.PHONY: help setup stale up demo check apt test test-fast chaos bench format lock

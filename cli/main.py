@@ -5,17 +5,21 @@
 
 import asyncio
 from functools import partial
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
 from api.serve.workers import CHECK, Worker
+from cli.backup.backup import backup
+from cli.backup.restore import restore
 from cli.database import database_errors
 from cli.replay import replay
 from cli.retention import retention
 from cli.roles import Role, run_roles
 from cli.selftest.command import selftest
 from cli.simulate import simulate
+from cli.sql import sql
 from runtime.errors import ConfigurationError, VoltwireError
 from runtime.health import Health
 from runtime.logging import configure_logging
@@ -25,6 +29,7 @@ from runtime.signals import fail_on_signals
 from runtime.version import VERSION
 
 WORKERS_MAX, MEMBERS_MAX = 64, 1000
+SENTENCE_CHARS_MAX = 500
 
 WorkersOption = Annotated[
     int, typer.Option("--workers", min=1, max=WORKERS_MAX, help="Processes that share the work.")
@@ -36,9 +41,23 @@ WorkerOption = Annotated[
     ),
 ]
 
+
+class WholeSentences(TyperGroup):
+    """A list of commands that does not cut their descriptions off at the width of the terminal."""
+
+    def format_commands(self, ctx: Any, formatter: Any) -> None:
+        rows = []
+        for name in self.list_commands(ctx):
+            command = self.get_command(ctx, name)
+            if command is not None and not command.hidden:
+                rows.append((name, command.get_short_help_str(limit=SENTENCE_CHARS_MAX)))
+        with formatter.section("Commands"):
+            formatter.write_dl(rows)
+
+
 app = typer.Typer(
+    cls=WholeSentences,
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
@@ -178,6 +197,9 @@ app.command()(simulate)
 app.command()(replay)
 app.command()(retention)
 app.command()(selftest)
+app.command()(backup)
+app.command()(restore)
+app.command(context_settings={"ignore_unknown_options": True})(sql)
 
 
 def _run_ingestor(settings: Settings, number: int, total: int, worker: Worker | None) -> None:

@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from cli.database import database_errors, migrated_connection
+from cli.tables import size_text
 from runtime.errors import StartError
 from runtime.logging import configure_logging
 from runtime.metrics import Metrics
@@ -23,7 +24,6 @@ if TYPE_CHECKING:  # Other commands start faster without these imports.
 
 COUNT_S_MAX = 600  # Counting the events of a month is slow, and it blocks nobody.
 COUNTING_LIMITS = API_SESSION | {"statement_timeout": f"{COUNT_S_MAX}s"}
-KIB = 1024
 
 
 def retention(
@@ -112,14 +112,6 @@ def _table(plans: Sequence["DropPlan"]) -> Table:
         month = plan.month
         table.add_row(
             month.partition, f"{month.first:%Y-%m-%d}", f"{month.until:%Y-%m-%d}",
-            str(plan.events), str(plan.keys), _size(month.size_bytes),
+            str(plan.events), str(plan.keys), size_text(month.size_bytes),
         )  # fmt: skip
     return table
-
-
-def _size(size_bytes: float) -> str:
-    for unit in ("B", "KiB", "MiB"):
-        if size_bytes < KIB:
-            return f"{size_bytes:.0f} {unit}"
-        size_bytes /= KIB
-    return f"{size_bytes:.1f} GiB"

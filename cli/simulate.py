@@ -3,6 +3,7 @@
 import asyncio
 import re
 import time
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from random import randrange
 from typing import TYPE_CHECKING, Annotated
@@ -14,8 +15,9 @@ from rich.table import Table
 from rich.text import Text
 
 from cli.tables import counts_table
+from runtime.addresses import http_url
 from runtime.logging import configure_logging
-from runtime.settings import load_settings
+from runtime.settings import Settings, load_settings
 from runtime.signals import stop_on_signals
 
 if TYPE_CHECKING:  # Other commands start faster without these imports.
@@ -24,6 +26,8 @@ if TYPE_CHECKING:  # Other commands start faster without these imports.
 YEAR_S = 366 * 86_400
 DEVICES_MAX = 1000  # One connection each, within the usual limit of 1,024 open files.
 DRAIN_S = 8.0  # Together with the disconnects it is less than the 10 s to stop a command.
+CONNECT_S_MAX = 10.0  # Without any connection by then, the fleet gives up.
+SETTLE_S, FORGET_S_MAX = 1.0, 10.0  # The last messages arrive before the devices are deleted.
 REFRESH_S, LINE_S = 0.25, 10.0  # On a terminal, and elsewhere.
 SEEDS = 2**32
 
@@ -69,11 +73,19 @@ def simulate(
             help="Prefix of the device ids; fleets that run at once need different ones.",
         ),
     ] = "sim",
+    forget: Annotated[
+        bool,
+        typer.Option(
+            "--forget",
+            help="At the end delete the devices over the API of HTTP_HOST and HTTP_PORT.",
+        ),
+    ] = False,
 ) -> None:
     """Simulate a fleet of battery devices that keep each event until its receipt arrives.
 
-    Devices connect to the broker of MQTT_URL, else of MQTT_HOST and MQTT_PORT. The exit code is 1 if
-    any event has no receipt in the end.
+    Devices connect to the broker of MQTT_URL, else of MQTT_HOST and MQTT_PORT. At the end each says that
+    it sleeps for a year, so that its silence alarms nobody. The exit code is 1 if no device could
+    connect or any event has no receipt in the end.
     """
     from broker.simulator.device import Behaviour, build_fleet  # noqa: PLC0415
     from broker.simulator.fleet import Fleet  # noqa: PLC0415
@@ -86,17 +98,22 @@ def simulate(
         settings.mqtt,
         build_fleet(prefix, [behaviour] * devices, booted_at=datetime.now(UTC), seed=seed),
         payload_bytes_max=settings.max_payload_bytes,
+        keep_status=not forget,
     )
     console = Console()
     console.print(f"{devices} devices {prefix}-… on {settings.mqtt}, seed {seed}.", style="bold")
     asyncio.run(_run(fleet, duration, console))
     console.print(_table(fleet))
-    if fleet.waiting:
+    forgotten = not (forget and fleet.was_connected) or _forget(settings, fleet.device_ids)
+    if not fleet.was_connected:
+        typer.echo(f"The broker {fleet.trouble}. {fleet.unsent} events were not sent.", err=True)
+    elif fleet.waiting:
         typer.echo(
-            f"{fleet.waiting} events have no receipt: check that the broker accepts devices and that"
-            " voltwire ingest runs.",
+            f"{fleet.waiting} events have no receipt, {fleet.unsent} of them were never sent: check that"
+            " the broker runs and accepts devices, and that voltwire ingest runs.",
             err=True,
         )
+    if not forgotten or not fleet.was_connected or fleet.waiting:
         raise typer.Exit(1)
 
 
@@ -107,8 +124,39 @@ async def _run(fleet: "Fleet", duration_s: float, console: Console) -> None:
         asyncio.get_running_loop().call_later(duration_s, stop.set)
     async with asyncio.TaskGroup() as group:
         showing = group.create_task(_show(fleet, console))
+        connecting = group.create_task(_require_broker(fleet, stop))
         await fleet.run(stop, drain_s=DRAIN_S)
         showing.cancel()
+        connecting.cancel()
+
+
+async def _require_broker(fleet: "Fleet", stop: asyncio.Event) -> None:
+    """Give up if no device could connect; a broker that goes away later is waited for."""
+    await asyncio.sleep(CONNECT_S_MAX)
+    if not fleet.was_connected:
+        stop.set()
+
+
+def _forget(settings: Settings, device_ids: Sequence[str]) -> bool:
+    """Whether the API deleted every device; if not, say so."""
+    import httpx  # noqa: PLC0415
+
+    time.sleep(SETTLE_S)
+    url = http_url(settings.http_host, settings.http_port)
+    try:
+        with httpx.Client(base_url=url, timeout=FORGET_S_MAX) as api:
+            for device_id in device_ids:
+                answer = api.delete(f"/v1/devices/{device_id}")
+                if answer.status_code != httpx.codes.NOT_FOUND:  # One that never reached it.
+                    answer.raise_for_status()
+    except httpx.HTTPError as error:
+        typer.echo(
+            f"The devices are not all forgotten, because the API on {url} does not do it ({error}): send"
+            " DELETE /v1/devices/{device_id} for each later.",
+            err=True,
+        )
+        return False
+    return True
 
 
 async def _show(fleet: "Fleet", console: Console) -> None:
@@ -144,6 +192,7 @@ def _table(fleet: "Fleet") -> Table:
         ("duplicate", tally.duplicate, "copies that were recognised"),
         ("rejected", tally.rejected, reasons or "sent events"),
         ("waiting", fleet.waiting, "events without a receipt"),
+        ("unsent", fleet.unsent, "of these never sent"),
         ("resent", tally.resent, "copies, because no receipt arrived"),
         ("dropped", tally.dropped, "events, because an outbox was full"),
     ))  # fmt: skip

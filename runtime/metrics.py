@@ -141,13 +141,13 @@ class Metrics:
         self.job_runs = Counter(
             "voltwire_job_runs",
             "Runs of the scheduler's jobs by outcome, ok or failed.",
-            ("job", "outcome"),
+            ("task", "outcome"),
             registry=self._registry,
         )
         self.job_succeeded_at = Gauge(
             "voltwire_job_succeeded_timestamp_seconds",
             "When a job last succeeded, in seconds since 1970.",
-            ("job",),
+            ("task",),  # Prometheus gives every sample a label `job` of its own.
             registry=self._registry,
         )
         self.dropped_months = Counter(

@@ -10,6 +10,7 @@
 | 4244 | two: 4244, hash of the client id | the ingestor that is connected to the broker | one client per id |
 | 4244 | one | the scheduler that keeps rollups, for its session | one roller at a time |
 | 4245 | one | the scheduler that applies retention, for its session | one retention run at a time |
+| 4246 | two: 4246, hash of the database | `voltwire restore`, for its session | one restore at a time |
 
 Locks with one key and locks with two keys are separate in PostgreSQL, so the two uses of 4244 never conflict.
 
@@ -25,11 +26,13 @@ from schema.queries import load_queries
 LANES = 16  # Fixed for a database: every process must compute the same lane.
 
 LANE, MIGRATION, RELAY, FEED, INGEST, ROLLUPS, RETENTION = 77, 4240, 4241, 4242, 4244, 4244, 4245
+RESTORE = 4246
 LOCKS = {
     "lane_lock": LANE,
     "feed_lock": FEED,
     "rollups_lock": ROLLUPS,
     "retention_lock": RETENTION,
+    "restore_lock": RESTORE,
 }
 
 queries = load_queries("schema", "locks.sql", LOCKS)

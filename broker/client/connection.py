@@ -97,6 +97,11 @@ class Connection:
         """The broker accepted the TCP connection but did not answer CONNECT."""
         return self.connack is None and (self._closed_early or self._paho.socket() is not None)
 
+    @property
+    def lost_topics(self) -> list[str]:
+        """Of messages that were refused, else of those without a PUBACK when the connection was lost."""
+        return self._publisher.lost_topics
+
     async def until_lost(self) -> None:
         """Raise MqttError as soon as the connection is lost."""
         if self._paho.socket() is None:  # aiomqtt misses a loss right after CONNACK.
@@ -289,6 +294,7 @@ class Connection:
         reason: ReasonCode,
         properties: Properties | None,
     ) -> None:
+        self._publisher.on_loss()
         if self.connack is None:  # aiomqtt would wait for it until its timeout.
             self._closed_early = True
             self._aiomqtt_connack(client, userdata, ConnectFlags(False), NO_CONNACK, None)

@@ -12,6 +12,7 @@ from runtime.errors import BrokerUnavailable
 
 PUBACK_S_MAX = 10
 WINDOW_MAX = 100  # Unacknowledged messages; a broker may allow fewer.
+TOPICS_SHOWN_MAX = 5
 FAILURE = 0x80  # The lowest reason code of a failure [MQTT5-2.4].
 
 
@@ -23,7 +24,10 @@ class Publisher:
         self._mids = cycle(range(1, 65_536))
         self._window = asyncio.Semaphore(WINDOW_MAX)
         self._waiting: dict[int, asyncio.Future[int]] = {}
+        self._topics: dict[int, str] = {}  # Of the messages that wait.
         self._closed = False
+        self._refused_topics: list[str] = []
+        self.lost_topics: list[str] = []  # A broker that cuts us off has refused one of these.
 
     def set_receive_maximum(self, receive_maximum: int) -> None:
         """Respect the broker's limit in CONNACK [MQTT5-3.2.2.3.3]; call it before any `publish`."""
@@ -37,6 +41,7 @@ class Publisher:
         except TimeoutError:
             raise BrokerUnavailable(f"The broker sent no PUBACK in {PUBACK_S_MAX} s.") from None
         if reason >= FAILURE:
+            self._refused_topics = [topic, *self._refused_topics][:TOPICS_SHOWN_MAX]
             text = ReasonCode(PacketTypes.PUBACK, identifier=reason)
             raise BrokerUnavailable(f"The broker refused a message for {topic}: {text}.")
 
@@ -46,12 +51,18 @@ class Publisher:
         if puback is not None and not puback.done():
             puback.set_result(int.from_bytes(body[2:3]))
 
+    def on_loss(self) -> None:
+        """The connection is lost; whoever publishes is told by `close`."""
+        refused = self._refused_topics or self._topics.values()
+        self.lost_topics = sorted(set(refused))[:TOPICS_SHOWN_MAX]
+
     def close(self) -> None:
         """Fail every present and future `publish`."""
         self._closed = True
         for puback in self._waiting.values():
             if not puback.done():
                 puback.set_exception(_lost())
+                puback.exception()  # A publisher cancelled now would leave it unseen, which is logged.
 
     async def _send_and_wait(self, topic: str, payload: bytes, *, qos: int, retain: bool) -> int:
         """The reason code of the PUBACK; 0 for QoS 0, which has no PUBACK."""
@@ -62,11 +73,11 @@ class Publisher:
         if qos == 0:
             return 0
         puback: asyncio.Future[int] = asyncio.get_running_loop().create_future()
-        self._waiting[mid] = puback
+        self._waiting[mid], self._topics[mid] = puback, topic
         try:
             return await puback
         finally:
-            del self._waiting[mid]
+            del self._waiting[mid], self._topics[mid]
 
 
 def _lost() -> BrokerUnavailable:

@@ -4,7 +4,7 @@ import asyncio
 import logging
 import random
 import ssl
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 
 import aiomqtt
 import structlog
@@ -67,6 +67,7 @@ class Session:
             session_expiry_s,
         )
         self.last_error: str | None = None  # Why the latest connection failed or ended.
+        self.trouble = describe_trouble(None)  # The same with what to do, as the end of a sentence.
         self._subscriptions, self._optional_subscriptions = subscriptions, optional_subscriptions
         self._before_connect, self._on_connected = before_connect, on_connected
         self._on_delivery = on_delivery
@@ -201,14 +202,49 @@ class Session:
         pause_s = _pause_s(DOUBLINGS_MAX if refused else self._failures)
         self._failures += 1
         self.last_error = str(error.__cause__ or error)
-        fields = {"reason": self.last_error, "retry_in_s": round(pause_s, 1)}
+        self.trouble = describe_trouble(error, code)
+        fields: dict[str, object] = {"reason": self.last_error, "retry_in_s": round(pause_s, 1)}
         if refused:
             self._log.error("The broker refused the connection.", **fields)
         elif code == 0:
+            if (
+                connection.lost_topics
+            ):  # Mosquitto 2.0.11 cuts off who publishes what its ACL denies.
+                fields["unacknowledged_topics"] = connection.lost_topics
             self._log.warning("The connection to the broker was lost.", **fields)
         else:
             self._log.warning("The broker cannot be reached.", **fields)
         await asyncio.sleep(pause_s)
+
+
+def describe_trouble(error: Exception | None, code: int | None = None) -> str:
+    """Why there is no connection, and what to do, to follow the words "The broker".
+
+    `code` is the reason code of CONNACK, None without one.
+    """
+    reason = "no answer" if error is None else error.__cause__ or error
+    if any(isinstance(each, ssl.SSLError) for each in _causes(error)):
+        return (
+            f"does not pass the checks of TLS ({reason}): check MQTT_CA_FILE, and host name and port in"
+            " MQTT_URL"
+        )
+    if code in CREDENTIALS_REFUSED:
+        return f"refuses the login ({reason}): check user and password in MQTT_URL"
+    if code == 0:
+        return (
+            f"ended the connection ({reason}): look into its log, and at the rights of this client"
+        )
+    return (
+        f"cannot be reached ({reason}): start it, or name another one in MQTT_URL, else in MQTT_HOST and"
+        " MQTT_PORT"
+    )
+
+
+def _causes(error: BaseException | None) -> Iterator[BaseException]:
+    """The error and what it was raised from; aiomqtt hides the error of the socket."""
+    while error is not None:
+        yield error
+        error = error.__cause__ or error.__context__
 
 
 async def end_session(address: MqttAddress, client_id: str) -> None:

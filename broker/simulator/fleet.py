@@ -2,6 +2,7 @@
 
 import asyncio
 import math
+from collections import Counter
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime
@@ -19,6 +20,8 @@ from runtime.errors import BrokerUnavailable
 from runtime.signals import unless_stopped
 
 ONLINE, OFFLINE = b'{"state":"online","receipts":true}', b"offline"
+# Nobody waits for a device that is not there any more: late after 1.5 of the announced time.
+GOODBYE = to_json({"state": "asleep", "wake_in_s": 366 * 86_400})
 TICK_S = 0.5  # A repeat or a heartbeat is at most this late.
 HEARTBEAT_S = 30.0
 FINAL_RETRY_S = 1.0  # While the outbox drains, attempts are at most this far apart.
@@ -28,12 +31,23 @@ START_GAP_S = 0.005  # Devices connect one after another.
 
 
 class Fleet:
-    """A fleet runs once. `payload_bytes_max` limits the arrays of buffered events."""
+    """A fleet runs once. `payload_bytes_max` limits the arrays of buffered events.
+
+    With `keep_status` the last status of each device stays retained on the broker.
+    """
 
     def __init__(
-        self, address: MqttAddress, devices: Sequence[BatteryDevice], *, payload_bytes_max: int
+        self,
+        address: MqttAddress,
+        devices: Sequence[BatteryDevice],
+        *,
+        payload_bytes_max: int,
+        keep_status: bool = True,
     ) -> None:
-        self._devices = [SimulatedDevice(address, each, payload_bytes_max) for each in devices]
+        self._devices = [
+            SimulatedDevice(address, each, payload_bytes_max, keep_status=keep_status)
+            for each in devices
+        ]
 
     @property
     def counts(self) -> SendCounts:
@@ -45,8 +59,28 @@ class Fleet:
         return sum(len(each.outbox) for each in self._devices)
 
     @property
+    def unsent(self) -> int:
+        """Events of which no copy was ever sent."""
+        return sum(each.outbox.unsent for each in self._devices)
+
+    @property
     def connected(self) -> int:
         return sum(each.connected for each in self._devices)
+
+    @property
+    def was_connected(self) -> bool:
+        """Whether any device has ever reached the broker."""
+        return any(each.was_connected for each in self._devices)
+
+    @property
+    def trouble(self) -> str:
+        """Why most devices have no connection, to follow the words "The broker"."""
+        troubles = Counter(each.trouble for each in self._devices if not each.connected)
+        return troubles.most_common(1)[0][0] if troubles else "accepts the devices"
+
+    @property
+    def device_ids(self) -> list[str]:
+        return [each.device_id for each in self._devices]
 
     async def run(self, stop: asyncio.Event, *, drain_s: float) -> None:
         """Measure and send until `stop` is set; then wait up to `drain_s` for receipts and disconnect."""
@@ -59,8 +93,16 @@ class Fleet:
 class SimulatedDevice:
     """A device and its connection to the broker."""
 
-    def __init__(self, address: MqttAddress, device: BatteryDevice, payload_bytes_max: int) -> None:
+    def __init__(
+        self,
+        address: MqttAddress,
+        device: BatteryDevice,
+        payload_bytes_max: int,
+        *,
+        keep_status: bool,
+    ) -> None:
         self.outbox = device.outbox
+        self._keep_status = keep_status
         self._device, self._bytes_max = device, payload_bytes_max
         self._status = topics.device(device.device_id, TopicKind.STATUS)
         self._telemetry = topics.device(device.device_id, TopicKind.TELEMETRY)
@@ -77,10 +119,19 @@ class SimulatedDevice:
         self._born, self._due, self._receipt_came = (asyncio.Event() for _ in range(3))
         self._retry_s_max = math.inf
         self._published_at = 0.0
+        self.was_connected = False
+
+    @property
+    def device_id(self) -> str:
+        return self._device.device_id
 
     @property
     def connected(self) -> bool:
         return self._session.connected
+
+    @property
+    def trouble(self) -> str:
+        return self._session.trouble
 
     async def run(self, stop: asyncio.Event, *, drain_s: float) -> None:
         """Sleep and wake, or stay connected, until `stop` is set; then drain and disconnect."""
@@ -88,7 +139,7 @@ class SimulatedDevice:
             measuring = group.create_task(self._measure(stop))
             while self._device.behaviour.sleep_s and not stop.is_set():
                 await self._wake_and_sleep(stop, self._device.behaviour.sleep_s)
-            async with self._online(closing_status=OFFLINE):
+            async with self._online(closing_status=GOODBYE):
                 await measuring  # It may measure once more after `stop`.
                 self._retry_s_max = FINAL_RETRY_S
                 await self._until_empty(drain_s)
@@ -121,9 +172,12 @@ class SimulatedDevice:
             with suppress(BrokerUnavailable, TimeoutError):
                 async with asyncio.timeout(CLOSING_S_MAX):
                     await self._session.publish(self._status, closing_status, retain=True)
+                    if closing_status is GOODBYE and not self._keep_status:
+                        await self._session.publish(self._status, b"", retain=True)
             leave.set()
 
     async def _publish_birth(self, _session_present: bool) -> None:  # noqa: FBT001  # As Session calls it.
+        self.was_connected = True
         await self._publish(self._status, ONLINE, retain=True)
         self.outbox.make_all_due()
         self._born.set()

@@ -71,6 +71,11 @@ class EventOutbox:
             self.counts.dropped += 1
         self._pending[event_id] = PendingEvent(body)
 
+    @property
+    def unsent(self) -> int:
+        """Events that no message has held yet."""
+        return sum(not pending.attempts for pending in self._pending.values())
+
     def take_due(self, now: float, *, bytes_max: int, retry_s_max: float = math.inf) -> list[bytes]:
         """Take the oldest events that are due, as many as fit in one payload, and mark them as sent."""
         taken: list[bytes] = []

@@ -67,10 +67,7 @@ class LedgerDevice:
             async with asyncio.timeout(CONNECT_S_MAX):
                 await self._connected.wait()
         except TimeoutError:
-            raise StartError(
-                f"The broker cannot be reached ({self._session.last_error or 'no answer'}): start it, or"
-                " name another one in MQTT_URL, else in MQTT_HOST and MQTT_PORT."
-            ) from None
+            raise StartError(f"The broker {self._session.trouble}.") from None
 
     async def send_all(self) -> None:
         """Return when every message has a receipt."""

@@ -1,4 +1,4 @@
-"""What `voltwire up` prints once everything works: the addresses of API, reference and broker."""
+"""What `voltwire up` prints once everything works, and when it has stopped."""
 
 import asyncio
 
@@ -17,6 +17,13 @@ async def announce(settings: Settings, stop: asyncio.Event, health: Health, _: M
         await asyncio.sleep(POLL_S)
     if not stop.is_set():
         typer.echo(_addresses(settings))
+
+
+def stopped_message(settings: Settings) -> str:
+    """Call it before the embedded server's address replaces the setting."""
+    if settings.database_url is not None:
+        return "Stopped. The data stays in the database of DATABASE_URL."
+    return f"Stopped. The data stays in {settings.data_dir}."
 
 
 def _addresses(settings: Settings) -> str:

@@ -4,12 +4,13 @@ import asyncio
 from contextlib import ExitStack
 from typing import Any
 
+import typer
 from pydantic import SecretStr
 
 from api.run import run as run_api
 from cli.database import database_errors
 from cli.roles import Role, run_roles
-from cli.up.announcement import announce
+from cli.up.announcement import announce, stopped_message
 from cli.up.embedded import EmbeddedPart, broker_part, postgres_part, supervisor
 from cli.up.ports import require_free
 from ingestor.run import run as run_ingest
@@ -28,6 +29,8 @@ def up(settings: Settings, *, demo: bool) -> None:
     if settings.mqtt_url is None:
         require_free(settings.mqtt_host, settings.mqtt_port, "MQTT_PORT")
     parts: list[EmbeddedPart[Any]] = []
+    stopped = stopped_message(settings)
+    typer.echo("Voltwire starts. Ctrl-C stops it.")
     postgres_stop_s = STOP_S_MAX
     with ExitStack() as stack:
         if settings.database_url is None:
@@ -41,6 +44,7 @@ def up(settings: Settings, *, demo: bool) -> None:
         roles = _roles(parts, demo=demo)
         spent_s = run_roles(settings, Health(("broker", "database", "schema", "storing")), *roles)
         postgres_stop_s = max(POSTGRES_STOP_S_MIN, STOP_S_MAX - spent_s)
+    typer.echo(stopped)
 
 
 def _roles(parts: list[EmbeddedPart[Any]], *, demo: bool) -> list[Role]:

@@ -1,7 +1,6 @@
 """The embedded PostgreSQL and broker: each in a process of its own, restarted when it ends."""
 
 import asyncio
-import errno
 import os
 import signal
 import socket
@@ -12,7 +11,6 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any, Generic, Self, TypeVar
-from urllib.parse import parse_qs, urlsplit
 
 import structlog
 
@@ -21,8 +19,7 @@ from runtime.addresses import MqttAddress
 from runtime.errors import StartError
 from runtime.health import Health
 from runtime.metrics import Metrics
-from runtime.postgres.leftovers import SOCKET_NAME
-from runtime.postgres.server import embedded_postgres
+from runtime.postgres.server import embedded_postgres, has_listener
 from runtime.postgres.user import end_with_parent
 from runtime.settings import Settings
 from runtime.signals import unless_stopped
@@ -66,7 +63,7 @@ class EmbeddedPart(Generic[T]):
 
 def postgres_part(data_dir: Path, stop_s_max: Callable[[], float]) -> EmbeddedPart[str]:
     return EmbeddedPart(
-        "PostgreSQL", lambda: embedded_postgres(data_dir, stop_s_max=stop_s_max), _has_listener
+        "PostgreSQL", lambda: embedded_postgres(data_dir, stop_s_max=stop_s_max), has_listener
     )
 
 
@@ -83,14 +80,6 @@ def supervisor(parts: Sequence[EmbeddedPart[Any]]) -> Role:
                 part.restart_if_ended()
 
     return supervise
-
-
-def _has_listener(dsn: str) -> bool:
-    """Whether a server holds the socket of this DSN; a full queue of connections counts, too."""
-    folder = parse_qs(urlsplit(dsn).query)["host"][0]
-    with socket.socket(socket.AF_UNIX) as probe:
-        probe.settimeout(0)
-        return probe.connect_ex(f"{folder}/{SOCKET_NAME}") not in {errno.ECONNREFUSED, errno.ENOENT}
 
 
 @contextmanager

@@ -10,9 +10,11 @@ Only the programs come from the wheel: its own launcher widens the modes of fold
 leaves servers running.
 """
 
+import errno
 import fcntl
 import os
 import signal
+import socket
 import subprocess
 import threading
 import time
@@ -20,7 +22,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
-from urllib.parse import quote
+from urllib.parse import parse_qs, quote, urlsplit
 
 import psutil
 import structlog
@@ -41,6 +43,7 @@ from runtime.postgres.home import (
 from runtime.postgres.leftovers import (
     FAST_STOP_S_MAX,
     POLL_S,
+    SOCKET_NAME,
     end_processes,
     pid_file_lines,
     remove_stale_files,
@@ -107,8 +110,17 @@ def running_postgres(data_dir: Path) -> str | None:
     for home in possible_homes(data_dir.resolve()):
         lines = pid_file_lines(home / CLUSTER)
         if len(lines) > STATUS_LINE and lines[STATUS_LINE] == "ready":
-            return _dsn(lines[SOCKETS_LINE])
+            dsn = _dsn(lines[SOCKETS_LINE])
+            return dsn if has_listener(dsn) else None
     return None
+
+
+def has_listener(dsn: str) -> bool:
+    """Whether a server holds the socket of this DSN; a full queue of connections counts, too."""
+    folder = parse_qs(urlsplit(dsn).query)["host"][0]
+    with socket.socket(socket.AF_UNIX) as probe:
+        probe.settimeout(0)
+        return probe.connect_ex(f"{folder}/{SOCKET_NAME}") not in {errno.ECONNREFUSED, errno.ENOENT}
 
 
 def _dsn(sockets: object) -> str:

@@ -55,7 +55,7 @@ class ServerUser:
             capture_output=True,
             text=True,
             check=False,
-            **self._popen_options(signal.SIGKILL),
+            **self.background_options(signal.SIGKILL),
         )
         if result.returncode != 0:
             words = " ".join(result.stderr.split())
@@ -68,7 +68,7 @@ class ServerUser:
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=output,
-            **self._popen_options(signal.SIGINT),
+            **self.background_options(signal.SIGINT),
         )
 
     @contextmanager
@@ -84,7 +84,7 @@ class ServerUser:
         reader, writer = os.pipe()
         script = 'trap "" INT TERM HUP; read x; kill -INT "$0"'
         command = ["/bin/sh", "-c", script, str(pid)]
-        watchdog = subprocess.Popen(command, stdin=reader, **self._popen_options(signal.SIGINT))
+        watchdog = subprocess.Popen(command, stdin=reader, **self.background_options(signal.SIGINT))
         os.close(reader)
         try:
             yield
@@ -100,7 +100,7 @@ class ServerUser:
             return False
         return True
 
-    def _popen_options(self, death_signal: signal.Signals) -> dict[str, Any]:
+    def background_options(self, death_signal: signal.Signals = signal.SIGKILL) -> dict[str, Any]:
         """Run as this user, in a session that Ctrl-C does not reach, without our environment."""
         switch = (
             {"user": self.uid, "group": self.gid, "extra_groups": []} if self.is_other_user else {}

@@ -18,13 +18,16 @@ import pytest
 from paho.mqtt.enums import CallbackAPIVersion
 
 from broker.simulator.device import Behaviour, build_fleet
-from broker.simulator.fleet import Fleet
+from broker.simulator.fleet import GOODBYE, Fleet
 from runtime.addresses import MqttAddress
 from tests.acceptance.conftest import base_url, running_up
+from tests.support.mosquitto import mosquitto
 from tests.support.mqtt import RawClient, embedded_broker
 from tests.support.services import ROOT, Process, clean_environment, free_port, temporary_folder
 
-ROW = re.compile(r"^ (sent|stored|duplicate|rejected|waiting|resent|dropped) +(\d+) ", re.MULTILINE)
+ROW = re.compile(
+    r"^ (sent|stored|duplicate|rejected|waiting|unsent|resent|dropped) +(\d+) ", re.MULTILINE
+)
 END_S_MAX = 60  # After a signal, or after the duration.
 RUN_S_MAX = 90
 UNTIL_S_MAX = 60  # Devices reconnect every 15 s at the latest.
@@ -33,10 +36,10 @@ UNTIL_S_MAX = 60  # Devices reconnect every 15 s at the latest.
 class Run:
     """A `voltwire simulate`, from its start to its table."""
 
-    def __init__(self, mqtt_port: str, *arguments: str) -> None:
+    def __init__(self, mqtt_port: str, *arguments: str, **settings: str) -> None:
         self.process = subprocess.Popen(
             [sys.executable, "-m", "cli", "simulate", *arguments],
-            env=clean_environment({"MQTT_PORT": mqtt_port}), cwd=ROOT / "tests",
+            env=clean_environment({"MQTT_PORT": mqtt_port, **settings}), cwd=ROOT / "tests",
             stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
         )  # fmt: skip
 
@@ -112,6 +115,20 @@ def retained(up: Process, topic: str) -> str:
     return heard[0].decode()
 
 
+def heard_within(up: Process, topic: str, seconds: float) -> list[bytes]:
+    """What a new subscriber receives meanwhile."""
+    heard: list[bytes] = []
+    client = mqtt.Client(CallbackAPIVersion.VERSION2)
+    client.on_message = lambda _client, _userdata, message: heard.append(bytes(message.payload))
+    client.connect("127.0.0.1", int(up.settings["MQTT_PORT"]))
+    client.loop_start()
+    client.subscribe(topic, qos=1)
+    time.sleep(seconds)
+    client.disconnect()
+    client.loop_stop()
+    return heard
+
+
 def assert_exactly_once(events: dict[str, list[dict[str, Any]]], sent: int) -> None:
     """Each device's events are 1, 2, 3 … without a gap, each once, and together they are all."""
     for name, found in events.items():
@@ -161,7 +178,7 @@ def test_a_sleeper_says_so_and_sends_what_it_buffered_as_one_array(up: Process) 
     assert_exactly_once(events, counts["sent"])
     arrivals = Counter(event["received_at"] for event in events["sleeper-001"])
     assert max(arrivals.values()) >= 5
-    assert retained(up, "devices/sleeper-001/status") == "offline"
+    assert retained(up, "devices/sleeper-001/status") == GOODBYE.decode()
 
 
 def test_sigterm_ends_with_the_table_and_exit_code_0(up: Process) -> None:
@@ -172,7 +189,8 @@ def test_sigterm_ends_with_the_table_and_exit_code_0(up: Process) -> None:
         code, counts, said = run.end()
     assert (code, counts["waiting"]) == (0, 0), said
     assert_exactly_once(stored_by(up, "term", 3), counts["sent"])
-    assert retained(up, "devices/term-001/status") == "offline"
+    assert retained(up, "devices/term-001/status") == GOODBYE.decode()
+    until(lambda: presence(up, "term-001") == "asleep")
 
 
 def test_a_fleet_that_is_killed_leaves_its_wills(up: Process) -> None:
@@ -197,6 +215,39 @@ def test_without_an_ingestor_the_events_wait_and_the_exit_code_is_1() -> None:
     assert (code, counts["sent"]) == (1, counts["waiting"]), said
     assert counts["resent"] > 0
     assert "voltwire ingest" in said.splitlines()[-1]
+
+
+def test_without_a_broker_it_says_that_nothing_listens_and_what_was_not_sent() -> None:
+    options = ("--devices", "2", "--interval", "0.5", "--duration", "2")
+    with Run(str(free_port()), *options) as run:
+        code, counts, said = run.end(RUN_S_MAX)
+    assert (code, counts["sent"]) == (1, 0), said
+    assert counts["unsent"] == counts["waiting"] > 0
+    assert "Connection refused): start it" in said.splitlines()[-1]
+    assert f"{counts['unsent']} events were not sent" in said.splitlines()[-1]
+
+
+def test_a_refused_login_is_named_as_such() -> None:
+    with mosquitto({"allow_anonymous": "false"}) as broker:
+        url = f"mqtt://someone:wrong@127.0.0.1:{broker.port}"
+        with Run("1", "--devices", "1", "--duration", "1", MQTT_URL=url) as run:
+            code, _, said = run.end(RUN_S_MAX)
+    assert code == 1
+    assert "refuses the login" in said.splitlines()[-1]
+    assert "wrong" not in said
+
+
+def test_with_forget_the_api_deletes_the_devices_and_no_status_stays(up: Process) -> None:
+    options = ("--devices", "2", "--interval", "0.2", "--duration", "1", "--forget")
+    ports = {"HTTP_PORT": up.settings["HTTP_PORT"]}
+    with Run(up.settings["MQTT_PORT"], *options, "--prefix", "guest", **ports) as run:
+        code, _, said = run.end(RUN_S_MAX)
+    assert code == 0, said
+    assert heard_within(up, "devices/guest-001/status", 1) == []
+    with Run(up.settings["MQTT_PORT"], *options, HTTP_PORT="1") as run:
+        code, _, said = run.end(RUN_S_MAX)
+    assert code == 1
+    assert "not all forgotten, because the API" in said
 
 
 @pytest.mark.chaos

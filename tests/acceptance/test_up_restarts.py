@@ -38,6 +38,7 @@ def test_sigterm_ends_with_exit_code_0_and_leaves_no_process(own_up: Process) ->
             except httpx.TransportError:
                 break
     assert own_up.process.wait(STOP_S_MAX) == 0, own_up.log.read_text()[-2000:]
+    assert own_up.log.read_text().endswith("Stopped. The data stays in data.\n")
     assert_gone(children)
     own_up.start()
     own_up.wait_until_ok(f"{url}/health")

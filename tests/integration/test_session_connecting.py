@@ -229,6 +229,7 @@ async def test_it_speaks_tls_and_checks_the_certificate(certificate: tuple[Path,
             async with running(untrusting):
                 await until(lambda: logs)
         assert "CERTIFICATE_VERIFY_FAILED" in logs[0]["reason"]
+        assert untrusting.trouble.startswith("does not pass the checks of TLS")
 
 
 def test_certificates_that_cannot_be_read_are_named_at_the_start() -> None:

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import yaml
 
+from runtime.errors import ConfigurationError
 from runtime.settings import Settings, load_settings
 
 ROOT = Path(__file__).parents[2]
@@ -22,10 +23,13 @@ LONG_RUNNING = sorted(SERVICES.keys() - {"migrate"})
 VARIABLE = re.compile(r"\$\{(\w+):([-?])([^}]*)\}")
 EXAMPLE = re.compile(r"^# (?P<meaning>.+)\n#(?P<name>[A-Z_]+)=(?P<value>.*)$", re.MULTILINE)
 FIXED_BY_COMPOSE = {
-    "DATABASE_URL", "MQTT_URL", "MQTT_CA_FILE", "MQTT_CERT_FILE", "MQTT_KEY_FILE", "DATA_DIR",
-    "HTTP_HOST", "MQTT_HOST", "STATUS_HOST", "STATUS_PORT",
+    "DATABASE_URL", "DATA_DIR", "HTTP_HOST", "MQTT_HOST", "STATUS_HOST", "STATUS_PORT",
 }  # fmt: skip
-OTHER_DEFAULT_IN_COMPOSE = {"AUTH": "off", "TRUSTED_NETWORK": "true"}
+OTHER_DEFAULT_IN_COMPOSE = {
+    "AUTH": "off", "TRUSTED_NETWORK": "true", "MQTT_URL": "mqtt://mosquitto:1883",
+}  # fmt: skip
+
+MQTT_SETTINGS = ("MQTT_URL", "MQTT_CA_FILE", "MQTT_CERT_FILE", "MQTT_KEY_FILE")
 
 
 def run(*command: str | Path) -> None:
@@ -147,13 +151,26 @@ def test_without_a_password_the_refusal_names_the_line_to_add() -> None:
     assert " .env " in refusals["POSTGRES_PASSWORD"]
 
 
-def test_urls_come_from_the_compose_file_and_hold_no_password() -> None:
-    assert not {"DATABASE_URL", "MQTT_URL"} & compose_variables().keys()
+def test_the_database_is_never_that_of_a_database_url_in_the_environment() -> None:
+    """Such a line is for programs outside Docker; the compose file builds its own URL."""
+    assert "DATABASE_URL" not in compose_variables()
     assert not any("env_file" in service for service in SERVICES.values())
     for role in ROLES:
-        environment = SERVICES[role]["environment"]
-        assert environment["DATABASE_URL"] == "postgresql://postgres:5432"
-        assert environment["MQTT_URL"] == "mqtt://mosquitto:1883"
+        assert SERVICES[role]["environment"]["DATABASE_URL"] == "postgresql://postgres:5432"
+
+
+def test_a_broker_in_the_environment_is_used_in_place_of_mosquitto(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    written = {name: SERVICES["ingest"]["environment"][name] for name in MQTT_SETTINGS}
+    assert written["MQTT_URL"] == "${MQTT_URL:-mqtt://mosquitto:1883}"
+    given = {"MQTT_URL": "mqtts://broker.example:8883", "MQTT_CA_FILE": "/nowhere/ca.pem"}
+    for name, value in written.items():
+        monkeypatch.setenv(name, VARIABLE.sub(lambda found: given.get(found[1], found[3]), value))
+    with pytest.raises(ConfigurationError, match=r"MQTT_CA_FILE: there is no file /nowhere/ca.pem"):
+        load_settings()
+    monkeypatch.setenv("MQTT_CA_FILE", "")
+    assert str(load_settings().mqtt) == given["MQTT_URL"]
 
 
 def test_the_settings_of_the_roles_are_accepted(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -195,7 +212,7 @@ def test_the_example_file_shows_the_defaults(tmp_path: Path) -> None:
 
 def test_the_image_is_built_from_what_the_dockerfile_copies_and_nothing_else() -> None:
     copied = {source.split()[0] for source in dockerfile("COPY") if "--from" not in source}
-    copied |= {"README.md"}  # Beside pyproject.toml, which names it.
+    copied |= {"README.md", "LICENSE"}  # Beside pyproject.toml, which names them.
     first, *rest = [
         line for line in (ROOT / ".dockerignore").read_text().splitlines() if line[:1] != "#"
     ]

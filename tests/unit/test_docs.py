@@ -10,6 +10,7 @@ from prometheus_client import CollectorRegistry
 
 from api.app import create_litestar
 from api.services import Services
+from cli.main import app as cli
 from runtime.health import Health
 from runtime.metrics import Metrics
 from runtime.settings import Settings
@@ -33,6 +34,7 @@ NAMED_TEST = re.compile(r"`(test_\w+)`")
 TERM = re.compile(r"^\| \*\*(.+?)\*\* \|", re.MULTILINE)
 LOCK = re.compile(r"^\| (\d+) \| (?:one|two)", re.MULTILINE)
 PACKAGES = ("runtime", "schema", "broker", "ingestor", "api", "scheduler", "cli")
+CONSTANT = re.compile(r"`([A-Z]+(?:_[A-Z]+)+)` in `([\w/]+\.py)`")
 LINK = re.compile(r"\]\(([^)\s]+)\)")
 NAMED_FILE = re.compile(
     r"`((?:runtime|schema|broker|ingestor|api|scheduler|cli|tests|docs|benchmarks)/[\w./-]*)`"
@@ -174,6 +176,31 @@ def test_the_index_lists_every_decision_with_its_title_date_and_status() -> None
 def test_the_changelog_begins_with_the_version_of_the_code() -> None:
     versions = re.findall(r"^## \[([^\]]+)\]", read("CHANGELOG.md"), re.MULTILINE)
     assert versions[0] == VERSION
+
+
+def test_the_limits_that_are_constants_stand_in_the_files_named() -> None:
+    named = CONSTANT.findall(read("docs/operations.md"))
+    assert named
+    missing = [name for name, file in named if not re.search(rf"\b{name}\b.* = ", read(file))]
+    assert missing == []
+
+
+def test_every_command_is_named_where_an_operator_reads() -> None:
+    commands = {command.name or "" for command in cli.registered_commands}
+    commands |= {str(getattr(each.callback, "__name__", "")) for each in cli.registered_commands}
+    text = read("README.md") + "".join(read(name_of(path)) for path in DOCS.glob("*.md"))
+    assert {name for name in commands - {""} if f"voltwire {name}" not in text} == set()
+
+
+def test_every_alert_rule_is_explained_and_no_other_is() -> None:
+    rules = re.findall(r"alert: (\w+)", read("deploy/prometheus/voltwire.rules.yml"))
+    assert re.findall(r"^\| `(Voltwire\w+)` \|", read("docs/operations.md"), re.MULTILINE) == rules
+
+
+def test_the_license_is_named_where_one_looks_for_it() -> None:
+    assert "The Voltwire developers" in read("LICENSE")
+    assert 'license = "MIT"' in read("pyproject.toml")
+    assert "[LICENSE](LICENSE)" in read("README.md")
 
 
 def test_the_contributors_commands_are_targets_of_the_makefile() -> None:

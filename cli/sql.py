@@ -1,0 +1,92 @@
+"""`voltwire sql`: psql on the right database."""
+
+import asyncio
+import os
+import signal
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Annotated
+
+import typer
+
+from cli.database import database_errors, database_of
+from runtime.errors import StartError
+from runtime.logging import configure_logging
+from runtime.postgres.programs import Program, without_password
+from runtime.postgres.server import running_postgres
+from runtime.settings import Settings, load_settings
+from schema.database import connect
+
+
+def sql(
+    arguments: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[PSQL-ARGUMENTS]...",
+            help="What psql gets, for example -c 'select count(*) from event'.",
+        ),
+    ] = None,
+    *,
+    url: Annotated[
+        bool,
+        typer.Option(
+            "--url", help="Print the address of the database, password included, and exit."
+        ),
+    ] = False,
+) -> None:
+    """Open psql on the database of DATABASE_URL, or on the embedded one in DATA_DIR.
+
+    If no voltwire up runs on DATA_DIR, the embedded server runs until psql ends.
+    """
+    settings = load_settings()
+    configure_logging(settings)
+    if url:
+        typer.echo(_url(settings))
+        return
+    with database_errors("opened"), database_of(settings) as database:
+        program = database.program("psql", asyncio.run(_server_major(database.dsn)))
+        code = _run(program, database.dsn, arguments or [])
+    if code != 0:
+        raise typer.Exit(1)
+
+
+def _url(settings: Settings) -> str:
+    if settings.database_url is not None:
+        return settings.dsn
+    if (dsn := running_postgres(settings.data_dir)) is not None:
+        return dsn
+    raise StartError(
+        f"No voltwire up runs on {settings.data_dir}, so nothing can be connected to: start it, or use"
+        " voltwire sql, which starts the server itself."
+    )
+
+
+def _run(program: Program, dsn: str, arguments: list[str]) -> int:
+    """The exit code of psql, which runs as ourselves: its history and files are ours."""
+    url, password = without_password(dsn)
+    environment = os.environ | {"PGAPPNAME": "voltwire sql"}
+    if password is not None:
+        environment["PGPASSWORD"] = password
+    with _interrupts_for_psql():
+        return subprocess.run(
+            [program.path, f"--dbname={url}", *arguments], env=environment, check=False
+        ).returncode
+
+
+@contextmanager
+def _interrupts_for_psql() -> Iterator[None]:
+    """Ctrl-C ends a query in psql, not us. SIGTERM ends psql with us."""
+    before = signal.signal(signal.SIGINT, lambda *_: None)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+async def _server_major(dsn: str) -> int:
+    connection = await connect(dsn, "voltwire sql")
+    try:
+        return int(connection.get_server_version().major)
+    finally:
+        connection.terminate()
