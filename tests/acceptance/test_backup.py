@@ -172,6 +172,7 @@ def test_a_stream_resumes_after_a_restore_without_repeats(
     assert up.stop() == 0
 
 
+@pytest.mark.chaos
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT], ids=["SIGKILL", "SIGINT"])
 def test_a_restore_that_is_ended_in_the_middle_changes_nothing(
     embedded: tuple[Commands, Process], number: signal.Signals
