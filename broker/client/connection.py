@@ -49,7 +49,10 @@ log = structlog.get_logger()
 
 
 class Connection:
-    """Not reused after a loss: its packet ids mean nothing on the next connection (F14)."""
+    """One MQTT connection, which is not reused after a loss.
+
+    Its packet ids mean nothing on the next connection (docs/failure-modes.md, 14).
+    """
 
     def __init__(
         self,
@@ -110,9 +113,10 @@ class Connection:
             pass
 
     async def subscribe(self, topic_filter: str) -> None:
-        """Request QoS 1 and check that it is granted: with 2, paho loses messages in a crash (F13).
+        """Request QoS 1 and check that it is granted: with 2, paho loses messages in a crash.
 
-        With MQTT 5 retained messages come only when the subscription is new to the broker.
+        The loss is described in docs/failure-modes.md, 13. With MQTT 5 retained messages come only
+        when the subscription is new to the broker.
         Raises StartError when the broker has no shared subscriptions: a retry would not help.
         """
         if topics.is_shared(topic_filter) and not self._can_share:
@@ -267,8 +271,8 @@ class Connection:
         try:
             self._on_delivery(delivery)
         except Exception:
-            # Raised, it would end this connection and, with the same message, the next one. The
-            # message stays unacknowledged, blocks no other, and is redelivered by the broker.
+            # If this error propagated, it would end this connection and, once the message is
+            # redelivered, the next one. The message stays unacknowledged and blocks no other.
             log.exception("A received message could not be processed.", topic=delivery.topic)
             if delivery in self._unacknowledged:
                 self._unacknowledged.remove(delivery)

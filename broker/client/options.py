@@ -12,7 +12,8 @@ from paho.mqtt.properties import Properties
 from runtime.addresses import MqttAddress
 
 ANSWER_S_MAX = 5  # For CONNACK, SUBACK and the end of DISCONNECT.
-SESSION_EXPIRY_S = 7 * 24 * 3600  # Without it an MQTT 5 session ends with its connection (F7).
+# Without it an MQTT 5 session ends with its connection (docs/failure-modes.md, 7).
+SESSION_EXPIRY_S = 7 * 24 * 3600
 
 
 @dataclass(frozen=True)
