@@ -58,7 +58,7 @@ def jobs(settings: Settings, metrics: Metrics) -> list[Job]:
             lambda db: drop_rejected(db, settings.rejected_days),
         ),
         Job("retention", HOUR_S, lambda db: _retain(db, settings.retention_days, metrics)),
-        Job("told alerts", HOUR_S, prune_outbox),  # The name is a label of published metrics.
+        Job("outbox", HOUR_S, prune_outbox),
     ]
 
 
