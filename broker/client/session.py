@@ -13,8 +13,9 @@ from structlog.typing import FilteringBoundLogger
 
 from broker.client.connection import Connection
 from broker.client.delivery import Delivery
-from broker.client.options import SESSION_EXPIRY_S, ClientIdentity
+from broker.client.options import ClientIdentity
 from broker.client.version_choice import VersionChoice
+from broker.wire import SESSION_EXPIRY_S
 from runtime.addresses import MqttAddress
 from runtime.errors import BrokerUnavailable, StartError
 
