@@ -69,7 +69,7 @@ apt:
 # Without .pyc files every one of these processes would compile every test again.
 unexport PYTHONDONTWRITEBYTECODE
 PYTEST := $(BIN)/python -m pytest -n 4 --dist loadfile
-test: .venv/.dev apt  ## every test, with a real PostgreSQL and real brokers
+test: .venv/.dev apt  ## the tests, with a real PostgreSQL and real brokers; make chaos adds the long ones
 	$(PYTEST)
 
 test-fast: .venv/.dev apt  ## for the inner loop: the unit tests and the quick integration tests

@@ -6,7 +6,7 @@ import asyncpg
 from prometheus_client import Histogram
 
 from api.aggregate.store import AggregateStore
-from api.export.store import Exports
+from api.export.store import ExportStore
 from api.feed import FeedReader
 from api.ingest.door import HttpDoor
 from api.ingest.rate_limit import RateLimiter
@@ -38,7 +38,7 @@ class Services:
     door: HttpDoor
     feed: FeedReader
     replays: ReplayRunner
-    exports: Exports
+    exports: ExportStore
     checks: Health
     request_seconds: Histogram
     worker: Worker | None = None  # Set if several processes share one port.
@@ -75,7 +75,7 @@ def build_services(
             streams_max=settings.streams_max,
         ),
         replays=ReplayRunner(settings.dsn, f"{name} replay", pipeline, limits),
-        exports=Exports(export_pool),
+        exports=ExportStore(export_pool),
         checks=health,
         request_seconds=metrics.request_seconds,
         worker=worker,

@@ -1,7 +1,7 @@
-"""Queries on a generated year over HTTP, each compared with the same query run in the seed's way.
+"""Queries on a generated year over HTTP, each compared with the same query of the one-table baseline.
 
 Both read the same events from the same PostgreSQL, one after the other, and must give the same answer: the
-same rows, with numbers that differ by no more than the rounding of the seed's doubles.
+same rows, with numbers that differ by no more than the rounding of the baseline's doubles.
 """
 
 import asyncio
@@ -33,7 +33,7 @@ from benchmarks.year import Year, fill, last_hour, roll_up, sizes, tidy
 WARM_UP = 3
 REPEATS_MIN, REPEATS_MAX, REPEAT_S_MAX = 5, 100, 10.0
 ANSWER_S_MAX = 60
-ROUNDING = 1e-9  # Relative: the seed adds doubles in another order.
+ROUNDING = 1e-9  # Relative: the baseline adds doubles in another order.
 
 
 def run(options: Options) -> Iterator[Row]:
@@ -63,10 +63,10 @@ def _row(case: QueryCase, api: RoleProcess, server: DatabaseServer) -> Row:
     ours = _over_http(case, api.port)
     runs = WARM_UP + len(ours.ms)
     api_s, server_s = role_cpu_seconds(api) - api_s, server_cpu_seconds() - server_s
-    seed = _seed_way(case, server)
-    if not agrees(json.loads(ours.body), json.loads(seed.body)):
+    baseline = _of_baseline(case, server)
+    if not agrees(json.loads(ours.body), json.loads(baseline.body)):
         raise RuntimeError(f"{case.name}: the answers differ.")
-    p50, seed_p50 = percentile(ours.ms, 50), percentile(seed.ms, 50)
+    p50, baseline_p50 = percentile(ours.ms, 50), percentile(baseline.ms, 50)
     return {
         "query": case.name,
         "runs": len(ours.ms),
@@ -77,8 +77,8 @@ def _row(case: QueryCase, api: RoleProcess, server: DatabaseServer) -> Row:
         "target, ms": case.target_ms or "",
         "API CPU, ms": api_s / runs * 1e3,
         "PostgreSQL CPU, ms": server_s / runs * 1e3,
-        "the seed's way, p50, ms": seed_p50,
-        "times": seed_p50 / p50,
+        "the baseline, p50, ms": baseline_p50,
+        "times": baseline_p50 / p50,
     }
 
 
@@ -101,11 +101,11 @@ def _over_http(case: QueryCase, port: int) -> Answers:
         connection.close()
 
 
-def _seed_way(case: QueryCase, server: DatabaseServer) -> Answers:
+def _of_baseline(case: QueryCase, server: DatabaseServer) -> Answers:
     with asyncio.Runner() as runner:
         connection = runner.run(asyncpg.connect(server.dsn, command_timeout=ANSWER_S_MAX))
         try:
-            return _timed(lambda: runner.run(case.seed.fetch(connection)))
+            return _timed(lambda: runner.run(case.baseline.fetch(connection)))
         finally:
             runner.run(connection.close())
 
@@ -123,16 +123,18 @@ def _timed(fetch: Callable[[], bytes]) -> Answers:
     return Answers(body, ms)
 
 
-def agrees(ours: Any, seed: Any) -> bool:
+def agrees(ours: Any, baseline: Any) -> bool:
     """Whether both answers have the same rows and values; ours may have further fields."""
-    match seed:
+    match baseline:
         case list():
-            return len(ours) == len(seed) and all(map(agrees, ours, seed))
+            return len(ours) == len(baseline) and all(map(agrees, ours, baseline))
         case dict():
-            return all(name in ours and agrees(ours[name], value) for name, value in seed.items())
+            return all(
+                name in ours and agrees(ours[name], value) for name, value in baseline.items()
+            )
         case int() | float():
-            return math.isclose(ours, seed, rel_tol=ROUNDING)
-        case str() if ours != seed:
-            return datetime.fromisoformat(ours) == datetime.fromisoformat(seed)
+            return math.isclose(ours, baseline, rel_tol=ROUNDING)
+        case str() if ours != baseline:
+            return datetime.fromisoformat(ours) == datetime.fromisoformat(baseline)
         case _:
-            return bool(ours == seed)
+            return bool(ours == baseline)

@@ -1,12 +1,12 @@
-"""The cases of the query benchmark: a request to the product, and the same query on the seed's table."""
+"""The cases of the query benchmark: a request to the product, and the query of the one-table baseline."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
-from benchmarks import seed_way
-from benchmarks.seed_way import SeedQuery
+from benchmarks import baseline
+from benchmarks.baseline import BaselineQuery
 from benchmarks.year import DAY, Year
 
 DEVICE, METRIC, TAG = "d0", "soc_percent", "room:1"
@@ -17,7 +17,7 @@ class QueryCase:
     name: str
     path: str
     parameters: dict[str, Any]
-    seed: SeedQuery
+    baseline: BaselineQuery
     target_ms: float | None = None
 
 
@@ -42,19 +42,19 @@ def query_cases(year: Year) -> Iterator[QueryCase]:
         "latest values of a device",
         f"/v1/devices/{DEVICE}/latest",
         {},
-        SeedQuery(seed_way.LATEST, (DEVICE,), seed_way.as_latest),
+        BaselineQuery(baseline.LATEST, (DEVICE,), baseline.as_latest),
     )
     yield QueryCase(
         "newest 100 events of a device",
         f"/v1/devices/{DEVICE}/events",
         {"limit": 100},
-        SeedQuery(seed_way.NEWEST_OF_DEVICE, (DEVICE,), seed_way.as_events),
+        BaselineQuery(baseline.NEWEST_OF_DEVICE, (DEVICE,), baseline.as_events),
     )
     yield QueryCase(
         "newest 100 events of a tag",
         "/v1/search",
         {"tag": TAG, "limit": 100},
-        SeedQuery(seed_way.NEWEST_OF_TAG, (TAG,), seed_way.as_events),
+        BaselineQuery(baseline.NEWEST_OF_TAG, (TAG,), baseline.as_events),
     )
 
 
@@ -68,22 +68,22 @@ def _of_device(
     p95: bool = False,
     target_ms: float | None = None,
 ) -> QueryCase:
-    sql = seed_way.aggregate(unit, zone, "device_id = $3", seed_way.P95 if p95 else seed_way.USUAL)
+    sql = baseline.aggregate(unit, zone, "device_id = $3", baseline.P95 if p95 else baseline.USUAL)
     parameters = _range(year, timedelta(days=days), unit) | {"device_id": DEVICE, "tz": zone}
     if p95:
         parameters["stats"] = "p95"
-    seed = SeedQuery(sql, (year.end - timedelta(days=days), year.end, DEVICE))
-    return QueryCase(name, "/v1/metrics/aggregate", parameters, seed, target_ms)
+    query = BaselineQuery(sql, (year.end - timedelta(days=days), year.end, DEVICE))
+    return QueryCase(name, "/v1/metrics/aggregate", parameters, query, target_ms)
 
 
 def _of_fleet(
     name: str, year: Year, *, by_device: bool = False, target_ms: float | None = None
 ) -> QueryCase:
     group = "device_id" if by_device else None
-    sql = seed_way.aggregate("hour", "UTC", "true", seed_way.USUAL, group)
+    sql = baseline.aggregate("hour", "UTC", "true", baseline.USUAL, group)
     parameters = _range(year, DAY, "hour") | ({"group_by": "device"} if by_device else {})
-    seed = SeedQuery(sql, (year.last_day, year.end))
-    return QueryCase(name, "/v1/metrics/aggregate", parameters, seed, target_ms)
+    query = BaselineQuery(sql, (year.last_day, year.end))
+    return QueryCase(name, "/v1/metrics/aggregate", parameters, query, target_ms)
 
 
 def _range(year: Year, length: timedelta, unit: str) -> dict[str, Any]:
@@ -102,5 +102,5 @@ def _summary(year: Year) -> QueryCase:
         "a day's summary of a device",
         f"/devices/{DEVICE}/summary",
         {"date": f"{day - DAY:%Y-%m-%d}"},
-        SeedQuery(seed_way.SUMMARY, (day - DAY, day, DEVICE), seed_way.as_summary),
+        BaselineQuery(baseline.SUMMARY, (day - DAY, day, DEVICE), baseline.as_summary),
     )

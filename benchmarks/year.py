@@ -12,7 +12,7 @@ from datetime import UTC, datetime, timedelta
 
 import asyncpg
 
-from benchmarks import seed_way
+from benchmarks import baseline
 from benchmarks.report import Row, note
 from benchmarks.services import DatabaseServer, server_cpu_seconds
 from scheduler.rollups import roll
@@ -53,8 +53,8 @@ EVENTS = """
     ) reporting
     cross join lateral (select to_timestamp(minute * 60) as ts) clock
 """
-SEED_EVENTS = """
-    insert into seed_event (event_id, device_id, ts, metrics, tags)
+BASELINE_EVENTS = """
+    insert into baseline_event (event_id, device_id, ts, metrics, tags)
     select event_id, device_id, ts, metrics, event.tags from event join device using (device_no)
     where ts >= $1 and ts < $2
 """
@@ -94,10 +94,10 @@ def last_hour() -> datetime:
 
 
 def fill(server: DatabaseServer, year: Year) -> None:
-    """Write the events of the year to the product's tables and to the seed's, without rollups."""
+    """Write the events of the year to the product's tables and to the baseline's, without rollups."""
     server.execute(DEVICES, year.fleet)
     server.execute("update rollup_state set closing = $1, closed = $1", year.start)
-    server.execute(seed_way.TABLE)
+    server.execute(baseline.TABLE)
     began, start = time.monotonic(), year.start
     while start < year.end:
         stop = min(start + CHUNK, year.end)
@@ -105,7 +105,7 @@ def fill(server: DatabaseServer, year: Year) -> None:
             EVENTS, _minute(start), _minute(stop), _minute(year.last_day), year.hourly, year.fleet,
             timeout_s=CHUNK_S_MAX,
         )  # fmt: skip
-        server.execute(SEED_EVENTS, start, stop, timeout_s=CHUNK_S_MAX)
+        server.execute(BASELINE_EVENTS, start, stop, timeout_s=CHUNK_S_MAX)
         start = stop
         note(f"{(stop - year.start).days} of {year.days} days after {_since(began)}")
     stored = server.value("select count(*) from event")
@@ -115,7 +115,7 @@ def fill(server: DatabaseServer, year: Year) -> None:
 
 def tidy(server: DatabaseServer) -> None:
     """Vacuum as autovacuum would."""
-    for table in ("device", "event", "rollup", "rollup_mark", "seed_event"):
+    for table in ("device", "event", "rollup", "rollup_mark", "baseline_event"):
         server.execute(f"vacuum (analyze) {table}", timeout_s=TIDY_S_MAX)
     server.execute("checkpoint", timeout_s=TIDY_S_MAX)
 
@@ -165,7 +165,7 @@ def sizes(server: DatabaseServer, year: Year) -> Row:
         "events, GiB": _gib(server, "event"),
         "rollups": server.value("select count(*) from rollup"),
         "rollups, GiB": _gib(server, "rollup"),
-        "the seed's table, GiB": _gib(server, "seed_event"),
+        "the baseline, GiB": _gib(server, "baseline_event"),
     }
 
 

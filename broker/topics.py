@@ -3,6 +3,8 @@
 import re
 from enum import StrEnum
 
+from schema.event import ID
+
 MAX_TOPIC_BYTES = 65_535  # [MQTT-1.5.3]: a string carries its length in two bytes.
 
 
@@ -25,9 +27,7 @@ DROPPED = "$SYS/broker/publish/messages/dropped"
 SHARE = "$share/"
 
 _KINDS = {kind.value: kind for kind in TopicKind}
-_match_device_topic = re.compile(
-    rf"devices/([A-Za-z0-9][A-Za-z0-9._:-]{{0,127}})/({'|'.join(TopicKind)})"
-).fullmatch
+_match_device_topic = re.compile(rf"devices/({ID})/({'|'.join(TopicKind)})").fullmatch
 
 
 def parse(topic: str) -> tuple[TopicKind, str] | None:

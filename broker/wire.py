@@ -11,6 +11,8 @@ from enum import IntEnum
 # More than the largest MAX_PAYLOAD_BYTES (8 MiB) and a topic, as in mosquitto.conf: a payload above
 # the limit must still arrive to become a dead letter.
 PACKET_BYTES_MAX = 9 * 1024 * 1024
+# Without it an MQTT 5 session ends with its connection (docs/failure-modes.md, 7).
+SESSION_EXPIRY_S = 7 * 24 * 3600
 PUBACK_WORD = 0x4002_0000  # Type and remaining length; the packet id is added to it.
 LENGTH_DIGITS_MAX = 4  # [MQTT-2.2.3]
 ANOTHER_DIGIT = 0x80

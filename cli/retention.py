@@ -49,11 +49,11 @@ def retention(
 
 
 async def _show(settings: Settings, console: Console) -> None:
-    from scheduler.retention import count_rejected, preview  # noqa: PLC0415
+    from scheduler.retention import count_old_dead_letters, preview  # noqa: PLC0415
 
     async with _connection(settings, COUNTING_LIMITS) as connection:
         plans = await preview(connection, settings.retention_days, datetime.now(UTC))
-        dead_letters = await count_rejected(connection, settings.rejected_days)
+        dead_letters = await count_old_dead_letters(connection, settings.rejected_days)
     if settings.retention_days == 0:
         console.print("RETENTION_DAYS is 0: every raw event is kept.")
     elif not plans:
@@ -65,14 +65,14 @@ async def _show(settings: Settings, console: Console) -> None:
 
 
 async def _run(settings: Settings, console: Console) -> None:
-    from scheduler.retention import drop_rejected, retain  # noqa: PLC0415
+    from scheduler.retention import delete_old_dead_letters, retain  # noqa: PLC0415
 
     def log(sentence: str, **fields: str) -> None:
         shown = ", ".join(f"{name} {value}" for name, value in fields.items())
         console.print(f"{sentence} ({shown})", soft_wrap=True)
 
     async with _connection(settings, WRITER_SESSION) as connection:
-        dead_letters = await drop_rejected(connection, settings.rejected_days)
+        dead_letters = await delete_old_dead_letters(connection, settings.rejected_days)
         console.print(
             f"{dead_letters} dead letters older than {settings.rejected_days} days were deleted."
         )

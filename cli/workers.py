@@ -108,7 +108,7 @@ class Supervisor:
             await process.wait()
 
     def _cannot_work(self, worker: Worker) -> bool:
-        """Whether it left an error that a restart would not fix. The first such error becomes ours."""
+        """Whether it left an error that a restart would not fix. The parent raises the first such error."""
         if not worker.fault_file.exists():
             return False
         kind, _, message = worker.fault_file.read_text(encoding="utf-8").partition("\n")

@@ -171,5 +171,5 @@ class Batch:
 
 
 def in_order_of_evaluation(rows: Iterable[Row]) -> list[Row]:
-    """By arrival of the message, then (timestamp, event_id): shuffling an array changes no alert."""
+    """Sort by arrival of the message, then (timestamp, event_id): shuffling an array changes no alert."""
     return sorted(rows, key=lambda row: (row.order, row.event.ts_us, row.event.event_id))

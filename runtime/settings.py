@@ -83,7 +83,7 @@ class Settings(BaseSettings):
     @field_validator("database_url")
     @classmethod
     def _require_postgres_url(cls, url: SecretStr | None) -> SecretStr | None:
-        """Accept SQLAlchemy's scheme too: both older services write it in their .env files."""
+        """Accept SQLAlchemy's scheme too: the services that Voltwire replaces have it in .env files."""
         if url is None:
             return None
         text = url.get_secret_value()

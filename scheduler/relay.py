@@ -25,8 +25,9 @@ LEASE_RETRY_S = 2.0
 LEASE_CHECK_S = 2.0
 READER = "mqtt"
 PAGE_DEVICES = 500
+NOTIFICATION_DAYS_KEPT = 30
 
-queries = load_queries("scheduler", "relay.sql")
+queries = load_queries("scheduler", "relay.sql", {"days_kept": NOTIFICATION_DAYS_KEPT})
 log = structlog.get_logger()
 
 
@@ -127,7 +128,7 @@ class OutboxRelay:
 
 
 async def prune_outbox(connection: Connection) -> None:
-    """Delete notifications older than 30 days, except those that `_republish` needs."""
+    """Delete notifications older than NOTIFICATION_DAYS_KEPT, except those that `_republish` needs."""
     await connection.execute(queries.prune_outbox)
     await connection.execute(queries.prune_feed)
 

@@ -39,9 +39,10 @@ order by latest.device_id
 select max(device_id) from (select device_id from device where device_id > $1 order by device_id limit $2) page
 
 -- prune_outbox --
--- Deletes notifications older than 30 days, except the latest one of each device and rule: republishing needs it.
+-- Deletes notifications older than NOTIFICATION_DAYS_KEPT, except the latest one of each device and rule:
+-- republishing needs it.
 delete from outbox o using feed f
-where f.block = o.block and f.committed_at < statement_timestamp() - interval '30 days'
+where f.block = o.block and f.committed_at < statement_timestamp() - make_interval(days => :days_kept)
   and exists (select from outbox newer
               where newer.device_id = o.device_id and newer.kind = o.kind
                 and newer.rule_id is not distinct from o.rule_id
@@ -50,5 +51,5 @@ where f.block = o.block and f.committed_at < statement_timestamp() - interval '3
 -- prune_feed --
 -- Deletes the numbers of blocks without notifications.
 delete from feed f
-where f.committed_at < statement_timestamp() - interval '30 days'
+where f.committed_at < statement_timestamp() - make_interval(days => :days_kept)
   and not exists (select from outbox o where o.block = f.block)

@@ -172,14 +172,14 @@ async def drop(connection: Connection, month: Month) -> None:
     await connection.execute(queries.drop_month.format(partition=month.partition))
 
 
-async def count_rejected(connection: Connection, days: int) -> int:
-    return int(await connection.fetchval(queries.count_rejected, days))
+async def count_old_dead_letters(connection: Connection, days: int) -> int:
+    return int(await connection.fetchval(queries.count_old_dead_letters, days))
 
 
-async def drop_rejected(connection: Connection, days: int) -> int:
+async def delete_old_dead_letters(connection: Connection, days: int) -> int:
     """Delete dead letters older than `days` in short transactions and return how many there were."""
     dropped = 0
-    while (result := await connection.execute(queries.drop_rejected, days)) != "DELETE 0":
+    while (result := await connection.execute(queries.delete_old_dead_letters, days)) != "DELETE 0":
         dropped += int(result.removeprefix("DELETE "))
     return dropped
 

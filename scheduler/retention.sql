@@ -82,10 +82,10 @@ select count(*) from {partition}
 -- Counts the events from block $1 on, whose keys are not yet deleted.
 select count(*) from {partition} where ctid >= format('(%s,0)', $1::bigint)::tid
 
--- count_rejected --
+-- count_old_dead_letters --
 select count(*) from rejected where received_at < statement_timestamp() - make_interval(days => $1)
 
--- drop_rejected --
+-- delete_old_dead_letters --
 delete from rejected where rejected_id in (
     select rejected_id from rejected where received_at < statement_timestamp() - make_interval(days => $1)
     limit 10000)

@@ -48,11 +48,11 @@ async def roll(connection: Connection, closing: datetime | None = None) -> None:
         return
     try:
         await connection.execute(queries.set_session_limits)
-        batch = AdaptiveBatch(DEVICES_AT_FIRST, DEVICES_MAX, STATEMENT_S)
+        per_statement = AdaptiveSize(DEVICES_AT_FIRST, DEVICES_MAX, STATEMENT_S)
         state = await fetch_row(connection, queries.move_closing, closing)
         if state["closed"] < state["closing"] and await _writers_ended_in_time(connection):
-            await _close(connection, batch, state["closed"], state["closing"])
-        await _roll_marked(connection, batch, state["closing"])
+            await _close(connection, per_statement, state["closed"], state["closing"])
+        await _roll_marked(connection, per_statement, state["closing"])
     finally:
         await connection.fetchval(queries.unlock_rollups)
 
@@ -77,8 +77,8 @@ async def _writers_ended_in_time(connection: Connection) -> bool:
     return True
 
 
-class AdaptiveBatch:
-    """A batch size that doubles after fast work and halves after slow work."""
+class AdaptiveSize:
+    """A size that doubles after fast work and halves after slow work."""
 
     def __init__(self, size: int, size_max: int, wanted_s: float) -> None:
         self.size, self._size_max, self._wanted_s = size, size_max, wanted_s
@@ -106,34 +106,36 @@ async def roll_hours(
 
 
 async def _close(
-    connection: Connection, batch: AdaptiveBatch, closed: datetime, closing: datetime
+    connection: Connection, per_statement: AdaptiveSize, closed: datetime, closing: datetime
 ) -> None:
     """Close hour by hour, or up to a day at once when catching up on hours with few events."""
-    hours = AdaptiveBatch(1, CLOSE_AT_ONCE_MAX // HOUR, STEP_S)
+    hours = AdaptiveSize(1, CLOSE_AT_ONCE_MAX // HOUR, STEP_S)
     while closed < closing:
         hours.begin()
         span = min(closing - closed, hours.size * HOUR)
         after = 0
-        while rows := await connection.fetch(queries.devices_after, after, batch.size):
-            batch.begin()
+        while rows := await connection.fetch(queries.devices_after, after, per_statement.size):
+            per_statement.begin()
             devices = [row["device_no"] for row in rows]
             await roll_hours(connection, devices, [closed] * len(devices), span)
             after = devices[-1]
-            batch.end()
+            per_statement.end()
         closed += span
         await connection.execute(queries.move_closed, closed)
         hours.end()
 
 
-async def _roll_marked(connection: Connection, batch: AdaptiveBatch, closing: datetime) -> None:
+async def _roll_marked(
+    connection: Connection, per_statement: AdaptiveSize, closing: datetime
+) -> None:
     """Roll up marked hours until none is left, or for 20 s: the next run then closes hours first."""
     full, deadline = True, monotonic() + MARKS_S_MAX
     while full and monotonic() < deadline:
-        batch.begin()
-        wanted = batch.size
+        per_statement.begin()
+        wanted = per_statement.size
         rows = await connection.fetch(queries.marked_hours, closing, wanted)
         if rows:
             devices, hours = zip(*rows, strict=True)
             await roll_hours(connection, devices, hours, HOUR)
         full = len(rows) == wanted
-        batch.end()
+        per_statement.end()

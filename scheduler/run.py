@@ -16,7 +16,7 @@ from runtime.metrics import Metrics
 from runtime.settings import Settings
 from runtime.signals import unless_stopped
 from scheduler.relay import OutboxRelay, prune_outbox
-from scheduler.retention import drop_rejected, retain
+from scheduler.retention import delete_old_dead_letters, retain
 from scheduler.rollups import roll
 from scheduler.silence import sweep
 from schema.database import DATABASE_ERRORS, WRITER_SESSION, Connection, open_pool
@@ -55,10 +55,10 @@ def jobs(settings: Settings, metrics: Metrics) -> list[Job]:
         Job(
             "dead letters",
             HOUR_S,
-            lambda db: drop_rejected(db, settings.rejected_days),
+            lambda db: delete_old_dead_letters(db, settings.rejected_days),
         ),
         Job("retention", HOUR_S, lambda db: _retain(db, settings.retention_days, metrics)),
-        Job("told alerts", HOUR_S, prune_outbox),  # The name is a label of published metrics.
+        Job("outbox", HOUR_S, prune_outbox),
     ]
 
 

@@ -148,7 +148,7 @@ def alert(
     late: bool = False,
     event_id: str | None = None,
 ) -> Notification:
-    """The alert object. Its first fields are those of the older service; the feed sets `id`."""
+    """The alert object. The services that Voltwire replaces have its first fields; the feed sets `id`."""
     return Notification(
         kind="alert",
         device_id=device_id,

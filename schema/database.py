@@ -104,7 +104,7 @@ async def watch(dsn: str, name: str, health: Health) -> None:
                     connection.terminate()
                     connection = None
                 # Each failed connection, wherever in this process, leaves 19 KB of reference cycles. The
-                # collector is tuned for a busy process (cli/main.py) and would run only after hours.
+                # collector is tuned for a busy process (cli/roles.py) and would run only after hours.
                 gc.collect()
             else:
                 health.report("database", ok=True, detail="reachable")

@@ -18,7 +18,9 @@ MAX_EXACT_INTEGER = 2**53
 # Prefixes of generated ids: derived from the event's time and content, or random if it has no identity.
 AUTO_ID, RANDOM_ID = "auto-", "random-"
 
-DEVICE_ID = r"^[A-Za-z0-9][A-Za-z0-9._:-]{0,127}$"
+# The id of a device and the name of a profile, also inside a topic.
+ID = r"[A-Za-z0-9][A-Za-z0-9._:-]{0,127}"
+DEVICE_ID = f"^{ID}$"
 DeviceId = Annotated[str, StringConstraints(pattern=DEVICE_ID)]
 EventId = Annotated[str, StringConstraints(pattern=r"^[^\x00-\x1f\x7f-\x9f]{1,128}$")]
 MetricName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_.:/%-]{1,128}$")]

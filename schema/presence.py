@@ -15,10 +15,10 @@ OFFLINE_INTERVALS = 2  # and offline after this many,
 OFFLINE_S_MIN = 10  # but never sooner than this.
 WILL_GRACE_S = 10  # A last will takes effect if nothing newer arrives for this long.
 SLEEP_GRACE_S = 10  # Telemetry that another member delivers within this time does not end a sleep.
-LAST_SEEN_STEP_S_MAX = 2  # last_seen is not updated while it is fresher than this,
-LAST_SEEN_STEP_INTERVALS = (
-    0.1  # or than this share of a short interval: most messages write nothing.
-)
+# last_seen is not updated while it is fresher than this: most messages write nothing.
+LAST_SEEN_STEP_S_MAX = 2
+# Of a device with a short interval it is not updated while it is fresher than this share of the interval.
+LAST_SEEN_STEP_INTERVALS = 0.1
 CANARY_STALE_S = 10  # A client without a canary for this long does not receive what devices send.
 
 TIMES: dict[str, float] = {

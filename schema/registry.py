@@ -12,11 +12,11 @@ from pydantic import (
     model_validator,
 )
 
-from schema.event import DeviceId, MetricName, MetricValue, Tag
+from schema.event import ID, DeviceId, MetricName, MetricValue, Tag
 
 MIN_INTERVAL_S, MAX_INTERVAL_S = 0.1, 366 * 86_400
 MAX_TAGS = 32
-PROFILE_NAME = r"^[A-Za-z0-9][A-Za-z0-9._:-]{0,127}$"
+PROFILE_NAME = f"^{ID}$"
 
 ProfileName = Annotated[str, StringConstraints(pattern=PROFILE_NAME)]
 Interval = Annotated[

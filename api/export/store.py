@@ -12,6 +12,7 @@ from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from typing import Any, NamedTuple
 
+import asyncpg
 import stamina
 import structlog
 
@@ -64,8 +65,8 @@ class Window(NamedTuple):
     end: datetime
 
 
-class Exports:
-    def __init__(self, pool: Any) -> None:
+class ExportStore:
+    def __init__(self, pool: "asyncpg.Pool[asyncpg.Record]") -> None:
         self._database = Database(pool)
         self._running = 0
 

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from litestar.types import ASGIApp, Message, Receive, Scope, Send
 
 
-def cut_off_idle_readers(send_s_max: float) -> Callable[[ASGIApp], ASGIApp]:
+def disconnect_slow_clients(send_s_max: float) -> Callable[[ASGIApp], ASGIApp]:
     """Middleware that ends a stream when its client does not read a message within `send_s_max`."""
 
     def middleware(app: ASGIApp) -> ASGIApp:

@@ -8,7 +8,7 @@ from litestar.params import QueryParameter
 from litestar.response import Stream
 
 from api.export.formats import encoding_of
-from api.export.store import EXPORTS_MAX, Exports, ExportSelection, Format
+from api.export.store import EXPORTS_MAX, ExportSelection, ExportStore, Format
 from api.http.head import is_head
 from api.http.held_resources import held_resources, resources_until_sent
 from api.http.params import (
@@ -20,7 +20,7 @@ from api.http.params import (
     short_texts,
     time_range,
 )
-from api.http.slow_clients import cut_off_idle_readers
+from api.http.slow_clients import disconnect_slow_clients
 from api.store.tags import tags_query
 
 METRICS_MAX = 64
@@ -33,12 +33,12 @@ SEND_S_MAX = 60.0  # A client that reads nothing for that long is disconnected.
     description="Streamed, whatever its size: month by month with device_id, else day by day (UTC), within it"
     " device by device, oldest first. CSV and Parquet have a row per value, NDJSON an event per line."
     f" At most {EXPORTS_MAX} run at a time; further ones answer 503.",
-    middleware=[resources_until_sent, cut_off_idle_readers(SEND_S_MAX)],
+    middleware=[resources_until_sent, disconnect_slow_clients(SEND_S_MAX)],
     tags=["Events"],
 )
 async def export(
     request: Request[Any, Any, Any],
-    exports: NamedDependency[Exports],
+    exports: NamedDependency[ExportStore],
     format_name: Annotated[
         str, QueryParameter(name="format", enum=list(Format), description="Format of the file")
     ],

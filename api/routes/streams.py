@@ -12,7 +12,7 @@ from litestar.response import Stream
 from api.feed import KEPT_ITEMS_MAX, FeedReader
 from api.http.head import is_head
 from api.http.held_resources import held_resources, resources_until_sent
-from api.http.slow_clients import cut_off_idle_readers
+from api.http.slow_clients import disconnect_slow_clients
 from runtime.errors import InvalidRequest
 from schema.alert import AlertState
 from schema.feed import FeedItem
@@ -36,9 +36,9 @@ LastEventIdOfPolyfill = Annotated[
 @get(
     "/v1/alerts/stream",
     summary="Alerts as they are committed (server-sent events)",
-    description="Violations have the default event type; the others have the type acknowledged or resolved.",
+    description="Violations have the default event type, resolved incidents the type `resolved`.",
     media_type="text/event-stream",
-    middleware=[resources_until_sent, cut_off_idle_readers(SEND_S_MAX)],
+    middleware=[resources_until_sent, disconnect_slow_clients(SEND_S_MAX)],
     tags=["Alerts"],
 )
 async def alert_stream(
@@ -57,7 +57,7 @@ async def alert_stream(
     "/v1/presence/stream",
     summary="Changes of presence as they are committed (server-sent events)",
     media_type="text/event-stream",
-    middleware=[resources_until_sent, cut_off_idle_readers(SEND_S_MAX)],
+    middleware=[resources_until_sent, disconnect_slow_clients(SEND_S_MAX)],
     tags=["Devices"],
 )
 async def presence_stream(

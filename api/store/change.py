@@ -2,7 +2,6 @@
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Any
 
 from api.store.database import Database
 from schema.alert import AlertState, Notification, alert
@@ -16,7 +15,7 @@ queries = load_queries("api.store", "rules.sql")
 
 
 @asynccontextmanager
-async def change(database: Database) -> AsyncIterator[tuple[Any, list[Notification]]]:
+async def change(database: Database) -> AsyncIterator[tuple[Connection, list[Notification]]]:
     """A connection in a transaction, and the list of notifications to send. Raises TimeoutError."""
     async with database.connection(CHANGE_S_MAX) as connection:
         notifications: list[Notification] = []

@@ -6,6 +6,7 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import asyncpg
+from asyncpg.pool import PoolConnectionProxy
 
 from runtime.errors import Overloaded
 from schema.database import Connection
@@ -63,7 +64,7 @@ class Database:
             finally:
                 await self._pool.release(connection)
 
-    async def _free_connection(self) -> Any:
+    async def _free_connection(self) -> "PoolConnectionProxy[asyncpg.Record]":
         try:
             return await self._pool.acquire(timeout=ACQUIRE_S_MAX)
         except TimeoutError:

@@ -27,7 +27,10 @@ class DeadLetterStore:
         replayed: bool | None,
         limit: int,
     ) -> list[asyncpg.Record]:
-        """Numbers below `before`, newest first; one row more than `limit` if there is another page."""
+        """Return dead letters below the number `before`, the newest first.
+
+        There is one more than `limit` if there is another page.
+        """
         return await self._database.fetch(
             queries.list_dead_letters, before, device_id, reason, door, start, end, replayed, limit + 1
         )  # fmt: skip

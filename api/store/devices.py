@@ -36,7 +36,7 @@ class DeviceStore:
     async def page(
         self, after: str, state: str | None, tag: str | None, text: str | None, limit: int
     ) -> list[asyncpg.Record]:
-        """By id; one row more than `limit` if there is another page."""
+        """Return devices by id, and one more than `limit` if there is another page."""
         return await self._database.fetch(
             queries.list_devices, self._default_profile, after, state, tag, text, limit + 1
         )

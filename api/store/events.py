@@ -38,7 +38,7 @@ class EventStore:
         after: tuple[datetime, str] | None,
         limit: int,
     ) -> list[Any]:
-        """Newest first; one row more than `limit` if there is another page."""
+        """Return events, the newest first, and one more than `limit` if there is another page."""
         key = after or (LATEST, LAST_KEY)
         return await self._newest_first(
             queries.device_events, device[:2], start, end, key, limit, DEVICE_WINDOWS
@@ -53,7 +53,7 @@ class EventStore:
         after: tuple[datetime, str, int] | None,
         limit: int,
     ) -> list[Any]:
-        """Newest first, like `events`. `tags` is a tsquery over whole tags."""
+        """Return events like `events`, of all devices. `tags` is a tsquery over whole tags."""
         key = after or (LATEST, LAST_KEY, 0)
         async with self._database.heavy_query_slot():
             return await self._newest_first(

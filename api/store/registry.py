@@ -59,7 +59,7 @@ class RegistryStore:
             await connection.execute(queries.delete_untraced_device, number)
 
     async def profiles(self, after: str, limit: int) -> list[asyncpg.Record]:
-        """By name; one row more than `limit` if there is another page."""
+        """Return profiles by name, and one more than `limit` if there is another page."""
         return await self._database.fetch(queries.list_profiles, after, None, limit + 1)
 
     async def profile(self, name: str) -> str:
@@ -93,7 +93,7 @@ class RegistryStore:
         )
 
     @asynccontextmanager
-    async def _change(self) -> AsyncIterator[tuple[Any, list[Notification]]]:
+    async def _change(self) -> AsyncIterator[tuple[Connection, list[Notification]]]:
         async with change(self._database) as (connection, notifications):
             yield connection, notifications
             await connection.execute(queries.increment_registry_version)

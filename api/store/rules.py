@@ -49,7 +49,7 @@ class RuleStore:
             await connection.execute(queries.increment_rules_version)
 
     async def page(self, after: tuple[datetime, str], limit: int) -> list[asyncpg.Record]:
-        """Oldest first; one row more than `limit` if there is another page."""
+        """Return rules, the oldest first, and one more than `limit` if there is another page."""
         return await self._database.fetch(queries.list_rules, *after, limit + 1)
 
     async def one(self, rule_id: str) -> Any:

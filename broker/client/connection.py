@@ -3,10 +3,10 @@
 aiomqtt 2.5 and the paho client inside it connect, subscribe, keep alive and detect a loss. But they
 acknowledge a message before our code has seen it, hide session_present and the reason codes of
 PUBACK, and spend 50 to 280 µs on each message. So PUBLISH and PUBACK bypass them in both directions.
-Only this file uses private names, four of them: `_client`, to reach paho; its `_create_socket`, to
-put a PublishTap before the socket; its `_packet_queue`, to send our packets; its `_ping_t`, to report
-that the broker is alive. The releases are pinned; tests/integration/test_session.py fails when another
-release behaves differently.
+Four private names are used, and only here and in broker/client/flow_control.py: `_client`, to reach
+paho; its `_create_socket`, to put a PublishTap before the socket; its `_packet_queue`, to send our
+packets; its `_ping_t`, to report that the broker is alive. The releases are pinned;
+tests/integration/test_session.py fails when another release behaves differently.
 """
 
 import asyncio
@@ -28,6 +28,7 @@ from paho.mqtt.subscribeoptions import SubscribeOptions
 
 from broker import topics, wire
 from broker.client.delivery import Delivery
+from broker.client.flow_control import FlowControl
 from broker.client.options import (
     ANSWER_S_MAX,
     ClientIdentity,
@@ -40,7 +41,6 @@ from broker.client.publisher import WINDOW_MAX, Publisher
 from broker.wire import PacketType
 from runtime.errors import BrokerUnavailable, StartError
 
-PAUSE_CHECK_S = 1.0  # How often a paused connection is kept alive.
 NO_CONNACK = ReasonCode(PacketTypes.CONNACK, "Server unavailable")
 
 T = TypeVar("T")
@@ -49,7 +49,10 @@ log = structlog.get_logger()
 
 
 class Connection:
-    """Not reused after a loss: its packet ids mean nothing on the next connection (F14)."""
+    """One MQTT connection, which is not reused after a loss.
+
+    Its packet ids mean nothing on the next connection (docs/failure-modes.md, 14).
+    """
 
     def __init__(
         self,
@@ -68,13 +71,11 @@ class Connection:
         self._can_share = True
         self._unacknowledged: deque[Delivery] = deque()
         self._window = identity.receive_maximum
-        self._paused_socket: Any = None  # The socket while reading is paused.
-        self._pause_timer_runs = False
-        self._chunks = 0  # Of the stream, received so far.
         self._publisher = Publisher(self._send)
         self._outgoing: list[bytes] = []
         self.client = make_client(identity, version)
         self._paho = paho = self.client._client  # noqa: SLF001  # See the top of this file.
+        self._flow = FlowControl(paho, self.abort)
         connect = paho._create_socket  # noqa: SLF001
 
         def connect_with_tap() -> PublishTap:
@@ -83,7 +84,7 @@ class Connection:
                 sock.close()
                 raise ConnectionAbortedError
             on_puback = self._publisher.on_puback
-            return PublishTap(sock, self._on_publish, on_puback, self._note_traffic)
+            return PublishTap(sock, self._on_publish, on_puback, self._flow.note_traffic)
 
         paho._create_socket = connect_with_tap  # type: ignore[method-assign]  # noqa: SLF001
         paho.disable_logger()  # It logs each loss as an error; the session logs it once.
@@ -110,9 +111,10 @@ class Connection:
             pass
 
     async def subscribe(self, topic_filter: str) -> None:
-        """Request QoS 1 and check that it is granted: with 2, paho loses messages in a crash (F13).
+        """Request QoS 1 and check that it is granted: with 2, paho loses messages in a crash.
 
-        With MQTT 5 retained messages come only when the subscription is new to the broker.
+        The loss is described in docs/failure-modes.md, 13. With MQTT 5 retained messages come only
+        when the subscription is new to the broker.
         Raises StartError when the broker has no shared subscriptions: a retry would not help.
         """
         if topics.is_shared(topic_filter) and not self._can_share:
@@ -143,11 +145,11 @@ class Connection:
         task = asyncio.create_task(request)
         try:
             while True:
-                chunks = self._chunks
+                chunks = self._flow.chunks
                 done, _ = await asyncio.wait((task,), timeout=ANSWER_S_MAX)
                 if done:
                     return task.result()
-                if chunks == self._chunks and self._paused_socket is None:
+                if chunks == self._flow.chunks and not self._flow.paused:
                     raise aiomqtt.MqttError("The broker does not answer")
         finally:
             task.cancel()
@@ -173,6 +175,7 @@ class Connection:
     def close(self) -> None:
         """Fail pending publishes, and end a connection that aiomqtt abandoned without closing it."""
         self._closed = True
+        self._flow.close()
         self._publisher.close()
         if self._paho.socket() is not None:
             self._paho.on_disconnect = None
@@ -195,8 +198,8 @@ class Connection:
         self._outgoing.clear()
         if data:
             self._paho._packet_queue(PacketType.PUBACK << 4, data, 0, 1)  # noqa: SLF001
-        if self._paused_socket is not None and len(self._unacknowledged) < self._window:
-            self._resume_reading()
+        if self._flow.paused and len(self._unacknowledged) < self._window:
+            self._flow.resume_reading()
 
     def _due(self) -> list[int]:
         """The packet ids to acknowledge now, in the order of arrival [MQTT-4.6.0-2]."""
@@ -204,49 +207,6 @@ class Connection:
         while waiting and waiting[0].done:
             due.append(waiting.popleft().mid)
         return due
-
-    def _pause_reading(self) -> None:
-        """Let TCP slow down a broker that sends more than the Receive Maximum; nothing else can.
-
-        Mosquitto 2.0.11 sends two messages for each acknowledgement while it has a backlog: after an
-        outage of 10 minutes at 1,000/s, 340,000 messages were in flight.
-        """
-        sock: Any = self._paho.socket()
-        if sock is not None and self._paused_socket is None:
-            self._paused_socket = sock
-            self._loop.remove_reader(sock.fileno())
-            if not self._pause_timer_runs:
-                self._keep_alive_while_paused()
-
-    def _keep_alive_while_paused(self) -> None:
-        """While nothing is read, paho receives no PINGRESP and would close the connection."""
-        self._pause_timer_runs = self._paused_socket is not None and not self._closed
-        if self._pause_timer_runs:
-            self._note_traffic()
-            self._loop.call_later(PAUSE_CHECK_S, self._keep_alive_while_paused)
-
-    def _note_traffic(self) -> None:
-        """Any byte counts as a PINGRESP, because that may come after a long backlog."""
-        self._chunks += 1
-        self._paho._ping_t = 0  # noqa: SLF001
-
-    def _resume_reading(self) -> None:
-        sock: Any = self._paused_socket
-        self._paused_socket = None
-        if cast("Any", self._paho.socket()) is sock:
-            self._loop.add_reader(sock.fileno(), self._read)
-            self._loop.call_soon(self._read)  # TLS may hold bytes that no event announces.
-
-    def _read(self) -> None:
-        """Do the same as the callback of aiomqtt, which cannot be accessed."""
-        try:
-            while (sock := self._paho.socket()) is not None and self._paused_socket is None:
-                self._paho.loop_read()
-                if not cast("Any", sock).pending():
-                    return
-        except Exception:
-            log.exception("Reading from the broker failed: the session reconnects.")
-            self.abort()
 
     def _watch_for_writing(self, client: Client, _userdata: Any, sock: Any) -> None:
         """Called from any thread. aiomqtt would even watch a socket that was closed meanwhile."""
@@ -263,12 +223,12 @@ class Connection:
         if delivery.qos:
             self._unacknowledged.append(delivery)
             if len(self._unacknowledged) > self._window:
-                self._pause_reading()
+                self._flow.pause_reading()
         try:
             self._on_delivery(delivery)
         except Exception:
-            # Raised, it would end this connection and, with the same message, the next one. The
-            # message stays unacknowledged, blocks no other, and is redelivered by the broker.
+            # If this error propagated, it would end this connection and, once the message is
+            # redelivered, the next one. The message stays unacknowledged and blocks no other.
             log.exception("A received message could not be processed.", topic=delivery.topic)
             if delivery in self._unacknowledged:
                 self._unacknowledged.remove(delivery)

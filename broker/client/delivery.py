@@ -46,7 +46,7 @@ class Delivery(msgspec.Struct, eq=False, gc=False):
         properties = Properties(PacketTypes.PUBLISH)  # type: ignore[no-untyped-call]
         try:
             properties.unpack(encoded)  # type: ignore[no-untyped-call]
-        except Exception as error:  # noqa: BLE001  # Raised, it would make the broker redeliver the message endlessly.
+        except Exception as error:  # noqa: BLE001  # If it propagated, the broker would redeliver the message endlessly.
             log.warning("The properties of a message cannot be read.", error=repr(error))
         self.response_topic = getattr(properties, "ResponseTopic", None)
         self.correlation_data = getattr(properties, "CorrelationData", None)

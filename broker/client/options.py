@@ -9,10 +9,10 @@ from aiomqtt import ProtocolVersion
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 
+from broker.wire import SESSION_EXPIRY_S
 from runtime.addresses import MqttAddress
 
 ANSWER_S_MAX = 5  # For CONNACK, SUBACK and the end of DISCONNECT.
-SESSION_EXPIRY_S = 7 * 24 * 3600  # Without it an MQTT 5 session ends with its connection (F7).
 
 
 @dataclass(frozen=True)

@@ -13,8 +13,9 @@ from structlog.typing import FilteringBoundLogger
 
 from broker.client.connection import Connection
 from broker.client.delivery import Delivery
-from broker.client.options import SESSION_EXPIRY_S, ClientIdentity
+from broker.client.options import ClientIdentity
 from broker.client.version_choice import VersionChoice
+from broker.wire import SESSION_EXPIRY_S
 from runtime.addresses import MqttAddress
 from runtime.errors import BrokerUnavailable, StartError
 
@@ -23,7 +24,8 @@ __all__ = ["Delivery", "Session", "end_session", "silent_logger"]
 KEEPALIVE_S = 15  # paho closes a silent connection after two of them, at the latest after 30 s.
 RETRY_S_MIN, RETRY_S_MAX = 1.0, 15.0
 DOUBLINGS_MAX = 4  # After so many failures the pause no longer grows.
-RECEIVE_MAXIMUM = 5000  # Unacknowledged messages, as in mosquitto.conf: more than two batches (F4).
+# Unacknowledged messages, as in mosquitto.conf: more than two batches (docs/failure-modes.md, 4).
+RECEIVE_MAXIMUM = 5000
 UNSUPPORTED_VERSION = 0x84
 CREDENTIALS_REFUSED = {0x85, 0x86, 0x87, 0x8A, 0x8C}  # A retry does not help.
 

@@ -25,12 +25,11 @@ from amqtt.session import Session
 from broker import wire
 from broker.embedded.connection import ClientConnection, PacketStream
 from broker.embedded.session_queue import QueuedMessage
-from broker.wire import PacketType
+from broker.wire import SESSION_EXPIRY_S, PacketType
 from runtime.errors import StartError
 
 CONNECT_S_MAX = 10
 KEEPALIVE_FACTOR = 1.5  # [MQTT-3.1.2-24]
-SESSION_EXPIRY_S = 7 * 24 * 3600
 REFUSED = 0x80  # The return code in SUBACK.
 # What a returning client may change in its CONNECT; the rest of its session stays.
 UPDATED = ("will_flag", "will_topic", "will_message", "will_qos", "will_retain", "keep_alive")

@@ -87,9 +87,8 @@ class BatteryDevice:
     def __init__(self, device_id: str, behaviour: Behaviour, boot: str, random: Random) -> None:
         self.device_id, self.behaviour = device_id, behaviour
         self.outbox = EventOutbox()
-        self.phase = (
-            random.random()
-        )  # Of its interval: the devices of a fleet do not send at the same moment.
+        # Of its interval: the devices of a fleet do not send at the same moment.
+        self.phase = random.random()
         self._boot = boot
         self._skew = timedelta(seconds=random.uniform(-1, 1) * behaviour.skew_s_max)
         self._tags = [f"room:{101 + random.randrange(ROOMS)}"]

@@ -17,7 +17,7 @@ def table(plan: Plan, ledger: Ledger, outcome: Comparison) -> Table:
     counts = (
         ("attempted", len(plan.entries), f"events: {ledger.doors(ledger.entries)}"),
         ("repeated", plan.copies, "copies, on purpose"),
-        ("resent", ledger.resent, "copies, because no answer or a request to retry came"),
+        ("resent", ledger.resent, "copies sent after no answer or a request to retry"),
         ("recognised", ledger.recognised, "copies answered with duplicate"),
         ("acknowledged", len(ledger.acknowledged), ledger.doors(ledger.acknowledged)),
         ("rejected", len(ledger.rejected), _reasons(ledger) or "attempted events"),

@@ -84,7 +84,7 @@ def supervisor(parts: Sequence[EmbeddedPart[Any]]) -> Role:
 
 @contextmanager
 def _broker(address: MqttAddress) -> Iterator["subprocess.Popen[bytes]"]:
-    """The embedded broker in its own process, so that its work does not delay ours."""
+    """The embedded broker in its own process, so that its work does not delay the roles."""
     process = subprocess.Popen(
         [sys.executable, "-m", "cli", "broker"],
         env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},

@@ -93,7 +93,7 @@ class CanaryMonitor:
             await asyncio.sleep(EVERY_S if session.connected else 0.1)
 
     def _reconnect_if_silent(self, session: Session) -> None:
-        """Not while messages wait for the database: the broker is silent once its window is full."""
+        """Do nothing while messages wait for the database: the broker is silent once its window is full."""
         now = self._clock()
         if not session.connected or not self._pipeline.idle:
             self._silent_since = now

@@ -20,7 +20,7 @@ queries = load_queries("ingestor.store", constants=LOCKS | TIMES)
 SEPARATOR = "\x1f"  # Between ids in one text: a control character, which no id contains.
 
 
-def alive(batch: Batch) -> str:
+def telemetry_only_devices(batch: Batch) -> str:
     """The devices that sent telemetry and nothing else, joined."""
     return SEPARATOR.join(
         [str(number) for number, update in sorted(batch.presence.items()) if update is ALIVE]
@@ -32,14 +32,14 @@ async def update_presence(
 ) -> list[Notification]:
     """Write the presence updates of a batch. Returns the notifications of changed states.
 
-    Without `needs_full_update`, `insert_keys` has written everything for the devices of `alive`.
+    Without `needs_full_update`, `insert_keys` has written everything for `telemetry_only_devices`.
     """
     updates = sorted(pair for pair in batch.presence.items() if pair[1] is not ALIVE)
     if not updates and not needs_full_update:
         return []
     updated = await connection.fetch(
         queries.update_presence,
-        alive(batch),
+        telemetry_only_devices(batch),
         [device_no for device_no, _ in updates],
         [update.life for _, update in updates],
         [update.asleep for _, update in updates],

@@ -2,8 +2,8 @@
 
 -- begin_in_lanes --
 -- Locks the lanes in ascending order, so that in every process the writes to a device happen in the order
--- of their commits. The transaction gets its number before the next statement reads rollup_state: one that
--- gets its number after `closing` or `floor` was moved, sees the move (scheduler/rollups.py,
+-- of their commits. The transaction gets its number before the next statement reads rollup_state: a transaction
+-- that gets its number after `closing` or `floor` has moved sees the new value (scheduler/rollups.py,
 -- scheduler/retention.py).
 begin;
 select pg_advisory_xact_lock(:lane_lock, lane) from unnest(array[{lanes}]) lane;

@@ -20,7 +20,12 @@ from ingestor.alerts.rules import Candidate, RuleState, candidates
 from ingestor.batch import Batch, Row
 from ingestor.store.copy_format import COLUMNS, EventCopy
 from ingestor.store.pg_errors import copy_line, is_poison, lacks_partition, without_data
-from ingestor.store.presence_writes import SEPARATOR, alive, set_receipts, update_presence
+from ingestor.store.presence_writes import (
+    SEPARATOR,
+    set_receipts,
+    telemetry_only_devices,
+    update_presence,
+)
 from ingestor.store.registry import Registry
 from runtime.errors import BatchRefused, NoPartition, StoreUnavailable
 from schema.alert import Notification
@@ -92,7 +97,7 @@ class Store:
             return batch.in_doubt
         batch.in_doubt = None
         first = batch.first_rows()
-        new, facts = await self._insert_keys(connection, list(first), alive(batch))
+        new, facts = await self._insert_keys(connection, list(first), telemetry_only_devices(batch))
         if not self._registry.is_current(batch.registry_version, facts["registry_version"]):
             raise StaleRegistryError
         _require_kept(batch.rows, facts["floor"])
@@ -118,16 +123,16 @@ class Store:
         return new
 
     async def _insert_keys(
-        self, connection: Connection, keys: Sequence[tuple[DeviceNo, str]], alive_devices: str
+        self, connection: Connection, keys: Sequence[tuple[DeviceNo, str]], telemetry_only: str
     ) -> tuple[NewKeys, Any]:
         """Which keys are new, and a row of facts: versions of rules and registry, closing, floor.
 
-        `needs_full_update`: for some `alive_devices` a newer last_seen is not enough (`update_presence`).
+        `needs_full_update`: for some of `telemetry_only` a newer last_seen is not enough (`update_presence`).
         """
         numbers = SEPARATOR.join([str(number) for number, _ in keys])
         event_ids = SEPARATOR.join([event_id for _, event_id in keys])
         row = await fetch_row(
-            connection, queries.insert_keys, numbers, event_ids, len(keys), alive_devices
+            connection, queries.insert_keys, numbers, event_ids, len(keys), telemetry_only
         )
         if row["stored"] == len(keys):
             return set(keys), row
@@ -184,7 +189,7 @@ class Store:
             await connection.execute(queries.save_alert_states, *changes.state_columns())
         return changes.notifications()
 
-    async def _connected(self) -> Any:
+    async def _connected(self) -> Connection:
         """After a failover the server may have other device numbers, so the cache expires."""
         if self._connection is None or self._connection.is_closed():
             self._connection = await connect(self._dsn, self._name, WRITER_SESSION)

@@ -29,7 +29,7 @@ from tests.support.services import ROOT, Process, free_port, temporary_folder
 COMPOSE: dict[str, Any] = yaml.safe_load((ROOT / "docker-compose.yml").read_text())
 LONG_RUNNING = ("ingest", "api", "schedule")
 READY_S_MAX, STOP_S_MAX, VISIBLE_S_MAX = 90, 30, 30
-# The .env file that the documentation of the second older service gives.
+# The .env file that the documentation of the second service that Voltwire replaces gives.
 DOT_ENV = """
 DATABASE_URL=postgresql+asyncpg://postgres:postgres@localhost:5432/telemetry
 POSTGRES_USER=postgres

@@ -1,6 +1,6 @@
 """Every curl command of the README and of docs/examples.md gives the answer below it, the stream included.
 
-Among them are the commands of the two older services' documents, as written there.
+Among them are the commands in the documents of the two services that Voltwire replaces, as written there.
 """
 
 import json

@@ -17,8 +17,8 @@ from api.export.formats import CSV_HEADER, encoding_of
 from api.export.store import (
     CONNECTIONS_MAX,
     EXPORT_SESSION,
-    Exports,
     ExportSelection,
+    ExportStore,
     Format,
     queries,
 )
@@ -36,9 +36,9 @@ NUMBERS = [0, 1, -1, 0.1, 1e-300, 5e-324, 1.7976931348623157e308, -1e22, 2**53, 
 
 
 @pytest.fixture
-async def exports(dsn: str) -> AsyncIterator[Exports]:
+async def exports(dsn: str) -> AsyncIterator[ExportStore]:
     async with await open_pool(dsn, "export", EXPORT_SESSION, size_max=CONNECTIONS_MAX) as pool:
-        yield Exports(pool)
+        yield ExportStore(pool)
 
 
 @pytest.fixture
@@ -82,13 +82,13 @@ def made_up(random: Random, count: int, prefix: str = "e") -> list[dict[str, Any
     ]  # fmt: skip
 
 
-async def exported(exports: Exports, form: Format, **selection: Any) -> bytes:
+async def exported(exports: ExportStore, form: Format, **selection: Any) -> bytes:
     encoding = await encoding_of(form)
     slices = await exports.begin(ExportSelection(**selection), form)
     return b"".join([piece async for piece in encoding.encode(slices)])
 
 
-async def values(exports: Exports, form: Format, **selection: Any) -> list[tuple[Any, ...]]:
+async def values(exports: ExportStore, form: Format, **selection: Any) -> list[tuple[Any, ...]]:
     """The file as a reader parses it, a row per value."""
     body = await exported(exports, form, **selection)
     if form is Format.PARQUET:
@@ -123,7 +123,7 @@ async def readings(db: Any, where: str = "true") -> "Counter[tuple[Any, ...]]":
 
 @pytest.mark.parametrize("form", Format)
 async def test_an_export_holds_every_value_of_the_view_once(
-    exports: Exports, db: Any, form: Format, small_slices: None
+    exports: ExportStore, db: Any, form: Format, small_slices: None
 ) -> None:
     await store(db, *made_up(Random(form), 300))
     found = await values(exports, form)
@@ -131,7 +131,7 @@ async def test_an_export_holds_every_value_of_the_view_once(
     assert len(found) > 300
 
 
-async def test_the_lines_of_ndjson_are_the_events_of_the_api(exports: Exports, db: Any) -> None:
+async def test_the_lines_of_ndjson_are_the_events_of_the_api(exports: ExportStore, db: Any) -> None:
     await store(db, *made_up(Random(1), 100))
     shown = await db.fetch(
         "select row_to_json(shown)::text from (select event_id, device_id, rfc3339(ts) as timestamp,"
@@ -143,7 +143,7 @@ async def test_the_lines_of_ndjson_are_the_events_of_the_api(exports: Exports, d
 
 
 async def test_events_come_day_by_day_then_by_device_and_time(
-    exports: Exports, db: Any, small_slices: None
+    exports: ExportStore, db: Any, small_slices: None
 ) -> None:
     await store(db, *made_up(Random(2), 100))
     order = await db.fetch(
@@ -156,7 +156,7 @@ async def test_events_come_day_by_day_then_by_device_and_time(
     ]
 
 
-async def test_an_export_without_events_is_a_file_without_rows(exports: Exports) -> None:
+async def test_an_export_without_events_is_a_file_without_rows(exports: ExportStore) -> None:
     assert await exported(exports, Format.CSV) == CSV_HEADER
     assert await exported(exports, Format.NDJSON) == b""
     table = pq.read_table(io.BytesIO(await exported(exports, Format.PARQUET)))
@@ -165,7 +165,7 @@ async def test_an_export_without_events_is_a_file_without_rows(exports: Exports)
 
 @pytest.mark.parametrize("form", Format)
 async def test_filters_hold_together(
-    exports: Exports, db: Any, form: Format, small_slices: None
+    exports: ExportStore, db: Any, form: Format, small_slices: None
 ) -> None:
     await store(db, *made_up(Random(3), 300))
     asked = {
@@ -183,7 +183,7 @@ async def test_filters_hold_together(
     assert not await values(exports, form, tags=tags_query(["plain", "none"]))
 
 
-async def test_the_range_is_half_open(exports: Exports, db: Any) -> None:
+async def test_the_range_is_half_open(exports: ExportStore, db: Any) -> None:
     await store(
         db, *({"device": "d", "ts": NOW + timedelta(seconds=n), "id": f"{n}"} for n in range(4))
     )
@@ -194,7 +194,7 @@ async def test_the_range_is_half_open(exports: Exports, db: Any) -> None:
 
 
 async def test_concurrent_writes_neither_repeat_nor_lose_an_event(
-    exports: Exports, db: Any, small_slices: None
+    exports: ExportStore, db: Any, small_slices: None
 ) -> None:
     random = Random(4)
     await store(db, *made_up(random, 200))
@@ -211,14 +211,16 @@ async def test_concurrent_writes_neither_repeat_nor_lose_an_event(
 
 
 async def test_one_instant_may_hold_more_events_than_a_slice(
-    exports: Exports, db: Any, small_slices: None
+    exports: ExportStore, db: Any, small_slices: None
 ) -> None:
     await store(db, *({"device": "d", "ts": NOW, "id": f"{n}"} for n in range(50)))
     found = await values(exports, Format.CSV)
     assert [row[1] for row in found] == sorted(f"{n}" for n in range(50))
 
 
-async def test_a_slice_of_the_largest_events_is_as_small_as_any(exports: Exports, db: Any) -> None:
+async def test_a_slice_of_the_largest_events_is_as_small_as_any(
+    exports: ExportStore, db: Any
+) -> None:
     large = {
         "metrics": {f"metric-{n}".ljust(128, "x"): n for n in range(64)},
         "tags": [f"{n}".ljust(128, "y") for n in range(32)],
@@ -233,7 +235,7 @@ async def test_a_slice_of_the_largest_events_is_as_small_as_any(exports: Exports
 
 
 async def test_an_export_continues_after_its_connection_is_lost(
-    exports: Exports, db: Any, small_slices: None
+    exports: ExportStore, db: Any, small_slices: None
 ) -> None:
     await store(db, *made_up(Random(5), 100))
     lines, cuts = list[bytes](), 0
@@ -249,7 +251,7 @@ async def test_an_export_continues_after_its_connection_is_lost(
 
 
 async def test_between_two_slices_nothing_is_held_in_the_database(
-    exports: Exports, db: Any, small_slices: None
+    exports: ExportStore, db: Any, small_slices: None
 ) -> None:
     await store(db, *made_up(Random(6), 100))
     async for _ in await exports.begin(ExportSelection(), Format.CSV):
@@ -261,7 +263,7 @@ async def test_between_two_slices_nothing_is_held_in_the_database(
 
 
 async def test_dropped_raw_events_are_reported_before_anything_is_sent(
-    exports: Exports, db: Any
+    exports: ExportStore, db: Any
 ) -> None:
     floor = NOW.replace(day=1, hour=0, minute=0)
     await store(db, {"device": "d", "ts": NOW - timedelta(days=40), "id": "old"},
@@ -276,7 +278,7 @@ async def test_dropped_raw_events_are_reported_before_anything_is_sent(
 
 
 async def test_an_export_is_aborted_when_retention_overtakes_it(
-    exports: Exports, db: Any, small_slices: None
+    exports: ExportStore, db: Any, small_slices: None
 ) -> None:
     await store(db, *({"device": "d", "ts": NOW, "id": f"{n}"} for n in range(20)))
     slices = await exports.begin(ExportSelection(), Format.PARQUET)
@@ -287,7 +289,9 @@ async def test_an_export_is_aborted_when_retention_overtakes_it(
             pass
 
 
-async def test_a_slice_reads_no_more_of_a_month_than_it_shows(exports: Exports, db: Any) -> None:
+async def test_a_slice_reads_no_more_of_a_month_than_it_shows(
+    exports: ExportStore, db: Any
+) -> None:
     await db.execute("insert into device (device_id) select 'd' || n from generate_series(1, 50) n")
     await db.execute(
         "insert into event select d, $1::timestamptz + m * interval '1 minute', 'e' || m, '{\"temp\": 1}',"
@@ -318,7 +322,7 @@ def nodes(plan: dict[str, Any]) -> list[dict[str, Any]]:
 
 async def test_an_export_beyond_the_limit_is_refused_until_one_ends() -> None:
     nothing: Any = None
-    exports = Exports(nothing)
+    exports = ExportStore(nothing)
     slots = [exports.export_slot() for _ in range(export_store.EXPORTS_MAX)]
     for slot in slots:
         slot.__enter__()

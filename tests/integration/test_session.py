@@ -70,7 +70,7 @@ async def test_a_real_broker_redelivers_unsettled_messages(broker: Mosquitto) ->
 async def test_a_settled_message_of_an_earlier_connection_acknowledges_nothing(
     broker: Mosquitto,
 ) -> None:
-    """After a broker lost its state, packet id 1 is another message (F14)."""
+    """After a broker lost its state, packet id 1 is another message (docs/failure-modes.md, 14)."""
     ingest = Ingest(broker.port)
     with structlog.testing.capture_logs() as logs:
         async with running(ingest.session):

@@ -9,7 +9,7 @@ import pytest
 
 from api.export.formats import PIECE_BYTES_MAX, encoding_of
 from api.export.store import Format, partition_windows
-from api.http.slow_clients import cut_off_idle_readers
+from api.http.slow_clients import disconnect_slow_clients
 from runtime.errors import InvalidRequest
 
 
@@ -82,6 +82,6 @@ async def test_a_client_that_reads_nothing_ends_its_stream() -> None:
             await asyncio.Event().wait()
 
     nothing: Any = None
-    await cut_off_idle_readers(0.05)(app)(nothing, nothing, send)
+    await disconnect_slow_clients(0.05)(app)(nothing, nothing, send)
     assert ended
     assert len(sent) == 3

@@ -1,8 +1,8 @@
-"""The seed's way to store and query: one ordinary table with jsonb, one index on device and time, and SQL.
+"""The one-table baseline: an ordinary table with jsonb, one index on device and time, and SQL.
 
 The benchmark runs these queries in its own process over one kept connection: it fetches rows, makes dicts of
 them and writes them with json.dumps, as an endpoint does. It leaves out the cost of HTTP and a framework, in
-the seed's favour.
+favour of the baseline.
 """
 
 import json
@@ -14,20 +14,20 @@ from typing import Any
 import asyncpg
 
 TABLE = """
-    create table seed_event (event_id text primary key, device_id text not null, ts timestamptz not null,
-                             metrics jsonb not null, tags text[] not null);
-    create index on seed_event (device_id, ts)
+    create table baseline_event (event_id text primary key, device_id text not null, ts timestamptz not null,
+                                 metrics jsonb not null, tags text[] not null);
+    create index on baseline_event (device_id, ts)
 """
 _VALUE = "(metrics->>'soc_percent')::float"
 USUAL = f"count(*), sum({_VALUE}), avg({_VALUE}), min({_VALUE}), max({_VALUE})"
 P95 = f"percentile_cont(0.95) within group (order by {_VALUE}) as p95"
-_EVENTS = 'select event_id, device_id, ts as "timestamp", metrics, tags from seed_event'
+_EVENTS = 'select event_id, device_id, ts as "timestamp", metrics, tags from baseline_event'
 LATEST = f"{_EVENTS} where device_id = $1 order by ts desc limit 1"
 NEWEST_OF_DEVICE = f"{_EVENTS} where device_id = $1 order by ts desc, event_id desc limit 100"
 NEWEST_OF_TAG = f"{_EVENTS} where $1 = any(tags) order by ts desc, event_id desc limit 100"
 SUMMARY = """
     select key as metric, count(*), min(value::float), max(value::float), avg(value::float)
-    from seed_event cross join jsonb_each_text(metrics)
+    from baseline_event cross join jsonb_each_text(metrics)
     where ts >= $1 and ts < $2 and device_id = $3 group by key
 """
 
@@ -36,7 +36,7 @@ def aggregate(unit: str, zone: str, where: str, stats: str, group: str | None = 
     """Buckets of date_trunc; $1 and $2 are the half-open range."""
     columns, order = ("", "1") if group is None else (f", {group}", "1, 2")
     return f"""
-        select date_trunc('{unit}', ts, '{zone}') as bucket{columns}, {stats} from seed_event
+        select date_trunc('{unit}', ts, '{zone}') as bucket{columns}, {stats} from baseline_event
         where ts >= $1 and ts < $2 and {where} group by {order} order by {order}
     """
 
@@ -62,7 +62,7 @@ def as_summary(rows: Rows) -> Any:
 
 
 @dataclass(frozen=True)
-class SeedQuery:
+class BaselineQuery:
     """`shape` turns the rows into an answer in the form of the product's answers."""
 
     sql: str
