@@ -50,7 +50,7 @@ def event(days_ago: int) -> dict[str, Any]:
     }
 
 
-def test_what_the_preview_shows_goes_and_a_question_for_it_names_the_first_time_left(
+def test_what_the_preview_shows_goes_and_a_query_for_it_names_the_first_time_left(
     up: Process, http: httpx.Client
 ) -> None:
     old, new = event(200), event(5)

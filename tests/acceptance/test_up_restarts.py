@@ -78,7 +78,9 @@ def test_kill_9_in_mid_stream_loses_nothing_that_was_answered_ok(own_up: Process
 
 
 @pytest.mark.chaos
-def test_a_frozen_database_is_told_in_time_and_does_not_hold_up_the_end(own_up: Process) -> None:
+def test_a_frozen_database_is_reported_in_time_and_does_not_delay_the_shutdown(
+    own_up: Process,
+) -> None:
     url = base_url(own_up)
     event = {"event_id": "1", "device_id": "f", "metrics": {"x": 1}}
     rule = {"metric": "x", "op": ">", "threshold": 1}

@@ -72,7 +72,7 @@ async def test_a_lost_connection_is_replaced_and_nobody_else_gets_in_between(
 
 
 async def test_whose_own_former_connection_still_holds_it_ends_that_one(dsn: str, db: Any) -> None:
-    """As after a black hole: we gave the connection up, the server knows nothing of it."""
+    """As after a black hole: we gave the connection up, the server does not know it."""
     holder = Holder(dsn)
     async with running(holder):
         await until(lambda: holder.ok)
@@ -91,7 +91,7 @@ async def test_whose_own_former_connection_still_holds_it_ends_that_one(dsn: str
 async def test_another_one_with_the_number_of_our_former_connection_is_left_alone(
     dsn: str, db: Any
 ) -> None:
-    """After a restart of the server process numbers come again."""
+    """After a restart of the server, process numbers are reused."""
     row = await db.fetchrow(
         "select pg_backend_pid() as pid, pg_try_advisory_lock(4244, hashtext('voltwire-ingest'))"
     )
@@ -103,7 +103,7 @@ async def test_another_one_with_the_number_of_our_former_connection_is_left_alon
         assert not db.is_closed()
 
 
-async def test_while_the_database_cannot_be_asked_it_is_held_but_not_confirmed(
+async def test_while_the_database_cannot_be_queried_it_is_held_but_not_confirmed(
     dsn: str, db: Any
 ) -> None:
     async with running(Holder(dsn)) as holder:
@@ -131,7 +131,7 @@ async def test_while_the_database_cannot_be_asked_it_is_held_but_not_confirmed(
 async def test_who_comes_back_too_late_has_lost_it(dsn: str, db: Any) -> None:
     async with running(Holder(dsn)) as holder:
         await until(lambda: holder.ok)
-        # Atomically for everybody else: the holder's end, and another one in its place.
+        # Other clients see both changes at once: the holder ends, and another one takes its place.
         await db.execute(
             "select pg_terminate_backend(pid, 5000) from pg_stat_activity"
             " where application_name like '%lease';"

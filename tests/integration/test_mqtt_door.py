@@ -92,12 +92,12 @@ async def test_what_the_broker_forgot_stays_and_is_stored(entrance: Entrance, db
 
 
 async def test_two_equal_messages_of_one_connection_are_two(entrance: Entrance) -> None:
-    nameless = {"metrics": {"x": 1}}
+    without_identity = {"metrics": {"x": 1}}
     for _ in range(2):
-        entrance.door.receive(delivery(nameless))
-    entrance.door.receive(delivery(nameless, generation=2))
-    entrance.door.receive(delivery(nameless, generation=2))
-    entrance.door.receive(delivery(nameless, generation=2))
+        entrance.door.receive(delivery(without_identity))
+    entrance.door.receive(delivery(without_identity, generation=2))
+    entrance.door.receive(delivery(without_identity, generation=2))
+    entrance.door.receive(delivery(without_identity, generation=2))
     entrance.open()
     await until(lambda: len(entrance.settled) == 3)
     assert entrance.pipeline.counts.stored == 3

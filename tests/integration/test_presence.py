@@ -188,7 +188,7 @@ async def test_our_own_downtime_is_not_the_devices_silence(doors: Doors, db: Any
 async def test_an_instance_receives_only_while_each_of_its_members_does(
     doors: Doors, db: Any
 ) -> None:
-    """What the deaf one missed waits in its session, and may be a sign of life."""
+    """Messages for the member that receives nothing wait in its session and may be signs of life."""
     await db.execute(
         "insert into ingest_member select name, 'i', n, '{}'"
         " from unnest(array['one', 'two']) with ordinality member (name, n)"

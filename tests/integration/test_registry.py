@@ -14,7 +14,9 @@ from tests.support.http_api import all_pages, api_on
 pytestmark = pytest.mark.slow  # Nearly every test has a database of its own.
 
 OFFLINE_AFTER_S = 300
-HEAR = "insert into canary values ('test', now() - interval '1 day', now() + interval '1 day')"
+CANARY_RETURNED = (
+    "insert into canary values ('test', now() - interval '1 day', now() + interval '1 day')"
+)
 
 BAD_REGISTRATIONS: list[dict[str, Any]] = [
     {"device_id": None},
@@ -235,24 +237,29 @@ async def test_the_expected_interval_is_the_devices_own_then_its_profiles(
     await http.put("/v1/profiles/slow", json={"interval_s": 600})
     await http.put("/v1/devices/own", json={"profile": "slow", "interval_s": 10})
     await http.put("/v1/devices/slow", json={"profile": "slow"})
-    await post_event(http, "e1", "stranger")
-    assert await expected(db) == {"own": 10, "slow": 600, "stranger": None}
+    await post_event(http, "e1", "unregistered")
+    assert await expected(db) == {"own": 10, "slow": 600, "unregistered": None}
     await http.put("/v1/profiles/slow", json={"interval_s": 700})
     await http.put("/v1/profiles/battery", json={"interval_s": 30})
-    await post_event(http, "e1", "newcomer")
-    assert await expected(db) == {"own": 10, "slow": 700, "stranger": 30, "newcomer": 30}
+    await post_event(http, "e1", "new_device")
+    assert await expected(db) == {"own": 10, "slow": 700, "unregistered": 30, "new_device": 30}
     await http.put("/v1/devices/own", json={"profile": "slow"})
     await http.put("/v1/devices/slow", json={})
-    assert await expected(db) == {"own": 700, "slow": 30, "stranger": 30, "newcomer": 30}
+    assert await expected(db) == {"own": 700, "slow": 30, "unregistered": 30, "new_device": 30}
     await http.put("/v1/profiles/battery", json={})
-    assert await expected(db) == {"own": 700, "slow": None, "stranger": None, "newcomer": None}
+    assert await expected(db) == {
+        "own": 700,
+        "slow": None,
+        "unregistered": None,
+        "new_device": None,
+    }
 
 
 @pytest.mark.parametrize("path", ["/v1/profiles/battery", "/v1/devices/a"])
 async def test_a_shorter_limit_counts_from_the_last_sign_of_life(
     http: httpx.AsyncClient, db: Any, path: str
 ) -> None:
-    await db.execute(HEAR)
+    await db.execute(CANARY_RETURNED)
     await post_event(http, "e1")
     await http.put("/v1/devices/never", json={})
     await db.execute(

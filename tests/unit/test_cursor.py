@@ -1,4 +1,4 @@
-"""Contract section 5: lists page by keyset, with a cursor bound to its query."""
+"""Pages by docs/http-api.md#lists-and-pages: by keyset, with a cursor bound to its query."""
 
 import re
 from base64 import urlsafe_b64decode, urlsafe_b64encode

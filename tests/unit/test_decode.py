@@ -1,4 +1,4 @@
-"""Contract section 4: what becomes of a payload, before the database is asked."""
+"""Payloads by docs/http-api.md#posting-events: what becomes of one before any query."""
 
 import json
 import math
@@ -567,7 +567,7 @@ def test_an_event_refused_after_decoding_leaves_the_same_dead_letter() -> None:
 # -- Fields of an event. --
 
 
-def test_the_example_of_the_contract_is_taken_as_it_stands() -> None:
+def test_the_example_of_the_documents_is_accepted() -> None:
     item = {
         "event_id": "e001",
         "device_id": "deviceA",

@@ -1,4 +1,4 @@
-"""Contract section 2: with authentication off, a Host that is not a loopback name is refused."""
+"""Access by docs/configuration.md#authentication: without it, a Host must be a loopback name."""
 
 import json
 from typing import Any, cast
