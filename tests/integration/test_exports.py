@@ -24,7 +24,7 @@ from api.export.store import (
 )
 from api.store.tags import tags_query
 from runtime.errors import Overloaded, RawEventsDropped
-from schema.database import open_pool
+from schema.database import Connection, open_pool
 from schema.instants import rfc3339
 
 pytestmark = pytest.mark.slow  # Nearly every test has a database of its own.
@@ -46,7 +46,7 @@ def small_slices(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(export_store, "SLICE_EVENTS_MAX", 7)
 
 
-async def store(db: Any, *events: dict[str, Any]) -> None:
+async def store(db: Connection, *events: dict[str, Any]) -> None:
     """Straight into the table, as the writer does."""
     rows = [
         (each["device"], each["ts"], each["id"], json.dumps(each.get("metrics", {"temp": 20})),
@@ -113,7 +113,7 @@ async def values(exports: Exports, form: Format, **selection: Any) -> list[tuple
     ]  # fmt: skip
 
 
-async def readings(db: Any, where: str = "true") -> "Counter[tuple[Any, ...]]":
+async def readings(db: Connection, where: str = "true") -> "Counter[tuple[Any, ...]]":
     rows = await db.fetch(
         "select device_id, event_id, ts, metric, value, tags, seq, received_at"
         f" from readings where {where}"
@@ -123,7 +123,7 @@ async def readings(db: Any, where: str = "true") -> "Counter[tuple[Any, ...]]":
 
 @pytest.mark.parametrize("form", Format)
 async def test_an_export_holds_every_value_of_the_view_once(
-    exports: Exports, db: Any, form: Format, small_slices: None
+    exports: Exports, db: Connection, form: Format, small_slices: None
 ) -> None:
     await store(db, *made_up(Random(form), 300))
     found = await values(exports, form)
@@ -131,7 +131,9 @@ async def test_an_export_holds_every_value_of_the_view_once(
     assert len(found) > 300
 
 
-async def test_the_lines_of_ndjson_are_the_events_of_the_api(exports: Exports, db: Any) -> None:
+async def test_the_lines_of_ndjson_are_the_events_of_the_api(
+    exports: Exports, db: Connection
+) -> None:
     await store(db, *made_up(Random(1), 100))
     shown = await db.fetch(
         "select row_to_json(shown)::text from (select event_id, device_id, rfc3339(ts) as timestamp,"
@@ -143,7 +145,7 @@ async def test_the_lines_of_ndjson_are_the_events_of_the_api(exports: Exports, d
 
 
 async def test_events_come_day_by_day_then_by_device_and_time(
-    exports: Exports, db: Any, small_slices: None
+    exports: Exports, db: Connection, small_slices: None
 ) -> None:
     await store(db, *made_up(Random(2), 100))
     order = await db.fetch(
@@ -165,7 +167,7 @@ async def test_an_export_without_events_is_a_file_without_rows(exports: Exports)
 
 @pytest.mark.parametrize("form", Format)
 async def test_filters_hold_together(
-    exports: Exports, db: Any, form: Format, small_slices: None
+    exports: Exports, db: Connection, form: Format, small_slices: None
 ) -> None:
     await store(db, *made_up(Random(3), 300))
     asked = {
@@ -183,7 +185,7 @@ async def test_filters_hold_together(
     assert not await values(exports, form, tags=tags_query(["plain", "none"]))
 
 
-async def test_the_range_is_half_open(exports: Exports, db: Any) -> None:
+async def test_the_range_is_half_open(exports: Exports, db: Connection) -> None:
     await store(
         db, *({"device": "d", "ts": NOW + timedelta(seconds=n), "id": f"{n}"} for n in range(4))
     )
@@ -194,7 +196,7 @@ async def test_the_range_is_half_open(exports: Exports, db: Any) -> None:
 
 
 async def test_concurrent_writes_neither_repeat_nor_lose_an_event(
-    exports: Exports, db: Any, small_slices: None
+    exports: Exports, db: Connection, small_slices: None
 ) -> None:
     random = Random(4)
     await store(db, *made_up(random, 200))
@@ -211,14 +213,16 @@ async def test_concurrent_writes_neither_repeat_nor_lose_an_event(
 
 
 async def test_one_instant_may_hold_more_events_than_a_slice(
-    exports: Exports, db: Any, small_slices: None
+    exports: Exports, db: Connection, small_slices: None
 ) -> None:
     await store(db, *({"device": "d", "ts": NOW, "id": f"{n}"} for n in range(50)))
     found = await values(exports, Format.CSV)
     assert [row[1] for row in found] == sorted(f"{n}" for n in range(50))
 
 
-async def test_a_slice_of_the_largest_events_is_as_small_as_any(exports: Exports, db: Any) -> None:
+async def test_a_slice_of_the_largest_events_is_as_small_as_any(
+    exports: Exports, db: Connection
+) -> None:
     large = {
         "metrics": {f"metric-{n}".ljust(128, "x"): n for n in range(64)},
         "tags": [f"{n}".ljust(128, "y") for n in range(32)],
@@ -233,7 +237,7 @@ async def test_a_slice_of_the_largest_events_is_as_small_as_any(exports: Exports
 
 
 async def test_an_export_continues_after_its_connection_is_lost(
-    exports: Exports, db: Any, small_slices: None
+    exports: Exports, db: Connection, small_slices: None
 ) -> None:
     await store(db, *made_up(Random(5), 100))
     lines, cuts = list[bytes](), 0
@@ -249,7 +253,7 @@ async def test_an_export_continues_after_its_connection_is_lost(
 
 
 async def test_between_two_slices_nothing_is_held_in_the_database(
-    exports: Exports, db: Any, small_slices: None
+    exports: Exports, db: Connection, small_slices: None
 ) -> None:
     await store(db, *made_up(Random(6), 100))
     async for _ in await exports.begin(ExportSelection(), Format.CSV):
@@ -261,7 +265,7 @@ async def test_between_two_slices_nothing_is_held_in_the_database(
 
 
 async def test_dropped_raw_events_are_reported_before_anything_is_sent(
-    exports: Exports, db: Any
+    exports: Exports, db: Connection
 ) -> None:
     floor = NOW.replace(day=1, hour=0, minute=0)
     await store(db, {"device": "d", "ts": NOW - timedelta(days=40), "id": "old"},
@@ -276,7 +280,7 @@ async def test_dropped_raw_events_are_reported_before_anything_is_sent(
 
 
 async def test_an_export_is_aborted_when_retention_overtakes_it(
-    exports: Exports, db: Any, small_slices: None
+    exports: Exports, db: Connection, small_slices: None
 ) -> None:
     await store(db, *({"device": "d", "ts": NOW, "id": f"{n}"} for n in range(20)))
     slices = await exports.begin(ExportSelection(), Format.PARQUET)
@@ -287,7 +291,9 @@ async def test_an_export_is_aborted_when_retention_overtakes_it(
             pass
 
 
-async def test_a_slice_reads_no_more_of_a_month_than_it_shows(exports: Exports, db: Any) -> None:
+async def test_a_slice_reads_no_more_of_a_month_than_it_shows(
+    exports: Exports, db: Connection
+) -> None:
     await db.execute("insert into device (device_id) select 'd' || n from generate_series(1, 50) n")
     await db.execute(
         "insert into event select d, $1::timestamptz + m * interval '1 minute', 'e' || m, '{\"temp\": 1}',"
@@ -330,7 +336,7 @@ async def test_an_export_beyond_the_limit_is_refused_until_one_ends() -> None:
         pass
 
 
-async def test_the_view_readings_shows_a_row_per_value(db: Any) -> None:
+async def test_the_view_readings_shows_a_row_per_value(db: Connection) -> None:
     await store(
         db,
         {

@@ -21,6 +21,7 @@ from ingestor.replay import (
     ReplaySelection,
     count_dead_letters,
 )
+from schema.database import Connection, fetch_row
 from schema.event import Door, Reason, Status
 from tests.integration.conftest import LIMITS, Doors, make_pipeline
 
@@ -34,7 +35,7 @@ ARRIVAL = datetime(2026, 10, 1, 12, 0, 0, 123456, tzinfo=UTC)
 class DeadLetters:
     """The dead letters of the test's database, and their replay through the pipeline of its doors."""
 
-    def __init__(self, dsn: str, db: Any, doors: Doors) -> None:
+    def __init__(self, dsn: str, db: Connection, doors: Doors) -> None:
         self._dsn, self.db, self._doors = dsn, db, doors
 
     @asynccontextmanager
@@ -98,7 +99,7 @@ class DeadLetters:
 
 
 @pytest.fixture
-def dead_letters(dsn: str, db: Any, doors: Doors) -> DeadLetters:
+def dead_letters(dsn: str, db: Connection, doors: Doors) -> DeadLetters:
     return DeadLetters(dsn, db, doors)
 
 
@@ -403,7 +404,7 @@ async def test_few_dead_letters_among_many_are_found_by_an_index(
     assert index in read
 
 
-async def _plan(db: Any, query: str, *arguments: Any) -> str:
+async def _plan(db: Connection, query: str, *arguments: Any) -> str:
     return "\n".join(row[0] for row in await db.fetch(f"explain {query}", *arguments))
 
 
@@ -430,7 +431,7 @@ async def test_replayed_events_raise_alerts_like_any_other(dead_letters: DeadLet
     )
     await dead_letters.put(body("hot"))
     await dead_letters.replay()
-    incident = await dead_letters.db.fetchrow("select opened_by, opened_at from incident")
+    incident = await fetch_row(dead_letters.db, "select opened_by, opened_at from incident")
     assert tuple(incident) == ("hot", ARRIVAL)
 
 

@@ -11,6 +11,7 @@ import httpx
 import msgspec
 import pytest
 
+from schema.database import Connection
 from schema.feed import read_feed
 from tests.support.http_api import all_pages, api_on
 
@@ -36,17 +37,17 @@ async def send(http: httpx.AsyncClient, temp: float, device_id: str = "a") -> No
     assert (await http.post("/v1/events", json=event)).json() == {"status": "ok"}
 
 
-async def notified(db: Any) -> list[tuple[str, str]]:
+async def notified(db: Connection) -> list[tuple[str, str]]:
     items = [item for item in await read_feed(db, 0) if item.kind == "alert"]
     return [(str(item.rule_id), item.state) for item in items]
 
 
-async def open_incidents(db: Any) -> int:
+async def open_incidents(db: Connection) -> int:
     return int(await db.fetchval("select count(*) from incident where resolved_at is null"))
 
 
 async def test_a_replaced_rule_is_in_force_for_the_next_event_in_every_process(
-    processes: list[httpx.AsyncClient], db: Any
+    processes: list[httpx.AsyncClient], db: Connection
 ) -> None:
     http, other = processes
     rule_id = await add(http)
@@ -66,7 +67,7 @@ async def test_a_replaced_rule_is_in_force_for_the_next_event_in_every_process(
 
 
 async def test_an_incident_continues_unless_a_decisive_member_of_its_rule_changes(
-    processes: list[httpx.AsyncClient], db: Any
+    processes: list[httpx.AsyncClient], db: Connection
 ) -> None:
     http, _ = processes
     rule_id = await add(http)
@@ -82,7 +83,7 @@ async def test_an_incident_continues_unless_a_decisive_member_of_its_rule_change
 
 
 async def test_deleting_a_rule_resolves_its_incidents(
-    processes: list[httpx.AsyncClient], db: Any
+    processes: list[httpx.AsyncClient], db: Connection
 ) -> None:
     http, other = processes
     rule_id, stays = await add(http), await add(http, threshold=100)
@@ -101,7 +102,7 @@ async def test_deleting_a_rule_resolves_its_incidents(
         "threshold": 30, "severity": "warning", "state": "resolved", "late": False, "event_id": None,
     }  # fmt: skip
     assert {name: body[name] for name in expected} == expected
-    assert await db.fetch("select rule_id from alert_state") == [(stays,)]
+    assert [row["rule_id"] for row in await db.fetch("select rule_id from alert_state")] == [stays]
     assert await open_incidents(db) == 1
     before = len(await notified(db))
     await send(other, 40)
@@ -109,7 +110,7 @@ async def test_deleting_a_rule_resolves_its_incidents(
 
 
 async def test_a_device_that_is_deleted_leaves_no_incident_open(
-    processes: list[httpx.AsyncClient], db: Any
+    processes: list[httpx.AsyncClient], db: Connection
 ) -> None:
     http, _ = processes
     rule_id = await add(http)
@@ -128,7 +129,7 @@ async def test_a_device_that_is_deleted_leaves_no_incident_open(
 
 @pytest.mark.slow
 async def test_no_event_in_flight_opens_an_incident_of_a_deleted_rule(
-    processes: list[httpx.AsyncClient], db: Any
+    processes: list[httpx.AsyncClient], db: Connection
 ) -> None:
     going = True
 
