@@ -170,12 +170,12 @@ async def test_filters_hold_together(
     exports: Exports, db: Connection, form: Format, small_slices: None
 ) -> None:
     await store(db, *made_up(Random(3), 300))
-    asked = {
+    selection = {
         "device_ids": ["d1", "d3", "nobody"],
         "tags": tags_query(["plain"]),
         "metrics": ["m1", "m4", "none"],
     }
-    found = Counter(await values(exports, form, **asked))
+    found = Counter(await values(exports, form, **selection))
     assert found
     assert found == await readings(
         db, "device_id in ('d1', 'd3') and tags @> '{plain}' and metric in ('m1', 'm4')"

@@ -92,14 +92,14 @@ async def test_a_bad_item_never_touches_its_neighbours(doors: Doors, db: Connect
         ("rejected", Reason.OUT_OF_RANGE),
         ("stored", None),
     ]
-    letters = await db.fetch("select * from rejected order by item")
-    assert [(row["item"], row["door"], row["device_id"]) for row in letters] == [
+    dead_letters = await db.fetch("select * from rejected order by item")
+    assert [(row["item"], row["door"], row["device_id"]) for row in dead_letters] == [
         (1, "mqtt", "a"),
         (2, "mqtt", "a"),
     ]
-    assert b'"soc_percent":101' in letters[1]["payload"]
-    assert "profile battery" in letters[1]["detail"]
-    assert "0 to 100" in letters[1]["detail"]
+    assert b'"soc_percent":101' in dead_letters[1]["payload"]
+    assert "profile battery" in dead_letters[1]["detail"]
+    assert "0 to 100" in dead_letters[1]["detail"]
 
 
 async def test_a_rejected_event_creates_no_device_but_a_known_device_lives(

@@ -329,17 +329,13 @@ async def test_a_dead_letter_is_never_too_large_for_its_replay(dead_letters: Dea
     assert page.counts.stored + rest.counts.stored == 12
 
 
-async def test_named_letters_are_taken_though_they_were_replayed(dead_letters: DeadLetters) -> None:
+async def test_named_dead_letters_are_replayed_again(dead_letters: DeadLetters) -> None:
     await dead_letters.allow()
     first, second = await dead_letters.put(body("e1")), await dead_letters.put(body("e2"))
     await dead_letters.replay()
     marked = await dead_letters.db.fetch("select replayed_at from rejected")
-    assert counts(await dead_letters.replay(ReplaySelection(ids=[first, second, 999]))) == (
-        2,
-        0,
-        2,
-        0,
-    )
+    outcome = await dead_letters.replay(ReplaySelection(ids=[first, second, 999]))
+    assert counts(outcome) == (2, 0, 2, 0)
     assert await dead_letters.db.fetch("select replayed_at from rejected") == marked
 
 

@@ -414,13 +414,16 @@ async def test_an_answer_from_rollups_is_the_same_before_while_and_after_its_eve
     for _ in range(3):
         await doors.post([event(dice.uniform(5, 720), device_id=f"d{n % 9}") for n in range(500)])
     hour = datetime.now(UTC).replace(minute=0, second=0, microsecond=0)
-    asked = {"metric": "x", "interval": "30d"}
-    asked |= {"from_time": (hour - timedelta(days=725)).isoformat(), "to_time": hour.isoformat()}
+    parameters = {"metric": "x", "interval": "30d"}
+    parameters |= {
+        "from_time": (hour - timedelta(days=725)).isoformat(),
+        "to_time": hour.isoformat(),
+    }
     answers: Counter[int] = Counter()
     months = asyncio.create_task(every_month(scheduler))
     async with api_on(dsn) as client:
         while not months.done():
-            answer = await client.get("/v1/metrics/aggregate", params=asked)
+            answer = await client.get("/v1/metrics/aggregate", params=parameters)
             answers[sum(bucket["count"] for bucket in answer.json())] += 1
     await months
     assert set(answers) == {1500}
