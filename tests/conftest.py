@@ -13,6 +13,7 @@ from xdist.scheduler import LoadFileScheduling
 
 from runtime.postgres.server import embedded_postgres
 from runtime.settings import Settings
+from schema.database import Connection
 from schema.migrate import migrate
 from tests.support.services import temporary_folder
 
@@ -82,7 +83,7 @@ async def empty_dsn(postgres: str) -> AsyncIterator[str]:
 
 
 @pytest.fixture
-async def db(dsn: str) -> AsyncIterator[Any]:
+async def db(dsn: str) -> AsyncIterator[Connection]:
     connection = await asyncpg.connect(dsn)
     yield connection
     connection.terminate()

@@ -65,7 +65,7 @@ def refuse(http: httpx.Client, device_id: str, count: int) -> list[dict[str, Any
     return bodies
 
 
-def letters(http: httpx.Client, **query: Any) -> list[dict[str, Any]]:
+def dead_letters(http: httpx.Client, **query: Any) -> list[dict[str, Any]]:
     found: list[dict[str, Any]] = http.get("/v1/rejected", params=query).raise_for_status().json()
     return found
 
@@ -108,7 +108,7 @@ def test_a_dead_letter_shows_its_members(http: httpx.Client, up: Process, device
         f"devices/{device}/telemetry", b"{", qos=1, port=int(up.settings["MQTT_PORT"])
     )
     deadline = time.monotonic() + UNTIL_S_MAX
-    while len(found := letters(http, device_id=device)) < 3:
+    while len(found := dead_letters(http, device_id=device)) < 3:
         assert time.monotonic() < deadline
         time.sleep(0.05)
     assert [(row["door"], row["reason"], row["item"]) for row in found] == [
@@ -128,22 +128,22 @@ def test_a_dead_letter_shows_its_members(http: httpx.Client, up: Process, device
 def test_the_list_holds_only_what_matches_every_filter(http: httpx.Client, device: str) -> None:
     http.post("/v1/events", json=body(device))
     http.post("/v1/events", json=body(device, metrics={}))
-    (bad, out) = letters(http, device_id=device)
-    assert letters(http, device_id=device, reason="bad_metrics") == [bad]
-    assert letters(http, device_id=device, door="http") == [bad, out]
-    assert letters(http, device_id=device, door="mqtt") == []
-    assert letters(http, device_id=device, from_time=bad["received_at"]) == [bad]
-    assert letters(http, device_id=device, to_time=bad["received_at"]) == [out]
-    assert letters(http, device_id=device, replayed="false") == [bad, out]
-    assert letters(http, device_id=device, replayed="true") == []
-    assert letters(http, device_id="nobody") == []
+    (bad, out) = dead_letters(http, device_id=device)
+    assert dead_letters(http, device_id=device, reason="bad_metrics") == [bad]
+    assert dead_letters(http, device_id=device, door="http") == [bad, out]
+    assert dead_letters(http, device_id=device, door="mqtt") == []
+    assert dead_letters(http, device_id=device, from_time=bad["received_at"]) == [bad]
+    assert dead_letters(http, device_id=device, to_time=bad["received_at"]) == [out]
+    assert dead_letters(http, device_id=device, replayed="false") == [bad, out]
+    assert dead_letters(http, device_id=device, replayed="true") == []
+    assert dead_letters(http, device_id="nobody") == []
 
 
 def test_pages_show_every_dead_letter_once_while_new_ones_arrive(
     http: httpx.Client, device: str
 ) -> None:
     refuse(http, device, 25)
-    expected = [row["id"] for row in letters(http, device_id=device)]
+    expected = [row["id"] for row in dead_letters(http, device_id=device)]
     seen: list[int] = []
     page: str | None = f"/v1/rejected?device_id={device}&limit=7"
     while page:
@@ -161,7 +161,7 @@ def test_pages_show_every_dead_letter_once_while_new_ones_arrive(
 )
 def test_the_payload_is_what_was_sent_byte_for_byte(http: httpx.Client, payload: bytes) -> None:
     assert_problem(http.post("/v1/events", content=payload, headers=JSON), 422)
-    newest = letters(http, limit=1)[0]
+    newest = dead_letters(http, limit=1)[0]
     shown = http.get(f"/v1/rejected/{newest['id']}")
     assert shown.headers["content-type"] == "application/json"
     assert {name: shown.json()[name] for name in newest} == newest
@@ -240,11 +240,11 @@ def test_after_a_range_was_raised_a_replay_stores_each_event_once(
     http: httpx.Client, database: str, narrow: None, device: str
 ) -> None:
     bodies = refuse(http, device, 5)
-    arrived = {row["received_at"] for row in letters(http, device_id=device)}
+    arrived = {row["received_at"] for row in dead_letters(http, device_id=device)}
     assert replay(http, device_id=device) == {
         "letters": 5, "stored": 0, "duplicate": 0, "rejected": 5, "next": None,
     }  # fmt: skip
-    assert len(letters(http, device_id=device, replayed="false")) == 5
+    assert len(dead_letters(http, device_id=device, replayed="false")) == 5
     allow(database, 130)
     assert http.post("/v1/events", json=bodies[0]).json() == {"status": "ok"}
     assert replay(http, device_id=device) == {
@@ -254,7 +254,7 @@ def test_after_a_range_was_raised_a_replay_stores_each_event_once(
     assert {event["event_id"] for event in events} == {event["event_id"] for event in bodies}
     assert len(events) == 5
     assert {event["received_at"] for event in events[1:]} == arrived
-    done = letters(http, device_id=device, replayed="true")
+    done = dead_letters(http, device_id=device, replayed="true")
     assert len(done) == 5
     assert None not in {row["replayed_at"] for row in done}
     assert replay(http, device_id=device)["letters"] == 0
@@ -264,7 +264,7 @@ def test_after_a_range_was_raised_a_replay_stores_each_event_once(
 
 def test_next_leads_through_the_dead_letters(http: httpx.Client, device: str) -> None:
     refuse(http, device, 5)
-    numbers = sorted(row["id"] for row in letters(http, device_id=device))
+    numbers = sorted(row["id"] for row in dead_letters(http, device_id=device))
     first = replay(http, device_id=device, limit=3)
     assert (first["letters"], first["next"]) == (3, numbers[2])
     rest = replay(http, device_id=device, limit=3, after=first["next"])
@@ -337,14 +337,16 @@ def test_the_command_counts_then_replays_and_is_harmless_when_repeated(
     selected = ("--device", device)
     code, counted, _ = voltwire_replay(*selected, "--dry-run", DATABASE_URL=database)
     assert (code, counted) == (0, {"out_of_range": 450, "bad_metrics": 1, "letters": 451})
-    assert len(letters(http, device_id=device, replayed="true")) == 0
+    assert len(dead_letters(http, device_id=device, replayed="true")) == 0
     code, counted, said = voltwire_replay(*selected, DATABASE_URL=database)
     assert code == 0, said
     assert counted == {"letters": 451, "stored": 450, "duplicate": 0, "rejected": 1}
     assert "bad_metrics 1" in said.stdout
     code, counted, _ = voltwire_replay(*selected, DATABASE_URL=database)
     assert (code, counted["letters"], counted["rejected"]) == (0, 1, 1)
-    (number,) = [row["id"] for row in letters(http, device_id=device, replayed="true", limit=1)]
+    (number,) = [
+        row["id"] for row in dead_letters(http, device_id=device, replayed="true", limit=1)
+    ]
     code, counted, _ = voltwire_replay("--id", str(number), DATABASE_URL=database)
     assert (code, counted["letters"], counted["duplicate"]) == (0, 1, 1)
     code, counted, _ = voltwire_replay(

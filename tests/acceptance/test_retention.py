@@ -1,4 +1,4 @@
-"""`voltwire retention` beside a running system, and what one can ask for afterwards."""
+"""`voltwire retention` beside a running system, and what queries find afterwards."""
 
 import subprocess
 import sys
@@ -50,7 +50,7 @@ def event(days_ago: int) -> dict[str, Any]:
     }
 
 
-def test_what_the_preview_shows_goes_and_a_question_for_it_names_the_first_time_left(
+def test_what_the_preview_shows_is_dropped_and_a_query_for_it_names_the_first_time_left(
     up: Process, http: httpx.Client
 ) -> None:
     old, new = event(200), event(5)

@@ -103,16 +103,16 @@ def until(condition: Callable[[], Any]) -> None:
 
 def retained(up: Process, topic: str) -> str:
     """The retained message that a new subscriber receives."""
-    heard: list[bytes] = []
+    received: list[bytes] = []
     client = mqtt.Client(CallbackAPIVersion.VERSION2)
-    client.on_message = lambda _client, _userdata, message: heard.append(bytes(message.payload))
+    client.on_message = lambda _client, _userdata, message: received.append(bytes(message.payload))
     client.connect("127.0.0.1", int(up.settings["MQTT_PORT"]))
     client.loop_start()
     client.subscribe(topic, qos=1)
-    until(lambda: heard)
+    until(lambda: received)
     client.disconnect()
     client.loop_stop()
-    return heard[0].decode()
+    return received[0].decode()
 
 
 def heard_within(up: Process, topic: str, seconds: float) -> list[bytes]:
@@ -258,7 +258,7 @@ def test_nothing_is_lost_when_broker_and_ingestor_are_killed_meanwhile(up: Proce
         up.kill()
         up.start()
         up.wait_until_ok(f"{base_url(up)}/health")
-        # Whoever is not back when the fleet is told to end has little time left for its backlog.
+        # A device that has not reconnected when the fleet stops has little time for its backlog.
         back = stored_by(up, "outage", 10)
         for name, events in back.items():
             until(lambda: len(stored(up, name)) > len(events) + 10)  # noqa: B023
@@ -283,10 +283,10 @@ async def test_a_device_with_nothing_to_report_sends_heartbeats(
             MqttAddress("127.0.0.1", port, embedded=True), devices, payload_bytes_max=1000
         )
         group.create_task(fleet.run(stop, drain_s=0))
-        heard = [await listener.message() for _ in range(2)]
+        received = [await listener.message() for _ in range(2)]
         listener.disconnect()
         stop.set()
-    assert {(message.topic, message.payload) for message in heard} == {
+    assert {(message.topic, message.payload) for message in received} == {
         ("devices/idle-001/heartbeat", b"")
     }
 

@@ -79,7 +79,9 @@ def test_kill_9_in_mid_stream_loses_nothing_that_was_answered_ok(own_up: Process
 
 
 @pytest.mark.chaos
-def test_a_frozen_database_is_told_in_time_and_does_not_hold_up_the_end(own_up: Process) -> None:
+def test_a_frozen_database_is_reported_in_time_and_does_not_delay_the_shutdown(
+    own_up: Process,
+) -> None:
     url = base_url(own_up)
     event = {"event_id": "1", "device_id": "f", "metrics": {"x": 1}}
     rule = {"metric": "x", "op": ">", "threshold": 1}
@@ -89,11 +91,11 @@ def test_a_frozen_database_is_told_in_time_and_does_not_hold_up_the_end(own_up: 
     for child in frozen:
         child.suspend()
     with ThreadPoolExecutor() as pool:
-        asked = [
+        requests = [
             pool.submit(refused_after_s, f"{url}{path}", body)
             for path, body in (("/v1/events", event), ("/v1/alerts", rule))
         ]
-    assert max(each.result() for each in asked) < REFUSED_S_MAX
+    assert max(each.result() for each in requests) < REFUSED_S_MAX
     assert httpx.get(f"{url}/health", timeout=REFUSED_S_MAX).status_code == 503
     assert httpx.get(f"{url}/live", timeout=REFUSED_S_MAX).status_code == 200
     own_up.process.send_signal(signal.SIGTERM)

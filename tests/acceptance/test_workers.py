@@ -75,14 +75,14 @@ class Site:
     def session_of(self, client_id: str) -> bool:
         """Whether the broker holds this session; the call removes it."""
 
-        async def ask() -> bool:
+        async def probe() -> bool:
             client = await RawClient.connect(self.broker.port, client_id, clean=False)
             present = client.session_present
             client.disconnect()
             (await RawClient.connect(self.broker.port, client_id)).disconnect()
             return present
 
-        return asyncio.run(ask())
+        return asyncio.run(probe())
 
     def close(self) -> None:
         for process in self._processes:

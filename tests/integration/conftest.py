@@ -3,23 +3,25 @@
 import asyncio
 import json
 from collections.abc import AsyncIterator
-from datetime import timedelta
 from typing import Any
 
 import pytest
+from pydantic import SecretStr
 
 from ingestor.batch import Message
 from ingestor.decode.acceptance import AcceptLimits, Origin
 from ingestor.decode.presence import TELEMETRY, PresenceSignal
 from ingestor.decode.strict import decode
 from ingestor.pipeline import Pipeline
-from ingestor.writer import WriterLimits
 from runtime.health import Health
 from runtime.metrics import Metrics
+from runtime.settings import Settings
 from schema.event import Door, Verdict
 from schema.instants import now_us
 
-LIMITS = AcceptLimits(timedelta(days=730), timedelta(seconds=300), 262_144)
+EVENT_AGE_DAYS_MAX = 730
+# The defaults of everything else, without the environment of the developer.
+LIMITS = AcceptLimits.of(Settings.model_construct(max_event_age_days=EVENT_AGE_DAYS_MAX))
 
 
 class Doors:
@@ -67,16 +69,23 @@ class Doors:
         return await settled
 
 
-def make_pipeline(dsn: str, name: str = "test", **changes: Any) -> tuple[Pipeline, Health]:
+def make_pipeline(
+    dsn: str,
+    name: str = "test",
+    *,
+    metrics: Metrics | None = None,
+    waiting_bytes_max: int | None = None,
+) -> tuple[Pipeline, Health]:
     health = Health(("database",))
-    options: dict[str, Any] = {
-        "default_profile": "battery",
-        "offline_after_s": 300,
-        "door": Door.MQTT,
-        "metrics": Metrics(),
-        **changes,
-    }
-    return Pipeline(dsn, WriterLimits(LIMITS), name=name, health=health, **options), health
+    pipeline = Pipeline.of(
+        Settings(database_url=SecretStr(dsn), max_event_age_days=EVENT_AGE_DAYS_MAX),
+        name=name,
+        door=Door.MQTT,
+        health=health,
+        metrics=metrics or Metrics(),
+        waiting_bytes_max=waiting_bytes_max,
+    )
+    return pipeline, health
 
 
 @pytest.fixture

@@ -1,6 +1,6 @@
-"""Random worlds: after any sequence of sending, rolling up and retiring, answers equal those of brute force.
+"""Random cases: after any sequence of sending, rolling up and retiring, answers equal those of brute force.
 
-A world is a seed and a day. PROPERTY_EXAMPLES sets the number of worlds, PROPERTY_SEED the first seed.
+A case is a seed and a day. PROPERTY_EXAMPLES sets the number of cases, PROPERTY_SEED the first seed.
 """
 
 import asyncio
@@ -30,7 +30,7 @@ from tests.support.oracle.oracle import (
     shown_number,
     summary,
 )
-from tests.support.oracle.random_cases import DAYS, VALUES, World
+from tests.support.oracle.random_cases import DAYS, VALUES, RandomCase
 
 pytestmark = pytest.mark.slow
 
@@ -49,12 +49,12 @@ class Api:
     """Queries the real application and compares with brute force."""
 
     client: httpx.AsyncClient
-    world: World
+    case: RandomCase
     floor: datetime | None = None
     moving_to: datetime | None = None  # It becomes the floor at an unknown moment.
     slots: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(CONNECTIONS))
 
-    async def ask(self, path: str, parameters: Any) -> httpx.Response:
+    async def get(self, path: str, parameters: Any) -> httpx.Response:
         """Send it as a client would: 503 means that the machine is busy, and is answered by a retry."""
         async with self.slots, asyncio.timeout(ANSWER_S_MAX):
             while True:
@@ -64,12 +64,12 @@ class Api:
 
     async def check(self, happened: str) -> None:
         """Send several random queries at once, then compare the answers."""
-        queries = [self.world.query() for _ in range(QUERIES)]
-        days = [self.world.day() for _ in range(SUMMARIES)]
+        queries = [self.case.query() for _ in range(QUERIES)]
+        days = [self.case.day() for _ in range(SUMMARIES)]
         answers = await asyncio.gather(
-            *(self.ask("/v1/metrics/aggregate", q.parameters) for q in queries),
+            *(self.get("/v1/metrics/aggregate", q.parameters) for q in queries),
             *(
-                self.ask(f"/devices/{device_id}/summary", {"date": str(day), "tz": tz})
+                self.get(f"/devices/{device_id}/summary", {"date": str(day), "tz": tz})
                 for device_id, day, tz in days
             ),
         )
@@ -88,7 +88,7 @@ class Api:
             fault = _not_available(answer, floor)
         else:
             try:
-                expected = aggregate(self.world.events, query)
+                expected = aggregate(self.case.events, query)
             except TooManyRows:
                 refused = answer.status_code == httpx.codes.UNPROCESSABLE_ENTITY
                 fault = None if refused else f"{answer.status_code}, expected 422: too many rows"
@@ -99,7 +99,7 @@ class Api:
         concerned = [
             f"{event.ts.isoformat()} {event.device_id} {event.event_id}"
             f" {event.metrics[query.metric]!r} {event.tags}"
-            for event in sorted(self.world.events, key=lambda event: event.ts)
+            for event in sorted(self.case.events, key=lambda event: event.ts)
             if query.metric in event.metrics and query.start <= event.ts < query.end
         ]
         head = (fault, str(answer.url), repr(query), f"{len(concerned)} events:")
@@ -112,15 +112,15 @@ class Api:
         if (floor := self._floor(answer)) is not None and needs_raw_before(floor, whole_day):
             fault = _not_available(answer, floor)
         else:
-            found = summary(self.world.events, device_id, day, tz, PROFILE)
+            found = summary(self.case.events, device_id, day, tz, PROFILE)
             head = {"device_id": device_id, "date": str(day), "tz": tz}
             fault = _not_ok(answer) or _differs(read(answer.text), head, found)
         return fault and f"{fault}\n{answer.url}"
 
 
-async def send(doors: Doors, world: World) -> None:
-    for _ in range(world.random.randint(1, 4)):
-        body, statuses = world.post(world.random.randint(1, 60))
+async def send(doors: Doors, case: RandomCase) -> None:
+    for _ in range(case.random.randint(1, 4)):
+        body, statuses = case.post(case.random.randint(1, 60))
         verdicts = await doors.post(body)
         assert [str(verdict.status) for verdict in verdicts] == statuses
 
@@ -128,35 +128,35 @@ async def send(doors: Doors, world: World) -> None:
 @pytest.mark.parametrize("seed", range(FIRST_SEED, FIRST_SEED + EXAMPLES))
 async def test_every_answer_is_that_of_brute_force(seed: int, dsn: str, doors: Doors) -> None:
     now = datetime.now(UTC)
-    world = World(seed, now)
+    case = RandomCase(seed, now)
     roller = await connect(dsn, "test roller", WRITER_SESSION)
     async with api_on(dsn) as client:
-        api = Api(client, world)
-        if world.chance(0.5):  # As if all events were older than the first rollup.
+        api = Api(client, case)
+        if case.chance(0.5):  # As if all events were older than the first rollup.
             old = (now - timedelta(days=DAYS + 10)).replace(minute=0, second=0, microsecond=0)
             await roller.execute("update rollup_state set closing = $1, closed = $1", old)
         for stage in range(STAGES):
-            await send(doors, world)
+            await send(doors, case)
             await api.check(f"stage {stage}, sending")
-            closing = world.closing()
-            if world.chance(0.5):
-                await asyncio.gather(roll(roller, closing), send(doors, world))
+            closing = case.closing()
+            if case.chance(0.5):
+                await asyncio.gather(roll(roller, closing), send(doors, case))
             else:
                 await asyncio.gather(roll(roller, closing), api.check(f"stage {stage}, rolling"))
             await api.check(f"stage {stage}, closing {closing}")
         await roll(roller)
         assert await roller.fetchval("select count(*) from rollup_mark") == 0
         await api.check("rolling everything up")
-        days = world.random.randrange(30, DAYS)
+        days = case.random.randrange(30, DAYS)
         api.moving_to = (now - timedelta(days=days)).replace(
             day=1, hour=0, minute=0, second=0, microsecond=0
         )
         retiring = retain(roller, days, now, Metrics(), lambda *_, **__: None)
         await asyncio.gather(retiring, api.check(f"retiring what is older than {api.moving_to}"))
         api.floor, api.moving_to = api.moving_to, None
-        world.retire(api.floor)
+        case.retire(api.floor)
         await api.check(f"retiring what was older than {api.floor}")
-        await send(doors, world)
+        await send(doors, case)
         await roll(roller)
         await api.check(f"sending after that, floor {api.floor}")
     roller.terminate()
@@ -190,8 +190,8 @@ def _not_available(answer: httpx.Response, floor: datetime) -> str | None:
     return None
 
 
-def test_the_worlds_hold_every_value() -> None:
-    world = World(0, datetime.now(UTC))
+def test_the_random_cases_hold_every_value() -> None:
+    case = RandomCase(0, datetime.now(UTC))
     for _ in range(20):
-        world.post(50)
-    assert {name for event in world.events for name in event.metrics} == set(VALUES)
+        case.post(50)
+    assert {name for event in case.events for name in event.metrics} == set(VALUES)

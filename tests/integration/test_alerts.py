@@ -9,6 +9,7 @@ from typing import Any
 import msgspec
 import pytest
 
+from schema.database import Connection, fetch_row
 from schema.feed import read_feed
 from schema.instants import rfc3339
 from tests.integration.conftest import Doors, make_pipeline
@@ -25,7 +26,7 @@ def at(minutes: float, value: float, event_id: str | None = None, **more: Any) -
     } | more
 
 
-async def add_rule(db: Any, **changes: Any) -> str:
+async def add_rule(db: Connection, **changes: Any) -> str:
     rule: dict[str, Any] = {
         "metric": "temp", "op": ">", "threshold": 30.0, "severity": "warning", "for_s": 0.0,
         "cooldown_s": 0.0, "notify": "every", "enabled": True,
@@ -40,13 +41,13 @@ async def add_rule(db: Any, **changes: Any) -> str:
     return str(rule_id)
 
 
-async def notified(db: Any) -> list[dict[str, Any]]:
+async def notified(db: Connection) -> list[dict[str, Any]]:
     items = await read_feed(db, 0)
     return [msgspec.json.decode(item.body) for item in items if item.kind == "alert"]
 
 
 async def test_a_rule_is_in_force_for_the_next_event_and_the_alert_begins_as_the_seeds(
-    doors: Doors, db: Any
+    doors: Doors, db: Connection
 ) -> None:
     await doors.post(at(0, 40))
     rule_id = await add_rule(db)
@@ -60,7 +61,9 @@ async def test_a_rule_is_in_force_for_the_next_event_and_the_alert_begins_as_the
     assert (alert["rule_id"], alert["state"], alert["late"]) == (rule_id, "firing", False)
 
 
-async def test_what_was_stored_before_the_rule_makes_nothing_late(doors: Doors, db: Any) -> None:
+async def test_what_was_stored_before_the_rule_makes_nothing_late(
+    doors: Doors, db: Connection
+) -> None:
     await doors.post(at(100, 20))
     await add_rule(db)
     await doors.post(at(1, 41))
@@ -70,7 +73,7 @@ async def test_what_was_stored_before_the_rule_makes_nothing_late(doors: Doors, 
 
 
 async def test_an_incident_opens_once_and_resolves_at_the_first_clearing_event(
-    doors: Doors, db: Any
+    doors: Doors, db: Connection
 ) -> None:
     await add_rule(db, clear_threshold=25.0)
     for minute, value in enumerate([31, 33, 28, 26, 25, 20]):
@@ -80,11 +83,13 @@ async def test_an_incident_opens_once_and_resolves_at_the_first_clearing_event(
         ("firing", 33),
         ("resolved", 25),
     ]
-    row = await db.fetchrow("select * from incident")
+    row = await fetch_row(db, "select * from incident")
     assert (row["opened_by"], row["resolved_by"]) == ("e0", "e4")
 
 
-async def test_a_late_event_is_notified_but_changes_no_incident(doors: Doors, db: Any) -> None:
+async def test_a_late_event_is_notified_but_changes_no_incident(
+    doors: Doors, db: Connection
+) -> None:
     await add_rule(db)
     await doors.post(at(10, 20))
     await doors.post(at(5, 40))
@@ -97,14 +102,16 @@ async def test_a_late_event_is_notified_but_changes_no_incident(doors: Doors, db
     assert await db.fetchval("select resolved_at from incident") is None
 
 
-async def test_a_duplicate_does_nothing(doors: Doors, db: Any) -> None:
+async def test_a_duplicate_does_nothing(doors: Doors, db: Connection) -> None:
     await add_rule(db)
     for _ in range(3):
         await doors.post(at(1, 40))
     assert len(await notified(db)) == 1
 
 
-async def test_a_shuffled_array_gives_the_incidents_of_live_delivery(doors: Doors, db: Any) -> None:
+async def test_a_shuffled_array_gives_the_incidents_of_live_delivery(
+    doors: Doors, db: Connection
+) -> None:
     await add_rule(db, notify="change", for_s=120.0)
     values = [20, 40, 40, 40, 20, 40, 20, 40, 40, 40, 40]
     live = [at(minute, value, device_id="live") for minute, value in enumerate(values)]
@@ -129,7 +136,7 @@ async def test_a_shuffled_array_gives_the_incidents_of_live_delivery(doors: Door
 
 
 async def test_a_cooldown_keeps_violations_silent_but_records_incidents(
-    doors: Doors, db: Any
+    doors: Doors, db: Connection
 ) -> None:
     await add_rule(db, cooldown_s=600.0)
     for minute, value in enumerate([40, 20, 40, 20] + [20] * 8 + [40]):
@@ -139,7 +146,7 @@ async def test_a_cooldown_keeps_violations_silent_but_records_incidents(
     assert await db.fetchval("select count(*) from incident") == 3
 
 
-async def test_a_rule_of_a_tag_sees_only_events_with_it(doors: Doors, db: Any) -> None:
+async def test_a_rule_of_a_tag_sees_only_events_with_it(doors: Doors, db: Connection) -> None:
     await add_rule(db, tag="room:1")
     await doors.post(at(1, 40))
     await doors.post(at(2, 40, tags=["room:2", "room:1"]))
@@ -149,7 +156,7 @@ async def test_a_rule_of_a_tag_sees_only_events_with_it(doors: Doors, db: Any) -
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", range(4))
 async def test_states_are_right_with_two_processes_and_killed_connections(
-    dsn: str, doors: Doors, db: Any, seed: int
+    dsn: str, doors: Doors, db: Connection, seed: int
 ) -> None:
     """Each device's newest event decides; nothing opens twice; notified transitions alternate."""
     await add_rule(db, notify="change")
@@ -190,7 +197,7 @@ async def test_states_are_right_with_two_processes_and_killed_connections(
 
 
 async def test_the_numbers_of_the_feed_grow_without_gaps_in_commit_order(
-    doors: Doors, db: Any
+    doors: Doors, db: Connection
 ) -> None:
     await add_rule(db)
     seen: list[int] = []

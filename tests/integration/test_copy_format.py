@@ -11,6 +11,7 @@ import pytest
 from ingestor.batch import Message, Row
 from ingestor.decode.acceptance import Origin
 from ingestor.store.copy_format import COLUMNS, EventCopy
+from schema.database import Connection
 from schema.event import MAX_EXACT_INTEGER, DeviceNo, Door, Event
 from schema.instants import epoch_us
 
@@ -46,7 +47,7 @@ def doubles(metrics: dict[str, float]) -> dict[str, float]:
     return {name: float(value) for name, value in metrics.items()}
 
 
-async def copied(db: Any, events: list[Event]) -> list[tuple[Any, ...]]:
+async def copied(db: Connection, events: list[Event]) -> list[tuple[Any, ...]]:
     """What the table holds after the COPY, in the order of the rows."""
     await db.execute("truncate event")
     source = BytesIO(EventCopy()(rows(events)))
@@ -56,7 +57,7 @@ async def copied(db: Any, events: list[Event]) -> list[tuple[Any, ...]]:
 
 
 @pytest.mark.parametrize("seed", range(3))
-async def test_every_event_is_read_back_as_it_was(db: Any, seed: int) -> None:
+async def test_every_event_is_read_back_as_it_was(db: Connection, seed: int) -> None:
     random = Random(seed)
     events = [chance_event(random) for _ in range(500)]
     expected = [
@@ -73,7 +74,7 @@ async def test_every_event_is_read_back_as_it_was(db: Any, seed: int) -> None:
     assert found == expected
 
 
-async def test_a_batch_may_be_empty(db: Any) -> None:
+async def test_a_batch_may_be_empty(db: Connection) -> None:
     assert await copied(db, []) == []
 
 
@@ -85,7 +86,7 @@ async def test_a_batch_may_be_empty(db: Any) -> None:
         NOW - timedelta(days=1, microseconds=1),
     ],
 )
-async def test_no_microsecond_is_lost(db: Any, instant: datetime) -> None:
+async def test_no_microsecond_is_lost(db: Connection, instant: datetime) -> None:
     event = Event("a", "e", epoch_us(instant), {"x": 1}, ["t", "t"], 0, epoch_us(instant))
     ((_, ts, _, _, tags, seq, received_at),) = await copied(db, [event])
     assert (ts, received_at, tags, seq) == (instant, instant, ["t", "t"], 0)

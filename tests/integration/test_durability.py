@@ -5,10 +5,10 @@ from typing import Any
 import asyncpg
 
 from runtime.health import Health
-from schema.database import report_durability
+from schema.database import Connection, report_durability
 
 
-async def test_settings_that_break_the_promise_are_named(dsn: str, db: Any) -> None:
+async def test_settings_that_break_the_promise_are_named(dsn: str, db: Connection) -> None:
     health = Health(())
     await db.execute("set synchronous_commit = off")
     await report_durability(db, health)

@@ -1,4 +1,4 @@
-"""Exports against the view `readings`: every event once, in every format, while others write."""
+"""ExportStore against the view `readings`: every event once, in every format, while others write."""
 
 import csv
 import io
@@ -24,7 +24,7 @@ from api.export.store import (
 )
 from api.store.tags import tags_query
 from runtime.errors import Overloaded, RawEventsDropped
-from schema.database import open_pool
+from schema.database import Connection, open_pool
 from schema.instants import rfc3339
 
 pytestmark = pytest.mark.slow  # Nearly every test has a database of its own.
@@ -46,7 +46,7 @@ def small_slices(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(export_store, "SLICE_EVENTS_MAX", 7)
 
 
-async def store(db: Any, *events: dict[str, Any]) -> None:
+async def store(db: Connection, *events: dict[str, Any]) -> None:
     """Straight into the table, as the writer does."""
     rows = [
         (each["device"], each["ts"], each["id"], json.dumps(each.get("metrics", {"temp": 20})),
@@ -113,7 +113,7 @@ async def values(exports: ExportStore, form: Format, **selection: Any) -> list[t
     ]  # fmt: skip
 
 
-async def readings(db: Any, where: str = "true") -> "Counter[tuple[Any, ...]]":
+async def readings(db: Connection, where: str = "true") -> "Counter[tuple[Any, ...]]":
     rows = await db.fetch(
         "select device_id, event_id, ts, metric, value, tags, seq, received_at"
         f" from readings where {where}"
@@ -123,7 +123,7 @@ async def readings(db: Any, where: str = "true") -> "Counter[tuple[Any, ...]]":
 
 @pytest.mark.parametrize("form", Format)
 async def test_an_export_holds_every_value_of_the_view_once(
-    exports: ExportStore, db: Any, form: Format, small_slices: None
+    exports: ExportStore, db: Connection, form: Format, small_slices: None
 ) -> None:
     await store(db, *made_up(Random(form), 300))
     found = await values(exports, form)
@@ -131,7 +131,9 @@ async def test_an_export_holds_every_value_of_the_view_once(
     assert len(found) > 300
 
 
-async def test_the_lines_of_ndjson_are_the_events_of_the_api(exports: ExportStore, db: Any) -> None:
+async def test_the_lines_of_ndjson_are_the_events_of_the_api(
+    exports: ExportStore, db: Connection
+) -> None:
     await store(db, *made_up(Random(1), 100))
     shown = await db.fetch(
         "select row_to_json(shown)::text from (select event_id, device_id, rfc3339(ts) as timestamp,"
@@ -143,7 +145,7 @@ async def test_the_lines_of_ndjson_are_the_events_of_the_api(exports: ExportStor
 
 
 async def test_events_come_day_by_day_then_by_device_and_time(
-    exports: ExportStore, db: Any, small_slices: None
+    exports: ExportStore, db: Connection, small_slices: None
 ) -> None:
     await store(db, *made_up(Random(2), 100))
     order = await db.fetch(
@@ -165,15 +167,15 @@ async def test_an_export_without_events_is_a_file_without_rows(exports: ExportSt
 
 @pytest.mark.parametrize("form", Format)
 async def test_filters_hold_together(
-    exports: ExportStore, db: Any, form: Format, small_slices: None
+    exports: ExportStore, db: Connection, form: Format, small_slices: None
 ) -> None:
     await store(db, *made_up(Random(3), 300))
-    asked = {
+    selection = {
         "device_ids": ["d1", "d3", "nobody"],
         "tags": tags_query(["plain"]),
         "metrics": ["m1", "m4", "none"],
     }
-    found = Counter(await values(exports, form, **asked))
+    found = Counter(await values(exports, form, **selection))
     assert found
     assert found == await readings(
         db, "device_id in ('d1', 'd3') and tags @> '{plain}' and metric in ('m1', 'm4')"
@@ -183,7 +185,7 @@ async def test_filters_hold_together(
     assert not await values(exports, form, tags=tags_query(["plain", "none"]))
 
 
-async def test_the_range_is_half_open(exports: ExportStore, db: Any) -> None:
+async def test_the_range_is_half_open(exports: ExportStore, db: Connection) -> None:
     await store(
         db, *({"device": "d", "ts": NOW + timedelta(seconds=n), "id": f"{n}"} for n in range(4))
     )
@@ -194,7 +196,7 @@ async def test_the_range_is_half_open(exports: ExportStore, db: Any) -> None:
 
 
 async def test_concurrent_writes_neither_repeat_nor_lose_an_event(
-    exports: ExportStore, db: Any, small_slices: None
+    exports: ExportStore, db: Connection, small_slices: None
 ) -> None:
     random = Random(4)
     await store(db, *made_up(random, 200))
@@ -211,7 +213,7 @@ async def test_concurrent_writes_neither_repeat_nor_lose_an_event(
 
 
 async def test_one_instant_may_hold_more_events_than_a_slice(
-    exports: ExportStore, db: Any, small_slices: None
+    exports: ExportStore, db: Connection, small_slices: None
 ) -> None:
     await store(db, *({"device": "d", "ts": NOW, "id": f"{n}"} for n in range(50)))
     found = await values(exports, Format.CSV)
@@ -219,7 +221,7 @@ async def test_one_instant_may_hold_more_events_than_a_slice(
 
 
 async def test_a_slice_of_the_largest_events_is_as_small_as_any(
-    exports: ExportStore, db: Any
+    exports: ExportStore, db: Connection
 ) -> None:
     large = {
         "metrics": {f"metric-{n}".ljust(128, "x"): n for n in range(64)},
@@ -235,7 +237,7 @@ async def test_a_slice_of_the_largest_events_is_as_small_as_any(
 
 
 async def test_an_export_continues_after_its_connection_is_lost(
-    exports: ExportStore, db: Any, small_slices: None
+    exports: ExportStore, db: Connection, small_slices: None
 ) -> None:
     await store(db, *made_up(Random(5), 100))
     lines, cuts = list[bytes](), 0
@@ -251,7 +253,7 @@ async def test_an_export_continues_after_its_connection_is_lost(
 
 
 async def test_between_two_slices_nothing_is_held_in_the_database(
-    exports: ExportStore, db: Any, small_slices: None
+    exports: ExportStore, db: Connection, small_slices: None
 ) -> None:
     await store(db, *made_up(Random(6), 100))
     async for _ in await exports.begin(ExportSelection(), Format.CSV):
@@ -263,7 +265,7 @@ async def test_between_two_slices_nothing_is_held_in_the_database(
 
 
 async def test_dropped_raw_events_are_reported_before_anything_is_sent(
-    exports: ExportStore, db: Any
+    exports: ExportStore, db: Connection
 ) -> None:
     floor = NOW.replace(day=1, hour=0, minute=0)
     await store(db, {"device": "d", "ts": NOW - timedelta(days=40), "id": "old"},
@@ -278,7 +280,7 @@ async def test_dropped_raw_events_are_reported_before_anything_is_sent(
 
 
 async def test_an_export_is_aborted_when_retention_overtakes_it(
-    exports: ExportStore, db: Any, small_slices: None
+    exports: ExportStore, db: Connection, small_slices: None
 ) -> None:
     await store(db, *({"device": "d", "ts": NOW, "id": f"{n}"} for n in range(20)))
     slices = await exports.begin(ExportSelection(), Format.PARQUET)
@@ -290,7 +292,7 @@ async def test_an_export_is_aborted_when_retention_overtakes_it(
 
 
 async def test_a_slice_reads_no_more_of_a_month_than_it_shows(
-    exports: ExportStore, db: Any
+    exports: ExportStore, db: Connection
 ) -> None:
     await db.execute("insert into device (device_id) select 'd' || n from generate_series(1, 50) n")
     await db.execute(
@@ -334,7 +336,7 @@ async def test_an_export_beyond_the_limit_is_refused_until_one_ends() -> None:
         pass
 
 
-async def test_the_view_readings_shows_a_row_per_value(db: Any) -> None:
+async def test_the_view_readings_shows_a_row_per_value(db: Connection) -> None:
     await store(
         db,
         {

@@ -9,6 +9,7 @@ import httpx
 import pytest
 
 from scheduler.rollups import roll
+from schema.database import Connection
 from schema.instants import rfc3339
 from tests.support.http_api import api_on
 
@@ -65,14 +66,14 @@ async def test_the_newest_by_time_and_event_id_of_each_metric(http: httpx.AsyncC
 
 
 async def test_an_unknown_device_is_404_and_one_without_events_has_no_metrics(
-    http: httpx.AsyncClient, db: Any
+    http: httpx.AsyncClient, db: Connection
 ) -> None:
     assert (await http.get("/v1/devices/a/latest")).status_code == 404
     await db.execute("insert into device (device_id) values ('a')")
     assert await latest(http) == {}
 
 
-async def test_a_value_outlives_its_raw_event(http: httpx.AsyncClient, db: Any) -> None:
+async def test_a_value_outlives_its_raw_event(http: httpx.AsyncClient, db: Connection) -> None:
     events = [event("e1", NOW - timedelta(days=60), temp=7), event("e2", NOW, soc_percent=9)]
     await send(http, events)
     await roll(db)
@@ -84,7 +85,7 @@ async def test_a_value_outlives_its_raw_event(http: httpx.AsyncClient, db: Any) 
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", range(3))
 async def test_late_events_count_however_far_the_rollups_lag(
-    http: httpx.AsyncClient, db: Any, seed: int
+    http: httpx.AsyncClient, db: Connection, seed: int
 ) -> None:
     chance = random.Random(seed)
     sent: list[dict[str, Any]] = []

@@ -4,13 +4,13 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
-from typing import Any
 
 import asyncpg
 import pytest
 
 from ingestor.mqtt.lease import Lease
 from runtime.health import Health
+from schema.database import Connection, fetch_row
 from tests.conftest import with_database
 from tests.support.mqtt import until
 
@@ -57,7 +57,7 @@ async def test_installations_with_other_names_do_not_meet(dsn: str) -> None:
 
 
 async def test_a_lost_connection_is_replaced_and_nobody_else_gets_in_between(
-    dsn: str, db: Any
+    dsn: str, db: Connection
 ) -> None:
     async with running(Holder(dsn)) as holder:
         await until(lambda: holder.ok)
@@ -71,14 +71,17 @@ async def test_a_lost_connection_is_replaced_and_nobody_else_gets_in_between(
         losing.cancel()
 
 
-async def test_whose_own_former_connection_still_holds_it_ends_that_one(dsn: str, db: Any) -> None:
-    """As after a black hole: we gave the connection up, the server knows nothing of it."""
+async def test_whose_own_former_connection_still_holds_it_ends_that_one(
+    dsn: str, db: Connection
+) -> None:
+    """As after a black hole: we gave the connection up, the server does not know it."""
     holder = Holder(dsn)
     async with running(holder):
         await until(lambda: holder.ok)
-    row = await db.fetchrow(
+    row = await fetch_row(
+        db,
         "select pid, backend_start, pg_try_advisory_lock(4244, hashtext('voltwire-ingest')) as held"
-        " from pg_stat_activity where pid = pg_backend_pid()"
+        " from pg_stat_activity where pid = pg_backend_pid()",
     )
     assert row["held"], "the lock went with its connection"
     holder.lease._backend = row["pid"], row["backend_start"]
@@ -89,11 +92,12 @@ async def test_whose_own_former_connection_still_holds_it_ends_that_one(dsn: str
 
 
 async def test_another_one_with_the_number_of_our_former_connection_is_left_alone(
-    dsn: str, db: Any
+    dsn: str, db: Connection
 ) -> None:
-    """After a restart of the server process numbers come again."""
-    row = await db.fetchrow(
-        "select pg_backend_pid() as pid, pg_try_advisory_lock(4244, hashtext('voltwire-ingest'))"
+    """After a restart of the server, process numbers are reused."""
+    row = await fetch_row(
+        db,
+        "select pg_backend_pid() as pid, pg_try_advisory_lock(4244, hashtext('voltwire-ingest'))",
     )
     holder = Holder(dsn)
     holder.lease._backend = row["pid"], datetime(2026, 1, 1, tzinfo=UTC)
@@ -103,8 +107,8 @@ async def test_another_one_with_the_number_of_our_former_connection_is_left_alon
         assert not db.is_closed()
 
 
-async def test_while_the_database_cannot_be_asked_it_is_held_but_not_confirmed(
-    dsn: str, db: Any
+async def test_while_the_database_cannot_be_queried_it_is_held_but_not_confirmed(
+    dsn: str, db: Connection
 ) -> None:
     async with running(Holder(dsn)) as holder:
         await until(lambda: holder.ok)
@@ -128,10 +132,10 @@ async def test_while_the_database_cannot_be_asked_it_is_held_but_not_confirmed(
             await holder.lease.confirmed()
 
 
-async def test_who_comes_back_too_late_has_lost_it(dsn: str, db: Any) -> None:
+async def test_who_comes_back_too_late_has_lost_it(dsn: str, db: Connection) -> None:
     async with running(Holder(dsn)) as holder:
         await until(lambda: holder.ok)
-        # Atomically for everybody else: the holder's end, and another one in its place.
+        # Other clients see both changes at once: the holder ends, and another one takes its place.
         await db.execute(
             "select pg_terminate_backend(pid, 5000) from pg_stat_activity"
             " where application_name like '%lease';"

@@ -14,6 +14,7 @@ from ingestor.mqtt.door import MqttDoor
 from ingestor.mqtt.receipts import Receipts
 from runtime.health import Health
 from runtime.metrics import Dropped, Metrics
+from schema.database import Connection
 from tests.integration.conftest import make_pipeline
 from tests.support.mqtt import until
 
@@ -66,7 +67,7 @@ async def entrance(dsn: str) -> AsyncIterator[Entrance]:
 
 
 async def test_messages_sent_again_while_their_first_copies_wait_are_held_once(
-    entrance: Entrance, db: Any
+    entrance: Entrance, db: Connection
 ) -> None:
     for generation in range(1, 6):
         for n in range(50):
@@ -81,7 +82,9 @@ async def test_messages_sent_again_while_their_first_copies_wait_are_held_once(
     assert entrance.pipeline.counts.in_flight == 0
 
 
-async def test_what_the_broker_forgot_stays_and_is_stored(entrance: Entrance, db: Any) -> None:
+async def test_what_the_broker_forgot_stays_and_is_stored(
+    entrance: Entrance, db: Connection
+) -> None:
     for n in range(10):
         entrance.door.receive(delivery(event(n), mid=n + 1, generation=1))
     entrance.door.receive(delivery(event(3), generation=2))
@@ -92,12 +95,12 @@ async def test_what_the_broker_forgot_stays_and_is_stored(entrance: Entrance, db
 
 
 async def test_two_equal_messages_of_one_connection_are_two(entrance: Entrance) -> None:
-    nameless = {"metrics": {"x": 1}}
+    without_identity = {"metrics": {"x": 1}}
     for _ in range(2):
-        entrance.door.receive(delivery(nameless))
-    entrance.door.receive(delivery(nameless, generation=2))
-    entrance.door.receive(delivery(nameless, generation=2))
-    entrance.door.receive(delivery(nameless, generation=2))
+        entrance.door.receive(delivery(without_identity))
+    entrance.door.receive(delivery(without_identity, generation=2))
+    entrance.door.receive(delivery(without_identity, generation=2))
+    entrance.door.receive(delivery(without_identity, generation=2))
     entrance.open()
     await until(lambda: len(entrance.settled) == 3)
     assert entrance.pipeline.counts.stored == 3

@@ -13,6 +13,7 @@ from ingestor.decode.acceptance import Origin
 from ingestor.decode.presence import HEARTBEAT
 from ingestor.decode.strict import decode
 from runtime.errors import Overloaded
+from schema.database import Connection, fetch_row
 from schema.event import Reason, Status
 from schema.instants import epoch_us
 from schema.locks import LANES
@@ -25,23 +26,23 @@ def event(event_id: str = "e1", device_id: str = "a", **more: Any) -> dict[str, 
 
 
 async def test_an_event_is_stored_once_and_every_repeat_is_a_duplicate(
-    doors: Doors, db: Any
+    doors: Doors, db: Connection
 ) -> None:
     (first,) = await doors.post(event())
     (again,) = await doors.post(event(timestamp="2026-01-01T00:00:00Z"))
     (over_mqtt,) = await doors.publish("a", event(metrics={"temp": 99}))
     assert [v.status for v in (first, again, over_mqtt)] == ["stored", "duplicate", "duplicate"]
-    row = await db.fetchrow("select * from event")
+    row = await fetch_row(db, "select * from event")
     assert row["metrics"] == '{"temp": 20}'
 
 
-async def test_two_devices_may_use_the_same_event_id(doors: Doors, db: Any) -> None:
+async def test_two_devices_may_use_the_same_event_id(doors: Doors, db: Connection) -> None:
     await doors.post([event(device_id="a"), event(device_id="b")])
     assert await db.fetchval("select count(*) from event") == 2
 
 
 async def test_the_same_event_fifty_times_over_both_doors_at_once_is_stored_once(
-    doors: Doors, db: Any
+    doors: Doors, db: Connection
 ) -> None:
     posts = [doors.post(event()) for _ in range(25)]
     published = [doors.publish("a", event()) for _ in range(25)]
@@ -51,7 +52,7 @@ async def test_the_same_event_fifty_times_over_both_doors_at_once_is_stored_once
 
 
 async def test_single_posts_under_way_share_a_transaction_whatever_their_devices(
-    doors: Doors, db: Any
+    doors: Doors, db: Connection
 ) -> None:
     devices = [f"d{n}" for n in range(8)]
     await doors.post([event("e1", device) for device in devices])
@@ -61,7 +62,7 @@ async def test_single_posts_under_way_share_a_transaction_whatever_their_devices
     assert await db.fetchval(transactions, "e2") == 1
 
 
-async def test_two_processes_share_the_keys(dsn: str, doors: Doors, db: Any) -> None:
+async def test_two_processes_share_the_keys(dsn: str, doors: Doors, db: Connection) -> None:
     other, _ = make_pipeline(dsn, "other")
     stop = asyncio.Event()
     async with asyncio.TaskGroup() as group:
@@ -81,7 +82,7 @@ async def test_two_processes_share_the_keys(dsn: str, doors: Doors, db: Any) -> 
     assert await db.fetchval("select count(*) from event") == 40
 
 
-async def test_a_bad_item_never_touches_its_neighbours(doors: Doors, db: Any) -> None:
+async def test_a_bad_item_never_touches_its_neighbours(doors: Doors, db: Connection) -> None:
     verdicts = await doors.publish(
         "a", [event("e1"), {"metrics": {}}, event("e2", metrics={"soc_percent": 101}), event("e3")]
     )
@@ -91,18 +92,18 @@ async def test_a_bad_item_never_touches_its_neighbours(doors: Doors, db: Any) ->
         ("rejected", Reason.OUT_OF_RANGE),
         ("stored", None),
     ]
-    letters = await db.fetch("select * from rejected order by item")
-    assert [(row["item"], row["door"], row["device_id"]) for row in letters] == [
+    dead_letters = await db.fetch("select * from rejected order by item")
+    assert [(row["item"], row["door"], row["device_id"]) for row in dead_letters] == [
         (1, "mqtt", "a"),
         (2, "mqtt", "a"),
     ]
-    assert b'"soc_percent":101' in letters[1]["payload"]
-    assert "profile battery" in letters[1]["detail"]
-    assert "0 to 100" in letters[1]["detail"]
+    assert b'"soc_percent":101' in dead_letters[1]["payload"]
+    assert "profile battery" in dead_letters[1]["detail"]
+    assert "0 to 100" in dead_letters[1]["detail"]
 
 
 async def test_a_rejected_event_creates_no_device_but_a_known_device_lives(
-    doors: Doors, db: Any
+    doors: Doors, db: Connection
 ) -> None:
     await doors.publish("unknown", b"not json")
     await doors.publish("unknown", {"metrics": {"soc_percent": -1}})
@@ -146,7 +147,7 @@ async def test_an_event_without_id_but_with_a_time_is_recognised_over_both_doors
 
 
 async def test_what_postgresql_refuses_is_isolated_and_the_rest_is_stored(
-    doors: Doors, db: Any
+    doors: Doors, db: Connection
 ) -> None:
     await db.execute("alter table event add constraint poison check (event_id not like 'bad%')")
     ids = [f"bad{n}" if n in {0, 17, 18, 49} else f"good{n}" for n in range(50)]
@@ -160,7 +161,9 @@ async def test_what_postgresql_refuses_is_isolated_and_the_rest_is_stored(
     assert await db.fetchval("select count(*) from rejected") == 4
 
 
-async def test_a_missing_grant_holds_the_stream_and_rejects_nothing(doors: Doors, db: Any) -> None:
+async def test_a_missing_grant_holds_the_stream_and_rejects_nothing(
+    doors: Doors, db: Connection
+) -> None:
     await doors.post(event("before"))
     await db.execute("alter table event rename to hidden")
     waiting = asyncio.create_task(doors.post(event("during")))
@@ -173,7 +176,7 @@ async def test_a_missing_grant_holds_the_stream_and_rejects_nothing(doors: Doors
     assert await db.fetchval("select count(*) from rejected") == 0
 
 
-async def test_a_killed_connection_costs_nothing(doors: Doors, db: Any) -> None:
+async def test_a_killed_connection_costs_nothing(doors: Doors, db: Connection) -> None:
     async def killer() -> None:
         for _ in range(20):
             await asyncio.sleep(0.03)
@@ -194,7 +197,7 @@ async def test_a_killed_connection_costs_nothing(doors: Doors, db: Any) -> None:
 
 
 async def test_a_changed_profile_holds_for_the_next_event_without_a_restart(
-    doors: Doors, db: Any
+    doors: Doors, db: Connection
 ) -> None:
     await doors.post(event("e1", metrics={"soc_percent": 50}))
     await db.execute(
@@ -211,7 +214,7 @@ RAISE_THE_RANGE = """begin;
     update config set registry_version = registry_version + 1; commit"""
 
 
-async def test_a_raised_range_holds_for_the_next_event_too(doors: Doors, db: Any) -> None:
+async def test_a_raised_range_holds_for_the_next_event_too(doors: Doors, db: Connection) -> None:
     await doors.post(event("e1", metrics={"soc_percent": 50}))
     await db.execute(RAISE_THE_RANGE)
     verdicts = await doors.post(
@@ -222,7 +225,7 @@ async def test_a_raised_range_holds_for_the_next_event_too(doors: Doors, db: Any
 
 
 async def test_an_unknown_device_whose_event_becomes_valid_while_it_waits_is_registered(
-    doors: Doors, db: Any
+    doors: Doors, db: Connection
 ) -> None:
     await doors.post([event(device_id=name) for name in "abcd"])
     rows = await db.fetch("select device_no, device_id from device")
@@ -243,7 +246,9 @@ async def test_an_unknown_device_whose_event_becomes_valid_while_it_waits_is_reg
     assert await db.fetchval("select count(*) from device where device_id = 'unknown'") == 1
 
 
-async def test_a_thousand_items_out_of_range_are_refused_in_no_time(doors: Doors, db: Any) -> None:
+async def test_a_thousand_items_out_of_range_are_refused_in_no_time(
+    doors: Doors, db: Connection
+) -> None:
     items = [event(f"e{n}", metrics={"soc_percent": 101}, note="x" * 150) for n in range(1000)]
     began = monotonic()
     verdicts = await doors.post(items)
@@ -253,7 +258,7 @@ async def test_a_thousand_items_out_of_range_are_refused_in_no_time(doors: Doors
 
 
 async def test_a_deleted_device_is_registered_again_by_its_next_event(
-    doors: Doors, db: Any
+    doors: Doors, db: Connection
 ) -> None:
     await doors.post(event("e1"))
     await db.execute(
@@ -265,7 +270,9 @@ async def test_a_deleted_device_is_registered_again_by_its_next_event(
     assert await db.fetchval("select count(*) from device where device_id = 'a'") == 1
 
 
-async def test_every_transaction_takes_the_lanes_of_its_devices(doors: Doors, db: Any) -> None:
+async def test_every_transaction_takes_the_lanes_of_its_devices(
+    doors: Doors, db: Connection
+) -> None:
     await doors.post(event("e0"))
     number = await db.fetchval("select device_no from device where device_id = 'a'")
     async with db.transaction():
@@ -277,13 +284,13 @@ async def test_every_transaction_takes_the_lanes_of_its_devices(doors: Doors, db
     assert verdict.status is Status.STORED
 
 
-async def test_a_heartbeat_makes_a_device(doors: Doors, db: Any) -> None:
+async def test_a_heartbeat_makes_a_device(doors: Doors, db: Connection) -> None:
     await doors.signal("beating", HEARTBEAT)
-    row = await db.fetchrow("select state, reason from presence join device using (device_no)")
+    row = await fetch_row(db, "select state, reason from presence join device using (device_no)")
     assert tuple(row) == ("online", "heartbeat")
 
 
-async def test_months_of_events_find_their_partitions(doors: Doors, db: Any) -> None:
+async def test_months_of_events_find_their_partitions(doors: Doors, db: Connection) -> None:
     verdicts = await doors.post(
         [
             event(f"e{month}", timestamp=f"2025-{month:02}-28T23:59:59.999999Z")
@@ -295,7 +302,7 @@ async def test_months_of_events_find_their_partitions(doors: Doors, db: Any) -> 
 
 
 async def test_a_refused_row_is_found_by_the_line_of_the_copy_and_not_by_halving(
-    doors: Doors, db: Any
+    doors: Doors, db: Connection
 ) -> None:
     await doors.post(event("known", "d0"))
     await db.execute("alter table event add constraint poison check (event_id <> 'e0400')")
@@ -308,7 +315,7 @@ async def test_a_refused_row_is_found_by_the_line_of_the_copy_and_not_by_halving
 
 
 async def test_a_rejected_item_is_a_sign_of_life_whichever_writer_its_device_has(
-    doors: Doors, db: Any
+    doors: Doors, db: Connection
 ) -> None:
     await doors.post([event("e0", "d1"), event("e0", "d2")])
     numbers = await db.fetch("select device_no from device order by 1")
@@ -320,7 +327,7 @@ async def test_a_rejected_item_is_a_sign_of_life_whichever_writer_its_device_has
 
 
 async def test_what_a_wrong_clock_let_in_does_not_hold_up_the_rest(
-    dsn: str, doors: Doors, db: Any
+    dsn: str, doors: Doors, db: Connection
 ) -> None:
     """Ten years ahead there is no partition, and never will be for an event like this."""
     origin = Origin(epoch_us(datetime.now(UTC) + timedelta(days=3650)))
@@ -335,7 +342,7 @@ async def test_what_a_wrong_clock_let_in_does_not_hold_up_the_rest(
 
 @pytest.mark.slow
 async def test_an_event_whose_partition_is_still_to_be_made_waits_for_it(
-    doors: Doors, db: Any
+    doors: Doors, db: Connection
 ) -> None:
     month = datetime.now(UTC).strftime("event_%Y_%m")
     await db.execute(f"alter table event detach partition {month}")
@@ -354,7 +361,7 @@ def on_both_writers(name: str, other: str, count: int) -> list[dict[str, Any]]:
 
 @pytest.mark.parametrize("attempt", range(4))
 async def test_a_changed_profile_holds_for_both_writers_though_one_of_them_learned_it_first(
-    doors: Doors, db: Any, attempt: int
+    doors: Doors, db: Connection, attempt: int
 ) -> None:
     await doors.post([event("e0", name) for name in "ab"])
     await db.execute(RAISE_THE_RANGE.replace("1000", "10"))
@@ -364,11 +371,11 @@ async def test_a_changed_profile_holds_for_both_writers_though_one_of_them_learn
 
 @pytest.mark.parametrize("attempt", range(4))
 async def test_after_a_failover_no_event_lands_on_the_device_that_had_its_number_before(
-    doors: Doors, db: Any, attempt: int
+    doors: Doors, db: Connection, attempt: int
 ) -> None:
     """As on a standby that had not got the last devices: numbers mean others there."""
     await doors.post([event("e0", name) for name in "ab"])
-    first, second = await db.fetchrow("select min(device_no), max(device_no) from device")
+    first, second = await fetch_row(db, "select min(device_no), max(device_no) from device")
     await db.execute(
         "alter table device alter column device_no drop identity;"
         f"update device set device_no = {first + second} - device_no + 1000;"
@@ -397,7 +404,7 @@ async def test_what_waits_is_bounded_in_bytes_too(dsn: str) -> None:
 
 
 async def test_health_says_that_nothing_can_be_stored_though_the_database_answers(
-    doors: Doors, db: Any
+    doors: Doors, db: Connection
 ) -> None:
     await doors.post(event())
     assert doors.health.checks["storing"][0]
@@ -413,7 +420,7 @@ async def test_health_says_that_nothing_can_be_stored_though_the_database_answer
 
 
 async def test_unresolved_messages_are_not_passed_over_by_the_canary(
-    dsn: str, doors: Doors, db: Any
+    dsn: str, doors: Doors, db: Connection
 ) -> None:
     """It counts only when everything before it is stored; otherwise a live device would look silent."""
     await doors.post(event())

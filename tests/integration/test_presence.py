@@ -9,13 +9,14 @@ import pytest
 
 from ingestor.decode.presence import HEARTBEAT, WILL, PresenceSignal, read_status
 from scheduler.silence import sweep
+from schema.database import Connection, fetch_row
 from schema.feed import read_feed
 from tests.integration.conftest import Doors
 
 OFFLINE_AFTER_S = 300
 
 
-async def canary_returned(db: Any) -> None:
+async def canary_returned(db: Connection) -> None:
     """The canary has been coming back for a long time."""
     await db.execute(
         "insert into canary values ('test', now() - interval '1 day', now())"
@@ -23,7 +24,7 @@ async def canary_returned(db: Any) -> None:
     )
 
 
-async def seen_ago(db: Any, seconds: float, **columns: Any) -> None:
+async def seen_ago(db: Connection, seconds: float, **columns: Any) -> None:
     """The last sign of life of every device was that long ago; the sweep finds them all due."""
     sets = "".join(f", {name} = {value}" for name, value in columns.items())
     await db.execute(
@@ -32,12 +33,12 @@ async def seen_ago(db: Any, seconds: float, **columns: Any) -> None:
     )
 
 
-async def state(db: Any) -> tuple[str, str]:
-    row = await db.fetchrow("select state, reason from presence")
+async def state(db: Connection) -> tuple[str, str]:
+    row = await fetch_row(db, "select state, reason from presence")
     return row["state"], row["reason"]
 
 
-async def presence_feed(db: Any) -> list[str]:
+async def presence_feed(db: Connection) -> list[str]:
     return [item.state for item in await read_feed(db, 0) if item.kind == "presence"]
 
 
@@ -48,7 +49,7 @@ def status(payload: bytes) -> PresenceSignal:
 
 
 async def test_an_unknown_interval_makes_offline_after_the_setting_and_never_late(
-    doors: Doors, db: Any
+    doors: Doors, db: Connection
 ) -> None:
     await canary_returned(db)
     await doors.signal("a", HEARTBEAT)
@@ -60,7 +61,9 @@ async def test_an_unknown_interval_makes_offline_after_the_setting_and_never_lat
     assert await presence_feed(db) == ["online", "offline"]
 
 
-async def test_late_at_one_and_a_half_intervals_and_offline_at_two(doors: Doors, db: Any) -> None:
+async def test_late_at_one_and_a_half_intervals_and_offline_at_two(
+    doors: Doors, db: Connection
+) -> None:
     await canary_returned(db)
     await doors.signal("a", HEARTBEAT)
     for seconds, expected in ((149, "online"), (153, "late"), (199, "late"), (203, "offline")):
@@ -70,7 +73,7 @@ async def test_late_at_one_and_a_half_intervals_and_offline_at_two(doors: Doors,
     assert await presence_feed(db) == ["online", "late", "offline"]
 
 
-async def test_offline_comes_never_sooner_than_ten_seconds(doors: Doors, db: Any) -> None:
+async def test_offline_comes_never_sooner_than_ten_seconds(doors: Doors, db: Connection) -> None:
     await canary_returned(db)
     await doors.signal("a", HEARTBEAT)
     await seen_ago(db, 9, interval_s=1)
@@ -81,7 +84,7 @@ async def test_offline_comes_never_sooner_than_ten_seconds(doors: Doors, db: Any
     assert (await state(db))[0] == "offline"
 
 
-async def test_an_announced_sleep_rules_that_one_silence(doors: Doors, db: Any) -> None:
+async def test_an_announced_sleep_rules_that_one_silence(doors: Doors, db: Connection) -> None:
     await canary_returned(db)
     await doors.signal("a", status(b'{"state":"asleep","wake_in_s":3600}'))
     await doors.signal("a", WILL)
@@ -99,7 +102,7 @@ async def test_an_announced_sleep_rules_that_one_silence(doors: Doors, db: Any) 
 
 
 async def test_a_will_alone_makes_offline_after_ten_seconds_and_life_takes_it_back(
-    doors: Doors, db: Any
+    doors: Doors, db: Connection
 ) -> None:
     await canary_returned(db)
     await doors.signal("a", HEARTBEAT)
@@ -117,21 +120,21 @@ async def test_a_will_alone_makes_offline_after_ten_seconds_and_life_takes_it_ba
 
 
 async def test_telemetry_of_a_device_that_is_online_is_noted_and_takes_back_a_will(
-    doors: Doors, db: Any
+    doors: Doors, db: Connection
 ) -> None:
     event = {"metrics": {"temp": 20}}
     await doors.publish("a", event | {"event_id": "e1"})
     await doors.signal("a", WILL)
     await seen_ago(db, 30)
     await doors.publish("a", event | {"event_id": "e2"})
-    row = await db.fetchrow("select state, will_at, now() - last_seen as ago from presence")
+    row = await fetch_row(db, "select state, will_at, now() - last_seen as ago from presence")
     assert (row["state"], row["will_at"]) == ("online", None)
     assert row["ago"] < timedelta(seconds=10)
     assert await presence_feed(db) == ["online"]
 
 
 async def test_telemetry_counts_though_its_device_is_called_offline_at_that_moment(
-    doors: Doors, db: Any, dsn: str
+    doors: Doors, db: Connection, dsn: str
 ) -> None:
     await doors.publish("a", {"metrics": {"temp": 20}, "event_id": "e1"})
     await seen_ago(db, 400)
@@ -151,7 +154,7 @@ async def test_telemetry_counts_though_its_device_is_called_offline_at_that_mome
     assert await presence_feed(db) == ["online", "online"]
 
 
-async def test_offline_opens_an_incident_that_life_resolves(doors: Doors, db: Any) -> None:
+async def test_offline_opens_an_incident_that_life_resolves(doors: Doors, db: Connection) -> None:
     await canary_returned(db)
     await doors.signal("a", HEARTBEAT)
     await seen_ago(db, 400)
@@ -166,7 +169,9 @@ async def test_offline_opens_an_incident_that_life_resolves(doors: Doors, db: An
     assert await db.fetchval("select count(*) from incident where resolved_at is null") == 0
 
 
-async def test_no_device_is_evaluated_while_the_canary_is_missing(doors: Doors, db: Any) -> None:
+async def test_no_device_is_evaluated_while_the_canary_is_missing(
+    doors: Doors, db: Connection
+) -> None:
     await doors.signal("a", HEARTBEAT)
     await seen_ago(db, 4000)
     assert await sweep(db, OFFLINE_AFTER_S) == 0, "no ingestor ever listened"
@@ -175,7 +180,7 @@ async def test_no_device_is_evaluated_while_the_canary_is_missing(doors: Doors, 
     assert await sweep(db, OFFLINE_AFTER_S) == 0, "the canary is gone"
 
 
-async def test_our_own_downtime_is_not_the_devices_silence(doors: Doors, db: Any) -> None:
+async def test_our_own_downtime_is_not_the_devices_silence(doors: Doors, db: Connection) -> None:
     await doors.signal("a", HEARTBEAT)
     await seen_ago(db, 4000)
     await db.execute("insert into canary values ('test', now() - interval '60 s', now())")
@@ -186,9 +191,9 @@ async def test_our_own_downtime_is_not_the_devices_silence(doors: Doors, db: Any
 
 
 async def test_an_instance_receives_only_while_each_of_its_members_does(
-    doors: Doors, db: Any
+    doors: Doors, db: Connection
 ) -> None:
-    """What the deaf one missed waits in its session, and may be a sign of life."""
+    """Messages for the member that receives nothing wait in its session and may be signs of life."""
     await db.execute(
         "insert into ingest_member select name, 'i', n, '{}'"
         " from unnest(array['one', 'two']) with ordinality member (name, n)"
@@ -211,7 +216,9 @@ async def test_an_instance_receives_only_while_each_of_its_members_does(
     assert await sweep(db, OFFLINE_AFTER_S) == 1, "the second is no member any more"
 
 
-async def test_what_another_member_brings_late_does_not_end_a_sleep(doors: Doors, db: Any) -> None:
+async def test_what_another_member_brings_late_does_not_end_a_sleep(
+    doors: Doors, db: Connection
+) -> None:
     """The device said it before it fell asleep; members have no order among each other."""
     asleep, telemetry = status(b'{"state":"asleep","wake_in_s":3600}'), {"metrics": {"x": 1}}
     await db.execute("insert into ingest_member values ('one', 'i', 1, '{}')")
@@ -230,7 +237,7 @@ async def test_what_another_member_brings_late_does_not_end_a_sleep(doors: Doors
     assert await state(db) == ("online", "heartbeat")
 
 
-async def test_two_sweeps_at_once_make_one_change(doors: Doors, db: Any, dsn: str) -> None:
+async def test_two_sweeps_at_once_make_one_change(doors: Doors, db: Connection, dsn: str) -> None:
     await canary_returned(db)
     for n in range(20):
         await doors.signal(f"d{n}", HEARTBEAT)

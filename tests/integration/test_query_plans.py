@@ -2,7 +2,6 @@
 
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
-from typing import Any
 from zoneinfo import ZoneInfo
 
 import asyncpg
@@ -21,6 +20,7 @@ from api.store.events import FLEET_WINDOWS, LAST_KEY, lookback_windows, queries
 from api.store.registry import queries as of_registry
 from api.store.tags import tags_query
 from scheduler.rollups import roll
+from schema.database import Connection, fetch_row
 from schema.instants import EARLIEST, LATEST
 from tests.support.oracle.plans import DEVICES, generate, plan_of
 
@@ -34,7 +34,7 @@ BIGINT_MAX = 2**63 - 1
 
 
 @pytest.fixture
-async def filled(dsn: str) -> AsyncIterator[Any]:
+async def filled(dsn: str) -> AsyncIterator[Connection]:
     """A device has 1,500 events, the fleet 30,000."""
     connection = await asyncpg.connect(dsn, server_settings={"timezone": "UTC"})
     await generate(connection)
@@ -42,7 +42,7 @@ async def filled(dsn: str) -> AsyncIterator[Any]:
     connection.terminate()
 
 
-async def test_lists_and_points_of_a_device_read_its_rows_of_the_range(filled: Any) -> None:
+async def test_lists_and_points_of_a_device_read_its_rows_of_the_range(filled: Connection) -> None:
     key = (LATEST, LAST_KEY)
     newest = await plan_of(filled, queries.device_events, 5, "d5", EARLIEST, LATEST, *key, 101)
     week = await plan_of(filled, queries.device_events, 5, "d5", *WEEK, *key, 101)
@@ -55,7 +55,7 @@ async def test_lists_and_points_of_a_device_read_its_rows_of_the_range(filled: A
         assert len(plan.partitions) <= MOST_PARTITIONS_OF_A_WEEK
 
 
-async def test_a_rare_tag_or_beginning_is_found_by_the_index_of_tags(filled: Any) -> None:
+async def test_a_rare_tag_or_beginning_is_found_by_the_index_of_tags(filled: Connection) -> None:
     key = (LATEST, LAST_KEY, 0)
     for tags, most in (("'room:7'", 200), ("'room:7':*", 3000), ("'nothing':*", DEVICES)):
         plan = await plan_of(filled, queries.search_events, tags, EARLIEST, LATEST, *key, 101)
@@ -64,7 +64,7 @@ async def test_a_rare_tag_or_beginning_is_found_by_the_index_of_tags(filled: Any
         assert not plan.read_whole - {"device"}, tags
 
 
-async def test_a_tag_of_every_event_is_found_without_reading_them_all(filled: Any) -> None:
+async def test_a_tag_of_every_event_is_found_without_reading_them_all(filled: Connection) -> None:
     start, end = list(lookback_windows(EARLIEST, LATEST, NOW, FLEET_WINDOWS))[5]
     key = (LATEST, LAST_KEY, 0)
     plan = await plan_of(filled, queries.search_events, "'fleet'", start, end, *key, 101)
@@ -72,32 +72,38 @@ async def test_a_tag_of_every_event_is_found_without_reading_them_all(filled: An
     assert plan.rows_most <= 1000
 
 
-async def test_a_slice_of_an_export_by_a_rare_tag_reads_the_index_of_tags(filled: Any) -> None:
+async def test_a_slice_of_an_export_by_a_rare_tag_reads_the_index_of_tags(
+    filled: Connection,
+) -> None:
     for name, value in EXPORT_SESSION.items():
         await filled.execute(f"set {name} = '{value}'")
     start = NOW.replace(day=1, hour=0, minute=0, second=0, microsecond=0) - timedelta(days=40)
     start = start.replace(day=1)
     month = (start, (start + timedelta(days=31)).replace(day=1), 0, start, "")
     for tags, rows_most in ((tags_query(["room:7"]), 100), (tags_query(["fleet"]), 300)):
-        asked = (*month, 100, 2_000_000, None, tags, None, "csv")
-        plan = await plan_of(filled, of_exports.export_slice, *asked)
+        parameters = (*month, 100, 2_000_000, None, tags, None, "csv")
+        plan = await plan_of(filled, of_exports.export_slice, *parameters)
         assert plan.read_whole <= {"rollup_state"}
         assert plan.rows_most <= rows_most, tags
 
 
-async def test_latest_values_come_from_the_last_rollups_and_the_open_hours(filled: Any) -> None:
+async def test_latest_values_come_from_the_last_rollups_and_the_open_hours(
+    filled: Connection,
+) -> None:
     week_ago = (NOW - timedelta(days=7)).replace(minute=0, second=0, microsecond=0)
     await filled.execute("update rollup_state set closing = $1, closed = $1", week_ago)
     await roll(filled)
     await filled.execute("vacuum analyze")
-    row = await filled.fetchrow(of_devices.find_device_and_closed_hour, "d5")
+    row = await fetch_row(filled, of_devices.find_device_and_closed_hour, "d5")
     plan = await plan_of(filled, LATEST_VALUES, row["device_no"], "d5", row["closed"])
     assert not plan.read_whole
     assert plan.rows_most <= 20
     assert "rollup_pkey" in plan.indexes
 
 
-async def test_whole_hours_of_a_device_come_from_the_index_of_rollups_alone(filled: Any) -> None:
+async def test_whole_hours_of_a_device_come_from_the_index_of_rollups_alone(
+    filled: Connection,
+) -> None:
     start, end = _last_two_months()
     await filled.execute("update rollup_state set closing = $1, closed = $1", start)
     await roll(filled, end)
@@ -114,7 +120,7 @@ async def test_whole_hours_of_a_device_come_from_the_index_of_rollups_alone(fill
     assert not plan.read_whole - {"rollup_state", "rollup_mark", "device"}
 
 
-async def test_minutes_of_a_device_read_its_events_of_the_range(filled: Any) -> None:
+async def test_minutes_of_a_device_read_its_events_of_the_range(filled: Connection) -> None:
     query = _hours_of(("d5",), *WEEK)
     sql = statement(query, Source.EVENTS, 50_000)
     plan = await plan_of(filled, sql, *arguments(query, [5]), None)
@@ -123,7 +129,9 @@ async def test_minutes_of_a_device_read_its_events_of_the_range(filled: Any) -> 
     assert plan.rows_most <= 200
 
 
-async def test_more_filled_rows_than_an_answer_has_are_not_made_to_be_counted(filled: Any) -> None:
+async def test_more_filled_rows_than_an_answer_has_are_not_made_to_be_counted(
+    filled: Connection,
+) -> None:
     zone, start, end = ZoneInfo("UTC"), NOW - 3 * HOUR, NOW
     seconds = buckets("1s", zone, start, end)
     offsets = offset_changes(zone, start, end)
@@ -131,11 +139,11 @@ async def test_more_filled_rows_than_an_answer_has_are_not_made_to_be_counted(fi
         "temp", (), None, start, end, seconds, offsets, GroupBy.DEVICE, Fill.PREVIOUS
     )
     number = seconds.number(start, end)
-    asked = (*arguments(query, None), None)
+    parameters = (*arguments(query, None), None)
     for rows_max in (3 * number, DEVICES * number):
-        row = await filled.fetchrow(statement(query, Source.EVENTS, rows_max), *asked)
+        row = await fetch_row(filled, statement(query, Source.EVENTS, rows_max), *parameters)
         assert row["rows"] == min(DEVICES * number, rows_max + 1)
-    plan = await plan_of(filled, statement(query, Source.EVENTS, 3 * number), *asked)
+    plan = await plan_of(filled, statement(query, Source.EVENTS, 3 * number), *parameters)
     assert plan.rows_most <= 5 * number
 
 
@@ -152,7 +160,7 @@ def _hours_of(devices: tuple[str, ...], start: datetime, end: datetime) -> Aggre
     )
 
 
-async def test_pages_of_devices_follow_the_index_of_names(filled: Any) -> None:
+async def test_pages_of_devices_follow_the_index_of_names(filled: Connection) -> None:
     await filled.execute(
         "insert into device (device_id) select 'x' || n from generate_series(1, 5000) n;"
         "insert into presence (device_no) select device_no from device on conflict do nothing"
@@ -165,7 +173,7 @@ async def test_pages_of_devices_follow_the_index_of_names(filled: Any) -> None:
     assert not plan.read_whole - {"profile"}
 
 
-async def test_pages_of_dead_letters_follow_an_index(filled: Any) -> None:
+async def test_pages_of_dead_letters_follow_an_index(filled: Connection) -> None:
     for device_id, reason, index in (
         (None, None, "rejected_pkey"),
         ("d5", None, "rejected_device"),

@@ -9,12 +9,15 @@ import httpx
 import pytest
 
 from scheduler.silence import sweep
+from schema.database import Connection
 from tests.support.http_api import all_pages, api_on
 
 pytestmark = pytest.mark.slow  # Nearly every test has a database of its own.
 
 OFFLINE_AFTER_S = 300
-HEAR = "insert into canary values ('test', now() - interval '1 day', now() + interval '1 day')"
+CANARY_RETURNED = (
+    "insert into canary values ('test', now() - interval '1 day', now() + interval '1 day')"
+)
 
 BAD_REGISTRATIONS: list[dict[str, Any]] = [
     {"device_id": None},
@@ -123,7 +126,7 @@ async def test_a_device_with_events_outlives_its_registration(http: httpx.AsyncC
 
 
 async def test_a_device_that_was_only_registered_is_deleted_and_may_return(
-    processes: list[httpx.AsyncClient], db: Any
+    processes: list[httpx.AsyncClient], db: Connection
 ) -> None:
     http, other = processes
     await http.post("/v1/devices", json={"device_id": "a"})
@@ -141,7 +144,7 @@ async def test_a_device_that_was_only_registered_is_deleted_and_may_return(
 
 
 async def test_an_invalid_registration_is_422_and_changes_nothing(
-    http: httpx.AsyncClient, db: Any
+    http: httpx.AsyncClient, db: Connection
 ) -> None:
     before = await db.fetchval("select registry_version from config")
     for change in BAD_REGISTRATIONS:
@@ -222,7 +225,7 @@ async def test_another_profile_holds_for_the_next_event_in_every_process(
         await http.delete("/v1/devices/a")
 
 
-async def expected(db: Any) -> dict[str, float | None]:
+async def expected(db: Connection) -> dict[str, float | None]:
     rows = await db.fetch(
         "select device_id, p.interval_s from device join presence p using (device_no)"
     )
@@ -230,29 +233,34 @@ async def expected(db: Any) -> dict[str, float | None]:
 
 
 async def test_the_expected_interval_is_the_devices_own_then_its_profiles(
-    http: httpx.AsyncClient, db: Any
+    http: httpx.AsyncClient, db: Connection
 ) -> None:
     await http.put("/v1/profiles/slow", json={"interval_s": 600})
     await http.put("/v1/devices/own", json={"profile": "slow", "interval_s": 10})
     await http.put("/v1/devices/slow", json={"profile": "slow"})
-    await post_event(http, "e1", "stranger")
-    assert await expected(db) == {"own": 10, "slow": 600, "stranger": None}
+    await post_event(http, "e1", "unregistered")
+    assert await expected(db) == {"own": 10, "slow": 600, "unregistered": None}
     await http.put("/v1/profiles/slow", json={"interval_s": 700})
     await http.put("/v1/profiles/battery", json={"interval_s": 30})
-    await post_event(http, "e1", "newcomer")
-    assert await expected(db) == {"own": 10, "slow": 700, "stranger": 30, "newcomer": 30}
+    await post_event(http, "e1", "new_device")
+    assert await expected(db) == {"own": 10, "slow": 700, "unregistered": 30, "new_device": 30}
     await http.put("/v1/devices/own", json={"profile": "slow"})
     await http.put("/v1/devices/slow", json={})
-    assert await expected(db) == {"own": 700, "slow": 30, "stranger": 30, "newcomer": 30}
+    assert await expected(db) == {"own": 700, "slow": 30, "unregistered": 30, "new_device": 30}
     await http.put("/v1/profiles/battery", json={})
-    assert await expected(db) == {"own": 700, "slow": None, "stranger": None, "newcomer": None}
+    assert await expected(db) == {
+        "own": 700,
+        "slow": None,
+        "unregistered": None,
+        "new_device": None,
+    }
 
 
 @pytest.mark.parametrize("path", ["/v1/profiles/battery", "/v1/devices/a"])
 async def test_a_shorter_limit_counts_from_the_last_sign_of_life(
-    http: httpx.AsyncClient, db: Any, path: str
+    http: httpx.AsyncClient, db: Connection, path: str
 ) -> None:
-    await db.execute(HEAR)
+    await db.execute(CANARY_RETURNED)
     await post_event(http, "e1")
     await http.put("/v1/devices/never", json={})
     await db.execute(
@@ -269,7 +277,7 @@ async def test_a_shorter_limit_counts_from_the_last_sign_of_life(
 
 
 async def test_concurrent_changes_and_posts_never_deadlock(
-    processes: list[httpx.AsyncClient], db: Any
+    processes: list[httpx.AsyncClient], db: Connection
 ) -> None:
     async def work(worker: int) -> None:
         http = processes[worker % 2]
@@ -325,7 +333,7 @@ async def test_devices_are_listed_by_id_in_pages_of_what_fits_every_filter(
 
 
 async def test_a_change_on_a_read_only_database_is_503_while_queries_are_answered(
-    http: httpx.AsyncClient, db: Any
+    http: httpx.AsyncClient, db: Connection
 ) -> None:
     name = await db.fetchval("select current_database()")
     await db.execute(f'alter database "{name}" set default_transaction_read_only = on')

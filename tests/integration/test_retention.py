@@ -18,6 +18,7 @@ from scheduler import retention
 from scheduler.retention import old_months, preview, retain
 from scheduler.rollups import roll
 from scheduler.run import jobs
+from schema.database import Connection, fetch_row
 from schema.event import Reason, Status
 from schema.migrate import make_partitions
 from tests.conftest import MAX_EVENT_AGE_DAYS
@@ -41,7 +42,7 @@ def short_waits(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-async def scheduler(dsn: str) -> AsyncIterator[Any]:
+async def scheduler(dsn: str) -> AsyncIterator[Connection]:
     connection = await asyncpg.connect(dsn)
     yield connection
     connection.terminate()
@@ -78,19 +79,20 @@ async def statuses(doors: Doors, events: list[dict[str, Any]]) -> list[Status]:
     return [verdict.status for verdict in await doors.post(events)]
 
 
-async def summed_up(db: Any) -> int:
+async def summed_up(db: Connection) -> int:
     """How many events the rollups count."""
     return int(await db.fetchval("select coalesce(sum(count), 0) from rollup where metric = 'x'"))
 
 
-async def keys_and_events(db: Any) -> tuple[int, int]:
-    row = await db.fetchrow(
-        "select (select count(*) from event_key) as keys, (select count(*) from event) as events"
+async def keys_and_events(db: Connection) -> tuple[int, int]:
+    row = await fetch_row(
+        db,
+        "select (select count(*) from event_key) as keys, (select count(*) from event) as events",
     )
     return row["keys"], row["events"]
 
 
-async def partitions(db: Any) -> list[str]:
+async def partitions(db: Connection) -> list[str]:
     """The tables of months, attached or not."""
     rows = await db.fetch(
         "select relname from pg_class where relkind = 'r' and relname ~ '^event_2'"
@@ -103,7 +105,7 @@ def name_of(first: datetime) -> str:
 
 
 async def test_old_months_are_dropped_with_their_keys_and_their_rollups_stay(
-    doors: Doors, db: Any, scheduler: Any
+    doors: Doors, db: Connection, scheduler: Connection
 ) -> None:
     old, new = [event(days) for days in (700, 500, 200)], [event(days) for days in (90, 40, 2)]
     await doors.post([*old, *new])
@@ -118,33 +120,35 @@ async def test_old_months_are_dropped_with_their_keys_and_their_rollups_stay(
     assert await db.fetchval("select count(*) from partition_drop") == 0
 
 
-async def test_a_second_run_finds_nothing_to_do(scheduler: Any) -> None:
+async def test_a_second_run_finds_nothing_to_do(scheduler: Connection) -> None:
     await run(scheduler)
     assert (await run(scheduler)).dropped_months._value.get() == 0
 
 
-async def test_zero_days_keep_everything(doors: Doors, db: Any, scheduler: Any) -> None:
+async def test_zero_days_keep_everything(
+    doors: Doors, db: Connection, scheduler: Connection
+) -> None:
     await doors.post([event(700)])
     await run(scheduler, 0)
     assert await keys_and_events(db) == (1, 1)
     assert await preview(scheduler, 0, datetime.now(UTC)) == []
 
 
-async def test_the_floor_only_grows(scheduler: Any) -> None:
+async def test_the_floor_only_grows(scheduler: Connection) -> None:
     await run(scheduler, 50)
     await run(scheduler, 400)
     assert await scheduler.fetchval("select floor from rollup_state") == floor_of(50)
 
 
 async def test_a_database_clock_far_ahead_drops_nothing_that_ours_would_keep(
-    doors: Doors, db: Any, scheduler: Any
+    doors: Doors, db: Connection, scheduler: Connection
 ) -> None:
     await doors.post([event(300)])
     await retain(scheduler, DAYS, ago(400), Metrics(), silent)
     assert await keys_and_events(db) == (1, 1)
 
 
-async def test_dropped_months_are_not_created_again(db: Any, scheduler: Any) -> None:
+async def test_dropped_months_are_not_created_again(db: Connection, scheduler: Connection) -> None:
     await run(scheduler)
     left = await partitions(db)
     await make_partitions(db, datetime.now(UTC), max_age_days=MAX_EVENT_AGE_DAYS)
@@ -152,7 +156,7 @@ async def test_dropped_months_are_not_created_again(db: Any, scheduler: Any) -> 
 
 
 async def test_a_dropped_event_that_is_sent_again_is_rejected_and_its_neighbours_are_stored(
-    doors: Doors, db: Any, scheduler: Any
+    doors: Doors, db: Connection, scheduler: Connection
 ) -> None:
     """The doors here accept 730 days: the floor of the database overrides their settings."""
     old, kept = event(200), event(20)
@@ -175,7 +179,7 @@ async def test_a_dropped_event_that_is_sent_again_is_rejected_and_its_neighbours
 
 
 async def test_the_rejection_states_from_when_on_events_are_kept(
-    doors: Doors, scheduler: Any
+    doors: Doors, scheduler: Connection
 ) -> None:
     await run(scheduler)
     (verdict,) = await doors.publish("a", event(200))
@@ -196,7 +200,7 @@ def crash(*_: Any) -> None:
 
 @pytest.mark.parametrize("step", STEPS)
 async def test_a_run_that_ended_before_any_step_is_finished_by_the_next_one(
-    doors: Doors, db: Any, scheduler: Any, monkeypatch: pytest.MonkeyPatch, step: str
+    doors: Doors, db: Connection, scheduler: Connection, monkeypatch: pytest.MonkeyPatch, step: str
 ) -> None:
     sent = [event(days) for days in (700, 500, 200, 20)]
     await doors.post(sent)
@@ -214,7 +218,7 @@ async def test_a_run_that_ended_before_any_step_is_finished_by_the_next_one(
 
 @pytest.mark.parametrize("step", ["delete_keys", "drop"])
 async def test_a_partly_dropped_month_is_dropped_even_if_retention_is_then_switched_off(
-    doors: Doors, db: Any, scheduler: Any, monkeypatch: pytest.MonkeyPatch, step: str
+    doors: Doors, db: Connection, scheduler: Connection, monkeypatch: pytest.MonkeyPatch, step: str
 ) -> None:
     await doors.post([event(days) for days in (700, 500, 20)])
     with monkeypatch.context() as patch:
@@ -230,7 +234,7 @@ async def test_a_partly_dropped_month_is_dropped_even_if_retention_is_then_switc
 class LostConnection:
     """A connection that is lost after the first piece of keys is deleted."""
 
-    def __init__(self, connection: Any) -> None:
+    def __init__(self, connection: Connection) -> None:
         self._connection, self._pieces = connection, 0
 
     def __getattr__(self, name: str) -> Any:
@@ -244,7 +248,7 @@ class LostConnection:
 
 
 async def test_a_key_that_a_newer_event_uses_again_is_not_deleted_with_the_old_one(
-    doors: Doors, db: Any, scheduler: Any, monkeypatch: pytest.MonkeyPatch
+    doors: Doors, db: Connection, scheduler: Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Otherwise a third copy would find no key and be stored."""
     old = [event(200, f"{number:03}") for number in range(400)]
@@ -270,7 +274,7 @@ async def test_a_key_that_a_newer_event_uses_again_is_not_deleted_with_the_old_o
 
 
 async def test_nothing_is_dropped_while_a_writer_may_not_have_seen_the_floor(
-    doors: Doors, dsn: str, db: Any, scheduler: Any
+    doors: Doors, dsn: str, db: Connection, scheduler: Connection
 ) -> None:
     await doors.post([event(200)])
     number = await db.fetchval("select device_no from device")
@@ -296,7 +300,7 @@ async def test_nothing_is_dropped_while_a_writer_may_not_have_seen_the_floor(
     assert await summed_up(db) == 2
 
 
-async def test_a_writer_that_does_not_end_defers_it(dsn: str, scheduler: Any) -> None:
+async def test_a_writer_that_does_not_end_defers_it(dsn: str, scheduler: Connection) -> None:
     writer = await asyncpg.connect(dsn)
     await writer.execute("begin; select pg_current_xact_id()")
     with pytest.raises(Deferred, match="open for over a minute"):
@@ -308,7 +312,7 @@ async def test_a_writer_that_does_not_end_defers_it(dsn: str, scheduler: Any) ->
 
 
 async def test_a_reader_that_does_not_finish_defers_it_and_blocks_no_one(
-    doors: Doors, dsn: str, db: Any, scheduler: Any
+    doors: Doors, dsn: str, db: Connection, scheduler: Connection
 ) -> None:
     await doors.post([event(700), event(20)])
     reader = await asyncpg.connect(dsn)
@@ -337,7 +341,7 @@ async def test_a_reader_that_does_not_finish_defers_it_and_blocks_no_one(
 
 
 async def test_of_two_schedulers_at_once_one_works(
-    doors: Doors, dsn: str, db: Any, scheduler: Any
+    doors: Doors, dsn: str, db: Connection, scheduler: Connection
 ) -> None:
     await doors.post([event(days) for days in (700, 500, 200, 20)])
     other = await asyncpg.connect(dsn)
@@ -349,7 +353,7 @@ async def test_of_two_schedulers_at_once_one_works(
 
 
 async def test_it_is_a_job_of_the_scheduler_that_may_be_deferred(
-    doors: Doors, db: Any, scheduler: Any
+    doors: Doors, db: Connection, scheduler: Connection
 ) -> None:
     await doors.post([event(200)])
     (job,) = [
@@ -364,7 +368,7 @@ async def test_it_is_a_job_of_the_scheduler_that_may_be_deferred(
 
 
 async def test_the_rollups_come_first_also_while_another_roller_is_at_work(
-    doors: Doors, db: Any, scheduler: Any
+    doors: Doors, db: Connection, scheduler: Connection
 ) -> None:
     await doors.post([event(200)])
     await db.execute("select pg_advisory_lock(4244)")  # As scheduler/rollups.py does.
@@ -379,7 +383,7 @@ async def test_the_rollups_come_first_also_while_another_roller_is_at_work(
 
 
 async def test_a_month_that_an_operator_has_detached_is_not_ours(
-    doors: Doors, db: Any, scheduler: Any
+    doors: Doors, db: Connection, scheduler: Connection
 ) -> None:
     await doors.post([event(200)])
     archive = name_of(ago(200))
@@ -391,7 +395,7 @@ async def test_a_month_that_an_operator_has_detached_is_not_ours(
 
 
 async def test_the_preview_shows_what_a_run_then_drops(
-    doors: Doors, db: Any, scheduler: Any
+    doors: Doors, db: Connection, scheduler: Connection
 ) -> None:
     await doors.post([event(200), event(200.01), event(600), event(20)])
     found = await preview(scheduler, DAYS, datetime.now(UTC))
@@ -404,31 +408,34 @@ async def test_the_preview_shows_what_a_run_then_drops(
 
 
 async def test_an_answer_from_rollups_is_the_same_before_while_and_after_its_events_go(
-    doors: Doors, dsn: str, scheduler: Any
+    doors: Doors, dsn: str, scheduler: Connection
 ) -> None:
     dice = random.Random(7)
     for _ in range(3):
         await doors.post([event(dice.uniform(5, 720), device_id=f"d{n % 9}") for n in range(500)])
     hour = datetime.now(UTC).replace(minute=0, second=0, microsecond=0)
-    asked = {"metric": "x", "interval": "30d"}
-    asked |= {"from_time": (hour - timedelta(days=725)).isoformat(), "to_time": hour.isoformat()}
+    parameters = {"metric": "x", "interval": "30d"}
+    parameters |= {
+        "from_time": (hour - timedelta(days=725)).isoformat(),
+        "to_time": hour.isoformat(),
+    }
     answers: Counter[int] = Counter()
     months = asyncio.create_task(every_month(scheduler))
     async with api_on(dsn) as client:
         while not months.done():
-            answer = await client.get("/v1/metrics/aggregate", params=asked)
+            answer = await client.get("/v1/metrics/aggregate", params=parameters)
             answers[sum(bucket["count"] for bucket in answer.json())] += 1
     await months
     assert set(answers) == {1500}
     assert answers[1500] > 10
 
 
-async def every_month(connection: Any) -> None:
+async def every_month(connection: Connection) -> None:
     for days in range(720, DAYS, -31):
         await run_on(connection, days)
 
 
-async def run_on(connection: Any, days: int) -> None:
+async def run_on(connection: Connection, days: int) -> None:
     """Retry while it is deferred, as the scheduler does."""
     while True:
         try:
@@ -439,7 +446,7 @@ async def run_on(connection: Any, days: int) -> None:
 
 
 async def test_with_writers_near_a_moving_floor_every_event_counts_once(
-    doors: Doors, db: Any, scheduler: Any
+    doors: Doors, db: Connection, scheduler: Connection
 ) -> None:
     """Each event is sent at least three times while the floor moves a month at a time."""
     dice = random.Random(5)

@@ -20,7 +20,7 @@ from ingestor.store.presence_writes import SEPARATOR
 from ingestor.store.transaction import queries
 from scheduler import rollups
 from scheduler.rollups import roll
-from schema.database import API_SESSION, WRITER_SESSION, connect
+from schema.database import API_SESSION, WRITER_SESSION, Connection, connect, fetch_row
 from schema.locks import LANES
 from tests.integration.conftest import Doors, make_pipeline
 
@@ -159,7 +159,7 @@ class Run:
                 )
                 await pause()
                 keys = SEPARATOR.join(map(str, numbers)), SEPARATOR.join([name] * len(numbers))
-                facts = await db.fetchrow(queries.insert_keys, *keys, len(numbers), "")
+                facts = await fetch_row(db, queries.insert_keys, *keys, len(numbers), "")
                 closing = early[1] or facts["closing"]
                 await pause()
                 rows: list[tuple[Any, ...]] = [
@@ -178,7 +178,7 @@ class Run:
                 await pause(0.6)
                 await db.execute("commit" if random.random() < 0.95 else "rollback")
 
-    async def _closing_early(self, db: Any) -> tuple[str, datetime | None]:
+    async def _closing_early(self, db: Connection) -> tuple[str, datetime | None]:
         """What `begin_in_lanes` must not send again, and the closing hour, if it is read too early."""
         if not self.early:
             return "", None
@@ -208,7 +208,7 @@ class Run:
 class SlowConnection:
     """A connection that sometimes waits before it sends, so that other things happen in between."""
 
-    def __init__(self, db: Any, random: Random) -> None:
+    def __init__(self, db: Connection, random: Random) -> None:
         self._db, self._random = db, random
 
     def __getattr__(self, name: str) -> Any:
@@ -225,7 +225,7 @@ class SlowConnection:
 
 
 @asynccontextmanager
-async def connection(dsn: str) -> AsyncIterator[Any]:
+async def connection(dsn: str) -> AsyncIterator[Connection]:
     db = await connect(dsn, "protocol", WRITER_SESSION)
     await db.execute(f"set plan_cache_mode = {API_SESSION['plan_cache_mode']}")
     try:
@@ -249,7 +249,7 @@ async def no_wait(_: Any) -> None:
 
 
 async def roll_and_then_unmark(
-    db: Any, devices: Sequence[int], starts: Sequence[datetime], span: timedelta
+    db: Connection, devices: Sequence[int], starts: Sequence[datetime], span: timedelta
 ) -> None:
     """Roll up first and delete the marks afterwards: some were added in between."""
     await db.execute(
@@ -272,7 +272,7 @@ WITHOUT = ["waiting for writers", "a number before closing is read", "a mark eac
 
 @pytest.mark.parametrize("left_out", WITHOUT)
 async def test_without_any_step_of_the_protocol_readers_get_wrong_answers(
-    left_out: str, dsn: str, db: Any, monkeypatch: pytest.MonkeyPatch
+    left_out: str, dsn: str, db: Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run = Run(dsn, 0)
     match left_out:
@@ -289,7 +289,9 @@ async def test_without_any_step_of_the_protocol_readers_get_wrong_answers(
     assert run.wrong > 0
 
 
-async def test_an_hour_that_takes_longer_than_a_writer_may_is_rolled_up(dsn: str, db: Any) -> None:
+async def test_an_hour_that_takes_longer_than_a_writer_may_is_rolled_up(
+    dsn: str, db: Connection
+) -> None:
     await db.execute(
         "insert into device (device_id) select 'd' || n from generate_series(1, 10) n;"
         "insert into event select device_no, '2026-01-01Z'::timestamptz + n * interval '1 s', n::text,"

@@ -11,6 +11,7 @@ import httpx
 import msgspec
 import pytest
 
+from schema.database import Connection
 from schema.feed import read_feed
 from tests.support.http_api import all_pages, api_on
 
@@ -36,17 +37,17 @@ async def send(http: httpx.AsyncClient, temp: float, device_id: str = "a") -> No
     assert (await http.post("/v1/events", json=event)).json() == {"status": "ok"}
 
 
-async def told(db: Any) -> list[tuple[str, str]]:
+async def notified(db: Connection) -> list[tuple[str, str]]:
     items = [item for item in await read_feed(db, 0) if item.kind == "alert"]
     return [(str(item.rule_id), item.state) for item in items]
 
 
-async def open_incidents(db: Any) -> int:
+async def open_incidents(db: Connection) -> int:
     return int(await db.fetchval("select count(*) from incident where resolved_at is null"))
 
 
 async def test_a_replaced_rule_is_in_force_for_the_next_event_in_every_process(
-    processes: list[httpx.AsyncClient], db: Any
+    processes: list[httpx.AsyncClient], db: Connection
 ) -> None:
     http, other = processes
     rule_id = await add(http)
@@ -57,16 +58,16 @@ async def test_a_replaced_rule_is_in_force_for_the_next_event_in_every_process(
     assert (shown["id"], shown["threshold"], shown["name"]) == (rule_id, 10, "low")
     assert (await other.get(f"/v1/alerts/{rule_id}")).json() == shown
     await send(other, 20)
-    assert await told(db) == [(rule_id, "firing")]
+    assert await notified(db) == [(rule_id, "firing")]
     await http.put(f"/v1/alerts/{rule_id}", json=RULE | {"enabled": False})
     await send(other, 50)
-    assert await told(db) == [(rule_id, "firing"), (rule_id, "resolved")]
+    assert await notified(db) == [(rule_id, "firing"), (rule_id, "resolved")]
     assert (await http.put("/v1/alerts/nothing", json=RULE)).status_code == 404
     assert (await http.put(f"/v1/alerts/{rule_id}", json={"metric": "x"})).status_code == 422
 
 
 async def test_an_incident_continues_unless_a_decisive_member_of_its_rule_changes(
-    processes: list[httpx.AsyncClient], db: Any
+    processes: list[httpx.AsyncClient], db: Connection
 ) -> None:
     http, _ = processes
     rule_id = await add(http)
@@ -77,12 +78,12 @@ async def test_an_incident_continues_unless_a_decisive_member_of_its_rule_change
     await http.put(f"/v1/alerts/{rule_id}", json=kept | {"threshold": 35})
     assert await open_incidents(db) == 0
     await send(http, 40)
-    assert await told(db) == [(rule_id, state) for state in ("firing", "resolved", "firing")]
+    assert await notified(db) == [(rule_id, state) for state in ("firing", "resolved", "firing")]
     assert await db.fetchval("select count(*) from incident") == 2
 
 
 async def test_deleting_a_rule_resolves_its_incidents(
-    processes: list[httpx.AsyncClient], db: Any
+    processes: list[httpx.AsyncClient], db: Connection
 ) -> None:
     http, other = processes
     rule_id, stays = await add(http), await add(http, threshold=100)
@@ -93,7 +94,7 @@ async def test_deleting_a_rule_resolves_its_incidents(
     assert (answer.status_code, answer.content) == (204, b"")
     assert (await http.get(f"/v1/alerts/{rule_id}")).status_code == 404
     assert (await http.delete(f"/v1/alerts/{rule_id}")).status_code == 404
-    assert (await told(db))[-3:] == [(rule_id, "resolved")] * 3
+    assert (await notified(db))[-3:] == [(rule_id, "resolved")] * 3
     (last, *_) = reversed(await read_feed(db, 0))
     body = msgspec.json.decode(last.body)
     expected: dict[str, Any] = {
@@ -101,15 +102,15 @@ async def test_deleting_a_rule_resolves_its_incidents(
         "threshold": 30, "severity": "warning", "state": "resolved", "late": False, "event_id": None,
     }  # fmt: skip
     assert {name: body[name] for name in expected} == expected
-    assert await db.fetch("select rule_id from alert_state") == [(stays,)]
+    assert [row["rule_id"] for row in await db.fetch("select rule_id from alert_state")] == [stays]
     assert await open_incidents(db) == 1
-    before = len(await told(db))
+    before = len(await notified(db))
     await send(other, 40)
-    assert len(await told(db)) == before
+    assert len(await notified(db)) == before
 
 
 async def test_a_device_that_is_deleted_leaves_no_incident_open(
-    processes: list[httpx.AsyncClient], db: Any
+    processes: list[httpx.AsyncClient], db: Connection
 ) -> None:
     http, _ = processes
     rule_id = await add(http)
@@ -120,7 +121,7 @@ async def test_a_device_that_is_deleted_leaves_no_incident_open(
         " select device_no, 'silent', 'warning', now() from device where device_id = 'a'"
     )
     assert (await http.delete("/v1/devices/a")).status_code == 204
-    assert (await told(db))[-2:] == [(rule_id, "resolved"), ("silent", "resolved")]
+    assert (await notified(db))[-2:] == [(rule_id, "resolved"), ("silent", "resolved")]
     assert await open_incidents(db) == 1
     await send(http, 40, "a")
     assert await open_incidents(db) == 2
@@ -128,7 +129,7 @@ async def test_a_device_that_is_deleted_leaves_no_incident_open(
 
 @pytest.mark.slow
 async def test_no_event_in_flight_opens_an_incident_of_a_deleted_rule(
-    processes: list[httpx.AsyncClient], db: Any
+    processes: list[httpx.AsyncClient], db: Connection
 ) -> None:
     going = True
 
@@ -149,7 +150,7 @@ async def test_no_event_in_flight_opens_an_incident_of_a_deleted_rule(
     assert await db.fetchval("select count(*) from incident") > 0
     assert await open_incidents(db) == 0
     assert await db.fetchval("select count(*) from alert_state") == 0
-    seen = await told(db)
+    seen = await notified(db)
     assert {state for _, state in seen} == {"firing", "resolved"}
 
 

@@ -32,7 +32,7 @@ def broker() -> Iterator[Mosquitto]:
 
 
 async def test_nothing_is_acknowledged_before_it_is_settled_and_then_in_order() -> None:
-    """The contract with aiomqtt and paho: a release that acknowledges early fails here."""
+    """What we rely on in aiomqtt and paho: a release that acknowledges early fails here."""
     async with scripted_broker() as broker:
         ingest = Ingest(broker.port)
         async with running(ingest.session):

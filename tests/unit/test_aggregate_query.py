@@ -48,7 +48,7 @@ def test_hours_that_are_not_closed_come_from_events() -> None:
 
 
 @pytest.mark.parametrize(
-    "asked",
+    "example",
     [
         query("2026-01-01", "2026-01-02", "90m"),
         query("2026-01-01", "2026-01-02", tags="'room:101'"),
@@ -58,10 +58,10 @@ def test_hours_that_are_not_closed_come_from_events() -> None:
     ],
     ids=["parts of hours", "tag", "by tag", "percentile", "less than an hour"],
 )
-def test_what_rollups_do_not_hold_comes_from_events(asked: AggregateQuery) -> None:
-    found = plan_query(asked, CLOSED)
+def test_what_rollups_do_not_hold_comes_from_events(example: AggregateQuery) -> None:
+    found = plan_query(example, CLOSED)
     assert not found.uses_rollups
-    assert found.first_event == asked.start
+    assert found.first_event == example.start
     assert found.raw_fraction == 1
 
 

@@ -1,4 +1,4 @@
-"""Contract section 5: lists page by keyset, with a cursor bound to its query."""
+"""Pages by docs/http-api.md#lists-and-pages: by keyset, with a cursor bound to its query."""
 
 import re
 from base64 import urlsafe_b64decode, urlsafe_b64encode
@@ -137,20 +137,20 @@ def parsed(link: str) -> tuple[str, list[tuple[str, str]]]:
 
 
 def test_the_link_repeats_the_query_with_the_new_cursor() -> None:
-    asked = [("tag", "a"), ("limit", "2"), ("tag", "b"), ("cursor", "old")]
-    path, query = parsed(next_link("/v1/search", asked, "new"))
+    parameters = [("tag", "a"), ("limit", "2"), ("tag", "b"), ("cursor", "old")]
+    path, query = parsed(next_link("/v1/search", parameters, "new"))
     assert path == "/v1/search"
     assert query == [("tag", "a"), ("limit", "2"), ("tag", "b"), ("cursor", "new")]
 
 
 @properties
 @given(st.lists(st.tuples(st.sampled_from(["tag", "from_time", "q"]), TEXTS)))
-def test_the_link_carries_any_value_safely(asked: list[tuple[str, str]]) -> None:
-    link = next_link("/v1/search", asked, write_cursor(QUERY, ["x"]))
+def test_the_link_carries_any_value_safely(parameters: list[tuple[str, str]]) -> None:
+    link = next_link("/v1/search", parameters, write_cursor(QUERY, ["x"]))
     assert link.isascii()
     assert link.isprintable()
     _, query = parsed(link)
-    assert query[:-1] == asked
+    assert query[:-1] == parameters
     assert read_cursor(query[-1][1], QUERY, 1) == ["x"]
 
 

@@ -1,4 +1,4 @@
-"""Contract section 4: what becomes of a payload, before the database is asked."""
+"""Payloads by docs/http-api.md#posting-events: what becomes of one before any query."""
 
 import json
 import math
@@ -449,8 +449,8 @@ def test_whatever_nests_as_deep_as_the_parser_allows_fits_into_a_dead_letter(
         payload = f"[{json.dumps(GOOD)[:-1]},{extra}}},{{{extra}}}]".encode()
         first, *rest = decoded(payload)
         if isinstance(first, Event):
-            letter = reject(first, Items(payload), Reason.OUT_OF_RANGE, "too full")
-            for rejection in (letter, *rest):
+            dead_letter = reject(first, Items(payload), Reason.OUT_OF_RANGE, "too full")
+            for rejection in (dead_letter, *rest):
                 assert isinstance(rejection, Rejection)
                 assert json.loads(rejection.payload)["x"] == json.loads(nested(depth, nest))
         else:
@@ -553,11 +553,11 @@ def test_an_event_refused_after_decoding_leaves_the_same_dead_letter() -> None:
     payload = json.dumps([GOOD, second]).encode()
     found = decoded(payload)[1]
     assert isinstance(found, Event)
-    letter = reject(found, Items(payload), Reason.OUT_OF_RANGE, "too full")
-    assert json.loads(letter.payload) == second
-    assert (letter.item, letter.device_id, letter.event_id) == (1, "deviceA", "e002")
-    assert (letter.reason, letter.detail) == (Reason.OUT_OF_RANGE, "too full")
-    assert letter.received_at == ARRIVAL
+    dead_letter = reject(found, Items(payload), Reason.OUT_OF_RANGE, "too full")
+    assert json.loads(dead_letter.payload) == second
+    assert (dead_letter.item, dead_letter.device_id, dead_letter.event_id) == (1, "deviceA", "e002")
+    assert (dead_letter.reason, dead_letter.detail) == (Reason.OUT_OF_RANGE, "too full")
+    assert dead_letter.received_at == ARRIVAL
     alone = b" " + json.dumps(second).encode()
     (found,) = decoded(alone)
     assert isinstance(found, Event)
@@ -567,7 +567,7 @@ def test_an_event_refused_after_decoding_leaves_the_same_dead_letter() -> None:
 # -- Fields of an event. --
 
 
-def test_the_example_of_the_contract_is_taken_as_it_stands() -> None:
+def test_the_example_of_the_documents_is_accepted() -> None:
     item = {
         "event_id": "e001",
         "device_id": "deviceA",
@@ -849,13 +849,15 @@ def test_a_retained_message_needs_an_identity_and_nothing_more(identity: dict[st
 
 
 def test_a_replayed_event_without_identity_is_named_after_its_dead_letter() -> None:
-    letter = altered(TOPIC, replay_of=300)
-    items = decoded(json.dumps([{"metrics": {"a": 1}}, {"metrics": {"a": 1}, "age_ms": 5}]), letter)
+    replayed = altered(TOPIC, replay_of=300)
+    items = decoded(
+        json.dumps([{"metrics": {"a": 1}}, {"metrics": {"a": 1}, "age_ms": 5}]), replayed
+    )
     ids = [item.event_id for item in items]
     assert ids == ["random-12c-0", "random-12c-1"]
-    assert event({"metrics": {"a": 1}}, letter).event_id == "random-12c-0"
-    assert event(TIMED, letter).event_id == event(TIMED).event_id
-    assert event({"metrics": {"a": 1}, "event_id": "e"}, letter).event_id == "e"
+    assert event({"metrics": {"a": 1}}, replayed).event_id == "random-12c-0"
+    assert event(TIMED, replayed).event_id == event(TIMED).event_id
+    assert event({"metrics": {"a": 1}, "event_id": "e"}, replayed).event_id == "e"
 
 
 @pytest.mark.parametrize("item", [[], [{"metrics": {"a": 1}}], 7, None, "text"], ids=shown)

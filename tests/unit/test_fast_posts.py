@@ -49,7 +49,7 @@ def services(door: Door) -> Services:
     return replace(empty, door=door, request_seconds=Metrics().request_seconds)
 
 
-async def ask(app: ASGIApp, *arguments: Any, **options: Any) -> httpx.Response:
+async def request(app: ASGIApp, *arguments: Any, **options: Any) -> httpx.Response:
     transport = httpx.ASGITransport(cast("Any", app))
     async with httpx.AsyncClient(transport=transport, base_url=BASE) as client:
         return await client.request(*arguments, **options)
@@ -86,7 +86,7 @@ async def test_an_ordinary_post_takes_the_fast_path(
     app: ASGIApp, elsewhere: Elsewhere, content_type: str
 ) -> None:
     headers = {"Content-Type": content_type}
-    answer = await ask(app, "POST", "/v1/events", content=b"x" * 100, headers=headers)
+    answer = await request(app, "POST", "/v1/events", content=b"x" * 100, headers=headers)
     assert (answer.status_code, answer.json()) == (200, "x" * 100)
     assert answer.headers["content-type"] == "application/json"
     assert int(answer.headers["content-length"]) == len(answer.content)
@@ -121,7 +121,7 @@ async def in_pieces() -> AsyncIterator[bytes]:
 async def test_every_other_request_passes_on_unchanged(
     app: ASGIApp, elsewhere: Elsewhere, method: str, path: str, content: Any, headers: Any
 ) -> None:
-    answer = await ask(app, method, path, content=content, headers=headers)
+    answer = await request(app, method, path, content=content, headers=headers)
     assert answer.status_code == 204
     assert elsewhere.entered
 
@@ -160,7 +160,7 @@ async def test_the_answer_is_the_one_that_litestar_gives(
     answers = []
     for app, door in both:
         door.result, door.bodies = result, []
-        answers.append(await ask(app, "POST", path, content=BODY, headers=JSON))
+        answers.append(await request(app, "POST", path, content=BODY, headers=JSON))
     plain, other = answers
     assert (plain.status_code, plain.content) == (other.status_code, other.content)
     assert plain.headers == other.headers
@@ -170,7 +170,7 @@ async def test_the_answer_is_the_one_that_litestar_gives(
 
 async def test_every_item_of_a_batch_has_its_result() -> None:
     app = create_app(Settings(), services(Door(REJECTED)))
-    answer = await ask(app, "POST", "/v1/events/batch", content=b"[]", headers=JSON)
+    answer = await request(app, "POST", "/v1/events/batch", content=b"[]", headers=JSON)
     assert answer.json() == [{"event_id": None, "status": "rejected", "reason": "bad_time"}] * 2
 
 
@@ -178,7 +178,7 @@ async def test_a_foreign_host_is_refused_before_the_body_is_read() -> None:
     door = Door(STORED)
     app = create_app(Settings(), services(door))
     for headers in (JSON | {"Host": "evil.example"}, [*JSON.items(), ("Host", "a"), ("Host", "b")]):
-        answer = await ask(app, "POST", "/v1/events", content=BODY, headers=headers)
+        answer = await request(app, "POST", "/v1/events", content=BODY, headers=headers)
         assert answer.status_code == 421
     assert door.bodies == []
 
@@ -189,8 +189,8 @@ async def test_posts_are_counted_by_route_and_status() -> None:
     app = create_app(Settings(), given)
     for result in (STORED, STORED, InvalidRequest("no")):
         door.result = result
-        await ask(app, "POST", "/telemetry", content=BODY, headers=JSON)
-    await ask(app, "POST", "/v1/events", content=BODY, headers=JSON | {"Host": "evil.example"})
+        await request(app, "POST", "/telemetry", content=BODY, headers=JSON)
+    await request(app, "POST", "/v1/events", content=BODY, headers=JSON | {"Host": "evil.example"})
     (metric,) = given.request_seconds.collect()
     counts = {
         (sample.labels["method"], sample.labels["route"], sample.labels["status"]): sample.value

@@ -1,4 +1,4 @@
-"""Contract section 2: with authentication off, a Host that is not a loopback name is refused."""
+"""Access by docs/configuration.md#authentication: without it, a Host must be a loopback name."""
 
 import json
 from typing import Any, cast
@@ -18,7 +18,7 @@ class Door:
         self.entered = False
         self._guard = loopback_hosts_only(self._app)
 
-    async def ask(self, *hosts: bytes, kind: str = "http") -> list[Any]:
+    async def request(self, *hosts: bytes, kind: str = "http") -> list[Any]:
         headers = [(b"accept", b"*/*"), *((b"host", host) for host in hosts)]
         scope = cast("Scope", {"type": kind, "path": "/v1/devices", "headers": headers})
         await self._guard(scope, self._receive, self._send)
@@ -51,7 +51,7 @@ class Door:
 )
 async def test_a_loopback_name_is_let_in(host: bytes) -> None:
     door = Door()
-    assert await door.ask(host) == []
+    assert await door.request(host) == []
     assert door.entered
 
 
@@ -85,7 +85,7 @@ async def test_a_loopback_name_is_let_in(host: bytes) -> None:
 )
 async def test_any_other_name_is_refused_before_the_application(host: bytes) -> None:
     door = Door()
-    start, body = await door.ask(host)
+    start, body = await door.request(host)
     assert not door.entered
     assert start["status"] == 421
     headers = dict(start["headers"])
@@ -102,14 +102,14 @@ async def test_any_other_name_is_refused_before_the_application(host: bytes) -> 
 )
 async def test_a_request_names_exactly_one_host(hosts: tuple[bytes, ...]) -> None:
     door = Door()
-    await door.ask(*hosts)
+    await door.request(*hosts)
     assert not door.entered
     assert door.sent
 
 
 async def test_what_is_no_request_passes() -> None:
     door = Door()
-    assert await door.ask(kind="lifespan") == []
+    assert await door.request(kind="lifespan") == []
     assert door.entered
 
 

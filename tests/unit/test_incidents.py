@@ -1,4 +1,4 @@
-"""Contract section 6: what findings write, and the alert object that subscribers get."""
+"""Incidents by docs/http-api.md#the-alert-object: what findings write, and what subscribers get."""
 
 import json
 from collections.abc import Sequence
@@ -179,7 +179,7 @@ def test_pairs_keep_their_incidents_apart() -> None:
 # -- The alert object. --
 
 
-def test_the_alert_object_has_the_fields_of_the_contract_in_their_order() -> None:
+def test_the_alert_object_has_the_documented_fields_in_their_order() -> None:
     event = Event(
         "deviceA", "e1", epoch_us(START), {"temp": 40, "hum": 0.5}, ["x"], 4, epoch_us(START) + 1
     )
@@ -283,7 +283,7 @@ def test_silence_is_notified_as_an_alert_of_the_rule_silent() -> None:
     assert (notification.body["incident_id"], notification.body["state"]) == (3, "firing")
 
 
-def test_a_change_of_presence_is_notified_with_the_fields_of_the_contract() -> None:
+def test_a_change_of_presence_is_notified_with_the_documented_fields() -> None:
     notification = presence_changed("deviceA", "offline", START, "silence", None)
     assert (notification.kind, notification.rule_id) == ("presence", None)
     assert notification.body == {

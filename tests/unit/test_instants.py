@@ -1,4 +1,4 @@
-"""Contract section 4, time: RFC 3339 text, the only spelling that devices and callers may write."""
+"""Times by docs/http-api.md#times-and-ranges: RFC 3339 text, the only spelling that is accepted."""
 
 from datetime import UTC, datetime, timedelta, timezone
 
@@ -91,7 +91,7 @@ def test_any_other_text_raises_value_error(text: str) -> None:
         ("2024-02-29T14:23:45Z", AT.replace(year=2024, day=29)),
     ],
 )
-def test_the_forms_of_the_contract_are_accepted(text: str, expected: datetime) -> None:
+def test_the_documented_forms_are_accepted(text: str, expected: datetime) -> None:
     assert parse_instant(text) == expected
 
 

@@ -1,4 +1,4 @@
-"""Contract section 5: ranges, days, time zones, and unknown parameters."""
+"""Parameters by docs/http-api.md#times-and-ranges: ranges, days, time zones, and unknown names."""
 
 from collections.abc import AsyncIterator
 from datetime import UTC, date, datetime, timedelta

@@ -1,4 +1,4 @@
-"""Contract sections 3 and 7: what a status message says, and how the signals of a batch merge."""
+"""Signals by docs/mqtt.md#status: what a status message says, and how the signals of a batch merge."""
 
 import json
 from dataclasses import replace

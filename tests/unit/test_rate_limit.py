@@ -1,4 +1,4 @@
-"""Contract section 2: the number of accepted posts of a device in any window is limited."""
+"""Limits by docs/http-api.md#rate-limit: how many posts of a device are accepted in any window."""
 
 from collections.abc import Sequence
 
@@ -24,7 +24,7 @@ def accepted(limiter: RateLimiter, device_id: str, now: float) -> bool:
     return True
 
 
-def told_to_wait(limiter: RateLimiter, now: float) -> int | None:
+def retry_after_s(limiter: RateLimiter, now: float) -> int | None:
     try:
         limiter.take("a", now)
     except TooManyRequests as refused:
@@ -59,7 +59,7 @@ def test_a_client_that_waits_for_retry_after_is_accepted(
 ) -> None:
     limiter = RateLimiter(requests, window_s)
     for now in instants(steps):
-        wait_s = told_to_wait(limiter, now)
+        wait_s = retry_after_s(limiter, now)
         if wait_s is not None:
             assert 1 <= wait_s < window_s + 1
             limiter.take("a", now + wait_s)
@@ -156,6 +156,6 @@ def test_beyond_the_limit_the_device_with_the_oldest_post_is_evicted(
     assert set(limiter._accepted) == {"c", "d", "e"}
     assert not accepted(limiter, "c", 8.0)
     assert accepted(limiter, "a", 8.0)
-    for stranger in range(100):
-        limiter.take(f"s{stranger}", 9.0)
+    for other in range(100):
+        limiter.take(f"s{other}", 9.0)
     assert len(limiter._accepted) == 3

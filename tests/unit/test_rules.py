@@ -1,4 +1,4 @@
-"""Contract section 6: rules against events, beside a second reading of the same text."""
+"""Rules by docs/http-api.md#rules: the evaluator against a second implementation of the same text."""
 
 import operator
 from collections.abc import Callable, Iterable, Sequence
@@ -42,7 +42,7 @@ HOT = Rule(
 NAMES = {Step.FIRED: "fired", Step.VIOLATED: "violated", Step.RESOLVED: "resolved"}
 
 # (what happened, event_id, incident, notified, late)
-Said = tuple[str, str, int | None, bool, bool]
+Outcome = tuple[str, str, int | None, bool, bool]
 
 
 def second(number: float) -> datetime:
@@ -69,7 +69,7 @@ def readings(*pairs: tuple[float, float | None]) -> list[Event]:
     return [reading(at, value) for at, value in pairs]
 
 
-def said(findings: Iterable[Finding]) -> list[str]:
+def in_words(findings: Iterable[Finding]) -> list[str]:
     """The findings as words: `fired e1`, in brackets without a notification."""
     return [
         f"{finding.step} {finding.event.event_id}"
@@ -96,7 +96,7 @@ class Stream:
     evaluated: list[datetime] = field(default_factory=list)
     incidents: int = 0
     open_now: set[int] = field(default_factory=set)
-    log: list[Said] = field(default_factory=list)
+    log: list[Outcome] = field(default_factory=list)
 
     def batch(self, messages: Iterable[Sequence[Event]]) -> None:
         rows = in_order_of_evaluation(
@@ -125,7 +125,7 @@ class Stream:
         self.evaluated += [row.event.ts for row in rows if relevant(self.rule, row.event)]
 
     def _newest(self, events: Sequence[Event]) -> datetime | None:
-        """As the store asks: stored events newer than the oldest candidate, and the last decision."""
+        """As the store queries: stored events newer than the oldest candidate, and the last decision."""
         oldest = min(event.ts for event in events)
         known = [ts for ts in self.evaluated if ts > oldest]
         if self.state.decided_at is not None:
@@ -140,7 +140,7 @@ class Stream:
 MESSAGE = Message(Door.MQTT, b"", Origin(epoch_us(START), "deviceA"), lambda _: None)
 
 
-def live(rule: Rule, events: Iterable[Event]) -> list[Said]:
+def live(rule: Rule, events: Iterable[Event]) -> list[Outcome]:
     """Every event in a message and a batch of its own."""
     stream = Stream(rule)
     for event in events:
@@ -152,13 +152,13 @@ def relevant(rule: Rule, event: Event) -> bool:
     return rule.metric in event.metrics and (rule.tag is None or rule.tag in event.tags)
 
 
-def by_the_letter(rule: Rule, events: Iterable[Event]) -> list[Said]:
-    """Section 6 in a second form: each event looks back over everything that came before it."""
-    letter = Letter(rule)
+def by_definition(rule: Rule, events: Iterable[Event]) -> list[Outcome]:
+    """Evaluate as the documents define it: each event looks back over all that came before it."""
+    reference = ReferenceEvaluator(rule)
     for event in events:
         if relevant(rule, event):
-            letter.read(event)
-    return letter.log
+            reference.read(event)
+    return reference.log
 
 
 COMPARE: dict[str, Callable[[float, float], bool]] = {
@@ -172,12 +172,12 @@ COMPARE: dict[str, Callable[[float, float], bool]] = {
 
 
 @dataclass
-class Letter:
+class ReferenceEvaluator:
     rule: Rule
     past: list[Event] = field(default_factory=list)
     on_time: list[Event] = field(default_factory=list)
     sent: list[datetime] = field(default_factory=list)
-    log: list[Said] = field(default_factory=list)
+    log: list[Outcome] = field(default_factory=list)
 
     def read(self, event: Event) -> None:
         late = any(before.ts > event.ts for before in self.past)
@@ -189,7 +189,7 @@ class Letter:
         if what is None:
             return
         notified = what == "resolved" or not self.cooling(event)
-        opened = sum(said[0] == "fired" for said in self.log) + (what == "fired")
+        opened = sum(outcome[0] == "fired" for outcome in self.log) + (what == "fired")
         incident = opened if firing or what == "fired" else None
         self.log.append((what, event.event_id, incident, notified, late))
         if notified and what != "resolved":
@@ -209,13 +209,13 @@ class Letter:
         return None
 
     def what_of_late(self, event: Event) -> str | None:
-        """Without `for_s` each violation speaks for itself, so a late one is notified without an incident."""
+        """Without `for_s` each violation counts alone, so a late one is notified without an incident."""
         of_an_incident = self.firing() or self.rule.for_s == 0
         every = self.rule.notify is Notify.EVERY
         return "violated" if every and of_an_incident and self.violates(event) else None
 
     def firing(self) -> bool:
-        transitions = [said[0] for said in self.log if said[0] != "violated"]
+        transitions = [outcome[0] for outcome in self.log if outcome[0] != "violated"]
         return transitions[-1:] == ["fired"]
 
     def violates(self, event: Event) -> bool:
@@ -268,20 +268,20 @@ IN_ORDER = MOMENTS.map(lambda moments: as_events(sorted(moments, key=lambda mome
 
 @properties
 @given(rules(), ARRIVALS)
-def test_live_delivery_in_any_order_does_what_the_contract_says(
+def test_live_delivery_in_any_order_agrees_with_the_reference(
     rule: Rule, events: list[Event]
 ) -> None:
-    assert live(rule, events) == by_the_letter(rule, events)
+    assert live(rule, events) == by_definition(rule, events)
 
 
 @properties
 @given(rules(), IN_ORDER)
-def test_one_evaluation_of_all_events_does_what_the_contract_says(
+def test_one_evaluation_of_all_events_agrees_with_the_reference(
     rule: Rule, events: list[Event]
 ) -> None:
     _, findings = evaluate(rule, RuleState(), [e for e in events if relevant(rule, e)], None)
     found = [(str(f.step), f.event.event_id, f.notified, f.late) for f in findings]
-    expected = by_the_letter(rule, events)
+    expected = by_definition(rule, events)
     assert found == [
         (what, event_id, notified, late) for what, event_id, _, notified, late in expected
     ]
@@ -319,7 +319,9 @@ def test_a_shuffled_array_gives_the_incidents_of_live_delivery(
 def test_fired_and_resolved_alternate_and_each_pair_shares_its_incident(
     rule: Rule, events: list[Event]
 ) -> None:
-    transitions = [(said[0], said[2]) for said in live(rule, events) if said[0] != "violated"]
+    transitions = [
+        (outcome[0], outcome[2]) for outcome in live(rule, events) if outcome[0] != "violated"
+    ]
     expected = [
         (what, number // 2 + 1) for number, what in enumerate(["fired", "resolved"] * len(events))
     ]
@@ -342,7 +344,11 @@ def test_a_late_event_never_changes_an_incident(
         stream.batch([[straggler]])
         assert stream.open_now == open_before
         assert replace(stream.state, notified_at=None) == replace(before, notified_at=None)
-        assert all(said[0] == "violated" and said[4] for said in stream.log if said[1] == "late")
+        assert all(
+            outcome[0] == "violated" and outcome[4]
+            for outcome in stream.log
+            if outcome[1] == "late"
+        )
 
 
 @properties
@@ -350,7 +356,7 @@ def test_a_late_event_never_changes_an_incident(
 def test_under_change_only_transitions_are_found(rule: Rule, events: list[Event]) -> None:
     every = live(replace(rule, notify=Notify.EVERY, cooldown_s=0), events)
     change = live(replace(rule, notify=Notify.CHANGE, cooldown_s=0), events)
-    assert change == [said for said in every if said[0] != "violated"]
+    assert change == [outcome for outcome in every if outcome[0] != "violated"]
 
 
 @properties
@@ -359,9 +365,9 @@ def test_a_cooldown_silences_violations_but_moves_no_incident(
     rule: Rule, events: list[Event]
 ) -> None:
     with_cooldown, without = live(rule, events), live(replace(rule, cooldown_s=0), events)
-    assert [said[:3] for said in with_cooldown] == [said[:3] for said in without]
-    assert all(said[3] for said in without)
-    assert all(said[3] for said in with_cooldown if said[0] == "resolved")
+    assert [outcome[:3] for outcome in with_cooldown] == [outcome[:3] for outcome in without]
+    assert all(outcome[3] for outcome in without)
+    assert all(outcome[3] for outcome in with_cooldown if outcome[0] == "resolved")
     times = [
         next(event.ts for event in events if event.event_id == event_id)
         for what, event_id, _, notified, _ in with_cooldown
@@ -449,7 +455,7 @@ def test_an_event_without_the_metric_changes_nothing() -> None:
     assert story(HOT, (9, None), (2, 60), (1, 40)) == ["fired e2"]
 
 
-def test_change_tells_transitions_only() -> None:
+def test_change_notifies_of_transitions_only() -> None:
     rule = replace(HOT, notify=Notify.CHANGE)
     assert story(rule, (1, 60), (2, 70), (3, 40), (4, 60), (3.5, 60)) == [
         "fired e1",
@@ -493,7 +499,7 @@ def test_an_event_as_old_as_the_newest_is_not_late() -> None:
 def test_events_of_a_message_are_taken_by_time_and_event_id() -> None:
     stream = Stream(HOT)
     stream.batch([[reading(2, 60, "d"), reading(1, 40, "b"), reading(1, 60, "a")]])
-    assert [said[:2] for said in stream.log] == [
+    assert [outcome[:2] for outcome in stream.log] == [
         ("fired", "a"),
         ("resolved", "b"),
         ("fired", "d"),
@@ -503,7 +509,7 @@ def test_events_of_a_message_are_taken_by_time_and_event_id() -> None:
 def test_messages_of_a_batch_are_taken_as_they_arrived() -> None:
     stream = Stream(HOT)
     stream.batch([[reading(2, 60)], [reading(1, 40)]])
-    assert [said[:2] for said in stream.log] == [("fired", "e2")]
+    assert [outcome[:2] for outcome in stream.log] == [("fired", "e2")]
 
 
 def test_a_cooldown_begins_with_a_notification_and_ends_after_its_span() -> None:
@@ -542,10 +548,10 @@ def test_the_cooldown_of_change_spans_incidents() -> None:
 
 def test_evaluation_knows_what_earlier_batches_have_seen() -> None:
     _, findings = evaluate(HOT, RuleState(), readings((5, 60)), second(6))
-    assert said(findings) == ["violated e5"]
+    assert in_words(findings) == ["violated e5"]
     assert [finding.late for finding in findings] == [True]
     state, findings = evaluate(HOT, RuleState(incident_id=3), readings((5, 60), (7, 40)), second(6))
-    assert said(findings) == ["violated e5", "resolved e7"]
+    assert in_words(findings) == ["violated e5", "resolved e7"]
     assert state.decided_at == second(7)
 
 

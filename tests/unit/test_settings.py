@@ -1,4 +1,4 @@
-"""Contract section 2: settings from the environment and `.env`, and those refused at start."""
+"""Settings by docs/configuration.md: from the environment and `.env`, and those refused at start."""
 
 import os
 from pathlib import Path
@@ -72,7 +72,7 @@ def write_env(*lines: str) -> None:
 # -- Where settings come from. --
 
 
-def test_the_defaults_are_those_of_the_contract() -> None:
+def test_the_defaults_are_those_of_the_documents() -> None:
     settings = load_settings()
     assert {name: getattr(settings, name) for name in Settings.model_fields} == DEFAULTS
 

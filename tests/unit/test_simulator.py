@@ -166,7 +166,7 @@ def test_a_wrong_clock_is_wrong_by_the_same_amount_all_day(seed: int, skew_s_max
 @pytest.mark.parametrize(
     ("loss", "duplicate", "expected"), [(0, 0, {1}), (100, 100, {0}), (0, 100, {2})]
 )
-def test_faults_happen_as_often_as_asked_for(
+def test_faults_happen_as_often_as_configured(
     loss: float, duplicate: float, expected: set[int]
 ) -> None:
     simulated = device(Behaviour(loss_percent=loss, duplicate_percent=duplicate))

@@ -45,13 +45,13 @@ def test_a_report_distinguishes_lost_doubled_unexpected_wrong_and_recovered_even
     ledger = Ledger("x-")
     (lost, _), (doubled, two), (wrong, _), (unknown, four) = (ledger.attempt("d") for _ in range(4))
     ledger.accept(lost, doubled, wrong)
-    stranger = ("x-d", "stranger")
+    unregistered = ("x-d", "unregistered")
     rows = [
         StoredRow(*doubled, two), StoredRow(*doubled, two), StoredRow(*wrong, 99),
-        StoredRow(*unknown, four), StoredRow(*stranger, 1),
+        StoredRow(*unknown, four), StoredRow(*unregistered, 1),
     ]  # fmt: skip
     report = compare(ledger, rows)
     assert (report.attempted, report.ok, report.rows) == (4, 3, 5)
     assert (*report.lost, *report.duplicated) == (lost, doubled)
-    assert (*report.unexpected, *report.wrong, *report.recovered) == (stranger, wrong, unknown)
+    assert (*report.unexpected, *report.wrong, *report.recovered) == (unregistered, wrong, unknown)
     assert not report.clean

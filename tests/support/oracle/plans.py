@@ -6,6 +6,8 @@ from typing import Any
 
 import msgspec
 
+from schema.database import Connection
+
 DEVICES, EVENTS_OF_A_DEVICE, DAYS = 20, 1500, 90
 
 # Each device sends every 86 minutes for 90 days. `fleet` is a tag of all events, the others are rare.
@@ -54,12 +56,12 @@ class Plan:
         return max(_rows_read(node) for node in self.nodes)
 
 
-async def generate(connection: Any) -> None:
+async def generate(connection: Connection) -> None:
     await connection.execute(GENERATE)
     await connection.execute("vacuum analyze")
 
 
-async def plan_of(connection: Any, query: str, *arguments: Any) -> Plan:
+async def plan_of(connection: Connection, query: str, *arguments: Any) -> Plan:
     """Run the query like the connections of the API, with a plan for its values."""
     await connection.execute("set plan_cache_mode = force_custom_plan")
     text = await connection.fetchval(

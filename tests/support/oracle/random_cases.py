@@ -66,7 +66,7 @@ INTERVALS = (
 DAYS_OF = {"d": 1, "w": 7, "mo": 30}
 
 
-class World:
+class RandomCase:
     """The stored events, and a source of random posts and queries."""
 
     def __init__(self, seed: int, now: datetime) -> None:
