@@ -20,7 +20,7 @@ from schema.event import Door, Verdict
 from schema.instants import now_us
 
 EVENT_AGE_DAYS_MAX = 730
-# The defaults of everything else, without the environment of the developer.
+# Every other limit is a default; the environment of the developer does not change it.
 LIMITS = AcceptLimits.of(Settings.model_construct(max_event_age_days=EVENT_AGE_DAYS_MAX))
 
 
