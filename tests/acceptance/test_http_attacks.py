@@ -22,9 +22,9 @@ MIB = 1024 * 1024
 GROWTH_BYTES_MAX = 50 * MIB
 BODIES_BYTES_MAX = 128 * MIB
 ATTACK_S = 4
-# A neighbour of an idle product waits a few milliseconds. The limit has room for a busy machine; before the
-# limits of the port it waited for seconds, or for ever.
-NEIGHBOUR_S_MAX = 0.5
+# A neighbour of an idle product waits a few milliseconds. Before the limits of the port it waited for many
+# seconds during an attack. What it waits without one, on a machine that is busy anyway, is the control.
+NEIGHBOUR_S_MAX, TIMES_CONTROL_MAX = 0.5, 8
 STREAMS_MAX, DEVICES = 1000, 300
 
 Address = tuple[str, int]
@@ -122,15 +122,15 @@ def memory(up: Process) -> int:
 )
 def test_an_attack_leaves_memory_flat_and_a_neighbour_served(up: Process, attack: Attack) -> None:
     url = base_url(up)
-    neighbour(url, 1)
+    limit_s = max(NEIGHBOUR_S_MAX, TIMES_CONTROL_MAX * median(neighbour(url, 1)))
     before = memory(up)
     with under_attack(attack, address_of(up)):
         taken = neighbour(url, ATTACK_S)
         grown = memory(up) - before
     allowed = GROWTH_BYTES_MAX + (BODIES_BYTES_MAX if attack is batches_that_never_end else 0)
     assert grown < allowed, f"{grown / MIB:.0f} MiB"
-    assert median(taken) < NEIGHBOUR_S_MAX, taken
-    assert neighbour(url, 0.5)[-1] < NEIGHBOUR_S_MAX
+    assert median(taken) < limit_s, taken
+    assert median(neighbour(url, 1)) < limit_s
 
 
 def test_a_batch_beside_a_thousand_streams_is_answered_at_once(up: Process) -> None:
