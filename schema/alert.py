@@ -95,6 +95,11 @@ class RuleBody(BaseModel):
         return self
 
 
+def resolve_limit(clear_threshold: float | None, threshold: float) -> float:
+    """The limit that a value must have left for an incident to resolve."""
+    return threshold if clear_threshold is None else clear_threshold
+
+
 @dataclass(frozen=True, slots=True)
 class Rule:
     """A rule in force. Durations are seconds of event time."""
@@ -116,8 +121,7 @@ class Rule:
         return self.op.compare(value, self.threshold)
 
     def cleared_by(self, value: float) -> bool:
-        boundary = self.threshold if self.clear_threshold is None else self.clear_threshold
-        return not self.op.compare(value, boundary)
+        return not self.op.compare(value, resolve_limit(self.clear_threshold, self.threshold))
 
 
 @dataclass(frozen=True, slots=True)

@@ -47,7 +47,7 @@ insert into rollup_mark (device_no, hour)
 select device_no, to_timestamp(hour) from unnest($1::int[], $2::bigint[]) as late (device_no, hour)
 
 -- read_alert_states --
-select device_no, rule_id, pending_since, incident_id, notified_at, decided_at
+select device_no, rule_id, pending_since, incident_id, notified_at, decided_at, incident_notified
 from alert_state where device_no = any($1::int[])
 
 -- newest_evaluated --
@@ -135,12 +135,14 @@ select * from unnest($1::bigint[], $2::int[], $3::text[], $4::text[], $5::timest
                      $7::float8[], $8::timestamptz[], $9::text[])
 
 -- save_alert_states --
-insert into alert_state (device_no, rule_id, pending_since, incident_id, notified_at, decided_at)
+insert into alert_state (device_no, rule_id, pending_since, incident_id, notified_at, decided_at,
+                         incident_notified)
 select * from unnest($1::int[], $2::text[], $3::timestamptz[], $4::bigint[], $5::timestamptz[],
-                     $6::timestamptz[])
+                     $6::timestamptz[], $7::bool[])
 on conflict (device_no, rule_id) do update set
     pending_since = excluded.pending_since, incident_id = excluded.incident_id,
-    notified_at = excluded.notified_at, decided_at = excluded.decided_at
+    notified_at = excluded.notified_at, decided_at = excluded.decided_at,
+    incident_notified = excluded.incident_notified
 
 -- are_stored --
 -- Whether a commit whose answer was lost took place: its rows are all there or none. $3 to $5 are a dead

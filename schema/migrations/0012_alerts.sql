@@ -1,0 +1,16 @@
+-- What subscribers know of an incident, and the devices whose events are being deleted.
+
+-- Whether a notification of the open incident was sent; a cooldown may have suppressed all of them. Only then is
+-- its end notified, and until then the first violation after the cooldown is.
+alter table alert_state add column incident_notified bool not null default false;
+update alert_state set incident_notified = exists (
+    select from outbox join device using (device_id)
+    where kind = 'alert' and device.device_no = alert_state.device_no and outbox.rule_id = alert_state.rule_id
+      and (body ->> 'incident_id')::bigint = alert_state.incident_id)
+where incident_id is not null;
+
+-- Numbers of devices that were deleted with their events (schema/deleted_devices.py deletes what they leave).
+create table deleted_device (
+    device_no int primary key,
+    deleted_at timestamptz not null default clock_timestamp()
+);
