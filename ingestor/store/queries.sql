@@ -66,6 +66,7 @@ order by pair.n
 -- update_presence --
 -- Decides the next presence state of each device from the merged signals of a batch, one row per device;
 -- sweep_presence of the scheduler decides what silence does. The times are in schema/presence.py.
+-- A will of a device that was never seen, or was forgotten, changes nothing: it has not spoken yet.
 -- $1 joins the devices that sent telemetry only. A sign of life changes nothing while the device is online
 -- with a fresh last_seen and no will.
 -- With several members, telemetry sent before a sleep may arrive after it through another member, so for ten
@@ -79,11 +80,11 @@ update presence p set
     last_seen = case when s.life is null then p.last_seen else statement_timestamp() end,
     sleep_s = case when s.life is null then p.sleep_s else s.sleep_s end,
     will_at = case
-        when s.will and (s.life is not null or p.state <> 'asleep') then statement_timestamp()
+        when s.will and (s.life is not null or p.state not in ('asleep', 'never_seen')) then statement_timestamp()
         when s.life is not null then null
         else p.will_at end,
     check_at = case
-        when s.will and (s.life is not null or p.state <> 'asleep')
+        when s.will and (s.life is not null or p.state not in ('asleep', 'never_seen'))
             then least(p.check_at, statement_timestamp() + make_interval(secs => :will_grace_s))
         when s.asleep or (s.life is not null and p.state <> 'online')
             then statement_timestamp()
