@@ -9,7 +9,7 @@ from typing import Annotated, Any, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from schema.event import DeviceId, MetricName, MetricValue, Tag, json_number
+from schema.event import DeviceId, MetricName, MetricValue, Tag, json_form
 from schema.instants import rfc3339
 from schema.registry import DisplayName
 
@@ -161,16 +161,16 @@ def alert(
         late=late,
         body={
             "device_id": device_id,
-            "metrics": metrics,
+            "metrics": {name: json_form(reading) for name, reading in metrics.items()},
             "time": str(time.astimezone(UTC).replace(tzinfo=None)),
             "timestamp": rfc3339(time),
             "id": None,
             "incident_id": incident_id,
             "rule_id": rule_id,
             "metric": metric,
-            "value": None if value is None else json_number(float(value)),
+            "value": None if value is None else json_form(value),
             "op": op,
-            "threshold": None if threshold is None else json_number(threshold),
+            "threshold": None if threshold is None else json_form(threshold),
             "severity": severity,
             "state": state,
             "late": late,

@@ -10,7 +10,7 @@ from api.serve.workers import Worker, merged_health, merged_metrics, own_metrics
 from runtime.health import Health
 from runtime.version import VERSION
 
-TEXT_FORMAT = "text/plain; version=0.0.4; charset=utf-8"  # The format of Prometheus.
+TEXT_FORMAT = "text/plain; version=0.0.4"  # The format of Prometheus; Litestar adds the charset.
 WORKER = "worker"  # Key in the state of an application that shares its port with others.
 
 

@@ -69,7 +69,7 @@ async def _stream(
     after = newest if last_event_id is None else min(_number(last_event_id), newest)
     return Stream(
         _frames(feed, after, matches),
-        media_type="text/event-stream; charset=utf-8",
+        media_type="text/event-stream",
         headers=HEADERS,
     )
 

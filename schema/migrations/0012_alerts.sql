@@ -14,3 +14,17 @@ create table deleted_device (
     device_no int primary key,
     deleted_at timestamptz not null default clock_timestamp()
 );
+
+-- RFC 3339 in UTC with six digits of a fraction, for files: some readers expect one form in a column.
+create function rfc3339_us(instant timestamptz) returns text
+language sql stable parallel safe
+return to_char(instant at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"');
+
+-- The metrics of an event as JSON, with numbers in the form of json_number. Only very large and very small ones
+-- have another form in jsonb, which writes all their digits.
+create function json_metrics(metrics jsonb) returns json
+language sql immutable parallel safe
+return case when metrics::text ~ '": -?([0-9]{16}|0[.]0{6})'
+            then (select ('{' || string_agg(to_json(key) || ': ' || json_number(value::numeric), ', ') || '}')::json
+                  from jsonb_each(metrics))
+            else metrics::text::json end;

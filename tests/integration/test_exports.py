@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import re
 from collections import Counter
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
@@ -113,6 +114,14 @@ async def values(exports: Exports, form: Format, **selection: Any) -> list[tuple
     ]  # fmt: skip
 
 
+async def test_times_in_csv_always_have_six_digits_of_a_fraction(exports: Exports, db: Any) -> None:
+    await store(db, *made_up(Random(3), 50))
+    body = await exported(exports, Format.CSV)
+    for row in csv.DictReader(io.StringIO(body.decode(), newline="")):
+        for name in ("timestamp", "received_at"):
+            assert re.fullmatch(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9:]{8}[.][0-9]{6}Z", row[name])
+
+
 async def readings(db: Any, where: str = "true") -> "Counter[tuple[Any, ...]]":
     rows = await db.fetch(
         "select device_id, event_id, ts, metric, value, tags, seq, received_at"
@@ -135,7 +144,7 @@ async def test_the_lines_of_ndjson_are_the_events_of_the_api(exports: Exports, d
     await store(db, *made_up(Random(1), 100))
     shown = await db.fetch(
         "select row_to_json(shown)::text from (select event_id, device_id, rfc3339(ts) as timestamp,"
-        " metrics, event.tags, seq, rfc3339(received_at) as received_at"
+        " json_metrics(metrics) as metrics, event.tags, seq, rfc3339(received_at) as received_at"
         " from event join device using (device_no)) shown"
     )
     lines = (await exported(exports, Format.NDJSON)).decode().removesuffix("\n").split("\n")
