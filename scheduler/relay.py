@@ -19,6 +19,7 @@ from schema.alert import AlertState
 from schema.database import DATABASE_ERRORS, WRITER_SESSION, Connection, connect
 from schema.feed import FeedItem, feed_item, follow_feed
 from schema.locks import RELAY, take_lease
+from schema.presence import PresenceState
 from schema.queries import load_queries
 
 LEASE_RETRY_S = 2.0
@@ -134,10 +135,15 @@ async def prune_outbox(connection: Connection) -> None:
 
 
 def messages(item: FeedItem) -> list[tuple[str, bytes, bool]]:
-    """(topic, payload, retain) of a notification. A late alert does not replace the retained one."""
+    """(topic, payload, retain) of a notification. A late alert does not replace the retained one.
+
+    A resolved alert and a forgotten device clear what was retained.
+    """
     if item.kind == "presence":
-        return [(topics.presence(item.device_id), item.body, True)]
-    topic = topics.alert(item.device_id, item.rule_id or "")
-    if item.state == AlertState.RESOLVED:
+        topic, ended = topics.presence(item.device_id), item.state == PresenceState.NEVER_SEEN
+    else:
+        topic = topics.alert(item.device_id, item.rule_id or "")
+        ended = item.state == AlertState.RESOLVED
+    if ended:
         return [(topic, item.body, False), (topic, b"", True)]
     return [(topic, item.body, not item.late)]

@@ -23,7 +23,7 @@ join feed using (block)
 where incident.resolved_at is null
 
 -- latest_presence --
--- The latest presence of each device on a page of at most $2 devices after $1.
+-- The latest presence of each device on a page of at most $2 devices after $1; a forgotten one has none.
 select feed.first_id + latest.n as id, latest.*
 from (select device_id from device where device_id > $1 order by device_id limit $2) page
 cross join lateral (
@@ -32,6 +32,7 @@ cross join lateral (
     order by o.block desc, o.n desc limit 1
 ) latest
 join feed using (block)
+where latest.state <> 'never_seen'
 order by latest.device_id
 
 -- last_device_of_page --
@@ -39,14 +40,15 @@ order by latest.device_id
 select max(device_id) from (select device_id from device where device_id > $1 order by device_id limit $2) page
 
 -- prune_outbox --
--- Deletes notifications older than NOTIFICATION_DAYS_KEPT, except the latest one of each device and rule:
--- republishing needs it.
+-- Deletes notifications older than NOTIFICATION_DAYS_KEPT, except the latest one of each device and rule: republishing needs it,
+-- unless it says that an incident or a device ended.
 delete from outbox o using feed f
 where f.block = o.block and f.committed_at < statement_timestamp() - make_interval(days => :days_kept)
-  and exists (select from outbox newer
-              where newer.device_id = o.device_id and newer.kind = o.kind
-                and newer.rule_id is not distinct from o.rule_id
-                and (newer.block, newer.n) > (o.block, o.n))
+  and (o.state in ('resolved', 'never_seen') or exists (
+      select from outbox newer
+      where newer.device_id = o.device_id and newer.kind = o.kind
+        and newer.rule_id is not distinct from o.rule_id
+        and (newer.block, newer.n) > (o.block, o.n)))
 
 -- prune_feed --
 -- Deletes the numbers of blocks without notifications.

@@ -20,6 +20,7 @@ from scheduler.retention import delete_old_dead_letters, retain
 from scheduler.rollups import roll
 from scheduler.silence import sweep
 from schema.database import DATABASE_ERRORS, WRITER_SESSION, Connection, open_pool
+from schema.deleted_devices import delete_events_of_deleted_devices
 from schema.migrate import make_partitions, until_migrated
 
 SWEEP_S = 1
@@ -58,6 +59,7 @@ def jobs(settings: Settings, metrics: Metrics) -> list[Job]:
             lambda db: delete_old_dead_letters(db, settings.rejected_days),
         ),
         Job("retention", HOUR_S, lambda db: _retain(db, settings.retention_days, metrics)),
+        Job("deleted devices", ROLL_S, delete_events_of_deleted_devices),
         Job("outbox", HOUR_S, prune_outbox),
     ]
 

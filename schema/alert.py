@@ -9,7 +9,7 @@ from typing import Annotated, Any, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from schema.event import DeviceId, MetricName, MetricValue, Tag, json_number
+from schema.event import DeviceId, MetricName, MetricValue, Tag, json_form
 from schema.instants import rfc3339
 from schema.registry import DisplayName
 
@@ -95,6 +95,11 @@ class RuleBody(BaseModel):
         return self
 
 
+def resolve_limit(clear_threshold: float | None, threshold: float) -> float:
+    """The limit that a value must have left for an incident to resolve."""
+    return threshold if clear_threshold is None else clear_threshold
+
+
 @dataclass(frozen=True, slots=True)
 class Rule:
     """A rule in force. Durations are seconds of event time."""
@@ -116,8 +121,7 @@ class Rule:
         return self.op.compare(value, self.threshold)
 
     def cleared_by(self, value: float) -> bool:
-        boundary = self.threshold if self.clear_threshold is None else self.clear_threshold
-        return not self.op.compare(value, boundary)
+        return not self.op.compare(value, resolve_limit(self.clear_threshold, self.threshold))
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,16 +161,16 @@ def alert(
         late=late,
         body={
             "device_id": device_id,
-            "metrics": metrics,
+            "metrics": {name: json_form(reading) for name, reading in metrics.items()},
             "time": str(time.astimezone(UTC).replace(tzinfo=None)),
             "timestamp": rfc3339(time),
             "id": None,
             "incident_id": incident_id,
             "rule_id": rule_id,
             "metric": metric,
-            "value": None if value is None else json_number(float(value)),
+            "value": None if value is None else json_form(value),
             "op": op,
-            "threshold": None if threshold is None else json_number(threshold),
+            "threshold": None if threshold is None else json_form(threshold),
             "severity": severity,
             "state": state,
             "late": late,

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from datetime import datetime
+from decimal import Decimal
 from enum import StrEnum
 from typing import Annotated, NewType, NotRequired
 
@@ -15,6 +16,8 @@ DeviceNo = NewType("DeviceNo", int)
 
 MAX_ITEMS = 1000
 MAX_EXACT_INTEGER = 2**53
+PLAIN_MIN, PLAIN_MAX = 1e-4, 1e15  # Numbers without an exponent, in every way of writing them,
+PLAIN_DIGITS = 6  # and so are smaller ones with up to six decimals.
 # Prefixes of generated ids: derived from the event's time and content, or random if it has no identity.
 AUTO_ID, RANDOM_ID = "auto-", "random-"
 
@@ -133,3 +136,18 @@ class Verdict(msgspec.Struct, frozen=True, gc=False):
 def json_number(value: float) -> float:
     """Return an integral value below 2^53 as an int, so that JSON shows no decimal point."""
     return int(value) if value.is_integer() and abs(value) < MAX_EXACT_INTEGER else value
+
+
+def json_form(value: float) -> float | msgspec.Raw:
+    """The number as every answer writes it: like the SQL function `json_number`, for which see its migration.
+
+    Only beyond PLAIN_MIN and PLAIN_MAX does msgspec write another form (1.5e19 and not 1.5e+19).
+    """
+    number = json_number(float(value))
+    if isinstance(number, int) or PLAIN_MIN <= abs(number) < PLAIN_MAX:
+        return number
+    digits = Decimal(repr(number)).normalize()
+    if abs(number) < 1 and int(digits.as_tuple().exponent) >= -PLAIN_DIGITS:
+        return msgspec.Raw(f"{digits:f}".encode())
+    mantissa, exponent = f"{digits:e}".split("e")
+    return msgspec.Raw(f"{mantissa}e{int(exponent):+03d}".encode())

@@ -117,7 +117,8 @@ async def follow_feed(
 
 
 def feed_item(row: asyncpg.Record) -> FeedItem:
-    body = msgspec.json.decode(row["body"])
+    # The members keep their bytes, and so the form of their numbers.
+    body: dict[str, Any] = msgspec.json.decode(row["body"], type=dict[str, msgspec.Raw])
     body["id"] = row["id"]
     return FeedItem(
         row["id"], row["kind"], row["device_id"], row["rule_id"], row["state"], row["late"],

@@ -65,6 +65,11 @@ def presence_changed(
     )
 
 
+def presence_forgotten(device_id: str, since: datetime) -> Notification:
+    """The device was deleted; over MQTT its retained presence is cleared."""
+    return presence_changed(device_id, PresenceState.NEVER_SEEN, since, "forgotten", None)
+
+
 def silence_alert(
     device_id: str, incident_id: int, at: datetime, state: AlertState
 ) -> Notification:

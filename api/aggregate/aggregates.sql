@@ -41,8 +41,8 @@ with raw_hour as materialized (
             offset 0) event
     ) event, lateral (select key as metric, value::numeric as value from jsonb_each(metrics)) reading
 )
-select (select floor from rollup_state) as floor, metric, sum(count) as count, to_double(min(min)) as min,
-       to_double(max(max)) as max, to_double(sum(sum) / sum(count)) as avg
+select (select floor from rollup_state) as floor, metric, sum(count) as count, json_number(min(min)) as min,
+       json_number(max(max)) as max, json_number(sum(sum) / sum(count)) as avg
 from (select null) one_row left join part on true
 group by metric
 order by metric

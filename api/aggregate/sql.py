@@ -106,7 +106,7 @@ _FILLED = {
         / nullif(extract(epoch from first_value(at) over after - first_value(at) over before), 0) end)""",
 }
 
-# Stored values are printed exactly; computed ones are rounded to a double.
+# Stored values are doubles; computed ones may lie beyond them.
 _STORED = {Stat.MIN, Stat.MAX, Stat.FIRST, Stat.LAST}
 
 
@@ -234,7 +234,5 @@ def _members(query: AggregateQuery) -> Iterator[str]:
     for stat in query.stats:
         if stat is Stat.COUNT:
             yield f"',\"{stat}\":' || {stat}"
-        elif stat in _STORED and query.fill is not Fill.LINEAR:
-            yield f"',\"{stat}\":' || coalesce(trim_scale({stat})::text, 'null')"
         else:
             yield f"',\"{stat}\":' || json_number({stat})"

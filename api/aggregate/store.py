@@ -19,7 +19,6 @@ from api.store.database import QUERY_S_MAX, Database
 from api.store.retention import require_kept
 from runtime.errors import InvalidRequest
 from schema.database import Connection, fetch_row
-from schema.event import json_number
 
 AGGREGATE_ROWS_MAX = 50_000
 ROLLUP_WEIGHT = 0.5  # The cost of reading a rollup, in events.
@@ -61,8 +60,8 @@ class AggregateStore:
 
     async def summary(
         self, device_no: int, start: datetime, end: datetime
-    ) -> dict[str, dict[str, float | None]]:
-        """Per metric of the range: count, min, max and avg. Raises RawEventsDropped like `answer`."""
+    ) -> dict[str, dict[str, int | msgspec.Raw]]:
+        """Per metric: count, and min, max and avg as JSON. Raises RawEventsDropped as `answer` does."""
         async with self._database.connection(QUERY_S_MAX) as connection:
             state = await fetch_row(connection, queries.closed_and_devices, ())
             plan = plan_range(start, end, state["closed"])
@@ -74,7 +73,7 @@ class AggregateStore:
         return {
             row["metric"]: {
                 "count": int(row["count"]),
-                **{name: _number_or_none(row[name]) for name in ("min", "max", "avg")},
+                **{name: msgspec.Raw(row[name].encode()) for name in ("min", "max", "avg")},
             }
             for row in rows
             if row["metric"] is not None
@@ -107,10 +106,6 @@ async def _fetch_answer(
             return row
     sql = statement(query, Source.ROLLUPS_AND_EVENTS, AGGREGATE_ROWS_MAX)
     return await fetch_row(connection, sql, *common, *hours, plan.split_hours)
-
-
-def _number_or_none(value: float | None) -> float | None:
-    return None if value is None else json_number(value)
 
 
 def arguments(query: AggregateQuery, numbers: Sequence[int] | None) -> list[Any]:

@@ -44,8 +44,9 @@ with same_device as materialized (
     select * from sized
     where n = 1 or bytes_so_far <= $7
 ), shown as materialized (
-    select n, event_id, device_id, rfc3339(ts) as timestamp, slice.tags, seq,
-           rfc3339(received_at) as received_at,
+    select n, event_id, device_id, slice.tags, seq,
+           case $11::text when 'csv' then rfc3339_us(ts) else rfc3339(ts) end as timestamp,
+           case $11::text when 'csv' then rfc3339_us(received_at) else rfc3339(received_at) end as received_at,
            case when $10::text[] is null then metrics else
                (select jsonb_object_agg(key, value) from jsonb_each(metrics) where key = any($10)) end as metrics
     from slice join device using (device_no)
@@ -66,10 +67,10 @@ with same_device as materialized (
     where $11 <> 'ndjson'
 ), line as (
     select n, row_to_json(event)::text || e'\n' as text
-    from shown, lateral (select event_id, device_id, timestamp, metrics, tags, seq, received_at) event
+    from shown, lateral (select event_id, device_id, timestamp, json_metrics(metrics) as metrics, tags, seq, received_at) event
     where $11 = 'ndjson'
     union all
-    select n, head || key || colon || value::double precision || tail
+    select n, head || key || colon || json_number(value::numeric) || tail
     from quoted, jsonb_each(metrics)
 )
 select (select floor from rollup_state) as floor, device_no, ts, event_id, found = $6 or n < found as more,

@@ -89,12 +89,20 @@ async def put_device(
 
 @delete(
     "/v1/devices/{device_id:str}",
-    summary="Delete the registration of a device",
-    description="Its events stay; a device with events stays, too.",
+    summary="Forget a device",
+    description="Its registration, presence and incidents. With events that are kept it stays in the list as"
+    " never_seen; else it does not exist until something of it is received.",
     tags=["Devices"],
 )
-async def forget_device(registry: NamedDependency[RegistryStore], device_id: DeviceIdPath) -> None:
-    await registry.delete_registration(device_id)
+async def forget_device(
+    registry: NamedDependency[RegistryStore],
+    device_id: DeviceIdPath,
+    with_events: Annotated[  # `events` is the service that queries them.
+        bool | None,
+        QueryParameter(name="events", description="true: delete its events, keys and rollups, too"),
+    ] = None,
+) -> None:
+    await registry.forget_device(device_id, with_events=bool(with_events))
 
 
 @get(

@@ -13,7 +13,7 @@ from api.http.pages import page
 from api.http.params import Cursor, PageLimit
 from api.store.rules import RuleStore
 from schema.alert import RuleBody
-from schema.event import json_number
+from schema.event import json_form
 from schema.instants import EARLIEST, rfc3339
 
 RuleIdPath = Annotated[
@@ -96,7 +96,7 @@ def _rule(row: Any) -> dict[str, Any]:
         "tag": row["tag"],
         "metric": row["metric"],
         "op": row["op"],
-        **{name: None if row[name] is None else json_number(row[name]) for name in numbers},
+        **{name: None if row[name] is None else json_form(row[name]) for name in numbers},
         "name": row["name"],
         "severity": row["severity"],
         "notify": row["notify"],

@@ -19,7 +19,7 @@ from schema.feed import FeedItem
 
 HEARTBEAT_S = 15.0
 SEND_S_MAX = 20.0  # A client that reads nothing for that long is disconnected and may resume.
-MEDIA_TYPE = "text/event-stream; charset=utf-8"
+MEDIA_TYPE = "text/event-stream"
 HEADERS = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
 
 _RESUME = "Resume after this id, without gaps or repeats; empty: from now on"

@@ -93,6 +93,6 @@ with recursive name (metric) as (
 ) {late}
 select exists (select from rollup_mark where device_no = $1 and hour < $3) as marked,
        json_build_object('device_id', $2::text, 'metrics', coalesce(json_object_agg(metric,
-           json_build_object('value', to_double(value), 'timestamp', rfc3339(ts), 'event_id', event_id)
+           json_build_object('value', json_number(value)::json, 'timestamp', rfc3339(ts), 'event_id', event_id)
            order by metric), '{{}}'))::text as body
 from (select distinct on (metric) * from {candidates} order by metric, ts desc, event_id desc) newest

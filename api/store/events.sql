@@ -7,7 +7,7 @@ select floor from rollup_state
 -- device_events --
 -- Newest first, after a key.
 select ts, event_id, (select row_to_json(shown) from (
-    select event_id, $2::text as device_id, rfc3339(ts) as timestamp, metrics, tags, seq,
+    select event_id, $2::text as device_id, rfc3339(ts) as timestamp, json_metrics(metrics) as metrics, tags, seq,
            rfc3339(received_at) as received_at) shown)::text as body
 from event
 where device_no = $1 and ts >= $3 and ts < $4
@@ -18,7 +18,7 @@ limit $7
 -- search_events --
 -- All devices, newest first, after a key. The condition is written exactly as in the index event_tags.
 select ts, event_id, device_no, (select row_to_json(shown) from (
-    select event_id, device_id, rfc3339(ts) as timestamp, metrics, page.tags, seq,
+    select event_id, device_id, rfc3339(ts) as timestamp, json_metrics(metrics) as metrics, page.tags, seq,
            rfc3339(received_at) as received_at) shown)::text as body
 from (
     select * from event
@@ -36,7 +36,8 @@ select row_to_json(answer)::text from (
            coalesce(json_agg(point order by ts, event_id) filter (where n <= $5), '[]') as points
     from (
         select ts, event_id, row_number() over (order by ts, event_id) as n,
-               (select row_to_json(shown) from (select rfc3339(ts) as timestamp, metrics) shown) as point
+               (select row_to_json(shown)
+                from (select rfc3339(ts) as timestamp, json_metrics(metrics) as metrics) shown) as point
         from event
         where device_no = $1 and ts >= $3 and ts < $4
         order by ts, event_id

@@ -3,24 +3,25 @@
 Each change is in force, in every process, for every event received after it returned.
 """
 
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from typing import Any
 
 import asyncpg
 import msgspec
 
-from api.store.change import change, end_incidents
+from api.store.change import CHANGE_S_MAX, change, end_incidents
 from api.store.database import Database
 from api.store.devices import no_device
 from api.store.devices import queries as device_queries
 from runtime.errors import Conflict, InvalidRequest, NotFound
-from schema.alert import Notification
-from schema.database import Connection
+from schema.database import Connection, fetch_row
+from schema.deleted_devices import delete_events_for
 from schema.event import json_number
 from schema.locks import lane, take_lanes
+from schema.presence import PresenceState, presence_forgotten
 from schema.queries import load_queries
 from schema.registry import DeviceBody, MetricBody, NewDeviceBody, ProfileBody
+
+DELETE_EVENTS_S_MAX = 2.0  # A request deletes events for this long; the scheduler deletes the rest.
 
 queries = load_queries("api.store", "registry.sql")
 
@@ -31,32 +32,44 @@ class RegistryStore:
 
     async def add_device(self, body: NewDeviceBody) -> str:
         """The device as JSON text. Raises Conflict if it is registered, InvalidRequest like put_device."""
-        async with self._change() as (connection, _):
+        async with change(self._database) as (connection, _):
             number, _ = await self._locked_device(connection, body.device_id)
-            if not await self._register(connection, number, body, replace=False):
+            if await self._register(connection, number, body, replace=False) is None:
                 raise Conflict(
                     f"The device {body.device_id!r} is already registered; use PUT to replace it."
                 )
+            await connection.execute(queries.increment_registry_version)
             return await self._device(connection, body.device_id)
 
     async def put_device(self, device_id: str, body: DeviceBody) -> tuple[str, bool]:
         """The device as JSON text, and whether it is new. Raises InvalidRequest for an unknown profile."""
-        async with self._change() as (connection, _):
+        async with change(self._database) as (connection, _):
             number, created = await self._locked_device(connection, device_id)
-            await self._register(connection, number, body, replace=True)
+            if await self._register(connection, number, body, replace=True):
+                await connection.execute(queries.increment_registry_version)
             return await self._device(connection, device_id), created
 
-    async def delete_registration(self, device_id: str) -> None:
-        """End the device's open incidents; a device with events stays. Raises NotFound."""
-        async with self._change() as (connection, notifications):
-            number = await connection.fetchval(device_queries.find_device, device_id)
-            if number is None:
-                raise no_device(device_id)
-            await take_lanes(connection, [lane(number)])
+    async def forget_device(self, device_id: str, *, with_events: bool) -> None:
+        """Forget registration, presence and incidents of a device, and its events if asked to.
+
+        It stays as `never_seen` if it has events that stay. Raises NotFound.
+        """
+        async with change(self._database) as (connection, notifications):
+            number = await self._existing_device(connection, device_id)
+            # Presence first: a sweep that is opening an incident ends before, and the next skips the device.
+            forgotten = await fetch_row(connection, queries.forget_presence, number)
             notifications.extend(await end_incidents(connection, device_no=number))
+            if forgotten["was"] != PresenceState.NEVER_SEEN:
+                notifications.append(presence_forgotten(device_id, forgotten["since"]))
             await connection.execute(queries.delete_registration, number)
             await self._update_expected_intervals(connection, device_no=number)
-            await connection.execute(queries.delete_untraced_device, number)
+            if with_events:
+                await connection.execute(queries.note_deleted_device, number)
+            await connection.execute(queries.delete_device_without_events, number)
+            await connection.execute(queries.increment_registry_version)
+        if with_events:
+            async with self._database.connection(CHANGE_S_MAX) as connection:
+                await delete_events_for(connection, number, DELETE_EVENTS_S_MAX)
 
     async def profiles(self, after: str, limit: int) -> list[asyncpg.Record]:
         """Return profiles by name, and one more than `limit` if there is another page."""
@@ -77,26 +90,22 @@ class RegistryStore:
     async def put_profile(self, name: str, body: ProfileBody) -> bool:
         """Return whether the profile is new."""
         metrics = {metric: _json_members(limits) for metric, limits in body.metrics.items()}
-        async with self._change() as (connection, _):
+        async with change(self._database) as (connection, _):
             await take_lanes(connection)
-            created = await connection.fetchval(
-                queries.put_profile,
+            written = await fetch_row(
+                connection, queries.put_profile,
                 name, msgspec.json.encode(metrics).decode(), body.interval_s, body.receipts,
             )  # fmt: skip
-            await self._update_expected_intervals(connection, profile=name)
-            return bool(created)
+            if written["changed"]:
+                await self._update_expected_intervals(connection, profile=name)
+                await connection.execute(queries.increment_registry_version)
+            return bool(written["created"])
 
     async def _device(self, connection: Connection, device_id: str) -> str:
         """Read in the transaction of the change: later another request may have changed it."""
         return str(
             await connection.fetchval(device_queries.one_device, self._default_profile, device_id)
         )
-
-    @asynccontextmanager
-    async def _change(self) -> AsyncIterator[tuple[Connection, list[Notification]]]:
-        async with change(self._database) as (connection, notifications):
-            yield connection, notifications
-            await connection.execute(queries.increment_registry_version)
 
     async def _locked_device(self, connection: Connection, device_id: str) -> tuple[int, bool]:
         """The device's number with its lane locked, and whether it is new. Raises Conflict."""
@@ -110,20 +119,29 @@ class RegistryStore:
                 return number, False
         raise Conflict(f"The device {device_id!r} was deleted concurrently; retry.")
 
+    async def _existing_device(self, connection: Connection, device_id: str) -> int:
+        """The device's number with its lane locked. Raises NotFound."""
+        number = await connection.fetchval(device_queries.find_device, device_id)
+        if number is not None:
+            await take_lanes(connection, [lane(number)])
+            if await connection.fetchval(device_queries.find_device, device_id) == number:
+                return int(number)
+        raise no_device(device_id)
+
     async def _register(
         self, connection: Connection, number: int, body: DeviceBody, *, replace: bool
-    ) -> bool:
-        """Return whether the registration was written."""
+    ) -> bool | None:
+        """Return whether the registration changed; None if there is one that must not be replaced."""
         profile = body.profile or self._default_profile
         known = await connection.fetchrow(queries.lock_profile, profile)
         if known is None and body.profile is not None:
             raise InvalidRequest(f"profile: there is no profile {body.profile!r}.")
         tags = list(dict.fromkeys(body.tags))
-        changed = await connection.fetchval(
+        changed: bool | None = await connection.fetchval(
             queries.register_device, number, body.name, body.profile, tags, body.interval_s, replace
         )
         await self._update_expected_intervals(connection, device_no=number)
-        return changed is not None
+        return changed
 
     async def _update_expected_intervals(
         self, connection: Connection, *, device_no: int | None = None, profile: str | None = None

@@ -18,23 +18,39 @@ select device_no from added
 select from profile where name = $1 for share
 
 -- register_device --
--- $6: replace an existing registration.
+-- $6: replace an existing registration. Returns whether anything changed.
 update device set name = $2, profile = $3, tags = $4, interval_s = $5, registered = true
 where device_no = $1 and ($6 or not registered)
-returning device_no
+returning (old.name, old.profile, old.tags, old.interval_s, old.registered)
+    is distinct from (new.name, new.profile, new.tags, new.interval_s, new.registered)
 
 -- delete_registration --
-update device set name = null, profile = null, tags = '{}', interval_s = null, registered = false
+update device set name = null, profile = null, tags = '{}', interval_s = null, registered = false, receipts = false
 where device_no = $1
 
--- delete_untraced_device --
--- Deletes a device that was registered but never seen. Its number has no traces then, but is never reused.
+-- forget_presence --
+-- The sweep does not evaluate the device again before its next sign of life.
+update presence set
+    state = 'never_seen', reason = 'forgotten', last_seen = null, sleep_s = null, will_at = null,
+    since = case when reason = 'forgotten' then since else statement_timestamp() end, check_at = 'infinity'
+where device_no = $1
+returning old.state as was, new.since
+
+-- note_deleted_device --
+-- Its events, keys and rollups will be deleted in pieces (schema/deleted_devices.py).
+insert into deleted_device (device_no) values ($1)
+
+-- delete_device_without_events --
+-- Deletes a device whose events are not kept or will be deleted. Its number is never reused.
 with deleted as (
     delete from presence p
-    where device_no = $1 and state = 'never_seen'
-      and not exists (select from event_key k where k.device_no = p.device_no)
-      and not exists (select from rollup r where r.device_no = p.device_no)
+    where device_no = $1
+      and (exists (select from deleted_device d where d.device_no = p.device_no)
+           or (not exists (select from event_key k where k.device_no = p.device_no)
+               and not exists (select from rollup r where r.device_no = p.device_no)))
     returning device_no
+), deleted_incident as (
+    delete from incident using deleted where incident.device_no = deleted.device_no
 )
 delete from device using deleted where device.device_no = deleted.device_no
 
@@ -61,7 +77,9 @@ update config set registry_version = registry_version + 1
 insert into profile (name, metrics, interval_s, receipts) values ($1, $2, $3, $4)
 on conflict (name) do update set
     metrics = excluded.metrics, interval_s = excluded.interval_s, receipts = excluded.receipts
-returning old.name is null as created
+returning old.name is null as created,
+    (old.name, old.metrics, old.interval_s, old.receipts)
+    is distinct from (new.name, new.metrics, new.interval_s, new.receipts) as changed
 
 -- list_profiles --
 -- By name, after $1; only the profile $2, if it is given.

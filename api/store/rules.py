@@ -8,13 +8,12 @@ import asyncpg
 from api.store.change import change, end_incidents, queries
 from api.store.database import Database
 from runtime.errors import NotFound
-from schema.alert import RuleBody
+from schema.alert import RuleBody, resolve_limit
 from schema.locks import take_lanes
 
-# These members decide whether and when a rule fires: if one changes, evaluation restarts.
-_DECISIVE = (
-    "device_id", "tag", "metric", "op", "threshold", "for_s", "clear_threshold", "enabled",
-)  # fmt: skip
+# These members decide whether and when a rule fires: if one changes, evaluation restarts. So does another
+# limit at which incidents resolve.
+_DECISIVE = ("device_id", "tag", "metric", "op", "threshold", "for_s", "enabled")
 
 
 class RuleStore:
@@ -28,11 +27,13 @@ class RuleStore:
             return row
 
     async def replace(self, rule_id: str, rule: RuleBody) -> Any:
-        """A change of a decisive member ends the rule's open incidents. Raises NotFound."""
+        """A rule that decides otherwise ends its open incidents. Raises NotFound."""
         async with change(self._database) as (connection, notifications):
             await take_lanes(connection)
             old = _found(await connection.fetchrow(queries.one_rule, rule_id), rule_id)
-            restart = any(old[name] != getattr(rule, name) for name in _DECISIVE)
+            if all(old[name] == value for name, value in rule):
+                return old
+            restart = _decides_otherwise(old, rule)
             if restart:
                 notifications.extend(await end_incidents(connection, rule_id=rule_id))
             row = await connection.fetchrow(queries.replace_rule, *_columns(rule), rule_id, restart)
@@ -61,6 +62,12 @@ def _found(row: Any, rule_id: str) -> Any:
     if row is None:
         raise NotFound(f"There is no rule {rule_id!r}.")
     return row
+
+
+def _decides_otherwise(old: Any, rule: RuleBody) -> bool:
+    return resolve_limit(old["clear_threshold"], old["threshold"]) != resolve_limit(
+        rule.clear_threshold, rule.threshold
+    ) or any(old[name] != getattr(rule, name) for name in _DECISIVE)
 
 
 def _columns(rule: RuleBody) -> tuple[Any, ...]:

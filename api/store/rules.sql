@@ -33,6 +33,7 @@ select * from rule where rule_id = $1
 
 -- end_incidents --
 -- Those of the device $1 or the rule $2. No event ended them, so they end now, but not before they began.
+-- Returns those that were notified, which the built-in rule `silent`, without a state, always does.
 with ended as (
     update incident set resolved_at = greatest(opened_at, statement_timestamp())
     where resolved_at is null and ($1::int is null or device_no = $1) and ($2::text is null or rule_id = $2)
@@ -40,7 +41,10 @@ with ended as (
 ), deleted_state as (
     delete from alert_state
     where ($1::int is null or device_no = $1) and ($2::text is null or rule_id = $2)
+    returning incident_id, incident_notified
 )
 select device.device_id, incident_id, rule_id, ended.severity, resolved_at, metric, op, threshold
 from ended join device using (device_no) left join rule using (rule_id)
+left join deleted_state using (incident_id)
+where coalesce(incident_notified, true)
 order by incident_id

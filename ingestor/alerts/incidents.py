@@ -75,7 +75,7 @@ class IncidentChanges:
     def state_columns(self) -> list[list[Any]]:
         return _columns(
             (device_no, rule_id, state.pending_since, _number(incident), state.notified_at,
-             state.decided_at)
+             state.decided_at, state.incident_notified)
             for device_no, rule_id, state, incident in self.states
         )  # fmt: skip
 

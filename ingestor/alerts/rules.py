@@ -4,6 +4,8 @@ For one (rule, device), events in order:
 1. An event older than the newest already evaluated is late. It never causes a transition; under `every`
    its violation is notified.
 2. Firing: the first event that clears resolves the incident; under `every` other violations are notified.
+   While a cooldown has kept the incident from being notified, the first violation after it is notified under
+   `change`, too; the resolution is notified only if the incident was.
 3. Not firing: the first violating event of an unbroken run starts the run, and the first violating event
    at least `for_s` after that one fires.
 All times are event times; docs/http-api.md gives the semantics in full.
@@ -24,12 +26,16 @@ Pair = tuple[DeviceNo, str]  # A device and a rule_id.
 
 @dataclass(frozen=True, slots=True)
 class RuleState:
-    """The stored state of a rule for a device; `incident_id` is set while firing."""
+    """The stored state of a rule for a device; `incident_id` is set while firing.
+
+    `incident_notified`: a notification of this incident was sent, so subscribers know that it fires.
+    """
 
     pending_since: datetime | None = None
     incident_id: int | None = None
     notified_at: datetime | None = None
     decided_at: datetime | None = None
+    incident_notified: bool = False
 
     @property
     def quiet(self) -> bool:
@@ -162,9 +168,11 @@ class _Run:
     def while_firing(self, event: Event) -> None:
         if self.rule.cleared_by(event.metrics[self.rule.metric]):
             self.firing = False
-            self.state = replace(self.state, decided_at=event.ts)
-            self.findings.append(Finding(Step.RESOLVED, event, notified=True))
-        elif self.rule.notify is Notify.EVERY and self._violated(event):
+            self.findings.append(Finding(Step.RESOLVED, event, self.state.incident_notified))
+            self.state = replace(self.state, decided_at=event.ts, incident_notified=False)
+        elif self._violated(event) and (
+            self.rule.notify is Notify.EVERY or not self.state.incident_notified
+        ):
             self._violation(Step.VIOLATED, event)
 
     def while_not_firing(self, event: Event) -> None:
@@ -189,4 +197,6 @@ class _Run:
             notified = last is None or event.ts >= last + timedelta(seconds=self.rule.cooldown_s)
             if notified:
                 self.state = replace(self.state, notified_at=event.ts)
+        if notified and self.firing:
+            self.state = replace(self.state, incident_notified=True)
         self.findings.append(Finding(step, event, notified, late))

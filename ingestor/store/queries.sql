@@ -47,7 +47,7 @@ insert into rollup_mark (device_no, hour)
 select device_no, to_timestamp(hour) from unnest($1::int[], $2::bigint[]) as late (device_no, hour)
 
 -- read_alert_states --
-select device_no, rule_id, pending_since, incident_id, notified_at, decided_at
+select device_no, rule_id, pending_since, incident_id, notified_at, decided_at, incident_notified
 from alert_state where device_no = any($1::int[])
 
 -- newest_evaluated --
@@ -66,6 +66,7 @@ order by pair.n
 -- update_presence --
 -- Decides the next presence state of each device from the merged signals of a batch, one row per device;
 -- sweep_presence of the scheduler decides what silence does. The times are in schema/presence.py.
+-- A will of a device that was never seen, or was forgotten, changes nothing: it has not spoken yet.
 -- $1 joins the devices that sent telemetry only. A sign of life changes nothing while the device is online
 -- with a fresh last_seen and no will.
 -- With several members, telemetry sent before a sleep may arrive after it through another member, so for ten
@@ -79,11 +80,11 @@ update presence p set
     last_seen = case when s.life is null then p.last_seen else statement_timestamp() end,
     sleep_s = case when s.life is null then p.sleep_s else s.sleep_s end,
     will_at = case
-        when s.will and (s.life is not null or p.state <> 'asleep') then statement_timestamp()
+        when s.will and (s.life is not null or p.state not in ('asleep', 'never_seen')) then statement_timestamp()
         when s.life is not null then null
         else p.will_at end,
     check_at = case
-        when s.will and (s.life is not null or p.state <> 'asleep')
+        when s.will and (s.life is not null or p.state not in ('asleep', 'never_seen'))
             then least(p.check_at, statement_timestamp() + make_interval(secs => :will_grace_s))
         when s.asleep or (s.life is not null and p.state <> 'online')
             then statement_timestamp()
@@ -135,12 +136,14 @@ select * from unnest($1::bigint[], $2::int[], $3::text[], $4::text[], $5::timest
                      $7::float8[], $8::timestamptz[], $9::text[])
 
 -- save_alert_states --
-insert into alert_state (device_no, rule_id, pending_since, incident_id, notified_at, decided_at)
+insert into alert_state (device_no, rule_id, pending_since, incident_id, notified_at, decided_at,
+                         incident_notified)
 select * from unnest($1::int[], $2::text[], $3::timestamptz[], $4::bigint[], $5::timestamptz[],
-                     $6::timestamptz[])
+                     $6::timestamptz[], $7::bool[])
 on conflict (device_no, rule_id) do update set
     pending_since = excluded.pending_since, incident_id = excluded.incident_id,
-    notified_at = excluded.notified_at, decided_at = excluded.decided_at
+    notified_at = excluded.notified_at, decided_at = excluded.decided_at,
+    incident_notified = excluded.incident_notified
 
 -- are_stored --
 -- Whether a commit whose answer was lost took place: its rows are all there or none. $3 to $5 are a dead

@@ -146,7 +146,11 @@ class Store:
         rows = await connection.fetch(queries.read_alert_states, devices)
         states = {
             (row["device_no"], row["rule_id"]): RuleState(
-                row["pending_since"], row["incident_id"], row["notified_at"], row["decided_at"]
+                row["pending_since"],
+                row["incident_id"],
+                row["notified_at"],
+                row["decided_at"],
+                row["incident_notified"],
             )
             for row in rows
         }

@@ -142,8 +142,23 @@ async def test_a_cooldown_keeps_violations_silent_but_records_incidents(
     for minute, value in enumerate([40, 20, 40, 20] + [20] * 8 + [40]):
         await doors.post(at(minute, value))
     states = [(a["state"], a["event_id"]) for a in await notified(db)]
-    assert states == [("firing", "e0"), ("resolved", "e1"), ("resolved", "e3"), ("firing", "e12")]
+    assert states == [("firing", "e0"), ("resolved", "e1"), ("firing", "e12")]
     assert await db.fetchval("select count(*) from incident") == 3
+
+
+async def test_an_incident_that_began_within_a_cooldown_is_notified_after_it(
+    doors: Doors, db: Connection
+) -> None:
+    await add_rule(db, cooldown_s=600.0, notify="change")
+    for minute, value in enumerate([40, 20, 40] + [40] * 54 + [20]):
+        await doors.post(at(minute, value))
+    assert [(a["state"], a["event_id"], a["incident_id"]) for a in await notified(db)] == [
+        ("firing", "e0", 1),
+        ("resolved", "e1", 1),
+        ("firing", "e10", 2),
+        ("resolved", "e57", 2),
+    ]
+    assert not await db.fetchval("select incident_notified from alert_state")
 
 
 async def test_a_rule_of_a_tag_sees_only_events_with_it(doors: Doors, db: Connection) -> None:

@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import re
 from collections import Counter
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
@@ -113,6 +114,16 @@ async def values(exports: ExportStore, form: Format, **selection: Any) -> list[t
     ]  # fmt: skip
 
 
+async def test_times_in_csv_always_have_six_digits_of_a_fraction(
+    exports: ExportStore, db: Connection
+) -> None:
+    await store(db, *made_up(Random(3), 50))
+    body = await exported(exports, Format.CSV)
+    for row in csv.DictReader(io.StringIO(body.decode(), newline="")):
+        for name in ("timestamp", "received_at"):
+            assert re.fullmatch(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9:]{8}[.][0-9]{6}Z", row[name])
+
+
 async def readings(db: Connection, where: str = "true") -> "Counter[tuple[Any, ...]]":
     rows = await db.fetch(
         "select device_id, event_id, ts, metric, value, tags, seq, received_at"
@@ -137,7 +148,7 @@ async def test_the_lines_of_ndjson_are_the_events_of_the_api(
     await store(db, *made_up(Random(1), 100))
     shown = await db.fetch(
         "select row_to_json(shown)::text from (select event_id, device_id, rfc3339(ts) as timestamp,"
-        " metrics, event.tags, seq, rfc3339(received_at) as received_at"
+        " json_metrics(metrics) as metrics, event.tags, seq, rfc3339(received_at) as received_at"
         " from event join device using (device_no)) shown"
     )
     lines = (await exported(exports, Format.NDJSON)).decode().removesuffix("\n").split("\n")

@@ -2,7 +2,7 @@
 
 import asyncio
 import random
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack
 from itertools import count
 from typing import Any
@@ -80,6 +80,118 @@ async def test_an_incident_continues_unless_a_decisive_member_of_its_rule_change
     await send(http, 40)
     assert await notified(db) == [(rule_id, state) for state in ("firing", "resolved", "firing")]
     assert await db.fetchval("select count(*) from incident") == 2
+
+
+# What a rule may say in two ways, and what it may change, without deciding otherwise.
+SAME: list[tuple[dict[str, Any], dict[str, Any]]] = [
+    ({}, {}),
+    ({}, {"clear_threshold": 30}),
+    ({}, {"clear_threshold": 30.0, "threshold": 30.0}),
+    ({"clear_threshold": 30}, {}),
+    ({"clear_threshold": 30}, {"clear_threshold": None}),
+    ({"op": "<", "threshold": 50}, {"op": "<", "threshold": 50, "clear_threshold": 50}),
+    (
+        {},
+        {
+            "device_id": None, "tag": None, "name": None, "severity": "warning", "for_s": 0.0,
+            "cooldown_s": 0, "notify": "every", "enabled": True,
+        },
+    ),
+    ({"threshold": 0}, {"threshold": -0.0}),
+    ({}, {"name": "n"}),
+    ({}, {"severity": "info"}),
+    ({}, {"notify": "change", "cooldown_s": 5}),
+]  # fmt: skip
+OTHER: list[tuple[dict[str, Any], dict[str, Any]]] = [
+    ({}, {"clear_threshold": 29}),
+    ({"clear_threshold": 29}, {}),
+    ({"clear_threshold": 29}, {"clear_threshold": 28}),
+    ({}, {"for_s": 1}),
+    ({}, {"enabled": False}),
+    ({}, {"op": ">="}),
+    ({}, {"device_id": "a"}),
+    ({}, {"tag": "t"}),
+]
+
+
+async def test_a_replaced_rule_that_decides_the_same_changes_no_incident(
+    processes: list[httpx.AsyncClient], db: Any
+) -> None:
+    http, _ = processes
+    for before, after in SAME:
+        rule_id = await add(http, **before)
+        await send(http, 40)
+        in_force = "select in_force_from from rule where rule_id = $1"
+        since = await db.fetchval(in_force, rule_id)
+        answer = await http.put(f"/v1/alerts/{rule_id}", json=RULE | after)
+        assert answer.status_code == 200
+        assert await open_incidents(db) == 1, after
+        assert await db.fetchval(in_force, rule_id) == since
+        shown = answer.json()
+        assert {name: shown[name] for name in after} == after
+        await http.delete(f"/v1/alerts/{rule_id}")
+
+
+async def test_a_replaced_rule_that_decides_otherwise_starts_again(
+    processes: list[httpx.AsyncClient], db: Any
+) -> None:
+    http, _ = processes
+    for before, after in OTHER:
+        rule_id = await add(http, **before)
+        await send(http, 40)
+        await http.put(f"/v1/alerts/{rule_id}", json=RULE | after)
+        assert await open_incidents(db) == 0, after
+        assert (await notified(db))[-2:] == [(rule_id, "firing"), (rule_id, "resolved")]
+        await http.delete(f"/v1/alerts/{rule_id}")
+
+
+async def test_an_identical_rule_is_no_change_for_any_process(
+    processes: list[httpx.AsyncClient], db: Any
+) -> None:
+    http, _ = processes
+    version = "select rules_version from config"
+    for enabled in (True, False):
+        rule_id = await add(http, enabled=enabled)
+        before = await db.fetchval(version)
+        shown = (await http.put(f"/v1/alerts/{rule_id}", json=RULE | {"enabled": enabled})).json()
+        assert shown == (await http.get(f"/v1/alerts/{rule_id}")).json()
+        assert await db.fetchval(version) == before
+
+
+async def test_a_disabled_rule_that_is_changed_and_enabled_again_starts_then(
+    processes: list[httpx.AsyncClient], db: Any
+) -> None:
+    http, _ = processes
+    rule_id = await add(http)
+    await send(http, 40)
+    await http.put(f"/v1/alerts/{rule_id}", json=RULE | {"enabled": False})
+    await http.put(f"/v1/alerts/{rule_id}", json=RULE | {"enabled": False, "name": "n"})
+    await send(http, 50)
+    await http.put(f"/v1/alerts/{rule_id}", json=RULE)
+    assert await open_incidents(db) == 0
+    await send(http, 40)
+    assert await notified(db) == [(rule_id, state) for state in ("firing", "resolved", "firing")]
+
+
+async def test_the_end_of_an_incident_that_was_not_notified_is_not_notified(
+    processes: list[httpx.AsyncClient], db: Any
+) -> None:
+    http, _ = processes
+    endings: list[Callable[[str], Awaitable[httpx.Response]]] = [
+        lambda rule_id: http.delete(f"/v1/alerts/{rule_id}"),
+        lambda rule_id: http.put(f"/v1/alerts/{rule_id}", json=RULE | {"threshold": 31}),
+        lambda _: http.delete("/v1/devices/a"),
+    ]
+    for end in endings:
+        rule_id = await add(http, cooldown_s=600)
+        for temp in (40, 20, 40):
+            await send(http, temp)
+        assert await open_incidents(db) == 1
+        assert (await end(rule_id)).status_code in {200, 204}
+        assert await open_incidents(db) == 0
+        states = [state for rule, state in await notified(db) if rule == rule_id]
+        assert states == ["firing", "resolved"]
+        await http.delete(f"/v1/alerts/{rule_id}")
 
 
 async def test_deleting_a_rule_resolves_its_incidents(

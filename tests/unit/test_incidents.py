@@ -42,6 +42,8 @@ def reading(at: float, value: float, device_id: str = "deviceA") -> Event:
 
 
 def pair(*pairs: tuple[float, float], rule: Rule = HOT, **state: Any) -> Candidate:
+    """An incident that is open counts as notified, unless the test says otherwise."""
+    state = {"incident_notified": "incident_id" in state} | state
     return Candidate(rule, DEVICE, RuleState(**state), [reading(*each) for each in pairs])
 
 
@@ -68,7 +70,7 @@ def test_a_first_violation_opens_an_incident_and_is_notified() -> None:
         (101, DEVICE, "r1", "critical", second(0), "e0", 40.0, None, None)
     ]
     assert rows(changes.resolved_columns()) == []
-    assert rows(changes.state_columns()) == [(DEVICE, "r1", None, 101, None, second(0))]
+    assert rows(changes.state_columns()) == [(DEVICE, "r1", None, 101, None, second(0), True)]
     assert lines(changes.notifications()) == [("firing", "e0", 101, False)]
 
 
@@ -81,7 +83,7 @@ def test_a_value_that_clears_resolves_the_incident_of_before() -> None:
     changes = changes_of(pair((5, 30), incident_id=9, decided_at=second(0)))
     assert changes.opened_columns() == []
     assert rows(changes.resolved_columns()) == [(DEVICE, 9, second(5), "e5")]
-    assert rows(changes.state_columns()) == [(DEVICE, "r1", None, None, None, second(5))]
+    assert rows(changes.state_columns()) == [(DEVICE, "r1", None, None, None, second(5), False)]
     assert lines(changes.notifications()) == [("resolved", "e5", 9, False)]
 
 
@@ -98,7 +100,7 @@ def test_an_incident_that_ends_in_the_batch_it_began_in_is_written_as_resolved()
         (101, DEVICE, "r1", "critical", second(0), "e0", 40.0, second(1), "e1")
     ]
     assert changes.resolved_columns() == []
-    assert rows(changes.state_columns()) == [(DEVICE, "r1", None, None, None, second(1))]
+    assert rows(changes.state_columns()) == [(DEVICE, "r1", None, None, None, second(1), False)]
     assert lines(changes.notifications()) == [
         ("firing", "e0", 101, False),
         ("resolved", "e1", 101, False),
@@ -114,7 +116,7 @@ def test_of_several_incidents_in_a_batch_only_the_last_may_stay_open() -> None:
         (101, second(2)),
         (102, None),
     ]
-    assert rows(changes.state_columns()) == [(DEVICE, "r1", None, 102, None, second(3))]
+    assert rows(changes.state_columns()) == [(DEVICE, "r1", None, 102, None, second(3), True)]
     assert lines(changes.notifications()) == [
         ("resolved", "e0", 9, False),
         ("firing", "e1", 101, False),
@@ -128,10 +130,12 @@ def test_a_run_that_waits_for_for_s_is_stored_and_not_notified() -> None:
     rule = replace(HOT, for_s=10)
     changes = changes_of(pair((0, 40), (1, 40), rule=rule))
     assert changes
-    assert rows(changes.state_columns()) == [(DEVICE, "r1", second(0), None, None, second(0))]
+    assert rows(changes.state_columns()) == [
+        (DEVICE, "r1", second(0), None, None, second(0), False)
+    ]
     assert changes.notifications() == []
     broken = changes_of(pair((2, 20), rule=rule, pending_since=second(0), decided_at=second(0)))
-    assert rows(broken.state_columns()) == [(DEVICE, "r1", None, None, None, second(2))]
+    assert rows(broken.state_columns()) == [(DEVICE, "r1", None, None, None, second(2), False)]
     assert broken.notifications() == []
 
 
@@ -158,7 +162,25 @@ def test_under_a_cooldown_the_incident_is_written_and_nothing_else_notified() ->
         ("firing", "e0", 101, False),
         ("resolved", "e1", 101, False),
     ]
-    assert rows(changes.state_columns()) == [(DEVICE, "r1", None, 102, second(0), second(2))]
+    assert rows(changes.state_columns()) == [(DEVICE, "r1", None, 102, second(0), second(2), False)]
+
+
+def test_an_incident_that_was_not_notified_is_notified_after_the_cooldown_and_never_resolved_before() -> (
+    None
+):
+    rule = replace(HOT, cooldown_s=60, notify=Notify.CHANGE)
+    owed = {"incident_id": 9, "incident_notified": False, "notified_at": second(0)}
+    assert lines(changes_of(pair((59, 20), rule=rule, **owed)).notifications()) == []
+    changes = changes_of(pair((59, 40), (60, 41), (61, 42), (62, 20), rule=rule, **owed))
+    assert lines(changes.notifications()) == [
+        ("firing", "e60", 9, False),
+        ("resolved", "e62", 9, False),
+    ]
+    assert rows(changes.state_columns()) == [
+        (DEVICE, "r1", None, None, second(60), second(62), False)
+    ]
+    changes = changes_of(pair((60, 40), rule=rule, **owed))
+    assert rows(changes.state_columns()) == [(DEVICE, "r1", None, 9, second(60), None, True)]
 
 
 def test_pairs_keep_their_incidents_apart() -> None:

@@ -119,8 +119,9 @@ class Stream:
                 self.open_now.add(row[0])
         assert len(self.open_now) <= 1, "two open incidents of one rule and device"
         if changes.states:
-            (_,), (_,), (since,), (incident,), (notified,), (decided_at,) = changes.state_columns()
-            self.state = RuleState(since, incident, notified, decided_at)
+            (_, _, *kept), *others = zip(*changes.state_columns(), strict=True)
+            assert not others
+            self.state = RuleState(*kept)
         assert self.open_now == {self.state.incident_id} - {None}
         self.evaluated += [row.event.ts for row in rows if relevant(self.rule, row.event)]
 
@@ -188,7 +189,7 @@ class ReferenceEvaluator:
         what = self.what_of_late(event) if late else self.what_of(event)
         if what is None:
             return
-        notified = what == "resolved" or not self.cooling(event)
+        notified = self.known() if what == "resolved" else not self.cooling(event)
         opened = sum(outcome[0] == "fired" for outcome in self.log) + (what == "fired")
         incident = opened if firing or what == "fired" else None
         self.log.append((what, event.event_id, incident, notified, late))
@@ -201,8 +202,8 @@ class ReferenceEvaluator:
             limit = self.rule.threshold if clear is None else clear
             if not COMPARE[self.rule.op.value](event.metrics["temp"], limit):
                 return "resolved"
-            every = self.rule.notify is Notify.EVERY
-            return "violated" if every and self.violates(event) else None
+            wanted = self.rule.notify is Notify.EVERY or not self.known()
+            return "violated" if wanted and self.violates(event) else None
         run = list(takewhile(self.violates, reversed(self.on_time)))
         if run and event.ts - run[-1].ts >= timedelta(seconds=self.rule.for_s):
             return "fired"
@@ -217,6 +218,11 @@ class ReferenceEvaluator:
     def firing(self) -> bool:
         transitions = [outcome[0] for outcome in self.log if outcome[0] != "violated"]
         return transitions[-1:] == ["fired"]
+
+    def known(self) -> bool:
+        """Whether anything of the incident that fires was notified."""
+        number = sum(outcome[0] == "fired" for outcome in self.log)
+        return any(outcome[2] == number and outcome[3] for outcome in self.log)
 
     def violates(self, event: Event) -> bool:
         return COMPARE[self.rule.op.value](event.metrics["temp"], self.rule.threshold)
@@ -365,9 +371,8 @@ def test_a_cooldown_silences_violations_but_moves_no_incident(
     rule: Rule, events: list[Event]
 ) -> None:
     with_cooldown, without = live(rule, events), live(replace(rule, cooldown_s=0), events)
-    assert [outcome[:3] for outcome in with_cooldown] == [outcome[:3] for outcome in without]
+    assert transitions(with_cooldown) == transitions(without)
     assert all(outcome[3] for outcome in without)
-    assert all(outcome[3] for outcome in with_cooldown if outcome[0] == "resolved")
     times = [
         next(event.ts for event in events if event.event_id == event_id)
         for what, event_id, _, notified, _ in with_cooldown
@@ -375,6 +380,43 @@ def test_a_cooldown_silences_violations_but_moves_no_incident(
     ]
     for before, after in pairwise(times):
         assert rule.cooldown_s == 0 or after - before >= timedelta(seconds=rule.cooldown_s)
+
+
+def transitions(log: Iterable[Outcome]) -> list[tuple[str, str, int | None]]:
+    return [outcome[:3] for outcome in log if outcome[0] != "violated"]
+
+
+@properties
+@given(rules(), ARRIVALS)
+def test_a_resolution_is_notified_exactly_for_incidents_that_were(
+    rule: Rule, events: list[Event]
+) -> None:
+    log = live(rule, events)
+    for what, _, incident, notified, _ in log:
+        if what == "resolved":
+            before = [
+                outcome[3] for outcome in log if outcome[2] == incident and outcome[0] != "resolved"
+            ]
+            assert notified == any(before)
+
+
+@properties
+@given(rules(), IN_ORDER)
+def test_no_incident_outlives_the_first_violation_after_a_cooldown_without_a_notification(
+    rule: Rule, events: list[Event]
+) -> None:
+    log = live(rule, events)
+    times = {event.event_id: event.ts for event in events}
+    last: datetime | None = None
+    known: set[int | None] = set()
+    for what, event_id, incident, notified, _ in log:
+        ended = last is None or times[event_id] >= last + timedelta(seconds=rule.cooldown_s)
+        if what != "resolved":
+            assert notified == ended
+        if notified:
+            known.add(incident)
+            last = last if what == "resolved" else times[event_id]
+    assert {outcome[2] for outcome in log if outcome[0] == "resolved" and outcome[3]} <= known
 
 
 # -- The sentences one by one. --
@@ -531,7 +573,7 @@ def test_an_incident_under_a_cooldown_is_recorded_though_its_start_is_not_notifi
         ("fired", "e0", 1, True, False),
         ("resolved", "e1", 1, True, False),
         ("fired", "e2", 2, False, False),
-        ("resolved", "e3", 2, True, False),
+        ("resolved", "e3", 2, False, False),
     ]
 
 
@@ -541,8 +583,56 @@ def test_the_cooldown_of_change_spans_incidents() -> None:
         "fired e0",
         "resolved e1",
         "(fired e5)",
-        "resolved e6",
+        "(resolved e6)",
         "fired e10",
+    ]
+
+
+@pytest.mark.parametrize("notify", Notify)
+def test_the_first_violation_after_a_cooldown_notifies_an_incident_that_began_within_it(
+    notify: Notify,
+) -> None:
+    rule = replace(HOT, cooldown_s=10, notify=notify)
+    log = live(rule, readings((0, 60), (1, 40), (5, 60), (9, 60), (12, 60), (3000, 40)))
+    assert [outcome[:3] for outcome in log if outcome[3]] == [
+        ("fired", "e0", 1),
+        ("resolved", "e1", 1),
+        ("violated", "e12", 2),
+        ("resolved", "e3000", 2),
+    ]
+
+
+def test_an_incident_that_clears_its_threshold_only_waits_for_a_violation() -> None:
+    rule = replace(HOT, cooldown_s=10, notify=Notify.CHANGE, clear_threshold=30)
+    log = live(rule, readings((0, 60), (1, 20), (5, 60), (12, 40), (13, 60), (14, 60), (15, 20)))
+    assert [outcome[:2] for outcome in log if outcome[3]] == [
+        ("fired", "e0"),
+        ("resolved", "e1"),
+        ("violated", "e13"),
+        ("resolved", "e15"),
+    ]
+
+
+def test_flapping_under_a_cooldown_is_notified_in_pairs() -> None:
+    values = [(float(at), 60 if at % 2 == 0 else 40) for at in range(12)]
+    for notify in Notify:
+        rule = replace(HOT, cooldown_s=10, notify=notify)
+        log = live(rule, readings(*values))
+        assert sum(outcome[0] == "fired" for outcome in log) == 6
+        assert [outcome[:2] for outcome in log if outcome[3]] == [
+            ("fired", "e0"),
+            ("resolved", "e1"),
+            ("fired", "e10"),
+            ("resolved", "e11"),
+        ]
+
+
+def test_a_late_violation_that_is_notified_with_its_incident_has_its_resolution_notified() -> None:
+    rule = replace(HOT, cooldown_s=10, clear_threshold=30)
+    log = live(rule, readings((0, 60), (1, 20), (5, 60), (20, 40), (15, 60), (21, 20)))
+    assert [outcome[:2] for outcome in log if outcome[3]][2:] == [
+        ("violated", "e15"),
+        ("resolved", "e21"),
     ]
 
 
