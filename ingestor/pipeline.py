@@ -169,7 +169,7 @@ class Pipeline:
     def wants_receipts(self, device_id: str) -> bool:
         """Whether receipts are switched on for the device or its profile."""
         device = self._registry.devices.get(device_id)
-        return device is not None and device.receipts
+        return device is not None and (device.receipts or device.profile.receipts)
 
     async def flushed(self) -> None:
         """Return when everything that was accepted before is settled."""

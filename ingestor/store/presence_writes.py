@@ -27,6 +27,13 @@ def alive(batch: Batch) -> str:
     )
 
 
+def not_only_alive(batch: Batch) -> str:
+    """The devices that sent something else, too, joined."""
+    return SEPARATOR.join(
+        [str(number) for number, update in batch.presence.items() if update is not ALIVE]
+    )
+
+
 async def update_presence(
     connection: Connection, batch: Batch, offline_after_s: float, *, needs_full_update: bool
 ) -> list[Notification]:
@@ -51,18 +58,14 @@ async def update_presence(
     return await _notifications(connection, changed) if changed else []
 
 
-async def set_receipts(connection: Connection, batch: Batch, default_profile: str) -> list[Any]:
-    """Write what births ask for. Returns the changed devices, for the cache after the commit."""
+async def set_receipts(connection: Connection, batch: Batch) -> None:
+    """Write what births ask for."""
     if not batch.receipts:
-        return []
+        return
     wanted = sorted(batch.receipts.items())
-    changed: list[Any] = await connection.fetch(
-        queries.set_receipts,
-        [number for number, _ in wanted],
-        [value for _, value in wanted],
-        default_profile,
+    await connection.execute(
+        queries.set_receipts, [number for number, _ in wanted], [value for _, value in wanted]
     )
-    return changed
 
 
 async def _notifications(connection: Connection, changed: Sequence[Any]) -> list[Notification]:

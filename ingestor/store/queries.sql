@@ -18,6 +18,8 @@ select pg_current_xact_id()
 -- Presence: $4 joins the devices that sent telemetry only. This query renews last_seen of those that are
 -- online, unless it is fresh, and cancels a will. `needs_full_update`: one of them is not online, or the
 -- sweep is changing it at this moment, so update_presence must run. The times are in schema/presence.py.
+-- `receipts`: which devices of $4 and $5, the others with a sign of presence, asked for receipts. Another
+-- member may have read their birth, so the cache cannot know it.
 with new as (
     insert into event_key (device_no, event_id)
     select * from unnest(string_to_array($1, E'\x1f')::int[], string_to_array($2, E'\x1f'))
@@ -38,7 +40,10 @@ select count(*) as stored, case when count(*) < $3 then array_agg(device_no) end
        case when count(*) < $3 then array_agg(event_id) end as event_ids,
        (select count(*) from stale) > (select count(*) from refreshed) as needs_full_update,
        (select rules_version from config), (select registry_version from config),
-       (select closing from rollup_state), (select floor from rollup_state)
+       (select closing from rollup_state), (select floor from rollup_state),
+       (select array_agg(device_no) from device
+        where device_no = any(string_to_array(concat_ws(E'\x1f', nullif($4, ''), nullif($5, '')), E'\x1f')::int[])
+          and receipts) as receipts
 from new
 
 -- mark_hours --
@@ -105,12 +110,10 @@ where p.device_no = s.device_no
 returning p.device_no, old.state as was, new.state, new.since, new.reason, new.last_seen
 
 -- set_receipts --
--- What births asked for. Returns the changed devices with the value that is in force for them.
+-- What births asked for.
 update device set receipts = wanted.receipts
 from unnest($1::int[], $2::bool[]) as wanted (device_no, receipts)
 where device.device_no = wanted.device_no and device.receipts <> wanted.receipts
-returning device_id, device.receipts or coalesce(
-    (select profile.receipts from profile where name = coalesce(device.profile, $3)), false) as receipts
 
 -- resolve_silence --
 -- Resolve the open incidents of the built-in rule `silent` for devices that came back.
@@ -154,9 +157,7 @@ select (select count(*) from unnest($1::text[], $2::text[]) as wanted (device_id
         select from rejected where received_at = $3 and reason = $4 and payload = $5))
 
 -- find_devices --
-select device_id, device_no, profile, device.receipts or coalesce(profile.receipts, false) as receipts
-from device left join profile on profile.name = coalesce(device.profile, $2)
-where device_id = any($1::text[])
+select device_id, device_no, profile, receipts from device where device_id = any($1::text[])
 
 -- add_devices --
 -- A device exists from its first event, heartbeat or status, with its presence row from the start.
@@ -175,7 +176,7 @@ from added
 select registry_version from config
 
 -- read_profiles --
-select name, metrics from profile
+select name, metrics, receipts from profile
 
 -- read_rules --
 select rule_id, device_id, tag, metric, op, threshold, severity, for_s, clear_threshold, cooldown_s,
