@@ -14,6 +14,7 @@ from schema.instants import from_epoch_us
 DeviceNo = NewType("DeviceNo", int)
 
 MAX_ITEMS = 1000
+MAX_METRICS = 256  # of one event
 MAX_EXACT_INTEGER = 2**53
 # Prefixes of generated ids: derived from the event's time and content, or random if it has no identity.
 AUTO_ID, RANDOM_ID = "auto-", "random-"
@@ -24,7 +25,7 @@ EventId = Annotated[str, StringConstraints(pattern=r"^[^\x00-\x1f\x7f-\x9f]{1,12
 MetricName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_.:/%-]{1,128}$")]
 MetricValue = Annotated[float, Field(allow_inf_nan=False)]
 Tag = Annotated[str, StringConstraints(pattern=r"^[^\x00]{1,128}$")]
-MetricValues = Annotated[dict[MetricName, MetricValue], Field(min_length=1, max_length=64)]
+MetricValues = Annotated[dict[MetricName, MetricValue], Field(min_length=1, max_length=MAX_METRICS)]
 
 
 @with_config(ConfigDict(strict=True, extra="ignore"))
@@ -51,6 +52,7 @@ class Reason(StrEnum):
     TOO_LARGE = "too_large"
     NOT_AN_OBJECT = "not_an_object"
     NOT_AN_ARRAY = "not_an_array"
+    UNKNOWN_FIELD = "unknown_field"
     BAD_EVENT_ID = "bad_event_id"
     BAD_DEVICE_ID = "bad_device_id"
     DEVICE_MISMATCH = "device_mismatch"
@@ -67,6 +69,7 @@ class Reason(StrEnum):
     NO_IDENTITY = "no_identity"
     OUT_OF_RANGE = "out_of_range"
     REFUSED_BY_DATABASE = "refused_by_database"
+    BAD_STATUS = "bad_status"
     UNREADABLE = "unreadable"
 
 

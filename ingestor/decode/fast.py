@@ -11,11 +11,11 @@ from msgspec import UNSET, UnsetType
 
 from ingestor.decode.acceptance import AcceptLimits, Origin, RefusedError, derived_id
 from ingestor.decode.strict import decode
-from schema.event import MAX_EXACT_INTEGER, MAX_ITEMS, Event, Rejection
+from schema.event import MAX_EXACT_INTEGER, MAX_ITEMS, MAX_METRICS, Event, Rejection
 from schema.instants import MICROSECOND, epoch_us, parse_instant
 
 TEXT_CHARS_MAX = 128
-METRICS_MAX, TAGS_MAX = 64, 32
+TAGS_MAX = 32
 NAMES_MAX = (
     10_000  # So many valid metric names, and tags, are cached; others are checked each time.
 )
@@ -84,7 +84,7 @@ class FastDecoder:
         seq = None if body.seq is UNSET else body.seq
         if device_id is None or body.device_id is not UNSET:
             device_id = _device(body.device_id, device_id)
-        if not self._names.issuperset(metrics) or not 1 <= len(metrics) <= METRICS_MAX:
+        if not self._names.issuperset(metrics) or not 1 <= len(metrics) <= MAX_METRICS:
             self._learn(metrics)
         for name, value in metrics.items():
             if value.is_integer() and -MAX_EXACT_INTEGER < value < MAX_EXACT_INTEGER:
@@ -120,7 +120,7 @@ class FastDecoder:
         raise _NotOnFastPathError
 
     def _learn(self, metrics: dict[str, float]) -> None:
-        if not 1 <= len(metrics) <= METRICS_MAX or not all(map(_is_metric_name, metrics)):
+        if not 1 <= len(metrics) <= MAX_METRICS or not all(map(_is_metric_name, metrics)):
             raise _NotOnFastPathError
         if len(self._names) < NAMES_MAX:
             self._names.update(metrics)

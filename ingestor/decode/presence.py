@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any
 
-from pydantic_core import from_json
+from ingestor.decode.text import parse
 
 MAX_SLEEP_S = 366 * 86_400
 
@@ -51,10 +51,10 @@ ALIVE = PresenceUpdate(life=TELEMETRY.reason)
 
 def read_status(payload: bytes) -> PresenceSignal | None:
     """The signal in a status message, which is a bare word or JSON; None if it has no meaning."""
-    word = payload.strip()
+    word = payload.strip(b" \t\r\n").rstrip(b"\0 \t\r\n")
     if word[:1] in {b"{", b'"'}:
         try:
-            return _from_document(from_json(word, allow_inf_nan=False))
+            return _from_document(parse(word))
         except ValueError:
             return None
     return _from_word(word.decode("ascii", "replace"), None)
@@ -84,15 +84,23 @@ def _from_document(document: Any) -> PresenceSignal | None:
 
 
 def _from_word(word: Any, wake_in_s: Any) -> PresenceSignal | None:
-    if word == "online":
-        return BIRTH
-    if word == "offline":
-        return WILL
-    if word != "asleep":
+    match word.strip().lower() if isinstance(word, str) else None:
+        case "online":
+            return BIRTH
+        case "offline":
+            return WILL
+        case "asleep":
+            return PresenceSignal(SignalKind.SLEEP, "asleep", _sleep_s(wake_in_s))
+        case _:
+            return None
+
+
+def _sleep_s(wake_in_s: Any) -> float | None:
+    """An announced length, also in quotes; None if it cannot be read: the device sleeps all the same."""
+    if isinstance(wake_in_s, bool) or not isinstance(wake_in_s, int | float | str):
         return None
-    if wake_in_s is None:
-        return PresenceSignal(SignalKind.SLEEP, "asleep")
-    number = isinstance(wake_in_s, int | float) and not isinstance(wake_in_s, bool)
-    if not number or not 0 < wake_in_s <= MAX_SLEEP_S:
+    try:
+        seconds = float(wake_in_s)
+    except (ValueError, OverflowError):
         return None
-    return PresenceSignal(SignalKind.SLEEP, "asleep", float(wake_in_s))
+    return seconds if 0 < seconds <= MAX_SLEEP_S else None

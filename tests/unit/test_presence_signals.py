@@ -60,6 +60,19 @@ def merged(*signals: PresenceSignal) -> PresenceUpdate | None:
         (b'{"state":"offline","reason":"battery"}', WILL),
         (b'{"state":"asleep","wake_in_s":3600}', NAPPING),
         (b'{"wake_in_s":3600.0,"state":"asleep","x":null}', NAPPING),
+        (b"Online", BIRTH),
+        (b"OFFLINE", WILL),
+        (b"Offline\n", WILL),
+        (b"online\0", BIRTH),
+        (b"Asleep\0\0\r\n", ASLEEP),
+        (b'"ONLINE"\0', BIRTH),
+        (b'{"state":"Online","receipts":true}\0', replace(BIRTH, receipts=True)),
+        (b'{"state":" offline "}', WILL),
+        (b'{"state":"asleep","wake_in_s":"3600"}', NAPPING),
+        (b'{"state":"ASLEEP","wake_in_s":" 3600.0 "}', NAPPING),
+        (b'{"state":"asleep","wake_in_s":"soon"}', ASLEEP),
+        (b'{"state":"asleep","wake_in_s":NaN}', ASLEEP),
+        (b'{"state":"asleep","wake_in_s":"inf"}', ASLEEP),
         (b'{"state":"asleep","wake_in_s":0.5}', PresenceSignal(SignalKind.SLEEP, "asleep", 0.5)),
     ],
     ids=repr,
@@ -80,7 +93,8 @@ def test_a_status_is_a_plain_word_or_json(payload: bytes, signal: PresenceSignal
         b"late",
         b"\xff\xfe",
         b"\xef\xbb\xbfonline",
-        b"online\x00",
+        b"online\x00offline",
+        b"\x00",
         b"1",
         b"null",
         b"true",
@@ -116,12 +130,12 @@ def test_an_announced_sleep_lasts_up_to_a_year(wake_in_s: float) -> None:
     "written",
     [
         *("0", "-1", "-0.0", str(MAX_SLEEP_S + 1), "1e400", "-1e400", "9" * 400, "9" * 5000),
-        *("NaN", "Infinity", '"3600"', "true", "[3600]", "{}"),
+        *("NaN", "Infinity", '"3600 s"', '""', "null", "true", "[3600]", "{}"),
     ],
     ids=lambda written: written[:12],
 )
-def test_a_sleep_of_impossible_length_means_nothing(written: str) -> None:
-    assert read_status(f'{{"state":"asleep","wake_in_s":{written}}}'.encode()) is None
+def test_a_sleep_of_impossible_length_is_a_sleep_all_the_same(written: str) -> None:
+    assert read_status(f'{{"state":"asleep","wake_in_s":{written}}}'.encode()) == ASLEEP
 
 
 @properties
