@@ -28,6 +28,15 @@ class _NotOnFastPathError(Exception):
     """The strict decoder must decide. Raised and caught in this file."""
 
 
+_REFUSALS = (
+    msgspec.MsgspecError,
+    RefusedError,
+    RecursionError,
+    ValueError,
+    _NotOnFastPathError,
+)
+
+
 class FastBody(msgspec.Struct, forbid_unknown_fields=True, gc=False):
     """An event as schema/event.py describes it, as far as types can."""
 
@@ -58,15 +67,19 @@ class FastDecoder:
         if payload.isascii() and b"\\" not in payload:
             try:
                 return self._decode_fast(payload, origin)
-            except (
-                msgspec.MsgspecError,
-                RefusedError,
-                RecursionError,
-                ValueError,
-                _NotOnFastPathError,
-            ):
+            except _REFUSALS:
                 pass  # The strict decoder reports what is wrong, and with which items.
         return decode(payload, origin, self._limits)
+
+    def decode_item(self, text: bytes, index: int, origin: Origin) -> Event | None:
+        """The event in the text of an array item; None if the strict decoder must decide."""
+        if not text.isascii() or b"\\" in text:
+            return None
+        try:
+            body = self._read(text)
+            return self._event(body, index, origin) if isinstance(body, FastBody) else None
+        except _REFUSALS:
+            return None
 
     def _decode_fast(self, payload: bytes, origin: Origin) -> list[Event | Rejection]:
         if len(payload) > self._limits.payload_bytes_max:

@@ -74,23 +74,23 @@ def decode(payload: bytes, origin: Origin, limits: AcceptLimits) -> list[Event |
     except BaseException:  # A panic in the parser is not an Exception.
         # A fault of ours must not stop the stream; a replay takes the payload once it is fixed.
         log.exception("A payload cannot be decoded; it becomes a dead letter.")
-        return [_refuse(payload, origin, Reason.UNREADABLE, UNREADABLE)]
+        return [refuse(payload, origin, Reason.UNREADABLE, UNREADABLE)]
 
 
 def _decode(payload: bytes, origin: Origin, limits: AcceptLimits) -> list[Event | Rejection]:
     if len(payload) > limits.payload_bytes_max:
         detail = f"{len(payload)} bytes, at most {limits.payload_bytes_max} are accepted"
-        return [_refuse(payload[:OVERSIZE_KEPT_BYTES], origin, Reason.TOO_LARGE, detail)]
+        return [refuse(payload[:OVERSIZE_KEPT_BYTES], origin, Reason.TOO_LARGE, detail)]
     try:
         document = parse(payload)
     except ValueError as error:
-        return [_refuse(payload, origin, Reason.MALFORMED_JSON, fault_of_the_text(payload, error))]
+        return [refuse(payload, origin, Reason.MALFORMED_JSON, fault_of_the_text(payload, error))]
     if not isinstance(document, list):
         return [_item(document, None, payload, origin, limits)]
-    if not 1 <= len(document) <= MAX_ITEMS:
-        reason = Reason.TOO_MANY_ITEMS if document else Reason.NO_ITEMS
-        detail = f"an array of {len(document)} items, 1 to {MAX_ITEMS} are accepted"
-        return [_refuse(payload, origin, reason, detail)]
+    if not document:
+        return [refuse(payload, origin, Reason.NO_ITEMS, "an array without items")]
+    if len(document) > MAX_ITEMS:
+        return [too_many_items(payload, origin)]
     return [_item(item, index, None, origin, limits) for index, item in enumerate(document)]
 
 
@@ -99,8 +99,21 @@ def decode_item(payload: bytes, origin: Origin, limits: AcceptLimits) -> Event |
     try:
         document = parse(payload)
     except ValueError as error:
-        return _refuse(payload, origin, Reason.MALFORMED_JSON, fault_of_the_text(payload, error))
+        return refuse(payload, origin, Reason.MALFORMED_JSON, fault_of_the_text(payload, error))
     return _item(document, None, payload, origin, limits)
+
+
+def decode_array_item(
+    text: bytes, index: int, origin: Origin, limits: AcceptLimits
+) -> Event | Rejection:
+    """Decode the text of an item apart from its array. Raises ValueError if it is no JSON."""
+    (item,) = parse(b"[%b]" % text)  # It may nest as deep as in its array, and no deeper.
+    return _item(item, index, text, origin, limits)
+
+
+def too_many_items(payload: bytes, origin: Origin) -> Rejection:
+    detail = f"an array of more than {MAX_ITEMS} items: send several"
+    return refuse(payload, origin, Reason.TOO_MANY_ITEMS, detail)
 
 
 def _item(
@@ -110,7 +123,7 @@ def _item(
         event = _event(item, index or 0, origin, limits)
     except RefusedError as refused:
         raw = payload if payload is not None else text_of(item)
-        rejection = _refuse(raw, origin, refused.reason, refused.detail)
+        rejection = refuse(raw, origin, refused.reason, refused.detail)
         rejection.item = index
         if isinstance(item, dict):
             rejection.event_id = _text_or_none(item.get("event_id"))
@@ -240,7 +253,7 @@ def _printable(text: str) -> str:
     return text[:SHOWN_CHARS_MAX].encode("unicode_escape").decode()
 
 
-def _refuse(payload: bytes, origin: Origin, reason: Reason, detail: str) -> Rejection:
+def refuse(payload: bytes, origin: Origin, reason: Reason, detail: str) -> Rejection:
     return Rejection(reason, detail, payload, origin.received_at, origin.device_id)
 
 
