@@ -142,7 +142,7 @@ class Writer:
         BatchRefused         it is split until the bad row is alone, which becomes a dead letter
         """
         try:
-            new = await self._retry(lambda: self._attempt(batch))
+            new = await self._retry(lambda: self._attempt(batch), by=self)
         except StaleRegistryError:
             await self._write(await self._builder.rebuild(batch))
         except BelowFloorError as error:

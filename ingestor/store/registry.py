@@ -84,12 +84,16 @@ class Registry:
     async def load(self, device_ids: Iterable[str]) -> None:
         """Bring the cache up to date for these devices. Unregistered ones stay unknown."""
         names = sorted(device_ids)
-        await self._retry(lambda: self._query(lambda connection: self._find(connection, names)))
+        await self._retry(
+            lambda: self._query(lambda connection: self._find(connection, names)), by=self._find
+        )
 
     async def add(self, device_ids: Iterable[str]) -> None:
         """Register devices on their first message. Another process may do the same."""
         names = sorted(device_ids)
-        await self._retry(lambda: self._query(lambda connection: self._add(connection, names)))
+        await self._retry(
+            lambda: self._query(lambda connection: self._add(connection, names)), by=self._add
+        )
 
     def expire(self) -> None:
         """Make the next batch read everything again: another server may answer now."""
