@@ -53,6 +53,9 @@ async def update_presence(
         [update.sleep_s for _, update in updates],
         [update.will for _, update in updates],
         float(offline_after_s),
+        [update.birth for _, update in updates],
+        [update.session for _, update in updates],
+        [update.will_session for _, update in updates],
     )
     changed = [row for row in updated if row["was"] != row["state"]]
     return await _notifications(connection, changed) if changed else []

@@ -72,7 +72,8 @@ order by pair.n
 -- Decides the next presence state of each device from the merged signals of a batch, one row per device;
 -- sweep_presence of the scheduler decides what silence does. The times are in schema/presence.py.
 -- $1 joins the devices that sent telemetry only. A sign of life changes nothing while the device is online
--- with a fresh last_seen and no will.
+-- with a fresh last_seen and no will, except that a birth brings its session. A will counts unless the last
+-- birth named another session; within a batch that is decided already (ingestor/decode/presence.py).
 -- With several members, telemetry sent before a sleep may arrive after it through another member, so for ten
 -- seconds telemetry does not end a sleep. A birth or heartbeat does: these arrive in order.
 update presence p set
@@ -93,18 +94,25 @@ update presence p set
         when s.asleep or (s.life is not null and p.state <> 'online')
             then statement_timestamp()
                  + make_interval(secs => coalesce(:late_intervals * coalesce(s.sleep_s, p.interval_s), $7))
-        else p.check_at end
+        else p.check_at end,
+    session = case when s.birth then s.session else p.session end
 from (
-    select alive, 'telemetry', false, null::float8, false
+    select alive as device_no, 'telemetry' as life, false as asleep, null::float8 as sleep_s, false as will,
+           false as birth, null::text as session
     from unnest(string_to_array($1, E'\x1f')::int[]) as alive
     union all
-    select * from unnest($2::int[], $3::text[], $4::bool[], $5::float8[], $6::bool[])
-) as s (device_no, life, asleep, sleep_s, will)
+    select device_no, life, asleep, signal.sleep_s,
+           will and (birth or coalesce(will_session = known.session, true)), birth, signal.session
+    from unnest($2::int[], $3::text[], $4::bool[], $5::float8[], $6::bool[], $8::bool[], $9::text[], $10::text[])
+             as signal (device_no, life, asleep, sleep_s, will, birth, session, will_session)
+         join presence known using (device_no)
+) as s
 where p.device_no = s.device_no
   and (p.state <> 'online' or s.asleep or s.will or p.will_at is not null
+       or (s.birth and p.session is distinct from s.session)
        or p.last_seen < statement_timestamp()
                         - make_interval(secs => least(:last_seen_step_s_max, :last_seen_step_intervals * p.interval_s)))
-  and not (p.state = 'asleep' and s.life = 'telemetry' and not s.will
+  and not (p.state = 'asleep' and s.life = 'telemetry' and not s.will and not s.birth
            and p.last_seen > statement_timestamp() - make_interval(secs => :sleep_grace_s)
            and exists (select from ingest_member where number > 1))
 returning p.device_no, old.state as was, new.state, new.since, new.reason, new.last_seen
