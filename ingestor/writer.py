@@ -172,5 +172,5 @@ class Writer:
         log.error(
             "PostgreSQL refused an event permanently; it becomes a dead letter.", error=str(refused)
         )
-        batch.to_dead_letter(str(refused))
+        batch.to_dead_letter()
         await self._write(batch)
