@@ -15,6 +15,7 @@ from runtime.settings import Settings
 from runtime.signals import finish_in_time, stop_on_signals
 from schema.database import watch
 from schema.event import Reason
+from schema.members import MemberWatch
 
 Role = Callable[[Settings, asyncio.Event, Health, Metrics], Coroutine[Any, Any, None]]
 
@@ -42,7 +43,8 @@ async def _run(settings: Settings, health: Health, roles: tuple[Role, ...]) -> f
             watching: asyncio.Task[None] | None = None
             if settings.database_url is not None:
                 name = f"{settings.instance} watch"
-                watching = group.create_task(watch(settings.dsn, name, health))
+                look = MemberWatch(settings.instance, health).look
+                watching = group.create_task(watch(settings.dsn, name, health, look))
             async with asyncio.TaskGroup() as working:
                 for role in roles:
                     working.create_task(role(settings, stop, health, metrics))

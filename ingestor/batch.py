@@ -17,6 +17,7 @@ Item = Event | Rejection
 
 # How often the registry cache has expired, and the registry_version of the database that it holds.
 RegistryVersion = tuple[int, int]
+REFUSED = "the database can never store it; the log says why"
 UNCHECKED: RegistryVersion = (-1, -1)
 
 
@@ -144,10 +145,10 @@ class Batch:
                 yield replace(rest, rows=self.rows[start:stop])
                 rest = Batch(registry_version=self.registry_version)
 
-    def to_dead_letter(self, detail: str) -> None:
-        """Turn the only row into a dead letter."""
+    def to_dead_letter(self) -> None:
+        """Turn the only row into a dead letter; the log says what the database said."""
         row = self.rows.pop()
-        rejection = reject(row.event, row.message.source, Reason.REFUSED_BY_DATABASE, detail)
+        rejection = reject(row.event, row.message.source, Reason.REFUSED_BY_DATABASE, REFUSED)
         self.dead_letters.append(RejectedItem(rejection, row.message, row.place))
 
     def settle(self, new_keys: set[tuple[int, str]]) -> None:

@@ -16,6 +16,7 @@ from typing import Self
 from ingestor.batch import Message, Part
 from ingestor.decode.acceptance import AcceptLimits, Origin
 from ingestor.decode.presence import TELEMETRY
+from ingestor.decode.strict import Items
 from ingestor.retry import StoreRetry
 from ingestor.store.registry import Device, Registry
 from ingestor.store.transaction import Store
@@ -145,11 +146,15 @@ class Pipeline:
         self._resolve_wanted.set()
 
     def submit(
-        self, payload: bytes, origin: Origin, items: list[Event | Rejection]
+        self,
+        payload: bytes,
+        origin: Origin,
+        items: list[Event | Rejection],
+        source: Items | None = None,
     ) -> "asyncio.Future[list[Verdict]]":
         """Accept the items of an HTTP post. The future has the verdicts after the commit.
 
-        Raises Overloaded.
+        `source` has the texts of the items, if it is not to be found in `payload`. Raises Overloaded.
         """
         answer: asyncio.Future[list[Verdict]] = asyncio.get_running_loop().create_future()
 
@@ -157,7 +162,7 @@ class Pipeline:
             if not answer.done():  # The caller may have given up; the events are stored anyway.
                 answer.set_result(message.verdicts)
 
-        message = Message(self._door, payload, origin, done, signal=TELEMETRY)
+        message = Message(self._door, payload, origin, done, signal=TELEMETRY, _source=source)
         message.decoded(items)
         self.accept(message)
         return answer
@@ -169,7 +174,7 @@ class Pipeline:
     def wants_receipts(self, device_id: str) -> bool:
         """Whether receipts are switched on for the device or its profile."""
         device = self._registry.devices.get(device_id)
-        return device is not None and device.receipts
+        return device is not None and (device.receipts or device.profile.receipts)
 
     async def flushed(self) -> None:
         """Return when everything that was accepted before is settled."""

@@ -194,6 +194,8 @@ def decode_again(dead_letter: DeadLetter, limits: AcceptLimits, now: datetime) -
 def _decoded(dead_letter: DeadLetter, limits: AcceptLimits) -> list[Item]:
     if dead_letter.reason is Reason.TOO_LARGE:
         return [_refused(dead_letter, Reason.TOO_LARGE, "only its first bytes were kept")]
+    if dead_letter.reason is Reason.BAD_STATUS:
+        return [_refused(dead_letter, Reason.BAD_STATUS, "a status of the past is not replayed")]
     # The door has checked the size; only it can tell a batch from a single event.
     sized = replace(limits, payload_bytes_max=len(dead_letter.payload))
     if dead_letter.item is not None:

@@ -142,7 +142,7 @@ class Writer:
         BatchRefused         it is split until the bad row is alone, which becomes a dead letter
         """
         try:
-            new = await self._retry(lambda: self._attempt(batch))
+            new = await self._retry(lambda: self._attempt(batch), by=self)
         except StaleRegistryError:
             await self._write(await self._builder.rebuild(batch))
         except BelowFloorError as error:
@@ -172,5 +172,5 @@ class Writer:
         log.error(
             "PostgreSQL refused an event permanently; it becomes a dead letter.", error=str(refused)
         )
-        batch.to_dead_letter(str(refused))
+        batch.to_dead_letter()
         await self._write(batch)

@@ -2,6 +2,7 @@
 
 import asyncio
 import gc
+from collections.abc import Awaitable, Callable
 from typing import TypeAlias
 
 import asyncpg
@@ -84,10 +85,13 @@ async def fetch_row(connection: Connection, query: str, *arguments: object) -> a
     return row
 
 
-async def watch(dsn: str, name: str, health: Health) -> None:
+async def watch(
+    dsn: str, name: str, health: Health, look: Callable[[Connection], Awaitable[None]]
+) -> None:
     """Report whether the database answers, also while nothing else uses it, until cancelled.
 
-    It has its own connection: in a pool, a query without an answer would delay the next one.
+    `look` asks it for more. It has its own connection: in a pool, a query without an answer would delay
+    the next one.
     """
     connection: Connection | None = None
     try:
@@ -97,6 +101,7 @@ async def watch(dsn: str, name: str, health: Health) -> None:
                     if connection is None:
                         connection = await connect(dsn, name)
                     await connection.fetchval("select 1")
+                    await look(connection)
             except DATABASE_ERRORS as error:
                 if health.report("database", ok=False, detail="unavailable, retrying"):
                     log.warning("The database is unavailable.", error=repr(error))

@@ -15,6 +15,7 @@ from schema.instants import from_epoch_us
 DeviceNo = NewType("DeviceNo", int)
 
 MAX_ITEMS = 1000
+MAX_METRICS = 256  # of one event
 MAX_EXACT_INTEGER = 2**53
 PLAIN_MIN, PLAIN_MAX = 1e-4, 1e15  # Numbers without an exponent, in every way of writing them,
 PLAIN_DIGITS = 6  # and so are smaller ones with up to six decimals.
@@ -29,7 +30,7 @@ EventId = Annotated[str, StringConstraints(pattern=r"^[^\x00-\x1f\x7f-\x9f]{1,12
 MetricName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_.:/%-]{1,128}$")]
 MetricValue = Annotated[float, Field(allow_inf_nan=False)]
 Tag = Annotated[str, StringConstraints(pattern=r"^[^\x00]{1,128}$")]
-MetricValues = Annotated[dict[MetricName, MetricValue], Field(min_length=1, max_length=64)]
+MetricValues = Annotated[dict[MetricName, MetricValue], Field(min_length=1, max_length=MAX_METRICS)]
 
 
 @with_config(ConfigDict(strict=True, extra="ignore"))
@@ -56,6 +57,7 @@ class Reason(StrEnum):
     TOO_LARGE = "too_large"
     NOT_AN_OBJECT = "not_an_object"
     NOT_AN_ARRAY = "not_an_array"
+    UNKNOWN_FIELD = "unknown_field"
     BAD_EVENT_ID = "bad_event_id"
     BAD_DEVICE_ID = "bad_device_id"
     DEVICE_MISMATCH = "device_mismatch"
@@ -72,6 +74,7 @@ class Reason(StrEnum):
     NO_IDENTITY = "no_identity"
     OUT_OF_RANGE = "out_of_range"
     REFUSED_BY_DATABASE = "refused_by_database"
+    BAD_STATUS = "bad_status"
     UNREADABLE = "unreadable"
 
 

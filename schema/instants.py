@@ -17,25 +17,39 @@ LATEST = datetime(2200, 1, 1, tzinfo=UTC)
 
 _RFC3339 = re.compile(
     r"[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt ][0-9]{2}:[0-9]{2}:[0-9]{2}(?:\.[0-9]{1,9})?"
-    r"(?:[Zz]|[+-](?:[01][0-9]|2[0-3]):[0-5][0-9])?"
+    r"(?:[Zz]|[+-](?:[01][0-9]|2[0-3])(?::?[0-5][0-9])?)?"
 )
-_PLUS_READ_AS_SPACE = re.compile(r" (?=[0-9]{2}:[0-9]{2}$)")
+_PLUS_READ_AS_SPACE = re.compile(r" (?=[0-9]{2}(?::?[0-9]{2})?$)")
+_SECONDS = slice(17, 19)  # of a text that _RFC3339 matches
 
 
 def parse_instant(text: str) -> datetime:
-    """Parse RFC 3339 (section 5.6) with `T` or a space.
+    """Parse RFC 3339 (section 5.6) with `T` or a space; offsets also as `+0100` and `+01`.
 
-    Without an offset it is UTC; digits beyond microseconds are dropped. Raises ValueError.
+    Without an offset it is UTC; digits beyond microseconds are dropped; second 60 is the next second.
+    Raises ValueError.
     """
     if _RFC3339.fullmatch(text) is None:
         raise ValueError("not an RFC 3339 time such as 2026-02-01T14:23:45Z")
-    instant = datetime.fromisoformat(text.upper())
+    if text[_SECONDS] == "60":
+        return _one_second_after(parse_instant(f"{text[:17]}59{text[19:]}"))
+    try:
+        instant = datetime.fromisoformat(text.upper())
+    except ValueError:
+        raise ValueError("no date and time that exists") from None
     if instant.tzinfo is UTC:
         return instant
     if instant.tzinfo is None:
         return instant.replace(tzinfo=UTC)
     try:
         return instant.astimezone(UTC)
+    except OverflowError as error:
+        raise ValueError("outside the years 1 to 9999") from error
+
+
+def _one_second_after(instant: datetime) -> datetime:
+    try:
+        return instant + timedelta(seconds=1)
     except OverflowError as error:
         raise ValueError("outside the years 1 to 9999") from error
 

@@ -7,6 +7,7 @@ from litestar import Request
 from litestar.openapi.spec import OpenAPIMediaType, Operation, RequestBody
 from pydantic import BaseModel, ValidationError
 
+from api.http.messages import plain
 from runtime.errors import InvalidRequest, UnsupportedMediaType
 
 Body = TypeVar("Body", bound=BaseModel)
@@ -55,7 +56,7 @@ def operation_with_body(schema: dict[str, Any]) -> type[Operation]:
 def invalid_body(error: ValidationError) -> InvalidRequest:
     """The error of the request, with the name of each field at fault."""
     errors = [
-        {"field": ".".join(map(str, fault["loc"])), "message": fault["msg"]}
+        {"field": ".".join(map(str, fault["loc"])), "message": plain(fault["msg"])}
         for fault in error.errors(include_url=False, include_input=False, include_context=False)
     ]
     named = "; ".join(f"{fault['field'] or 'body'}: {fault['message']}" for fault in errors)

@@ -10,6 +10,7 @@ from litestar import Request, Response
 from litestar.exceptions import HTTPException, ValidationException
 from litestar.types import Receive, Scope, Send
 
+from api.http.messages import plain
 from runtime.errors import (
     Conflict,
     InvalidRequest,
@@ -92,7 +93,7 @@ def http_problem(request: Request[Any, Any, Any], error: HTTPException) -> Respo
     if isinstance(error, ValidationException):
         faults = error.extra if isinstance(error.extra, list) else []
         errors = [
-            {"field": str(fault.get("key", "")), "message": str(fault.get("message", ""))}
+            {"field": str(fault.get("key", "")), "message": plain(str(fault.get("message", "")))}
             for fault in faults
         ]
         named = "; ".join(f"{fault['field']}: {fault['message']}" for fault in errors)

@@ -1,12 +1,15 @@
 """The HTTP door: posts become pipeline messages and wait for their commit."""
 
 import asyncio
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from time import monotonic
 
 from api.ingest.rate_limit import RateLimiter
 from ingestor.decode.acceptance import AcceptLimits, Origin
 from ingestor.decode.fast import FastDecoder
+from ingestor.decode.large import LargeDecoder
+from ingestor.decode.strict import Items
 from ingestor.pipeline import Pipeline
 from runtime.errors import InvalidRequest, Overloaded
 from schema.event import Event, Reason, Rejection, Status, Verdict
@@ -15,12 +18,16 @@ from schema.instants import now_us
 # A post without a commit answers 503 within 5 s: its outcome is unknown, retry with the same event_id.
 ANSWER_WITHIN_S = 4.5
 BATCH_BYTES_MAX = 8 * 1024 * 1024
+# Larger batches are decoded in threads, item by item, and never hold the event loop.
+SMALL_BATCH_BYTES_MAX = 256 * 1024
+LARGE_AT_ONCE = 2
 
 _FAULTS_OF_THE_BODY = {
     Reason.MALFORMED_JSON,
     Reason.NO_ITEMS,
     Reason.TOO_MANY_ITEMS,
     Reason.TOO_LARGE,
+    Reason.NOT_AN_ARRAY,
 }
 
 
@@ -29,6 +36,9 @@ class HttpDoor:
         self._pipeline, self._limiter = pipeline, limiter
         self._one = FastDecoder(limits)
         self._many = FastDecoder(replace(limits, payload_bytes_max=BATCH_BYTES_MAX))
+        self._small_bytes_max = min(limits.payload_bytes_max, SMALL_BATCH_BYTES_MAX)
+        self._large = LargeDecoder(limits, BATCH_BYTES_MAX)
+        self._threads = ThreadPoolExecutor(LARGE_AT_ONCE, "large batch")
 
     async def post_event(self, payload: bytes) -> Verdict:
         """Store one event. Raises InvalidRequest if it is rejected, TooManyRequests over the limit."""
@@ -53,11 +63,29 @@ class HttpDoor:
         """Store a batch; one verdict per item. Raises InvalidRequest if the body as a whole is rejected."""
         deadline = _deadline()
         origin = Origin(now_us())
-        items = _an_array(self._many.decode(payload, origin), payload)
-        verdicts = await self._submit(payload, origin, items, deadline)
+        source: Items | None = None
+        if len(payload) <= self._small_bytes_max:
+            items = self._many.decode(payload, origin)
+        else:
+            items, source = await self._decode_large(payload, origin, deadline)
+        items = _an_array(items, payload)
+        verdicts = await self._submit(payload, origin, items, deadline, source)
         if items[0].item is None:
             raise InvalidRequest(verdicts[0].detail or "Rejected.", reason=verdicts[0].reason)
         return verdicts
+
+    async def _decode_large(
+        self, payload: bytes, origin: Origin, deadline: float
+    ) -> tuple[list[Event | Rejection], Items | None]:
+        """In one of the threads; later batches wait for them, and answer 503 at the deadline."""
+        loop = asyncio.get_running_loop()
+        try:
+            async with asyncio.timeout_at(deadline):
+                return await loop.run_in_executor(
+                    self._threads, self._large.decode, payload, origin
+                )
+        except TimeoutError:
+            raise Overloaded("Too many large batches are being read: retry later.") from None
 
     async def _submit(
         self,
@@ -65,9 +93,10 @@ class HttpDoor:
         origin: Origin,
         items: list[Event | Rejection],
         deadline: float,
+        source: Items | None = None,
     ) -> list[Verdict]:
         """The deadline is a timer, because asyncio.timeout costs as much as decoding a post."""
-        answer = self._pipeline.submit(payload, origin, items)
+        answer = self._pipeline.submit(payload, origin, items, source)
         deadline_passed = answer.get_loop().call_at(deadline, _time_out, answer)
         try:
             return await answer

@@ -10,7 +10,7 @@ import msgspec
 
 from runtime.settings import Settings
 from schema.event import AUTO_ID, RANDOM_ID, Reason
-from schema.instants import EPOCH, epoch_us, from_epoch_us, parse_instant
+from schema.instants import from_epoch_us
 
 
 class RefusedError(Exception):
@@ -65,28 +65,6 @@ class Origin(msgspec.Struct, frozen=True, gc=False):
     @property
     def received_at(self) -> datetime:
         return from_epoch_us(self.received_us)
-
-
-def accepted_time(name: str, value: Any, origin: Origin, limits: AcceptLimits) -> int:
-    """The instant in one of the four time fields, in µs. Raises RefusedError outside the window."""
-    received_at = origin.received_at
-    try:
-        if name == "age_ms":
-            ts = received_at - timedelta(milliseconds=value)
-        elif name == "ts":
-            ts = EPOCH + timedelta(milliseconds=value)
-        else:
-            ts = parse_instant(value)
-    except (ValueError, OverflowError) as error:
-        raise RefusedError(Reason.BAD_TIME, f"{name}: {error}") from None
-    if (too_old := limits.refusal_of_age(received_at - ts)) is not None:
-        reason, limit = too_old
-        raise RefusedError(reason, f"{name}: more than {limit.days} days before arrival")
-    if ts > received_at + limits.max_future:
-        seconds = limits.max_future.total_seconds()
-        detail = f"{name}: more than {seconds:.0f} s after arrival"
-        raise RefusedError(Reason.IN_THE_FUTURE, detail)
-    return epoch_us(ts)
 
 
 def outside_window(ts: datetime, now: datetime, limits: AcceptLimits) -> tuple[Reason, str] | None:

@@ -11,11 +11,11 @@ from msgspec import UNSET, UnsetType
 
 from ingestor.decode.acceptance import AcceptLimits, Origin, RefusedError, derived_id
 from ingestor.decode.strict import decode
-from schema.event import MAX_EXACT_INTEGER, MAX_ITEMS, Event, Rejection
+from schema.event import MAX_EXACT_INTEGER, MAX_ITEMS, MAX_METRICS, Event, Rejection
 from schema.instants import MICROSECOND, epoch_us, parse_instant
 
 TEXT_CHARS_MAX = 128
-METRICS_MAX, TAGS_MAX = 64, 32
+TAGS_MAX = 32
 NAMES_MAX = (
     10_000  # So many valid metric names, and tags, are cached; others are checked each time.
 )
@@ -26,6 +26,15 @@ _is_metric_name = re.compile(r"[A-Za-z0-9_.:/%-]{1,128}").fullmatch
 
 class _NotOnFastPathError(Exception):
     """The strict decoder must decide. Raised and caught in this file."""
+
+
+_REFUSALS = (
+    msgspec.MsgspecError,
+    RefusedError,
+    RecursionError,
+    ValueError,
+    _NotOnFastPathError,
+)
 
 
 class FastBody(msgspec.Struct, forbid_unknown_fields=True, gc=False):
@@ -58,15 +67,19 @@ class FastDecoder:
         if payload.isascii() and b"\\" not in payload:
             try:
                 return self._decode_fast(payload, origin)
-            except (
-                msgspec.MsgspecError,
-                RefusedError,
-                RecursionError,
-                ValueError,
-                _NotOnFastPathError,
-            ):
+            except _REFUSALS:
                 pass  # The strict decoder reports what is wrong, and with which items.
         return decode(payload, origin, self._limits)
+
+    def decode_item(self, text: bytes, index: int, origin: Origin) -> Event | None:
+        """The event in the text of an array item; None if the strict decoder must decide."""
+        if not text.isascii() or b"\\" in text:
+            return None
+        try:
+            body = self._read(text)
+            return self._event(body, index, origin) if isinstance(body, FastBody) else None
+        except _REFUSALS:
+            return None
 
     def _decode_fast(self, payload: bytes, origin: Origin) -> list[Event | Rejection]:
         if len(payload) > self._limits.payload_bytes_max:
@@ -84,7 +97,7 @@ class FastDecoder:
         seq = None if body.seq is UNSET else body.seq
         if device_id is None or body.device_id is not UNSET:
             device_id = _device(body.device_id, device_id)
-        if not self._names.issuperset(metrics) or not 1 <= len(metrics) <= METRICS_MAX:
+        if not self._names.issuperset(metrics) or not 1 <= len(metrics) <= MAX_METRICS:
             self._learn(metrics)
         for name, value in metrics.items():
             if value.is_integer() and -MAX_EXACT_INTEGER < value < MAX_EXACT_INTEGER:
@@ -120,7 +133,7 @@ class FastDecoder:
         raise _NotOnFastPathError
 
     def _learn(self, metrics: dict[str, float]) -> None:
-        if not 1 <= len(metrics) <= METRICS_MAX or not all(map(_is_metric_name, metrics)):
+        if not 1 <= len(metrics) <= MAX_METRICS or not all(map(_is_metric_name, metrics)):
             raise _NotOnFastPathError
         if len(self._names) < NAMES_MAX:
             self._names.update(metrics)

@@ -9,9 +9,10 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any
 
-from pydantic_core import from_json
+from ingestor.decode.text import parse
 
 MAX_SLEEP_S = 366 * 86_400
+SESSION_CHARS_MAX = 128  # A longer text counts as none.
 
 
 class SignalKind(StrEnum):
@@ -28,6 +29,11 @@ class PresenceSignal:
     reason: str
     sleep_s: float | None = None
     receipts: bool | None = None  # whether the device asks for receipts from now on
+    session: str | None = None  # of the connection that a birth begins and a will ends
+
+    @property
+    def is_birth(self) -> bool:
+        return self.reason == BIRTH.reason
 
 
 TELEMETRY = PresenceSignal(SignalKind.LIFE, "telemetry")
@@ -38,12 +44,18 @@ WILL = PresenceSignal(SignalKind.WILL, "will")
 
 @dataclass(frozen=True, slots=True)
 class PresenceUpdate:
-    """All signals of a device in a batch. `life` is the reason of the newest sign of life."""
+    """All signals of a device in a batch. `life` is the reason of the newest sign of life.
+
+    `session` is that of the last birth, if there is a `birth`; `will_session` that of the will.
+    """
 
     life: str | None = None
     asleep: bool = False
     sleep_s: float | None = None
     will: bool = False
+    birth: bool = False
+    session: str | None = None
+    will_session: str | None = None
 
 
 ALIVE = PresenceUpdate(life=TELEMETRY.reason)
@@ -51,10 +63,10 @@ ALIVE = PresenceUpdate(life=TELEMETRY.reason)
 
 def read_status(payload: bytes) -> PresenceSignal | None:
     """The signal in a status message, which is a bare word or JSON; None if it has no meaning."""
-    word = payload.strip()
+    word = payload.strip(b" \t\r\n").rstrip(b"\0 \t\r\n")
     if word[:1] in {b"{", b'"'}:
         try:
-            return _from_document(from_json(word, allow_inf_nan=False))
+            return _from_document(parse(word))
         except ValueError:
             return None
     return _from_word(word.decode("ascii", "replace"), None)
@@ -62,37 +74,69 @@ def read_status(payload: bytes) -> PresenceSignal | None:
 
 def merge(before: PresenceUpdate | None, signal: PresenceSignal) -> PresenceUpdate:
     """Add the next signal, in order of arrival, to the update so far."""
-    if signal is TELEMETRY:
+    if signal is TELEMETRY and (before is None or not before.birth):
         return ALIVE
-    if signal.kind is SignalKind.LIFE:
-        return PresenceUpdate(life=signal.reason)
-    if signal.kind is SignalKind.SLEEP:
-        return PresenceUpdate(life=signal.reason, asleep=True, sleep_s=signal.sleep_s)
-    if before is None:
-        return PresenceUpdate(will=True)
-    return before if before.asleep else replace(before, will=True)
+    if signal.kind is SignalKind.WILL:
+        return _with_will(before or PresenceUpdate(), signal.session)
+    if signal.is_birth:
+        return PresenceUpdate(life=signal.reason, birth=True, session=signal.session)
+    born = before if before is not None and before.birth else PresenceUpdate()
+    return PresenceUpdate(
+        life=signal.reason,
+        asleep=signal.kind is SignalKind.SLEEP,
+        sleep_s=signal.sleep_s,
+        birth=born.birth,
+        session=born.session,
+    )
+
+
+def is_of_another(session: str | None, will_session: str | None) -> bool:
+    """Whether a will is of another connection than the birth; without a session on either side it counts."""
+    return session is not None and will_session is not None and session != will_session
+
+
+def _with_will(before: PresenceUpdate, session: str | None) -> PresenceUpdate:
+    if before.asleep or (before.birth and is_of_another(before.session, session)):
+        return before
+    return replace(before, will=True, will_session=session)
 
 
 def _from_document(document: Any) -> PresenceSignal | None:
     if isinstance(document, dict):
         signal = _from_word(document.get("state"), document.get("wake_in_s"))
-        receipts = document.get("receipts")
-        if signal is None or not isinstance(receipts, bool):
-            return signal
-        return replace(signal, receipts=receipts)
+        if signal is None:
+            return None
+        receipts, session = document.get("receipts"), document.get("session")
+        return replace(
+            signal,
+            receipts=receipts if isinstance(receipts, bool) else None,
+            session=session if _is_session(session) else None,
+        )
     return _from_word(document, None)
 
 
+def _is_session(value: Any) -> bool:
+    return isinstance(value, str) and 1 <= len(value) <= SESSION_CHARS_MAX and "\0" not in value
+
+
 def _from_word(word: Any, wake_in_s: Any) -> PresenceSignal | None:
-    if word == "online":
-        return BIRTH
-    if word == "offline":
-        return WILL
-    if word != "asleep":
+    match word.strip().lower() if isinstance(word, str) else None:
+        case "online":
+            return BIRTH
+        case "offline":
+            return WILL
+        case "asleep":
+            return PresenceSignal(SignalKind.SLEEP, "asleep", _sleep_s(wake_in_s))
+        case _:
+            return None
+
+
+def _sleep_s(wake_in_s: Any) -> float | None:
+    """An announced length, also in quotes; None if it cannot be read: the device sleeps all the same."""
+    if isinstance(wake_in_s, bool) or not isinstance(wake_in_s, int | float | str):
         return None
-    if wake_in_s is None:
-        return PresenceSignal(SignalKind.SLEEP, "asleep")
-    number = isinstance(wake_in_s, int | float) and not isinstance(wake_in_s, bool)
-    if not number or not 0 < wake_in_s <= MAX_SLEEP_S:
+    try:
+        seconds = float(wake_in_s)
+    except (ValueError, OverflowError):
         return None
-    return PresenceSignal(SignalKind.SLEEP, "asleep", float(wake_in_s))
+    return seconds if 0 < seconds <= MAX_SLEEP_S else None

@@ -9,15 +9,19 @@ from broker.topics import TopicKind
 from ingestor.batch import Message
 from ingestor.decode.acceptance import Origin
 from ingestor.decode.presence import HEARTBEAT, TELEMETRY, read_status
+from ingestor.decode.strict import OVERSIZE_KEPT_BYTES
 from ingestor.mqtt.broker_drops import DropWatch
 from ingestor.mqtt.canary import CanaryMonitor
+from ingestor.mqtt.dropped_topics import DroppedTopics
 from ingestor.mqtt.receipts import Receipts
 from ingestor.pipeline import Pipeline
 from runtime.metrics import Dropped
-from schema.event import Door
+from schema.event import Door, Reason, Rejection
 from schema.instants import now_us
 
 OTHER = "other"
+BAD_STATUS = "a status is online, offline or asleep, as a word or as the state of a JSON object"
+_BLANK = b"\0 \t\r\n"
 TOPICS_MAX = 100_000  # The cache of parsed topics takes up to 30 MB.
 
 Content = tuple[str, bytes, bool]  # Topic, payload, and whether it was a retained message.
@@ -42,6 +46,7 @@ class MqttDoor:
         self._pipeline, self._settle, self._canary = pipeline, settle, canary
         self._drops, self._receipts, self._messages = drops, receipts, messages
         self._parsed: dict[str, tuple[TopicKind, str]] = {}
+        self._dropped_topics = DroppedTopics()
         self._open = True
         self._generation = 0
         # The messages of earlier connections that still wait, in the order of arrival.
@@ -77,6 +82,7 @@ class MqttDoor:
         if self._unsettled_by_content and self._superseded(delivery):
             return
         if not delivery.payload:
+            self._dropped_topics.name(delivery.topic, "its payload is empty")
             self._drop(Dropped.EMPTY)
             self._settle(delivery)
             return
@@ -89,13 +95,13 @@ class MqttDoor:
 
     def _take_signal(self, kind: TopicKind, device_id: str, delivery: Delivery) -> None:
         signal = HEARTBEAT if kind is TopicKind.HEARTBEAT else read_status(delivery.payload)
-        if signal is None or delivery.retain:
+        if delivery.retain or (signal is None and not delivery.payload.strip(_BLANK)):
             self._settle(delivery)
             return
         origin = Origin(now_us(), device_id)
-        self._pipeline.accept(
-            Message(Door.MQTT, b"", origin, self._done, signal, delivery, items=[])
-        )
+        message = Message(Door.MQTT, b"", origin, self._done, signal, delivery)
+        message.decoded([] if signal is not None else [_unreadable(delivery, origin)])
+        self._pipeline.accept(message)
 
     def _parse(self, topic: str) -> tuple[TopicKind, str] | None:
         parsed = topics.parse(topic)
@@ -112,8 +118,10 @@ class MqttDoor:
             self._canary.on_canary()
         elif delivery.topic == topics.DROPPED:
             self._drops.take(delivery.payload)
-        elif delivery.topic.endswith(f"/{TopicKind.TELEMETRY}"):
-            self._drop(Dropped.BAD_TOPIC)
+        else:
+            self._dropped_topics.name(delivery.topic, "its device id is not valid")
+            if delivery.topic.endswith(f"/{TopicKind.TELEMETRY}"):
+                self._drop(Dropped.BAD_TOPIC)
         self._settle(delivery)
 
     def _drop(self, reason: Dropped) -> None:
@@ -148,7 +156,7 @@ class MqttDoor:
         if self._unsettled_by_content:
             self._remove_unsettled(message, delivery)
         self._settle(delivery)
-        if message.verdicts:
+        if message.verdicts and message.payload:  # A status that cannot be read has no receipt.
             wanted = self._pipeline.wants_receipts(device_id)
             self._receipts.add(delivery, device_id, message.verdicts, wanted=wanted)
 
@@ -160,6 +168,11 @@ class MqttDoor:
             waiting.remove(message)
         if not waiting:
             self._unsettled_by_content.pop(key, None)
+
+
+def _unreadable(delivery: Delivery, origin: Origin) -> Rejection:
+    kept = delivery.payload[:OVERSIZE_KEPT_BYTES]
+    return Rejection(Reason.BAD_STATUS, BAD_STATUS, kept, origin.received_at, origin.device_id)
 
 
 def _content(delivery: Delivery) -> Content:

@@ -27,6 +27,13 @@ def telemetry_only_devices(batch: Batch) -> str:
     )
 
 
+def devices_with_more(batch: Batch) -> str:
+    """The devices that sent something else, too, joined."""
+    return SEPARATOR.join(
+        [str(number) for number, update in batch.presence.items() if update is not ALIVE]
+    )
+
+
 async def update_presence(
     connection: Connection, batch: Batch, offline_after_s: float, *, needs_full_update: bool
 ) -> list[Notification]:
@@ -46,23 +53,22 @@ async def update_presence(
         [update.sleep_s for _, update in updates],
         [update.will for _, update in updates],
         float(offline_after_s),
+        [update.birth for _, update in updates],
+        [update.session for _, update in updates],
+        [update.will_session for _, update in updates],
     )
     changed = [row for row in updated if row["was"] != row["state"]]
     return await _notifications(connection, changed) if changed else []
 
 
-async def set_receipts(connection: Connection, batch: Batch, default_profile: str) -> list[Any]:
-    """Write what births ask for. Returns the changed devices, for the cache after the commit."""
+async def set_receipts(connection: Connection, batch: Batch) -> None:
+    """Write what births ask for."""
     if not batch.receipts:
-        return []
+        return
     wanted = sorted(batch.receipts.items())
-    changed: list[Any] = await connection.fetch(
-        queries.set_receipts,
-        [number for number, _ in wanted],
-        [value for _, value in wanted],
-        default_profile,
+    await connection.execute(
+        queries.set_receipts, [number for number, _ in wanted], [value for _, value in wanted]
     )
-    return changed
 
 
 async def _notifications(connection: Connection, changed: Sequence[Any]) -> list[Notification]:

@@ -18,6 +18,8 @@ select pg_current_xact_id()
 -- Presence: $4 joins the devices that sent telemetry only. This query renews last_seen of those that are
 -- online, unless it is fresh, and cancels a will. `needs_full_update`: one of them is not online, or the
 -- sweep is changing it at this moment, so update_presence must run. The times are in schema/presence.py.
+-- `receipts`: which devices of $4 and $5, the others with a sign of presence, asked for receipts. Another
+-- member may have read their birth, so the cache cannot know it.
 with new as (
     insert into event_key (device_no, event_id)
     select * from unnest(string_to_array($1, E'\x1f')::int[], string_to_array($2, E'\x1f'))
@@ -38,7 +40,10 @@ select count(*) as stored, case when count(*) < $3 then array_agg(device_no) end
        case when count(*) < $3 then array_agg(event_id) end as event_ids,
        (select count(*) from stale) > (select count(*) from refreshed) as needs_full_update,
        (select rules_version from config), (select registry_version from config),
-       (select closing from rollup_state), (select floor from rollup_state)
+       (select closing from rollup_state), (select floor from rollup_state),
+       (select array_agg(device_no) from device
+        where device_no = any(string_to_array(concat_ws(E'\x1f', nullif($4, ''), nullif($5, '')), E'\x1f')::int[])
+          and receipts) as receipts
 from new
 
 -- mark_hours --
@@ -68,7 +73,8 @@ order by pair.n
 -- sweep_presence of the scheduler decides what silence does. The times are in schema/presence.py.
 -- A will of a device that was never seen, or was forgotten, changes nothing: it has not spoken yet.
 -- $1 joins the devices that sent telemetry only. A sign of life changes nothing while the device is online
--- with a fresh last_seen and no will.
+-- with a fresh last_seen and no will, except that a birth brings its session. A will counts unless the last
+-- birth named another session; within a batch that is decided already (ingestor/decode/presence.py).
 -- With several members, telemetry sent before a sleep may arrive after it through another member, so for ten
 -- seconds telemetry does not end a sleep. A birth or heartbeat does: these arrive in order.
 update presence p set
@@ -89,29 +95,34 @@ update presence p set
         when s.asleep or (s.life is not null and p.state <> 'online')
             then statement_timestamp()
                  + make_interval(secs => coalesce(:late_intervals * coalesce(s.sleep_s, p.interval_s), $7))
-        else p.check_at end
+        else p.check_at end,
+    session = case when s.birth then s.session else p.session end
 from (
-    select alive, 'telemetry', false, null::float8, false
+    select alive as device_no, 'telemetry' as life, false as asleep, null::float8 as sleep_s, false as will,
+           false as birth, null::text as session
     from unnest(string_to_array($1, E'\x1f')::int[]) as alive
     union all
-    select * from unnest($2::int[], $3::text[], $4::bool[], $5::float8[], $6::bool[])
-) as s (device_no, life, asleep, sleep_s, will)
+    select device_no, life, asleep, signal.sleep_s,
+           will and (birth or coalesce(will_session = known.session, true)), birth, signal.session
+    from unnest($2::int[], $3::text[], $4::bool[], $5::float8[], $6::bool[], $8::bool[], $9::text[], $10::text[])
+             as signal (device_no, life, asleep, sleep_s, will, birth, session, will_session)
+         join presence known using (device_no)
+) as s
 where p.device_no = s.device_no
   and (p.state <> 'online' or s.asleep or s.will or p.will_at is not null
+       or (s.birth and p.session is distinct from s.session)
        or p.last_seen < statement_timestamp()
                         - make_interval(secs => least(:last_seen_step_s_max, :last_seen_step_intervals * p.interval_s)))
-  and not (p.state = 'asleep' and s.life = 'telemetry' and not s.will
+  and not (p.state = 'asleep' and s.life = 'telemetry' and not s.will and not s.birth
            and p.last_seen > statement_timestamp() - make_interval(secs => :sleep_grace_s)
            and exists (select from ingest_member where number > 1))
 returning p.device_no, old.state as was, new.state, new.since, new.reason, new.last_seen
 
 -- set_receipts --
--- What births asked for. Returns the changed devices with the value that is in force for them.
+-- What births asked for.
 update device set receipts = wanted.receipts
 from unnest($1::int[], $2::bool[]) as wanted (device_no, receipts)
 where device.device_no = wanted.device_no and device.receipts <> wanted.receipts
-returning device_id, device.receipts or coalesce(
-    (select profile.receipts from profile where name = coalesce(device.profile, $3)), false) as receipts
 
 -- resolve_silence --
 -- Resolve the open incidents of the built-in rule `silent` for devices that came back.
@@ -157,9 +168,7 @@ select (select count(*) from unnest($1::text[], $2::text[]) as wanted (device_id
         select from rejected where received_at = $3 and reason = $4 and payload = $5))
 
 -- find_devices --
-select device_id, device_no, profile, device.receipts or coalesce(profile.receipts, false) as receipts
-from device left join profile on profile.name = coalesce(device.profile, $2)
-where device_id = any($1::text[])
+select device_id, device_no, profile, receipts from device where device_id = any($1::text[])
 
 -- add_devices --
 -- A device exists from its first event, heartbeat or status, with its presence row from the start.
@@ -178,7 +187,7 @@ from added
 select registry_version from config
 
 -- read_profiles --
-select name, metrics from profile
+select name, metrics, receipts from profile
 
 -- read_rules --
 select rule_id, device_id, tag, metric, op, threshold, severity, for_s, clear_threshold, cooldown_s,

@@ -6,7 +6,7 @@ received after the response that confirmed it, without a message between process
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -34,6 +34,7 @@ class Profile:
 
     name: str
     ranges: Mapping[str, tuple[float, float]]
+    receipts: bool = False  # whether every device of this profile gets receipts
 
     def fault(self, event: Event) -> str | None:
         """A sentence on the first metric out of range, with range and profile; None without one."""
@@ -53,7 +54,7 @@ class Profile:
 class Device:
     device_no: DeviceNo
     profile: Profile
-    receipts: bool
+    receipts: bool  # what its last birth asked for
     numbers: Mapping[str, DeviceNo]  # only this device: the parts of all its messages share it
 
 
@@ -83,12 +84,16 @@ class Registry:
     async def load(self, device_ids: Iterable[str]) -> None:
         """Bring the cache up to date for these devices. Unregistered ones stay unknown."""
         names = sorted(device_ids)
-        await self._retry(lambda: self._query(lambda connection: self._find(connection, names)))
+        await self._retry(
+            lambda: self._query(lambda connection: self._find(connection, names)), by=self._find
+        )
 
     async def add(self, device_ids: Iterable[str]) -> None:
         """Register devices on their first message. Another process may do the same."""
         names = sorted(device_ids)
-        await self._retry(lambda: self._query(lambda connection: self._add(connection, names)))
+        await self._retry(
+            lambda: self._query(lambda connection: self._add(connection, names)), by=self._add
+        )
 
     def expire(self) -> None:
         """Make the next batch read everything again: another server may answer now."""
@@ -100,10 +105,18 @@ class Registry:
         self.rules = RuleBook(map(rule_from_row, await connection.fetch(queries.read_rules)))
         self.rules_version = version
 
-    def set_receipts(self, device_id: str, *, wanted: bool) -> None:
-        device = self.devices.get(device_id)
-        if device is not None:
-            self.devices[device_id] = replace(device, receipts=wanted)
+    def learn_receipts(
+        self,
+        device_ids: Mapping[DeviceNo, str],
+        asked: Collection[DeviceNo],
+        births: Mapping[DeviceNo, bool],
+    ) -> None:
+        """After a commit: which of these devices had asked for receipts, and what `births` changed."""
+        wanted = dict.fromkeys(asked, True) | dict(births)
+        for number, device_id in device_ids.items():
+            device = self.devices.get(device_id)
+            if device is not None and device.receipts is not wanted.get(number, False):
+                self.devices[device_id] = replace(device, receipts=wanted.get(number, False))
 
     def fault(self, event: Event) -> str | None:
         """The fault of the event by the profile of its device, or by the default profile."""
@@ -128,7 +141,7 @@ class Registry:
 
     async def _find(self, connection: Connection, names: Sequence[str]) -> None:
         await self._refresh(connection)
-        rows = await connection.fetch(queries.find_devices, names, self.default_profile)
+        rows = await connection.fetch(queries.find_devices, names)
         if len(self.devices) + len(rows) > CACHED_DEVICES_MAX:
             self.devices.clear()
         for row in rows:
@@ -181,4 +194,4 @@ def _profile(row: Any) -> Profile:
         for name, limits in metrics.items()
         if "min" in limits or "max" in limits
     }
-    return Profile(row["name"], ranges)
+    return Profile(row["name"], ranges, row["receipts"])

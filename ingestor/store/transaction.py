@@ -2,7 +2,8 @@
 
 1. lanes      advisory locks: the batches of a device commit in the order in which they are written
 2. keys       insert … on conflict do nothing returning: the returned keys are new; last_seen of devices
-              that sent telemetry only; the versions of rules and registry, the closed hours, the floor
+              that sent telemetry only; the versions of rules and registry, the closed hours, the floor,
+              and which devices want receipts
 3. facts      alert states, and the newest event already evaluated
 4. events     COPY of the new rows; marks for their closed hours; dead letters
 5. presence   the other presence updates; a device that returns resolves its silence
@@ -22,6 +23,7 @@ from ingestor.store.copy_format import COLUMNS, EventCopy
 from ingestor.store.pg_errors import copy_line, is_poison, lacks_partition, without_data
 from ingestor.store.presence_writes import (
     SEPARATOR,
+    devices_with_more,
     set_receipts,
     telemetry_only_devices,
     update_presence,
@@ -97,7 +99,7 @@ class Store:
             return batch.in_doubt
         batch.in_doubt = None
         first = batch.first_rows()
-        new, facts = await self._insert_keys(connection, list(first), telemetry_only_devices(batch))
+        new, facts = await self._insert_keys(connection, list(first), batch)
         if not self._registry.is_current(batch.registry_version, facts["registry_version"]):
             raise StaleRegistryError
         _require_kept(batch.rows, facts["floor"])
@@ -112,27 +114,32 @@ class Store:
         notifications = await update_presence(
             connection, batch, self._offline_after_s, needs_full_update=facts["needs_full_update"]
         )
-        receipts = await set_receipts(connection, batch, self._registry.default_profile)
+        await set_receipts(connection, batch)
         notifications += await self._write_incidents(connection, decide(pairs, newest))
         end = await commit_statement(connection, notifications)
         batch.in_doubt = new
         await connection.execute(end)
         batch.in_doubt = None
-        for row in receipts:
-            self._registry.set_receipts(row["device_id"], wanted=row["receipts"])
+        self._registry.learn_receipts(batch.device_ids, facts["receipts"] or (), batch.receipts)
         return new
 
     async def _insert_keys(
-        self, connection: Connection, keys: Sequence[tuple[DeviceNo, str]], telemetry_only: str
+        self, connection: Connection, keys: Sequence[tuple[DeviceNo, str]], batch: Batch
     ) -> tuple[NewKeys, Any]:
-        """Which keys are new, and a row of facts: versions of rules and registry, closing, floor.
+        """Which keys are new, and a row of facts: versions of rules and registry, closing, floor, receipts.
 
-        `needs_full_update`: for some of `telemetry_only` a newer last_seen is not enough (`update_presence`).
+        `needs_full_update`: for some devices of telemetry alone a newer last_seen is not enough.
         """
         numbers = SEPARATOR.join([str(number) for number, _ in keys])
         event_ids = SEPARATOR.join([event_id for _, event_id in keys])
         row = await fetch_row(
-            connection, queries.insert_keys, numbers, event_ids, len(keys), telemetry_only
+            connection,
+            queries.insert_keys,
+            numbers,
+            event_ids,
+            len(keys),
+            telemetry_only_devices(batch),
+            devices_with_more(batch),
         )
         if row["stored"] == len(keys):
             return set(keys), row

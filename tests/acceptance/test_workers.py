@@ -18,6 +18,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from tests.acceptance.chaos.installation import FLOW, publish
 from tests.acceptance.test_http import take_events
+from tests.acceptance.test_selftest import assert_clean, selftest
 from tests.support.ledger.ledger import Ledger, StoredRow, compare
 from tests.support.ledger.load import MqttLoad
 from tests.support.ledger.payload_mix import PayloadComposer, PayloadMix
@@ -222,6 +223,14 @@ def test_ingestors_share_the_telemetry_and_lose_nothing_when_one_dies_or_their_n
     assert one["received"] + two["received"] == before + 300, "the unshared subscription has ended"
     assert two["stored"] >= 100
     assert site.sql("select count(*) from rejected")[0][0] == 0
+
+
+@pytest.mark.parametrize("run", range(2))
+def test_two_members_send_every_receipt(site: Site, run: int) -> None:
+    """The birth of a device comes to one member, half of its telemetry to the other."""
+    ready(site.start("ingest", "--workers", "2"))
+    api = ready(site.start("api"))
+    assert_clean(selftest(api.settings, "--events", "200", "--devices", f"{10 + run}"), 400)
 
 
 def members(site: Site) -> list[str]:

@@ -11,10 +11,12 @@ from broker.client.session import Delivery
 from ingestor.mqtt.broker_drops import DropWatch
 from ingestor.mqtt.canary import CanaryMonitor
 from ingestor.mqtt.door import MqttDoor
+from ingestor.mqtt.dropped_topics import EVERY_S, TOPICS_MAX, DroppedTopics
 from ingestor.mqtt.receipts import Receipts
 from runtime.health import Health
 from runtime.metrics import Dropped, Metrics
 from schema.database import Connection
+from schema.event import Reason
 from tests.integration.conftest import make_pipeline
 from tests.support.mqtt import until
 
@@ -39,16 +41,21 @@ class Entrance:
         self.metrics = Metrics()
         self.pipeline, _ = make_pipeline(dsn, metrics=self.metrics)
         self.settled: list[Delivery] = []
+        self.receipts = Receipts(self.metrics.receipts)
         self.door = MqttDoor(
             self.pipeline,
             self.settled.append,
             CanaryMonitor(dsn, "test", self.pipeline, Health(()), topic="voltwire/test/canary"),
             DropWatch(self.metrics),
-            Receipts(self.metrics.receipts),
+            self.receipts,
             self.metrics.messages,
         )
         self.stop = asyncio.Event()
         self._working: asyncio.Task[None] | None = None
+
+    @property
+    def receipts_waiting(self) -> int:
+        return len(self.receipts._waiting)
 
     def open(self) -> None:
         self._working = asyncio.create_task(self.pipeline.run(self.stop))
@@ -139,6 +146,60 @@ async def test_every_event_that_comes_in_is_accounted_for(entrance: Entrance) ->
     assert entrance.metrics.messages["telemetry", 1] == 5
     assert entrance.metrics.messages["heartbeat", 0] == 1
     assert entrance.metrics.messages["other", 1] == 1
+
+
+async def test_a_status_that_cannot_be_read_is_a_dead_letter_and_no_sign_of_life(
+    entrance: Entrance, db: Any
+) -> None:
+    counts = entrance.pipeline.counts
+    entrance.open()
+    for payload in (b"on", b'{"state":"late"}', b"\xff" * 2000):
+        entrance.door.receive(delivery(payload, topic="devices/a/status"))
+    entrance.door.receive(delivery(b"", topic="devices/a/status"))
+    retained = Delivery("devices/a/status", b"on", 1, retain=True, mid=9, generation=1)
+    entrance.door.receive(retained)
+    await until(lambda: len(entrance.settled) == 5)
+    letters = await db.fetch("select reason, device_id, payload from rejected order by rejected_id")
+    assert [row["payload"] for row in letters] == [b"on", b'{"state":"late"}', b"\xff" * 1024]
+    assert {(row["reason"], row["device_id"]) for row in letters} == {("bad_status", "a")}
+    assert await db.fetchval("select count(*) from device") == 0
+    assert counts.balanced
+    assert (counts.received, counts.rejected[Reason.BAD_STATUS]) == (3, 3)
+    assert not entrance.receipts_waiting
+    entrance.door.receive(delivery(b"ONLINE\0", topic="devices/a/status"))
+    await until(lambda: len(entrance.settled) == 6)
+    assert await db.fetchval("select reason from presence") == "birth"
+
+
+async def test_a_topic_whose_messages_are_dropped_is_named_once_an_hour(
+    entrance: Entrance, capsys: pytest.CaptureFixture[str]
+) -> None:
+    too_long = f"devices/{'x' * 129}/status"
+    for topic in ("devices/gerät/telemetry", "devices/a b/status", too_long):
+        for _ in range(3):
+            entrance.door.receive(delivery(event(1), topic=topic))
+    entrance.door.receive(delivery(b""))
+    logged = [line for line in capsys.readouterr().out.splitlines() if "was dropped" in line]
+    assert len(logged) == 4
+    for line, topic in zip(logged, ("gerät", "a b", too_long, TOPIC), strict=True):
+        assert topic in line
+    assert entrance.pipeline.counts.dropped == {Dropped.BAD_TOPIC: 3, Dropped.EMPTY: 1}
+
+
+def test_dropped_topics_are_named_again_after_an_hour_and_never_too_many(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    now = 0.0
+    dropped = DroppedTopics(clock=lambda: now)
+    for n in range(TOPICS_MAX + 100):
+        dropped.name(f"t{n}", "why")
+    now = EVERY_S - 1
+    dropped.name("t1", "why")
+    assert len(capsys.readouterr().out.splitlines()) == TOPICS_MAX
+    now = EVERY_S
+    dropped.name("t1", "why")
+    dropped.name("new", "why")
+    assert len(capsys.readouterr().out.splitlines()) == 2
 
 
 async def test_a_report_of_dropped_messages_is_logged_once(

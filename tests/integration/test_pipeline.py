@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from ingestor.decode.acceptance import Origin
-from ingestor.decode.presence import HEARTBEAT
+from ingestor.decode.presence import HEARTBEAT, read_status
 from ingestor.decode.strict import decode
 from runtime.errors import Overloaded
 from schema.database import Connection, fetch_row
@@ -80,6 +80,26 @@ async def test_two_processes_share_the_keys(dsn: str, doors: Doors, db: Connecti
     counted = Counter(v.status for (v,) in verdicts)
     assert counted == {Status.STORED: 40, Status.DUPLICATE: 40}
     assert await db.fetchval("select count(*) from event") == 40
+
+
+@pytest.mark.parametrize("more", [[event("e2")], [{"metrics": {}}]], ids=["stored", "rejected"])
+async def test_a_member_that_did_not_receive_the_birth_sends_receipts_all_the_same(
+    dsn: str, doors: Doors, more: list[dict[str, Any]]
+) -> None:
+    other, _ = make_pipeline(dsn, "other")
+    stop = asyncio.Event()
+    async with asyncio.TaskGroup() as group:
+        group.create_task(other.run(stop))
+        second = Doors(other, doors.health)
+        await second.publish("a", event("e1"))
+        assert not other.wants_receipts("a")
+        for wanted in (True, False):
+            birth = read_status(json.dumps({"state": "online", "receipts": wanted}).encode())
+            assert birth is not None
+            await doors.signal("a", birth)
+            await second.publish("a", more)
+            assert other.wants_receipts("a") is doors.pipeline.wants_receipts("a") is wanted
+        stop.set()
 
 
 async def test_a_bad_item_never_touches_its_neighbours(doors: Doors, db: Connection) -> None:

@@ -5,6 +5,7 @@ from datetime import timedelta
 from typing import Any
 
 import asyncpg
+import msgspec
 import pytest
 
 from ingestor.decode.presence import HEARTBEAT, WILL, PresenceSignal, read_status
@@ -59,6 +60,35 @@ async def test_an_unknown_interval_makes_offline_after_the_setting_and_never_lat
     assert await sweep(db, OFFLINE_AFTER_S) == 1
     assert await state(db) == ("offline", "silent")
     assert await presence_feed(db) == ["online", "offline"]
+
+
+@pytest.mark.parametrize(
+    ("born", "died", "expected"),
+    [
+        ("s2", "s1", "online"),
+        ("s2", "s2", "offline"),
+        ("s2", None, "offline"),
+        (None, "s1", "offline"),
+    ],
+)
+async def test_the_will_of_an_earlier_session_takes_no_living_device_offline(
+    doors: Doors, db: Connection, born: str | None, died: str | None, expected: str
+) -> None:
+    def named(word: str, session: str | None) -> PresenceSignal:
+        return status(
+            msgspec.json.encode({"state": word} | ({"session": session} if session else {}))
+        )
+
+    await canary_returned(db)
+    await doors.signal("a", named("online", "s1"))
+    await doors.signal("a", named("online", born))
+    assert await db.fetchval("select session from presence") == born
+    await doors.publish("a", {"event_id": "e1", "metrics": {"x": 1}})
+    await doors.signal("a", named("offline", died))
+    await seen_ago(db, 11)
+    await sweep(db, OFFLINE_AFTER_S)
+    assert (await state(db))[0] == expected
+    assert await db.fetchval("select session from presence") == born
 
 
 async def test_late_at_one_and_a_half_intervals_and_offline_at_two(
@@ -250,6 +280,6 @@ async def test_two_sweeps_at_once_make_one_change(doors: Doors, db: Connection, 
     assert (await presence_feed(db)).count("offline") == 20
 
 
-@pytest.mark.parametrize("payload", [b"", b"unknown", b"{", b'{"state":"asleep","wake_in_s":-1}'])
+@pytest.mark.parametrize("payload", [b"", b"unknown", b"{", b'{"state":"late"}'])
 def test_a_status_that_means_nothing_is_no_sign(payload: bytes) -> None:
     assert read_status(payload) is None

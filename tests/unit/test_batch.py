@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ingestor.batch import (
+    REFUSED,
     Batch,
     Message,
     RejectedItem,
@@ -218,7 +219,7 @@ def test_halving_down_to_one_row_gives_the_verdicts_of_the_whole_except_for_the_
                 for half in piece.halves(data.draw(guess)):
                     write(half)
                 return
-            piece.to_dead_letter("refused")
+            piece.to_dead_letter()
         new = {key_of(row) for row in piece.rows} - stored
         stored.update(new)
         rejected.extend(piece.dead_letters)
@@ -250,14 +251,14 @@ def test_a_refused_row_becomes_a_dead_letter_with_its_own_item() -> None:
     event = (message.items or [])[2]
     assert isinstance(event, Event)
     batch = Batch([Row(DEVICES["a"], event, message, 2, 0)])
-    batch.to_dead_letter("22003: out of range")
+    batch.to_dead_letter()
     assert batch.rows == []
     (item,) = batch.dead_letters
     assert json.loads(item.rejection.payload) == items[2]
     assert item.rejection.item == item.place == 2
     batch.settle(set())
     assert message.verdicts[2] == Verdict(
-        "e2", Status.REJECTED, Reason.REFUSED_BY_DATABASE, "22003: out of range"
+        "e2", Status.REJECTED, Reason.REFUSED_BY_DATABASE, REFUSED
     )
 
 

@@ -3,6 +3,7 @@
 import json
 import math
 import re
+import time
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -29,6 +30,7 @@ HTTP = Origin(epoch_us(ARRIVAL))
 GOOD: dict[str, Any] = {"event_id": "e001", "metrics": {"soc_percent": 67.5}}
 UNDER_OTHER_LIMITS = {Reason.OLDER_THAN_RETENTION}
 SAID_AFTER_DECODING = {
+    Reason.BAD_STATUS,
     Reason.NOT_AN_ARRAY,
     Reason.OUT_OF_RANGE,
     Reason.REFUSED_BY_DATABASE,
@@ -142,7 +144,7 @@ def test_a_fault_of_the_parser_costs_its_payload_and_nothing_else(
     def fail(*_: object, **__: object) -> None:
         raise fault
 
-    monkeypatch.setattr("ingestor.decode.strict.from_json", fail)
+    monkeypatch.setattr("ingestor.decode.text.from_json", fail)
     (rejection,) = decoded(b"[1]")
     assert isinstance(rejection, Rejection)
     assert (rejection.reason, rejection.payload) == (Reason.UNREADABLE, b"[1]")
@@ -213,11 +215,6 @@ def test_the_dead_letter_of_an_array_item_is_that_item_with_its_index(items: lis
         b'{"metrics":{"a":5.}}',
         b'{"metrics":{"a":+5}}',
         b'{"metrics":{"a":0x10}}',
-        b'{"metrics":{"a":NaN}}',
-        b'{"metrics":{"a":Infinity}}',
-        b'{"metrics":{"a":-Infinity}}',
-        b'{"metrics":{"a":1},"x":NaN}',
-        b'[{"metrics":{"a":1}},NaN]',
         b'{"metrics":{"a":1}/* */}',
         b'{"metrics":{"a":1},"event_id":"a\x01"}',
         b'{"metrics":{"a":1},"event_id":"a\nb"}',
@@ -230,8 +227,13 @@ def test_the_dead_letter_of_an_array_item_is_that_item_with_its_index(items: lis
         b'{"metrics":{"a":1}} x',
         b'{"metrics":{"a":1}}{"metrics":{"a":1}}',
         b'{"metrics":{"a":1}}\n{"metrics":{"a":1}}',
-        b'{"metrics":{"a":1}}\x00',
         b'\x00{"metrics":{"a":1}}',
+        b'{"metrics":{"a":1}}\x00 {}',
+        b"\x00\x00",
+        b'{"metrics":{"a":NaNs}}',
+        b'{"metrics":{"a":1NaN}}',
+        b'{"metrics":{NaN:1}}',
+        b'{"metrics":{"a":NaN},}',
         b'\x0b{"metrics":{"a":1}}',
         b'{"metrics":{"a":1}}\xc2\xa0',
         b"[" * 100_000,
@@ -245,6 +247,8 @@ def test_a_fault_of_the_text_refuses_the_payload_as_one(payload: bytes) -> None:
     for origin in (TOPIC, HTTP):
         rejection = text_refused(payload, origin)
         assert rejection.reason is Reason.MALFORMED_JSON
+        assert rejection.detail.startswith("not JSON: ")
+        assert FOREIGN.search(rejection.detail) is None, rejection.detail
         assert rejection.payload == payload
         assert rejection.device_id == origin.device_id
         assert rejection.received_at == ARRIVAL
@@ -260,7 +264,7 @@ def test_an_array_holds_1_to_1000_items() -> None:
     assert len(decoded(json.dumps([GOOD] * 1000))) == 1000
     rejection = text_refused(json.dumps([GOOD] * 1001))
     assert rejection.reason is Reason.TOO_MANY_ITEMS
-    assert "1001" in rejection.detail
+    assert "more than 1000 items" in rejection.detail
 
 
 def test_of_an_oversize_payload_the_first_1024_bytes_are_kept() -> None:
@@ -335,7 +339,7 @@ FAULTS: list[tuple[Reason, Any, Origin]] = [
     (Reason.BAD_METRICS, GOOD | {"metrics": {}}, TOPIC),
     (Reason.BAD_METRICS, GOOD | {"metrics": [1]}, TOPIC),
     (Reason.BAD_METRICS, GOOD | {"metrics": 5}, TOPIC),
-    (Reason.BAD_METRICS, GOOD | {"metrics": {f"m{n}": n for n in range(65)}}, TOPIC),
+    (Reason.BAD_METRICS, GOOD | {"metrics": {f"m{n}": n for n in range(257)}}, TOPIC),
     (Reason.BAD_METRIC_NAME, GOOD | {"metrics": {"": 1}}, TOPIC),
     (Reason.BAD_METRIC_NAME, GOOD | {"metrics": {"m" * 129: 1}}, TOPIC),
     (Reason.BAD_METRIC_NAME, GOOD | {"metrics": {"a b": 1}}, TOPIC),
@@ -363,6 +367,21 @@ FAULTS: list[tuple[Reason, Any, Origin]] = [
     (Reason.BAD_SEQ, GOOD | {"seq": 0.5}, TOPIC),
     (Reason.BAD_SEQ, GOOD | {"seq": -1}, TOPIC),
     (Reason.BAD_SEQ, GOOD | {"seq": 2**53}, TOPIC),
+    (Reason.UNKNOWN_FIELD, {"metrics": {"a": 1}, "eventId": "e1"}, TOPIC),
+    (Reason.UNKNOWN_FIELD, {"metrics": {"a": 1}, "event-id": "e1"}, TOPIC),
+    (Reason.UNKNOWN_FIELD, {"event_id": "e1", "Metrics": {"a": 1}}, TOPIC),
+    (Reason.UNKNOWN_FIELD, GOOD | {"TimeStamp": "2026-02-01T14:23:45Z"}, TOPIC),
+    (Reason.UNKNOWN_FIELD, GOOD | {"Timestamp": "2026-02-01T14:23:45Z"}, TOPIC),
+    (Reason.UNKNOWN_FIELD, GOOD | {"time_stamp": "2026-02-01T14:23:45Z"}, TOPIC),
+    (Reason.UNKNOWN_FIELD, GOOD | {"TS": 1_769_955_825_000}, TOPIC),
+    (Reason.UNKNOWN_FIELD, GOOD | {"Age_Ms": 5}, TOPIC),
+    (Reason.UNKNOWN_FIELD, GOOD | {"Time": "2026-02-01T14:23:45Z"}, TOPIC),
+    (Reason.UNKNOWN_FIELD, GOOD | {"time": 1_769_955_825}, TOPIC),
+    (Reason.UNKNOWN_FIELD, GOOD | {"date_time": None}, TOPIC),
+    (Reason.UNKNOWN_FIELD, GOOD | {"date": "2026-02-01"}, TOPIC),
+    (Reason.UNKNOWN_FIELD, GOOD | {"Tags": ["a"]}, TOPIC),
+    (Reason.UNKNOWN_FIELD, GOOD | {"Seq": 5}, TOPIC),
+    (Reason.UNKNOWN_FIELD, GOOD | {"deviceId": "deviceA"}, HTTP),
     (Reason.NO_IDENTITY, {"metrics": {"a": 1}}, altered(TOPIC, retained=True)),
     (Reason.NO_IDENTITY, {"metrics": {"a": 1}, "age_ms": 5}, altered(TOPIC, retained=True)),
 ]
@@ -406,6 +425,66 @@ def test_a_number_beyond_a_double_is_no_finite_number(value: str) -> None:
     assert isinstance(between, Rejection)
     assert isinstance(last, Event)
     assert between.reason is Reason.BAD_METRIC_VALUE
+
+
+BARE = ["NaN", "nan", "NAN", "-nan", "Infinity", "-Infinity", "INFINITY", "inf", "-inf", "+Inf"]
+
+
+@pytest.mark.parametrize("bare", BARE)
+def test_a_bare_nan_or_infinity_costs_its_event_and_no_other(bare: str) -> None:
+    items = [json.dumps(GOOD | {"event_id": f"e{n}", "tags": ["nan, NaN"]}) for n in range(99)]
+    items.insert(50, f'{{"event_id":"bad","metrics":{{"a":1,"b":{bare}}}}}')
+    found = decoded(f"[{','.join(items)}]")
+    rejections = [item for item in found if isinstance(item, Rejection)]
+    assert [(each.reason, each.item) for each in rejections] == [(Reason.BAD_METRIC_VALUE, 50)]
+    assert all(each.tags == ["nan, NaN"] for each in found if isinstance(each, Event))
+    again = decode_item(rejections[0].payload, TOPIC, LIMITS)
+    assert isinstance(again, Rejection)
+    assert again.reason is Reason.BAD_METRIC_VALUE
+
+
+@pytest.mark.parametrize("bare", BARE)
+@pytest.mark.parametrize(
+    ("field", "reason"),
+    [("ts", Reason.BAD_TIME), ("seq", Reason.BAD_SEQ), ("event_id", Reason.BAD_EVENT_ID)],
+)
+def test_a_bare_nan_is_no_value_of_any_field(bare: str, field: str, reason: Reason) -> None:
+    first, last = decoded(f'[{{"metrics":{{"a":1}},"{field}":{bare}}},{json.dumps(GOOD)}]')
+    assert isinstance(first, Rejection)
+    assert first.reason is reason
+    assert isinstance(last, Event)
+
+
+def test_a_bare_nan_in_an_unknown_field_is_not_looked_into() -> None:
+    (found,) = decoded('{"event_id":"e","metrics":{"a":1},"x":NaN}')
+    assert isinstance(found, Event)
+    (alone,) = decoded("NaN")
+    assert isinstance(alone, Rejection)
+    assert alone.reason is Reason.NOT_AN_OBJECT
+
+
+def test_trailing_nuls_are_cut() -> None:
+    for end in ("\0", "\0\0\0", " \0"):
+        assert [verdict(each) for each in decoded(json.dumps([GOOD] * 100) + end)] == [
+            verdict(each) for each in decoded(json.dumps([GOOD] * 100))
+        ]
+
+
+HOSTILE = [
+    b'"\\"' * 60_000,
+    b'"' + b'\\"' * 100_000,
+    b'"a\\' * 60_000,
+    b"[" + b"9" * 4000 + (b"," + b"9" * 4000) * 60,
+    b"nan" * 80_000,
+    b"-" * 250_000,
+]
+
+
+@pytest.mark.parametrize("payload", HOSTILE, ids=lambda payload: repr(payload[:12]))
+def test_a_search_for_bare_words_takes_linear_time(payload: bytes) -> None:
+    began = time.process_time()
+    assert text_refused(payload).reason is Reason.MALFORMED_JSON
+    assert time.process_time() - began < 1
 
 
 def test_a_number_of_any_length_is_a_fault_of_its_event_not_of_the_text() -> None:
@@ -460,8 +539,6 @@ def test_whatever_nests_as_deep_as_the_parser_allows_fits_into_a_dead_letter(
 @pytest.mark.parametrize(
     "rest",
     [
-        '"x":NaN',
-        '"x":-Infinity',
         '"x":"\\ud800"',
         '"\\ud800":1',
         '"x":"\x01"',
@@ -518,6 +595,63 @@ def test_of_equal_names_in_an_object_the_last_one_counts() -> None:
 def test_unknown_fields_are_not_looked_into() -> None:
     item = GOOD | {"Metrics": None, "id": "\0", "value": 10**400, "deep": [[{"": [None, True]}]]}
     assert verdict(event(item)) == verdict(event(GOOD))
+
+
+@pytest.mark.parametrize(
+    ("item", "right"),
+    [
+        (GOOD | {"eventId": "other"}, None),
+        (GOOD | {"Timestamp": "x", "timeStamp": "2026-02-01T14:23:45Z"}, None),
+        (GOOD | {"time": "x", "ts": 1_769_955_825_000}, None),
+        (GOOD | {"date": "x", "age_ms": 5}, None),
+        (GOOD | {"updated": "x", "timezone": "x", "times": 3, "device": "x"}, None),
+        ({"metrics": {"a": 1}, "EventID": "e"}, "event_id"),
+        (GOOD | {"TIMESTAMP": "2026-02-01T14:23:45Z"}, "timestamp"),
+        (GOOD | {"Datetime": "2026-02-01T14:23:45Z"}, "timestamp"),
+        (GOOD | {"TS": 1, "Tags": []}, "ts"),
+    ],
+    ids=shown,
+)
+def test_a_name_that_is_nearly_ours_is_refused_with_the_right_one(
+    item: dict[str, Any], right: str | None
+) -> None:
+    found = decoded_item(item)
+    if right is None:
+        assert isinstance(found, Event)
+    else:
+        assert isinstance(found, Rejection)
+        assert found.reason is Reason.UNKNOWN_FIELD
+        assert found.detail.endswith(f"write {right}") or found.detail.endswith("write tags")
+
+
+@pytest.mark.parametrize(
+    ("item", "form"),
+    [
+        ({"temperature": 21.5, "rssi": -60}, '{"metrics":{"temperature":21.5}}'),
+        ({"event_id": "e", "ts": 5, "name": "x", "on": True, "v": 3}, '{"metrics":{"v":3}}'),
+        ({"event_id": "e"}, '{"metrics":{"temp":21.5}}'),
+        ({"event_id": "e", "metrics": 5}, '{"metrics":{"temp":21.5}}'),
+        ({"a\nb\0": 1}, r'{"metrics":{"a\\nb\\u0000":1}}'),
+    ],
+    ids=shown,
+)
+def test_a_body_without_metrics_is_told_the_right_form(item: dict[str, Any], form: str) -> None:
+    rejection = refused(item)
+    assert rejection.reason is Reason.BAD_METRICS
+    assert rejection.detail.endswith(f"as in {form}")
+
+
+FOREIGN = re.compile(
+    r"(?i)python|pydantic|msgspec|timedelta|datetime\b|valueerror|overflow|float|\bint\b|\bdict|\bstr\b"
+    r"|tuple|valid (integer|string|number|dictionary)|ident\b|EOF"
+)
+
+
+def test_no_reason_speaks_of_what_voltwire_is_made_of() -> None:
+    for _, item, origin in FAULTS:
+        detail = refused(item, origin).detail
+        if not {"datetime", "date_time"} & set(item if isinstance(item, dict) else ()):
+            assert FOREIGN.search(detail) is None, detail
 
 
 def test_a_dead_letter_of_a_single_event_is_its_payload_byte_for_byte() -> None:
@@ -595,7 +729,7 @@ def test_the_example_of_the_documents_is_accepted() -> None:
         GOOD | {"event_id": "😀" * 128},
         GOOD | {"event_id": "e 1/é\u2028\u00a0\ufeff\uffff"},
         GOOD | {"event_id": " "},
-        GOOD | {"metrics": {f"m{n}": n for n in range(64)}},
+        GOOD | {"metrics": {f"m{n}": n for n in range(256)}},
         GOOD | {"metrics": {"m" * 128: 1}},
         GOOD | {"metrics": {"aZ09_.:/%-": 1}},
         GOOD | {"metrics": {"a": 1.7976931348623157e308}},
@@ -667,6 +801,11 @@ def test_any_other_value_is_a_double(written: str) -> None:
         ),
         ({"ts": 1_769_955_825_001}, datetime(2026, 2, 1, 14, 23, 45, 1000, tzinfo=UTC)),
         ({"age_ms": 1500}, ARRIVAL - timedelta(seconds=1.5)),
+        ({"age_ms": 1500.0}, ARRIVAL - timedelta(seconds=1.5)),
+        ({"ts": 1_769_955_825_001.0}, datetime(2026, 2, 1, 14, 23, 45, 1000, tzinfo=UTC)),
+        ({"timestamp": "2026-02-01T14:22:60Z"}, datetime(2026, 2, 1, 14, 23, tzinfo=UTC)),
+        ({"timestamp": "2026-02-01T15:23:45+0100"}, datetime(2026, 2, 1, 14, 23, 45, tzinfo=UTC)),
+        ({"timestamp": "2026-02-01T15:23:45+01"}, datetime(2026, 2, 1, 14, 23, 45, tzinfo=UTC)),
         ({}, ARRIVAL),
     ],
     ids=shown,
@@ -675,6 +814,42 @@ def test_an_event_has_one_of_four_times_or_that_of_its_arrival(
     given_time: dict[str, Any], expected: datetime
 ) -> None:
     assert event(GOOD | given_time).ts == expected
+
+
+@pytest.mark.parametrize(
+    ("given_time", "reason", "hint"),
+    [
+        ({"ts": 1_769_955_825}, Reason.TOO_OLD, "looks like seconds: send ts with 1769955825000"),
+        (
+            {"ts": 1_769_955_825.5},
+            Reason.BAD_TIME,
+            "looks like seconds: send ts with 1769955825500",
+        ),
+        ({"ts": 1_769_955_825_000_000}, Reason.BAD_TIME, "looks like microseconds"),
+        ({"ts": 1_769_955_825_000_000_000}, Reason.BAD_TIME, "looks like nanoseconds"),
+        ({"ts": 1_769_955_825_000.5}, Reason.BAD_TIME, "looks like milliseconds"),
+        ({"ts": "1769955825000"}, Reason.BAD_TIME, "send ts with 1769955825000, without quotes"),
+        ({"ts": 123_456}, Reason.TOO_OLD, "looks like the time since a start"),
+        ({"timestamp": 1_769_955_825}, Reason.BAD_TIME, "looks like seconds"),
+        ({"timestamp": 1_769_955_825_000}, Reason.BAD_TIME, "looks like milliseconds"),
+        ({"timestamp": "1769955825"}, Reason.BAD_TIME, "looks like seconds"),
+        ({"timestamp": "yesterday"}, Reason.BAD_TIME, "a text such as 2026-02-01T14:23:45Z"),
+        ({"ts": -5}, Reason.TOO_OLD, "more than 3650 days before arrival"),
+        ({"age_ms": 0.5}, Reason.BAD_TIME, "the milliseconds before arrival"),
+    ],
+    ids=shown,
+)
+def test_the_reason_for_a_time_says_what_its_number_looks_like(
+    given_time: dict[str, Any], reason: Reason, hint: str
+) -> None:
+    rejection = refused(GOOD | given_time)
+    assert rejection.reason is reason
+    assert hint in rejection.detail
+
+
+def test_an_integer_may_be_written_with_a_point() -> None:
+    assert event(GOOD | {"seq": 17.0}).seq == 17
+    assert type(event(GOOD | {"seq": 17.0}).seq) is int
 
 
 @properties

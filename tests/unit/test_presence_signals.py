@@ -36,6 +36,34 @@ def merged(*signals: PresenceSignal) -> PresenceUpdate | None:
     return result
 
 
+def with_session(signal: PresenceSignal, session: str | None) -> PresenceSignal:
+    return replace(signal, session=session)
+
+
+@pytest.mark.parametrize(
+    ("born", "died", "counts"),
+    [
+        ("s2", "s1", False),
+        ("s2", "s2", True),
+        ("s2", None, True),
+        (None, "s1", True),
+        (None, None, True),
+    ],
+)
+@pytest.mark.parametrize("between", [[], [TELEMETRY], [HEARTBEAT], [TELEMETRY, HEARTBEAT]])
+def test_a_will_of_another_session_than_that_of_the_last_birth_is_ignored(
+    born: str | None, died: str | None, *, counts: bool, between: list[PresenceSignal]
+) -> None:
+    update = merged(with_session(BIRTH, born), *between, with_session(WILL, died))
+    assert update is not None
+    assert (update.will, update.birth, update.session) == (counts, True, born)
+
+
+def test_a_will_without_a_birth_in_its_batch_carries_its_session_to_the_table() -> None:
+    update = merged(TELEMETRY, with_session(WILL, "s1"))
+    assert update == PresenceUpdate(life="telemetry", will=True, will_session="s1")
+
+
 # -- Status messages. --
 
 
@@ -60,6 +88,24 @@ def merged(*signals: PresenceSignal) -> PresenceUpdate | None:
         (b'{"state":"offline","reason":"battery"}', WILL),
         (b'{"state":"asleep","wake_in_s":3600}', NAPPING),
         (b'{"wake_in_s":3600.0,"state":"asleep","x":null}', NAPPING),
+        (b'{"state":"online","session":"b41"}', replace(BIRTH, session="b41")),
+        (b'{"state":"offline","session":"b41"}', replace(WILL, session="b41")),
+        (b'{"state":"offline","session":41}', WILL),
+        (b'{"state":"offline","session":""}', WILL),
+        (b'{"state":"offline","session":"\\u0000"}', WILL),
+        (b"Online", BIRTH),
+        (b"OFFLINE", WILL),
+        (b"Offline\n", WILL),
+        (b"online\0", BIRTH),
+        (b"Asleep\0\0\r\n", ASLEEP),
+        (b'"ONLINE"\0', BIRTH),
+        (b'{"state":"Online","receipts":true}\0', replace(BIRTH, receipts=True)),
+        (b'{"state":" offline "}', WILL),
+        (b'{"state":"asleep","wake_in_s":"3600"}', NAPPING),
+        (b'{"state":"ASLEEP","wake_in_s":" 3600.0 "}', NAPPING),
+        (b'{"state":"asleep","wake_in_s":"soon"}', ASLEEP),
+        (b'{"state":"asleep","wake_in_s":NaN}', ASLEEP),
+        (b'{"state":"asleep","wake_in_s":"inf"}', ASLEEP),
         (b'{"state":"asleep","wake_in_s":0.5}', PresenceSignal(SignalKind.SLEEP, "asleep", 0.5)),
     ],
     ids=repr,
@@ -80,7 +126,8 @@ def test_a_status_is_a_plain_word_or_json(payload: bytes, signal: PresenceSignal
         b"late",
         b"\xff\xfe",
         b"\xef\xbb\xbfonline",
-        b"online\x00",
+        b"online\x00offline",
+        b"\x00",
         b"1",
         b"null",
         b"true",
@@ -116,12 +163,12 @@ def test_an_announced_sleep_lasts_up_to_a_year(wake_in_s: float) -> None:
     "written",
     [
         *("0", "-1", "-0.0", str(MAX_SLEEP_S + 1), "1e400", "-1e400", "9" * 400, "9" * 5000),
-        *("NaN", "Infinity", '"3600"', "true", "[3600]", "{}"),
+        *("NaN", "Infinity", '"3600 s"', '""', "null", "true", "[3600]", "{}"),
     ],
     ids=lambda written: written[:12],
 )
-def test_a_sleep_of_impossible_length_means_nothing(written: str) -> None:
-    assert read_status(f'{{"state":"asleep","wake_in_s":{written}}}'.encode()) is None
+def test_a_sleep_of_impossible_length_is_a_sleep_all_the_same(written: str) -> None:
+    assert read_status(f'{{"state":"asleep","wake_in_s":{written}}}'.encode()) == ASLEEP
 
 
 @properties
@@ -154,14 +201,14 @@ def test_a_status_in_json_says_only_what_its_state_says(document: dict[str, Any]
     [
         ([TELEMETRY], ALIVE),
         ([HEARTBEAT], PresenceUpdate(life="heartbeat")),
-        ([BIRTH], PresenceUpdate(life="birth")),
-        ([replace(BIRTH, receipts=True)], PresenceUpdate(life="birth")),
+        ([BIRTH], PresenceUpdate(life="birth", birth=True)),
+        ([replace(BIRTH, receipts=True)], PresenceUpdate(life="birth", birth=True)),
         ([WILL], PresenceUpdate(will=True)),
         ([NAPPING], PresenceUpdate(life="asleep", asleep=True, sleep_s=3600)),
         ([HEARTBEAT, TELEMETRY], ALIVE),
-        ([TELEMETRY, BIRTH], PresenceUpdate(life="birth")),
+        ([TELEMETRY, BIRTH], PresenceUpdate(life="birth", birth=True)),
         ([WILL, TELEMETRY], ALIVE),
-        ([WILL, BIRTH], PresenceUpdate(life="birth")),
+        ([WILL, BIRTH], PresenceUpdate(life="birth", birth=True)),
         ([WILL, NAPPING], PresenceUpdate(life="asleep", asleep=True, sleep_s=3600)),
         ([TELEMETRY, WILL], PresenceUpdate(life="telemetry", will=True)),
         ([TELEMETRY, WILL, WILL], PresenceUpdate(life="telemetry", will=True)),
@@ -193,6 +240,7 @@ def test_only_the_newest_life_and_the_wills_after_it_count(signals: list[Presenc
         asleep=asleep,
         sleep_s=newest.sleep_s,
         will=WILL in signals[lives[-1] :] and not asleep,
+        birth=BIRTH in signals,
     )
 
 
@@ -201,4 +249,6 @@ def test_only_the_newest_life_and_the_wills_after_it_count(signals: list[Presenc
 def test_life_takes_back_every_will_before_it(
     signals: list[PresenceSignal], life: PresenceSignal
 ) -> None:
-    assert merged(*signals, life) == merged(life)
+    alone = merged(life)
+    assert alone is not None
+    assert merged(*signals, life) == replace(alone, birth=BIRTH in (*signals, life))

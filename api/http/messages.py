@@ -1,0 +1,46 @@
+"""The sentences of libraries about a wrong value, in the words of HTTP and JSON."""
+
+import re
+from collections.abc import Callable
+
+_TYPES = {
+    "int": "an integer",
+    "float": "a number",
+    "str": "a text",
+    "bool": "true or false",
+    "list": "an array",
+    "dict": "an object",
+    "null": "null",
+}
+# What a library says, and what we say; the first that fits.
+_SENTENCES: list[tuple[str, Callable[[re.Match[str]], str]]] = [
+    (r"Expected `(\w+)(?: \| null)?`(?:, got .*)?", lambda m: _TYPES.get(m[1], "another value")),
+    (
+        r"Expected `(\w+)` ([<>]=?) ([-0-9.e]+).*",
+        lambda m: f"{_TYPES.get(m[1], 'a number')} {m[2]} {m[3]}",
+    ),
+    (r"Expected `(?:str|array|list)` of length (.*)", lambda m: f"of length {m[1]}"),
+    (r"Value error, (.*)", lambda m: m[1]),
+    (r"Field required", lambda _: "required"),
+    (r"Extra inputs are not permitted", lambda _: "no field of this request"),
+    (r"Input should be an object|Input should be a valid dictionary.*", lambda _: "an object"),
+    (r"Input should be a valid list.*", lambda _: "an array"),
+    (r"Input should be a valid string.*", lambda _: "a text"),
+    (r"Input should be a valid integer.*", lambda _: "an integer"),
+    (r"Input should be a valid number.*", lambda _: "a number"),
+    (r"Input should be a valid boolean.*", lambda _: "true or false"),
+    (r"Input should be (.*)", lambda m: m[1]),
+    (r"Invalid JSON: (.*)", lambda m: f"not JSON: {m[1].replace('EOF', 'the end')}"),
+    (r"String should match pattern '(.*)'", lambda m: f"a text that matches {m[1]}"),
+    (r"(?:String|List|Dictionary|Value) should have (.*)", lambda m: m[1]),
+]
+_PATTERNS = [(re.compile(pattern, re.DOTALL), say) for pattern, say in _SENTENCES]
+
+
+def plain(message: str) -> str:
+    """The message of a library without its own vocabulary; an unknown one as it is."""
+    for pattern, say in _PATTERNS:
+        found = pattern.fullmatch(message)
+        if found is not None:
+            return say(found)
+    return message

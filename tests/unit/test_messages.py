@@ -1,0 +1,56 @@
+"""What users read about a wrong value names no type of a programming language."""
+
+import re
+from typing import Any
+
+import pytest
+from pydantic import ValidationError
+
+from api.http.bodies import invalid_body
+from api.http.messages import plain
+from schema.registry import DeviceBody, ProfileBody
+
+FOREIGN = re.compile(
+    r"(?i)\binput\b|\bstring\b|dictionary|instance|\bstr\b|\bint\b|`|value error|pydantic"
+)
+
+BODIES: list[tuple[Any, str]] = [
+    (DeviceBody, "5"),
+    (DeviceBody, "[]"),
+    (DeviceBody, "{"),
+    (DeviceBody, '{"name":5}'),
+    (DeviceBody, '{"name":""}'),
+    (DeviceBody, '{"tags":"x"}'),
+    (DeviceBody, '{"tags":[5]}'),
+    (DeviceBody, '{"interval_s":"x"}'),
+    (DeviceBody, '{"interval_s":0}'),
+    (DeviceBody, '{"nonsense":0}'),
+    (ProfileBody, '{"metrics":[]}'),
+    (ProfileBody, '{"metrics":{"x":5}}'),
+    (ProfileBody, '{"metrics":{"x":{"min":2,"max":1}}}'),
+    (ProfileBody, '{"receipts":1}'),
+]
+
+
+@pytest.mark.parametrize(("model", "body"), BODIES, ids=str)
+def test_a_wrong_body_is_described_in_the_words_of_json(model: Any, body: str) -> None:
+    with pytest.raises(ValidationError) as raised:
+        model.model_validate_json(body)
+    problem = invalid_body(raised.value)
+    assert FOREIGN.search(str(problem)) is None, str(problem)
+
+
+@pytest.mark.parametrize(
+    ("said", "shown"),
+    [
+        ("Expected `int`, got `str`", "an integer"),
+        ("Expected `int | null`, got `str`", "an integer"),
+        ("Expected `int` >= 1", "an integer >= 1"),
+        ("Expected `float`, got `str`", "a number"),
+        ("Field required", "required"),
+        ("Value error, min must not be greater than max", "min must not be greater than max"),
+        ("a sentence of our own", "a sentence of our own"),
+    ],
+)
+def test_the_sentences_of_libraries_are_put_into_plain_words(said: str, shown: str) -> None:
+    assert plain(said) == shown
