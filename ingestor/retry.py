@@ -35,7 +35,7 @@ class StoreRetry:
     async def __call__(self, action: Callable[[], Awaitable[T]], *, by: object) -> T:
         """The result of `action`, which is retried as long as it raises StoreUnavailable.
 
-        `by` is the writer, or whoever else acts. Another error says nothing of the database: it is raised,
+        `by` is the part that retries. Another error says nothing of the database: it is raised,
         and the failure stays. The first attempt runs outside stamina, which costs 50 µs: nearly all succeed.
         """
         try:

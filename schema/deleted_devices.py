@@ -11,7 +11,7 @@ from asyncio import get_running_loop
 from schema.database import Connection
 from schema.queries import load_queries
 
-PIECE_ROWS_MAX = 5000  # A statement takes about 50 ms; whoever waits for its rows waits no longer.
+PIECE_ROWS_MAX = 5000  # A statement takes about 50 ms; nothing waits longer for its rows.
 
 queries = load_queries("schema", "deleted_devices.sql")
 

@@ -26,7 +26,7 @@ def browser_origins(
 ) -> Callable[[ASGIApp], ASGIApp]:
     """Middleware that answers `allowed` origins with CORS headers (Fetch standard, 3.2).
 
-    `refuse_others`: requests that other sites cause are refused, but for navigation to `pages`.
+    `refuse_others`: requests that other sites cause are refused, except navigation to `pages`.
     """
     cors = CORSConfig(
         allow_origins=list(allowed), expose_headers=EXPOSED_HEADERS, max_age=PREFLIGHT_S

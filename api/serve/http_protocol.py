@@ -137,9 +137,6 @@ class HttpProtocol(HttpToolsProtocol):
         else:
             self._take(data)
 
-    def eof_received(self) -> None:
-        """The client is done; the transport closes by itself."""
-
     # From bytes to requests.
 
     def _take(self, data: bytes) -> None:
@@ -307,9 +304,6 @@ class HttpProtocol(HttpToolsProtocol):
     @property
     def discarding(self) -> bool:
         return self._phase is _Phase.DISCARD
-
-    def send_400_response(self, msg: str) -> None:
-        self._refuse(HTTPStatus.BAD_REQUEST, msg)
 
     def _unsupported_upgrade_warning(self) -> None:
         """A client may offer an upgrade; going on without it is no fault (RFC 9110, 7.8)."""

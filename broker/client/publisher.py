@@ -52,7 +52,7 @@ class Publisher:
             puback.set_result(int.from_bytes(body[2:3]))
 
     def on_loss(self) -> None:
-        """The connection is lost; whoever publishes is told by `close`."""
+        """The connection is lost; `close` reports it to the publishers."""
         refused = self._refused_topics or self._topics.values()
         self.lost_topics = sorted(set(refused))[:TOPICS_SHOWN_MAX]
 
