@@ -28,7 +28,9 @@ class PacketType(IntEnum):
     PUBREL = 6
     PUBCOMP = 7
     SUBSCRIBE = 8
+    SUBACK = 9
     UNSUBSCRIBE = 10
+    UNSUBACK = 11
     PINGREQ = 12
     PINGRESP = 13
     DISCONNECT = 14
@@ -37,12 +39,19 @@ class PacketType(IntEnum):
 class PacketFramer:
     """Splits a stream into packets: for each, its first byte and the bytes after the remaining length.
 
-    It keeps the start of an incomplete packet until the next chunks of the stream complete it.
+    It keeps the start of an incomplete packet until the next chunks of the stream complete it. The first
+    packet may have a limit of its own.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, first_bytes_max: int = PACKET_BYTES_MAX) -> None:
+        self._bytes_max = first_bytes_max
         self._rest = bytearray()
         self._needed = 0  # The rest holds no complete packet until it has so many bytes.
+
+    @property
+    def incomplete(self) -> bytes:
+        """The first byte of an incomplete packet, if there is one."""
+        return bytes(self._rest[:1])
 
     def split(self, chunk: bytes) -> list[tuple[int, bytes]]:
         buffer = chunk
@@ -59,8 +68,8 @@ class PacketFramer:
                 digit = buffer[body]
                 length |= (digit & 0x7F) << shift
                 shift, body = shift + 7, body + 1
-            if length > PACKET_BYTES_MAX or body - start > LENGTH_DIGITS_MAX + 1:
-                raise ConnectionError(f"A packet is larger than {PACKET_BYTES_MAX} bytes.")
+            if length > self._bytes_max or body - start > LENGTH_DIGITS_MAX + 1:
+                raise ConnectionError(f"A packet is larger than {self._bytes_max} bytes.")
             if digit & ANOTHER_DIGIT:
                 break
             end = body + length
@@ -68,7 +77,7 @@ class PacketFramer:
                 self._needed = end - start
                 break
             packets.append((buffer[start], buffer[body:end]))
-            start = end
+            start, self._bytes_max = end, PACKET_BYTES_MAX
         self._rest = bytearray(buffer[start:])
         return packets
 
@@ -94,6 +103,8 @@ def parse_publish(first: int, body: bytes) -> tuple[str, bytes, int, bool, int]:
         mid = body[end] << 8 | body[end + 1] if qos else 0
     except IndexError:
         raise ConnectionError("A PUBLISH ends before its payload.") from None
+    if end > len(body):
+        raise ConnectionError("A PUBLISH ends within its topic.")
     payload = body[end + 2 :] if qos else body[end:]
     return body[2:end].decode("utf-8", "replace"), payload, qos, bool(first & 1), mid
 
@@ -114,5 +125,5 @@ def pubacks(mids: Iterable[int]) -> bytes:
 
 
 def acknowledgement(packet_type: PacketType, mid: int) -> bytes:
-    """A PUBACK, PUBREC or PUBCOMP, which carries only the packet id [MQTT-3.4]."""
+    """A PUBACK, PUBREC, PUBCOMP or UNSUBACK, which carries only the packet id [MQTT-3.4]."""
     return packet(packet_type << 4, mid.to_bytes(2))

@@ -4,6 +4,7 @@
 """
 
 import asyncio
+import sys
 from functools import partial
 from typing import Annotated, Any
 
@@ -20,6 +21,7 @@ from cli.roles import Role, run_roles
 from cli.selftest.command import selftest
 from cli.simulate import simulate
 from cli.sql import sql
+from runtime.broker_password import broker_password, with_broker_password
 from runtime.errors import ConfigurationError, VoltwireError
 from runtime.health import Health
 from runtime.logging import configure_logging
@@ -105,14 +107,21 @@ def up(
 
 
 @app.command()
-def broker() -> None:
+def broker(
+    password_from_stdin: Annotated[
+        bool, typer.Option("--password-from-stdin", hidden=True, help="As voltwire up starts it.")
+    ] = False,
+) -> None:
     """Run the embedded broker alone. It speaks MQTT 3.1.1 and keeps everything in memory."""
     from broker.embedded import server  # noqa: PLC0415
+    from broker.embedded.rights import Rights  # noqa: PLC0415
 
     settings = _settings()
+    password = sys.stdin.readline().strip() if password_from_stdin else broker_password(settings)
+    rights = Rights(settings.instance, password)
 
     async def run(settings: Settings, stop: asyncio.Event, _: Health, __: Metrics) -> None:
-        await server.run(settings.mqtt_host, settings.mqtt_port, stop)
+        await server.run(settings.mqtt_host, settings.mqtt_port, stop, rights)
 
     run_roles(settings, Health(()), run)
 
@@ -176,7 +185,8 @@ def schedule() -> None:
     from api.run import run_status  # noqa: PLC0415
     from scheduler.run import run  # noqa: PLC0415
 
-    run_roles(_settings(), Health(("database", "schema")), run, run_status)
+    settings = with_broker_password(_settings())
+    run_roles(settings, Health(("database", "schema")), run, run_status)
 
 
 @app.command()
@@ -207,6 +217,7 @@ def _run_ingestor(settings: Settings, number: int, total: int, worker: Worker | 
     from ingestor.mqtt.member import Member  # noqa: PLC0415
     from ingestor.run import run  # noqa: PLC0415
 
+    settings = with_broker_password(settings)
     member = Member(settings.instance, number, total)
     roles: list[Role] = [partial(run, member=member), partial(run_status, worker=worker)]
     checks = ["broker", "database", "schema", "storing"]

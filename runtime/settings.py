@@ -5,10 +5,17 @@ docs/configuration.md fixes names and defaults; a test compares the two.
 
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Self
 from urllib.parse import urlsplit
 
-from pydantic import Field, SecretStr, StringConstraints, ValidationError, field_validator
+from pydantic import (
+    Field,
+    PrivateAttr,
+    SecretStr,
+    StringConstraints,
+    ValidationError,
+    field_validator,
+)
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from runtime.addresses import MqttAddress, connect_host, is_loopback
@@ -80,6 +87,9 @@ class Settings(BaseSettings):
     log_level: LogLevel = LogLevel.INFO
     log_format: LogFormat = LogFormat.AUTO
 
+    # Proves to the embedded broker that a session is ours. No setting: see runtime/broker_password.py.
+    _mqtt_password: SecretStr | None = PrivateAttr(default=None)
+
     @field_validator("database_url")
     @classmethod
     def _require_postgres_url(cls, url: SecretStr | None) -> SecretStr | None:
@@ -140,8 +150,12 @@ class Settings(BaseSettings):
     def mqtt(self) -> MqttAddress:
         """The address that our MQTT clients connect to."""
         if self.mqtt_url is None:
+            ours = self._mqtt_password
             return MqttAddress(
-                host=connect_host(self.mqtt_host), port=self.mqtt_port, embedded=True
+                host=connect_host(self.mqtt_host),
+                port=self.mqtt_port,
+                password=None if ours is None else ours.get_secret_value(),
+                embedded=True,
             )
         return MqttAddress.parse(
             self.mqtt_url.get_secret_value(),
@@ -149,6 +163,12 @@ class Settings(BaseSettings):
             cert_file=self.mqtt_cert_file,
             key_file=self.mqtt_key_file,
         )
+
+    def with_mqtt_password(self, password: str) -> Self:
+        """The same settings for a role that is known to the embedded broker."""
+        settings = self.model_copy()
+        settings._mqtt_password = SecretStr(password)  # noqa: SLF001  # A copy of this class.
+        return settings
 
     @property
     def authenticated(self) -> bool:

@@ -50,7 +50,7 @@ def make_client(identity: ClientIdentity, version: ProtocolVersion) -> aiomqtt.C
         identity.address.host,
         identity.address.port,
         identifier=identity.client_id,
-        username=identity.address.username,
+        username=identity.address.username or _user(identity),
         password=identity.address.password,
         protocol=version,
         keepalive=identity.keepalive_s,
@@ -58,6 +58,11 @@ def make_client(identity: ClientIdentity, version: ProtocolVersion) -> aiomqtt.C
         will=identity.will and aiomqtt.Will(*identity.will, qos=1, retain=True),
         **session_options,
     )
+
+
+def _user(identity: ClientIdentity) -> str | None:
+    """A password needs a user name [MQTT-3.1.2-22]."""
+    return identity.client_id if identity.address.password else None
 
 
 def _properties(packet_type: int, **values: object) -> Properties:

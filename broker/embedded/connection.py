@@ -8,9 +8,12 @@ import structlog
 from amqtt.mqtt.protocol.broker_handler import BrokerProtocolHandler
 
 from broker import wire
+from broker.embedded import limits
 from broker.embedded.session_queue import QueuedMessage, SessionQueue
 
 READ_BYTES_MAX = 65_536
+FINISH_S_MAX = 5
+CONNECT = bytes((wire.PacketType.CONNECT << 4,))
 BACKLOG_BYTES_MAX = 1024 * 1024  # A client that lags this far behind misses messages of QoS 0.
 
 log = structlog.get_logger()
@@ -21,31 +24,59 @@ class PacketStream:
 
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._reader, self._writer = reader, writer
-        self._framer = wire.PacketFramer()
+        self._framer = wire.PacketFramer(first_bytes_max=limits.SMALL_PACKET_BYTES_MAX)
         self._packets: deque[tuple[int, bytes]] = deque()
+        self.only_ours = False  # The last free places are for Voltwire's own sessions.
 
     @property
     def backlog_bytes(self) -> int:
         return 0 if self._writer.is_closing() else self._writer.transport.get_write_buffer_size()
 
-    async def packet(self, idle_s_max: float | None) -> tuple[int, bytes] | None:
-        """The next packet; None at the end. Raises TimeoutError and ConnectionError.
-
-        Nothing is read from a client while it does not read its own answers.
-        """
-        while not self._packets:
-            async with asyncio.timeout(idle_s_max):
-                await self._writer.drain()
-                chunk = await self._reader.read(READ_BYTES_MAX)
-            if not chunk:
-                return None
-            self._packets.extend(self._framer.split(chunk))
+    async def first_packet(self) -> tuple[int, bytes] | None:
+        """CONNECT, with one deadline however slowly its bytes come; None at the end."""
+        async with asyncio.timeout(limits.CONNECT_S_MAX):
+            while not self._packets:
+                if not await self._receive(None):
+                    return None
+                if self._framer.incomplete not in {b"", CONNECT} and not self._packets:
+                    raise ConnectionError("The first packet is not CONNECT.")
         return self._packets.popleft()
+
+    async def packet(self, idle_s_max: float | None) -> tuple[int, bytes] | None:
+        """The next packet; None at the end. Raises TimeoutError and ConnectionError."""
+        if (
+            not self._packets
+            and not self._framer.incomplete
+            and not await self._receive(idle_s_max)
+        ):
+            return None
+        if self._packets:
+            return self._packets.popleft()
+        async with asyncio.timeout(limits.PACKET_S_MAX):
+            while not self._packets:
+                if not await self._receive(idle_s_max):
+                    return None
+        return self._packets.popleft()
+
+    async def _receive(self, idle_s_max: float | None) -> bool:
+        """False at the end. Nothing is read from a client while it does not read its own answers."""
+        async with asyncio.timeout(idle_s_max):
+            await self._writer.drain()
+            chunk = await self._reader.read(READ_BYTES_MAX)
+        self._packets.extend(self._framer.split(chunk))
+        return bool(chunk)
 
     def write(self, data: bytes) -> None:
         """Ignore data for a broken connection: uvloop would raise in the task of the sender."""
         if not self._writer.is_closing():
             self._writer.write(data)
+
+    async def finish(self, last: bytes) -> None:
+        """Send the last bytes, and close the connection."""
+        self.write(last)
+        self._writer.close()
+        async with asyncio.timeout(FINISH_S_MAX):
+            await self._writer.wait_closed()
 
     def abort(self) -> None:
         self._writer.transport.abort()
@@ -58,6 +89,7 @@ class ClientConnection(BrokerProtocolHandler):  # type: ignore[misc]  # amqtt ha
     """
 
     stream: PacketStream
+    ours = False  # It proved to be one of Voltwire's own sessions.
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)

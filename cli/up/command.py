@@ -14,6 +14,7 @@ from cli.up.announcement import announce, stopped_message
 from cli.up.embedded import EmbeddedPart, broker_part, postgres_part, supervisor
 from cli.up.ports import require_free
 from ingestor.run import run as run_ingest
+from runtime.broker_password import make_password
 from runtime.health import Health
 from runtime.settings import Settings
 from scheduler.run import run as run_schedule
@@ -38,7 +39,9 @@ def up(settings: Settings, *, demo: bool) -> None:
             parts.append(stack.enter_context(postgres))
             settings = settings.model_copy(update={"database_url": SecretStr(postgres.value)})
         if settings.mqtt_url is None:
-            parts.append(stack.enter_context(broker_part(settings.mqtt)))
+            password = make_password()
+            settings = settings.with_mqtt_password(password)
+            parts.append(stack.enter_context(broker_part(settings.mqtt, password)))
         with database_errors("used"):
             asyncio.run(migrate(settings.dsn, max_age_days=settings.max_event_age_days))
         roles = _roles(parts, demo=demo)

@@ -1,6 +1,7 @@
 """The fleet of `voltwire up --demo`: 20 devices, of which three sleep and one is faulty."""
 
 import asyncio
+from dataclasses import replace
 from datetime import UTC, datetime
 
 import structlog
@@ -29,7 +30,8 @@ async def run(settings: Settings, stop: asyncio.Event, health: Health, _: Metric
         await asyncio.sleep(POLL_S)
     try:
         devices = build_fleet("demo", FLEET, booted_at=datetime.now(UTC))
-        fleet = Fleet(settings.mqtt, devices, payload_bytes_max=settings.max_payload_bytes)
+        address = replace(settings.mqtt, password=None) if settings.mqtt.embedded else settings.mqtt
+        fleet = Fleet(address, devices, payload_bytes_max=settings.max_payload_bytes)
         await fleet.run(stop, drain_s=0)  # The ingestor stops too, so no receipt would come.
     except Exception:
         log.exception("The demo devices stopped; everything else keeps running.")

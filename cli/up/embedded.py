@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from pathlib import Path
-from typing import Any, Generic, Self, TypeVar
+from typing import IO, Any, Generic, Self, TypeVar, cast
 
 import structlog
 
@@ -67,8 +67,11 @@ def postgres_part(data_dir: Path, stop_s_max: Callable[[], float]) -> EmbeddedPa
     )
 
 
-def broker_part(address: MqttAddress) -> EmbeddedPart["subprocess.Popen[bytes]"]:
-    return EmbeddedPart("broker", lambda: _broker(address), lambda process: process.poll() is None)
+def broker_part(address: MqttAddress, password: str) -> EmbeddedPart["subprocess.Popen[bytes]"]:
+    """It gets the password of our sessions through a pipe: nobody else can read it there."""
+    return EmbeddedPart(
+        "broker", lambda: _broker(address, password), lambda process: process.poll() is None
+    )
 
 
 def supervisor(parts: Sequence[EmbeddedPart[Any]]) -> Role:
@@ -83,16 +86,18 @@ def supervisor(parts: Sequence[EmbeddedPart[Any]]) -> Role:
 
 
 @contextmanager
-def _broker(address: MqttAddress) -> Iterator["subprocess.Popen[bytes]"]:
+def _broker(address: MqttAddress, password: str) -> Iterator["subprocess.Popen[bytes]"]:
     """The embedded broker in its own process, so that its work does not delay the roles."""
     process = subprocess.Popen(
-        [sys.executable, "-m", "cli", "broker"],
+        [sys.executable, "-m", "cli", "broker", "--password-from-stdin"],
         env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
-        stdin=subprocess.DEVNULL,
+        stdin=subprocess.PIPE,
         start_new_session=True,
         preexec_fn=end_with_parent(signal.SIGKILL),  # noqa: PLW1509  # No thread runs yet.
     )
     try:
+        with suppress(BrokenPipeError), cast("IO[bytes]", process.stdin) as pipe:
+            pipe.write(f"{password}\n".encode())
         _wait_for_broker(process, address)
         yield process
     finally:

@@ -1,6 +1,7 @@
 """`voltwire up` as a user runs it: what it shows, what it refuses, how it explains itself."""
 
 import json
+import socket
 import time
 from uuid import uuid4
 
@@ -12,6 +13,7 @@ from typer.testing import CliRunner
 from cli.main import app
 from runtime.version import VERSION
 from tests.acceptance.conftest import base_url, up_settings
+from tests.support.mqtt import connect_packet
 from tests.support.services import Process, voltwire
 
 VISIBLE_S_MAX = 0.2
@@ -36,6 +38,15 @@ def test_a_published_event_is_visible_within_200_ms_and_its_repeat_is_a_duplicat
     again = {"event_id": newest["event_id"], "device_id": "x", "metrics": {"temp": 0}}
     answer = httpx.post(f"{base_url(embedded_up)}/v1/events", json=again)
     assert answer.json() == {"status": "duplicate"}
+
+
+def test_nobody_else_connects_as_one_of_our_sessions(embedded_up: Process) -> None:
+    port = int(embedded_up.settings["MQTT_PORT"])
+    for client_id, code in (("voltwire-ingest", 5), ("voltwire-delivery", 5), ("somebody", 0)):
+        with socket.create_connection(("127.0.0.1", port), timeout=10) as stranger:
+            stranger.sendall(connect_packet(client_id, clean=False))
+            assert stranger.recv(4) == bytes((0x20, 2, 0, code))
+    assert httpx.get(f"{base_url(embedded_up)}/health").status_code == 200
 
 
 def delay_of_ten(client: mqtt.Client, url: str) -> float:

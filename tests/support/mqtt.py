@@ -9,12 +9,14 @@ from typing import Any, NamedTuple, Self
 from broker import wire
 from broker.client.session import Delivery, Session
 from broker.embedded import server
+from broker.embedded.rights import Rights
 from broker.wire import PacketType
 from runtime.addresses import MqttAddress
 
 ANSWER_S_MAX = 5
 CONNACK, SUBACK, UNSUBACK = 2, 9, 11
 TOPIC = "devices/a/telemetry"
+PASSWORD = "the password of our own sessions"
 FILTERS = ("devices/+/telemetry", "devices/+/status")
 
 
@@ -79,10 +81,15 @@ class RawClient(Peer):
         clean: bool = True,
         keepalive_s: int = 60,
         will: tuple[str, bytes] | None = None,
+        password: str | None = None,
     ) -> Self:
         """Connect. A will is retained and of QoS 1."""
         client = cls(*await asyncio.open_connection("127.0.0.1", port))
-        client.send(connect_packet(client_id, clean=clean, keepalive_s=keepalive_s, will=will))
+        client.send(
+            connect_packet(
+                client_id, clean=clean, keepalive_s=keepalive_s, will=will, password=password
+            )
+        )
         body = await client._answer(CONNACK)
         assert body[1] == 0, f"refused: {body[1]}"
         client.session_present = bool(body[0])
@@ -167,13 +174,18 @@ def connect_packet(
     keepalive_s: int = 60,
     will: tuple[str, bytes] | None = None,
     level: int = 4,
+    name: str = "MQTT",
+    password: str | None = None,
 ) -> bytes:
-    flags = clean << 1 | (0b101100 if will else 0)
+    """With a password, the client id is also the user name."""
+    flags = clean << 1 | (0b101100 if will else 0) | (0xC0 if password else 0)
     properties = b"\0" if level > 4 else b""
-    body = _text("MQTT") + bytes((level, flags)) + keepalive_s.to_bytes(2)
+    body = _text(name) + bytes((level, flags)) + keepalive_s.to_bytes(2)
     body += properties + _text(client_id)
     if will is not None:
         body += _text(will[0]) + len(will[1]).to_bytes(2) + will[1]
+    if password is not None:
+        body += _text(client_id) + _text(password)
     return wire.packet(PacketType.CONNECT << 4, body)
 
 
@@ -186,7 +198,10 @@ async def embedded_broker(port: int = 0) -> AsyncIterator[int]:
     """Run the embedded broker in the loop of the test; yield its port."""
     stop = asyncio.Event()
     ready: asyncio.Future[int] = asyncio.get_running_loop().create_future()
-    running = asyncio.create_task(server.run("127.0.0.1", port, stop, on_ready=ready.set_result))
+    rights = Rights("voltwire", PASSWORD)
+    running = asyncio.create_task(
+        server.run("127.0.0.1", port, stop, rights, on_ready=ready.set_result)
+    )
     try:
         yield await ready
     finally:
@@ -236,9 +251,15 @@ class Ingest:
         self.connections.append(session_present)
 
 
-async def send(port: int, *payloads: bytes, topic: str = TOPIC, retain: bool = False) -> None:
+async def send(
+    port: int,
+    *payloads: bytes,
+    topic: str = TOPIC,
+    retain: bool = False,
+    password: str | None = None,
+) -> None:
     """Publish, wait for the PUBACKs, and disconnect."""
-    client = await RawClient.connect(port, "sender")
+    client = await RawClient.connect(port, "sender", password=password)
     for payload in payloads:
         await client.publish(topic, payload, retain=retain)
     client.disconnect()

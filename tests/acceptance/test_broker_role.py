@@ -1,0 +1,40 @@
+"""`voltwire broker` beside separate roles: how it knows which sessions are ours."""
+
+import time
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+
+from tests.support.services import Process, free_port, temporary_folder
+
+LOG_S_MAX = 60
+
+
+@pytest.mark.parametrize("in_url", [False, True])
+def test_separate_roles_work_with_the_file_in_data_dir_or_the_password_in_mqtt_url(
+    dsn: str,
+    in_url: bool,  # noqa: FBT001
+) -> None:
+    port = str(free_port())
+    url = {"MQTT_URL": f"mqtt://voltwire:s%2Fecret@127.0.0.1:{port}"} if in_url else {}
+    shared = {"DATABASE_URL": dsn, "MQTT_PORT": port, "DATA_DIR": "data", **url}
+    with temporary_folder() as folder, Process(folder, "broker", settings=shared) as broker:
+        wait_for_log(broker, "The embedded broker is listening.")
+        with ingestor(folder, shared) as ingest:
+            # Healthy: its own canary came back through the broker.
+            ingest.wait_until_ok(f"http://127.0.0.1:{ingest.settings['STATUS_PORT']}/health")
+        stranger = {"DATABASE_URL": dsn, "MQTT_URL": f"mqtt://127.0.0.1:{port}"}
+        with ingestor(folder, stranger) as ingest:
+            wait_for_log(ingest, "The broker refused the connection.")
+
+
+def ingestor(folder: Path, settings: Mapping[str, str]) -> Process:
+    return Process(folder, "ingest", settings={**settings, "STATUS_PORT": str(free_port())})
+
+
+def wait_for_log(process: Process, sentence: str) -> None:
+    deadline = time.monotonic() + LOG_S_MAX
+    while sentence not in (log := process.log.read_text()):
+        assert time.monotonic() < deadline, log
+        time.sleep(0.1)

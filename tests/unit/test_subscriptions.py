@@ -1,0 +1,42 @@
+"""The tree of filters of the embedded broker."""
+
+from time import perf_counter
+
+from broker.embedded.subscriptions import Subscriptions
+
+
+def test_a_client_counts_once_with_the_highest_qos_of_its_filters() -> None:
+    tree = Subscriptions()
+    for topic_filter, qos in (("a/#", 0), ("a/+", 1), ("#", 0)):
+        assert tree.add("x", topic_filter, qos)
+    assert tree.add("y", "a", 1)
+    assert tree.recipients("a/b") == {"x": 1}
+    assert tree.recipients("a") == {"x": 0, "y": 1}
+    assert tree.recipients("b") == {"x": 0}
+
+
+def test_a_removed_filter_leaves_nothing_behind() -> None:
+    tree, empty = Subscriptions(), vars(Subscriptions())
+    for client_id in ("x", "y"):
+        for topic_filter in ("a/b/c", "a/b", "a/#", "+/b"):
+            tree.add(client_id, topic_filter, 1)
+    tree.remove("x", "a/b")
+    assert tree.recipients("a/b") == {"x": 1, "y": 1}
+    tree.remove("x", "unknown")
+    tree.remove_all("x")
+    assert tree.recipients("a/b/c") == {"y": 1}
+    tree.remove_all("y")
+    assert tree.recipients("a/b/c") == {}
+    assert vars(tree)["_root"].children == empty["_root"].children
+    assert vars(tree)["_filters"] == {}
+
+
+def test_a_hundred_thousand_filters_do_not_slow_down_a_message() -> None:
+    tree = Subscriptions()
+    for client in range(2000):
+        for number in range(50):
+            tree.add(str(client), f"f{number}/+/{client}", 0)
+    started = perf_counter()
+    for _ in range(1000):
+        assert tree.recipients("devices/a/telemetry") == {}
+    assert perf_counter() - started < 1
