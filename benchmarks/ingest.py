@@ -13,8 +13,8 @@ from dataclasses import dataclass, replace
 
 import httpx
 
-from benchmarks.events import yesterday_ms
-from benchmarks.mqtt_load import PublishPlan
+from benchmarks.load.events import yesterday_ms
+from benchmarks.load.mqtt import PublishPlan
 from benchmarks.rates import sustained, whole
 from benchmarks.report import Options, Row
 from benchmarks.services import (
@@ -122,7 +122,7 @@ def measure(
     """Send everything, wait until everything is settled, and count what the database holds."""
     before = ingestor.counts().settled
     events = plan.messages * plan.size
-    with LoadProcess("mqtt_load", replace(plan, ahead_max=AHEAD_MAX)) as load:
+    with LoadProcess("mqtt", replace(plan, ahead_max=AHEAD_MAX)) as load:
         ingest_s, server_s = role_cpu_seconds(ingestor), server_cpu_seconds()
         began = changed = time.perf_counter()
         samples = [(0.0, 0)]
@@ -163,7 +163,7 @@ def _broker_alone(plan: PublishPlan) -> float:
     topic = ["-q", "1", "-t", "devices/+/telemetry", "-C", str(plan.messages)]
     command = [program, "-p", str(plan.port), *topic]
     with (
-        LoadProcess("mqtt_load", plan) as load,
+        LoadProcess("mqtt", plan) as load,
         subprocess.Popen(command, stdout=subprocess.DEVNULL) as subscriber,
     ):
         time.sleep(0.5)  # Until it has subscribed.
@@ -209,7 +209,7 @@ def redelivered(window: int, *, known: bool) -> Row:
 
 
 def _publish(plan: PublishPlan) -> None:
-    with LoadProcess("mqtt_load", plan) as load:
+    with LoadProcess("mqtt", plan) as load:
         load.start()
         _require_all(plan, load)
 

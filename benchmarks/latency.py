@@ -11,10 +11,10 @@ import time
 from collections.abc import Iterator
 from contextlib import suppress
 
-from benchmarks.events import connect, publish, yesterday_ms
-from benchmarks.http_load import content_length
+from benchmarks.load.events import connect, publish, yesterday_ms
+from benchmarks.load.http import content_length
 from benchmarks.ingest import add_rules
-from benchmarks.mqtt_load import PublishPlan
+from benchmarks.load.mqtt import PublishPlan
 from benchmarks.rates import percentile
 from benchmarks.report import Options, Row
 from benchmarks.services import LoadProcess, RoleProcess, database, role, until
@@ -55,7 +55,7 @@ def run(options: Options) -> Iterator[Row]:
         with (
             role("ingest", server, broker) as ingestor,
             role("api", server) as api,
-            LoadProcess("mqtt_load", plan) as load,
+            LoadProcess("mqtt", plan) as load,
         ):
             load.start()
             probes = asyncio.run(_probe(count, broker.port, api.port))

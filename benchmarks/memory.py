@@ -5,9 +5,9 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from benchmarks.events import yesterday_ms
+from benchmarks.load.events import yesterday_ms
 from benchmarks.ingest import measure
-from benchmarks.mqtt_load import PublishPlan
+from benchmarks.load.mqtt import PublishPlan
 from benchmarks.report import Options, Row
 from benchmarks.services import LoadProcess, database, python_mib, role, until
 from tests.support.mosquitto import mosquitto
@@ -90,7 +90,7 @@ def _outage(seconds: float) -> Row:
     messages = int(OUTAGE_RATE * (seconds + 2 * AROUND_S))
     with mosquitto() as broker, database() as server, role("ingest", server, broker) as ingestor:
         plan = PublishPlan(broker.port, messages, start_ms=yesterday_ms(), rate=OUTAGE_RATE)
-        with LoadProcess("mqtt_load", plan) as load:
+        with LoadProcess("mqtt", plan) as load:
             load.start()
             time.sleep(AROUND_S)
             with _watched(ingestor.pid) as samples:

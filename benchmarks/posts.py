@@ -2,8 +2,8 @@
 
 from collections.abc import Iterator
 
-from benchmarks.events import yesterday_ms
-from benchmarks.http_load import PostPlan
+from benchmarks.load.events import yesterday_ms
+from benchmarks.load.http import PostPlan
 from benchmarks.report import Options, Row
 from benchmarks.services import LoadProcess, database, role, role_cpu_seconds, server_cpu_seconds
 
@@ -23,7 +23,7 @@ def measure(name: str, requests: int, size: int, connections: int, workers: int 
     events = requests * max(1, size)
     with database() as server, role("api", server, workers=workers) as api:
         plan = PostPlan(api.port, requests, size, connections, yesterday_ms())
-        with LoadProcess("http_load", plan) as load:
+        with LoadProcess("http", plan) as load:
             api_s, server_s = role_cpu_seconds(api), server_cpu_seconds()
             load.start()
             result = load.result()

@@ -28,7 +28,7 @@ from benchmarks.services import (
     role_cpu_seconds,
     server_cpu_seconds,
 )
-from benchmarks.year import Year, fill, last_hour, roll_up, sizes, tidy
+from benchmarks.load.year import Year, fill, last_hour, roll_up, sizes, tidy
 
 WARM_UP = 3
 REPEATS_MIN, REPEATS_MAX, REPEAT_S_MAX = 5, 100, 10.0

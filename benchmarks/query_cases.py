@@ -7,7 +7,7 @@ from typing import Any
 
 from benchmarks import baseline
 from benchmarks.baseline import BaselineQuery
-from benchmarks.year import DAY, Year
+from benchmarks.load.year import DAY, Year
 
 DEVICE, METRIC, TAG = "d0", "soc_percent", "room:1"
 

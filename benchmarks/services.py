@@ -176,7 +176,7 @@ class LoadProcess:
 
     def __init__(self, module: str, plan: LoadPlan) -> None:
         self._process = subprocess.Popen(
-            [sys.executable, "-m", f"benchmarks.{module}", plan.as_json()],
+            [sys.executable, "-m", f"benchmarks.load.{module}", plan.as_json()],
             cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
         )  # fmt: skip
 

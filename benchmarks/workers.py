@@ -3,9 +3,9 @@
 from collections.abc import Iterator
 
 from benchmarks import posts
-from benchmarks.events import yesterday_ms
+from benchmarks.load.events import yesterday_ms
 from benchmarks.ingest import measure
-from benchmarks.mqtt_load import PublishPlan
+from benchmarks.load.mqtt import PublishPlan
 from benchmarks.report import Options, Row
 from benchmarks.services import database, role
 from tests.support.mosquitto import mosquitto

@@ -1,6 +1,6 @@
 """The responses of every route, for the OpenAPI document only: nothing is validated at run time.
 
-The database writes most responses, so no handler returns these types; tests/acceptance/test_openapi.py
+The database writes most responses, so no handler returns these types; tests/acceptance/http/test_openapi.py
 compares them with real responses.
 """
 

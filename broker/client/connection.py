@@ -6,7 +6,7 @@ PUBACK, and spend 50 to 280 µs on each message. So PUBLISH and PUBACK bypass th
 Four private names are used, and only here and in broker/client/flow_control.py: `_client`, to reach
 paho; its `_create_socket`, to put a PublishTap before the socket; its `_packet_queue`, to send our
 packets; its `_ping_t`, to report that the broker is alive. The releases are pinned;
-tests/integration/test_session.py fails when another release behaves differently.
+tests/integration/broker/test_session.py fails when another release behaves differently.
 """
 
 import asyncio

@@ -1,7 +1,7 @@
 """The fast path of decoding: known fields, ASCII, no escapes, no fault. It is several times as fast.
 
 Nearly every payload takes it. All others go to ingestor/decode/strict.py. The two never disagree:
-tests/unit/test_decode.py gives every payload to both.
+tests/unit/ingestor/test_decode.py gives every payload to both.
 """
 
 import re

@@ -9,7 +9,7 @@ import pytest
 from schema import locks
 from schema.queries import load_queries
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 PACKAGES = ("runtime", "schema", "broker", "ingestor", "api", "scheduler", "cli")
 
 

@@ -17,7 +17,7 @@ from runtime.settings import Settings
 from runtime.version import VERSION
 from schema.event import Reason
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 DOCS = ROOT / "docs"
 DOCUMENTS = sorted([*ROOT.glob("*.md"), *ROOT.glob("[!.]*/**/*.md")])
 DECISIONS = sorted((DOCS / "decisions").glob("[0-9]*.md"))

@@ -16,7 +16,7 @@ from runtime.health import Health
 from runtime.metrics import Metrics
 from schema.event import Reason
 
-FOLDER = Path(__file__).parents[2] / "deploy/prometheus"
+FOLDER = Path(__file__).parents[3] / "deploy/prometheus"
 RULES = FOLDER / "voltwire.rules.yml"
 METRIC = re.compile(r"\bvoltwire_\w+")
 ALERTS: dict[str, dict[str, Any]] = {

@@ -12,7 +12,16 @@ from hypothesis import strategies as st
 from ingestor.decode.large import LargeDecoder, TooManyItemsError, split
 from ingestor.decode.strict import decode, reject
 from schema.event import Event, Reason, Rejection
-from tests.unit.test_decode import FAULTS, GOOD, HTTP, ITEMS, LIMITS, TOPIC, properties, verdict
+from tests.unit.ingestor.test_decode import (
+    FAULTS,
+    GOOD,
+    HTTP,
+    ITEMS,
+    LIMITS,
+    TOPIC,
+    properties,
+    verdict,
+)
 
 MIB = 1 << 20
 DECODER = LargeDecoder(LIMITS, 8 * MIB)

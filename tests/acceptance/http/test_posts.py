@@ -13,7 +13,7 @@ import httpx
 import pytest
 
 from tests.acceptance.conftest import base_url
-from tests.acceptance.test_http import assert_problem, event
+from tests.acceptance.http.test_http import assert_problem, event
 from tests.support.services import Process
 
 JSON = {"Content-Type": "application/json"}

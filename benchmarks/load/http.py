@@ -1,6 +1,6 @@
 """An HTTP client in a separate process: kept connections, requests built before the clock starts.
 
-python -m benchmarks.http_load PLAN, where PLAN is the JSON of `PostPlan`. It prints one JSON line when it is
+python -m benchmarks.load.http PLAN, where PLAN is the JSON of `PostPlan`. It prints one JSON line when it is
 ready; the first line on its standard input starts the clock; at its end it prints its measurements.
 """
 
@@ -15,7 +15,7 @@ from typing import cast
 
 import uvloop
 
-from benchmarks.events import DEVICES, Events
+from benchmarks.load.events import DEVICES, Events
 from benchmarks.rates import percentile, sustained, whole
 
 

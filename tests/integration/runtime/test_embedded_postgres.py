@@ -43,7 +43,7 @@ import types
 from runtime.postgres import user
 user.sys = types.SimpleNamespace(platform="darwin")  # Without a parent death signal.
 """
-REPOSITORY = Path(__file__).parents[2]
+REPOSITORY = Path(__file__).parents[3]
 WHEEL = home.wheel_folder()
 PROGRAMS = WHEEL / home.PROGRAMS
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root changes users")

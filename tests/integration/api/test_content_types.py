@@ -6,7 +6,7 @@ import pytest
 
 from tests.support.http_api import api_on
 
-API = Path(__file__).parents[2] / "api"
+API = Path(__file__).parents[3] / "api"
 
 CONTENT_TYPES = {
     "/v1/export?format=csv": "text/csv; header=present; charset=utf-8",

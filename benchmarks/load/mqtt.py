@@ -1,6 +1,6 @@
 """A publisher in a separate process: QoS 1, packets built before the clock starts, PUBACKs counted.
 
-python -m benchmarks.mqtt_load PLAN, where PLAN is the JSON of `PublishPlan`. It prints one JSON line when it
+python -m benchmarks.load.mqtt PLAN, where PLAN is the JSON of `PublishPlan`. It prints one JSON line when it
 is ready and one at its end. Each line on its standard input is the number of messages that are settled in
 the database; the first one starts the clock.
 """
@@ -15,7 +15,7 @@ from typing import cast
 
 import uvloop
 
-from benchmarks.events import (
+from benchmarks.load.events import (
     CONNACK_BYTES,
     DEVICES,
     MIDS,

@@ -13,7 +13,7 @@ import yaml
 from runtime.errors import ConfigurationError
 from runtime.settings import Settings, load_settings
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 SCRIPTS = Path(sysconfig.get_path("scripts"))
 COMPOSE_FILE, DOCKERFILE = ROOT / "docker-compose.yml", ROOT / "Dockerfile"
 COMPOSE: dict[str, Any] = yaml.safe_load(COMPOSE_FILE.read_text())
