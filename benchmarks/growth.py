@@ -8,8 +8,8 @@ import time
 from collections.abc import Iterator
 from dataclasses import replace
 
-from benchmarks.load.events import DEVICES, METRICS, MINUTE_MS, TAG, yesterday_ms
 from benchmarks.ingest import Rates, measure
+from benchmarks.load.events import DEVICES, METRICS, MINUTE_MS, TAG, yesterday_ms
 from benchmarks.load.mqtt import PublishPlan
 from benchmarks.report import Options, Row, note
 from benchmarks.services import DatabaseServer, database, role

@@ -11,9 +11,9 @@ import time
 from collections.abc import Iterator
 from contextlib import suppress
 
+from benchmarks.ingest import add_rules
 from benchmarks.load.events import connect, publish, yesterday_ms
 from benchmarks.load.http import content_length
-from benchmarks.ingest import add_rules
 from benchmarks.load.mqtt import PublishPlan
 from benchmarks.rates import percentile
 from benchmarks.report import Options, Row

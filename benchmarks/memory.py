@@ -5,8 +5,8 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from benchmarks.load.events import yesterday_ms
 from benchmarks.ingest import measure
+from benchmarks.load.events import yesterday_ms
 from benchmarks.load.mqtt import PublishPlan
 from benchmarks.report import Options, Row
 from benchmarks.services import LoadProcess, database, python_mib, role, until

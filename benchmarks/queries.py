@@ -17,6 +17,7 @@ from urllib.parse import urlencode
 
 import asyncpg
 
+from benchmarks.load.year import Year, fill, last_hour, roll_up, sizes, tidy
 from benchmarks.query_cases import QueryCase, query_cases
 from benchmarks.rates import percentile
 from benchmarks.report import Options, Row
@@ -28,7 +29,6 @@ from benchmarks.services import (
     role_cpu_seconds,
     server_cpu_seconds,
 )
-from benchmarks.load.year import Year, fill, last_hour, roll_up, sizes, tidy
 
 WARM_UP = 3
 REPEATS_MIN, REPEATS_MAX, REPEAT_S_MAX = 5, 100, 10.0

@@ -7,9 +7,9 @@ matter most then, because the first change of every page writes the whole page t
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 
-from benchmarks.load.events import DEVICES, yesterday_ms
 from benchmarks.growth import fill
 from benchmarks.ingest import measure
+from benchmarks.load.events import DEVICES, yesterday_ms
 from benchmarks.load.mqtt import PublishPlan
 from benchmarks.report import Options, Row
 from benchmarks.services import database, role

@@ -3,8 +3,8 @@
 from collections.abc import Iterator
 
 from benchmarks import posts
-from benchmarks.load.events import yesterday_ms
 from benchmarks.ingest import measure
+from benchmarks.load.events import yesterday_ms
 from benchmarks.load.mqtt import PublishPlan
 from benchmarks.report import Options, Row
 from benchmarks.services import database, role

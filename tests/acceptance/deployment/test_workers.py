@@ -17,8 +17,8 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from tests.acceptance.chaos.installation import FLOW, publish
-from tests.acceptance.http.test_http import take_events
 from tests.acceptance.commands.test_selftest import assert_clean, selftest
+from tests.acceptance.http.test_http import take_events
 from tests.support.ledger.ledger import Ledger, StoredRow, compare
 from tests.support.ledger.load import MqttLoad
 from tests.support.ledger.payload_mix import PayloadComposer, PayloadMix
