@@ -54,7 +54,17 @@ async def commit_statement(connection: Connection, notifications: Sequence[Notif
     block = await connection.fetchval(queries.next_block)
     await connection.copy_records_to_table(
         "outbox",
-        columns=["block", "n", "kind", "device_id", "rule_id", "state", "late", "body"],
+        columns=[
+            "block",
+            "n",
+            "kind",
+            "device_id",
+            "rule_id",
+            "state",
+            "late",
+            "body",
+            "to_channels",
+        ],
         records=[
             (
                 block,
@@ -65,6 +75,7 @@ async def commit_statement(connection: Connection, notifications: Sequence[Notif
                 str(row.state),
                 row.late,
                 _text(row.body),
+                row.to_channels,
             )
             for n, row in enumerate(notifications)
         ],

@@ -11,9 +11,10 @@ from pydantic import ConfigDict, Field, TypeAdapter, with_config
 from typing_extensions import TypedDict
 
 from api.http.bodies import inlined
-from schema.alert import Notify, Op, Severity
+from schema.alert import Severity
 from schema.event import Door, Reason, Status
 from schema.presence import PresenceState
+from schema.rule import Condition, Notify, Op
 
 JSON = "application/json"
 STRICT = ConfigDict(extra="forbid")
@@ -144,17 +145,20 @@ class ProfileAnswer(TypedDict):
 @with_config(STRICT)
 class RuleAnswer(TypedDict):
     id: str
+    condition: Condition
     device_id: str | None
     tag: str | None
     metric: str
-    op: Op
-    threshold: float
+    op: Op | None
+    threshold: float | None
     for_s: float
+    max_gap_s: float | None
     clear_threshold: float | None
     cooldown_s: float
     name: str | None
     severity: Severity
     notify: Notify
+    channels: list[str]
     enabled: bool
     created_at: Time
 
