@@ -46,11 +46,7 @@ with due as materialized (
 )
 select due.*, statement_timestamp() as now, device.device_id, rule.name as rule_name, rule.metric, for_s, cooldown_s,
        coalesce(rule.severity, 'warning') as severity, silence.since as silent_since, sleep.slept_s,
-       exists (select from silence s
-               where statement_timestamp() >= s.starts_at and statement_timestamp() < s.ends_at
-                 and (s.device_id is null or s.device_id = device.device_id)
-                 and (s.rule_id is null or s.rule_id = due.rule_id)
-                 and (s.tag is null or s.tag = any(device.tags))) as muted
+       is_silenced(device.device_id, device.tags, due.rule_id) as muted
 from due
 join device using (device_no)
 left join rule on rule.rule_id = due.rule_id and rule.enabled

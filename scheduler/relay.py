@@ -129,9 +129,13 @@ class OutboxRelay:
 
 
 async def prune_outbox(connection: Connection) -> None:
-    """Delete notifications older than NOTIFICATION_DAYS_KEPT, except those that `_republish` needs."""
+    """Delete notifications older than NOTIFICATION_DAYS_KEPT, except those that `_republish` needs.
+
+    Silences that ended before go, too.
+    """
     await connection.execute(queries.prune_outbox)
     await connection.execute(queries.prune_feed)
+    await connection.execute(queries.prune_silences)
 
 
 def messages(item: FeedItem) -> list[tuple[str, bytes, bool]]:

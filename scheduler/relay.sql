@@ -55,3 +55,6 @@ where f.block = o.block and f.committed_at < statement_timestamp() - make_interv
 delete from feed f
 where f.committed_at < statement_timestamp() - make_interval(days => :days_kept)
   and not exists (select from outbox o where o.block = f.block)
+
+-- prune_silences --
+delete from silence where ends_at < statement_timestamp() - make_interval(days => :days_kept)

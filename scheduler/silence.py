@@ -50,6 +50,9 @@ async def _notifications(
         for row in opened:
             device_id = offline[row["device_no"]]["device_id"]
             notifications.append(
-                silence_alert(device_id, row["incident_id"], row["opened_at"], AlertState.FIRING)
-            )
+                silence_alert(
+                    device_id, row["incident_id"], row["opened_at"], AlertState.FIRING,
+                    muted=row["muted"], to_channels=not row["muted"],
+                )
+            )  # fmt: skip
     return notifications

@@ -71,7 +71,13 @@ def presence_forgotten(device_id: str, since: datetime) -> Notification:
 
 
 def silence_alert(
-    device_id: str, incident_id: int, at: datetime, state: AlertState
+    device_id: str,
+    incident_id: int,
+    at: datetime,
+    state: AlertState,
+    *,
+    muted: bool = False,
+    to_channels: bool = True,
 ) -> Notification:
     """The built-in rule: `offline` opens its incident, life resolves it. `at` is a time of receipt."""
     return alert(
@@ -82,4 +88,6 @@ def silence_alert(
         rule_id=SILENT_RULE,
         severity=Severity.WARNING,
         state=state,
+        muted=muted,
+        to_channels=to_channels,
     )

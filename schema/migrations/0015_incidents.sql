@@ -55,6 +55,16 @@ create table silence (
 );
 create index silence_ends_at on silence (ends_at);
 
+-- Whether channels must not get an alert now: of this device, with one of these tags, of this rule.
+create function is_silenced(device_id text, tags text[], rule_id text) returns bool
+language sql stable
+return exists (
+    select from silence
+    where statement_timestamp() >= silence.starts_at and statement_timestamp() < silence.ends_at
+      and (silence.device_id is null or silence.device_id = is_silenced.device_id)
+      and (silence.rule_id is null or silence.rule_id = is_silenced.rule_id)
+      and (silence.tag is null or silence.tag = any(tags)));
+
 -- to_channels: what channels deliver: the first violation that they may get of an incident, and its end.
 alter table outbox add column to_channels bool not null default false;
 
