@@ -131,7 +131,7 @@ def _checked(row: Any) -> DuePair:
         row["device_no"], row["rule_id"], row["incident_id"], row["incident_notified"],
         row["incident_told"], row["notified_at"],
     )  # fmt: skip
-    if row["metric"] is None and pair.incident_id is None:
+    if row["metric"] is None:
         return pair  # Its rule is gone, so it is not due again.
     return check(
         pair,
@@ -139,8 +139,8 @@ def _checked(row: Any) -> DuePair:
             row["now"],
             row["silent_since"],
             row["slept_s"],
-            row["for_s"] or 0,
-            row["cooldown_s"] or 0,
+            row["for_s"],
+            row["cooldown_s"],
             row["muted"],
         ),
     )
@@ -201,5 +201,5 @@ def _alert(row: Any, pair: DuePair) -> Notification:
         state=AlertState.FIRING,
         metric=row["metric"],
         muted=row["muted"],
-        to_channels=pair.incident_told,
+        channels=(row["channels"] or ()) if pair.incident_told else (),
     )

@@ -44,8 +44,7 @@ with due as materialized (
     order by check_at limit 1000
     for update skip locked
 )
-select due.*, statement_timestamp() as now, device.device_id, rule.name as rule_name, rule.metric, for_s, cooldown_s,
-       coalesce(rule.severity, 'warning') as severity, silence.since as silent_since, sleep.slept_s,
+select due.*, statement_timestamp() as now, device.device_id, rule.name as rule_name, rule.channels, rule.metric, for_s, cooldown_s, rule.severity, silence.since as silent_since, sleep.slept_s,
        is_silenced(device.device_id, device.tags, due.rule_id) as muted
 from due
 join device using (device_no)

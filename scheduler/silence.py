@@ -52,7 +52,7 @@ async def _notifications(
             notifications.append(
                 silence_alert(
                     device_id, row["incident_id"], row["opened_at"], AlertState.FIRING,
-                    muted=row["muted"], to_channels=not row["muted"],
+                    muted=row["muted"],
                 )
             )  # fmt: skip
     return notifications

@@ -64,18 +64,11 @@ returning p.device_no, device_id, old.state as old_state, new.state, new.since, 
 
 -- open_silence_incidents --
 -- $1 and $2: devices, and when each became offline. An incident that is open already stays as it is.
--- What a silence keeps from channels is remembered, because they get it when that ends (scheduler/no_data.py).
+-- The rule names no channels, so nothing is owed to them while a silence mutes it.
 with opened as (
     insert into incident (device_no, rule_id, severity, opened_at)
     select device_no, 'silent', 'warning', at from unnest($1::int[], $2::timestamptz[]) as offline (device_no, at)
     on conflict do nothing
     returning device_no, incident_id, opened_at
-), muted as (
-    insert into alert_state (device_no, rule_id, incident_id, incident_notified, check_at)
-    select device_no, 'silent', incident_id, true, statement_timestamp()
-    from opened join device using (device_no) where is_silenced(device_id, tags, 'silent')
-    on conflict (device_no, rule_id) do update set
-        incident_id = excluded.incident_id, incident_told = false, check_at = excluded.check_at
-    returning device_no
 )
-select opened.*, muted.device_no is not null as muted from opened left join muted using (device_no)
+select opened.*, is_silenced(device_id, tags, 'silent') as muted from opened join device using (device_no)

@@ -1,6 +1,6 @@
 """Alerts: severities, states, the alert object, and the notification that carries it."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -28,7 +28,7 @@ class AlertState(StrEnum):
 class Notification:
     """One row of the outbox: an alert or a change of presence, sent to subscribers after the commit.
 
-    `to_channels`: an incident began or ended for channels, too.
+    `channels` are those of the rule, if an incident began or ended for them.
     """
 
     kind: str  # "alert" or "presence"
@@ -37,7 +37,7 @@ class Notification:
     state: str
     late: bool
     body: Mapping[str, Any]
-    to_channels: bool = False
+    channels: Sequence[str] = ()
 
 
 def alert(
@@ -57,7 +57,7 @@ def alert(
     late: bool = False,
     event_id: str | None = None,
     muted: bool = False,
-    to_channels: bool = False,
+    channels: Sequence[str] = (),
     **more: Any,
 ) -> Notification:
     """The alert object. The services that Voltwire replaces have its first fields; the feed sets `id`.
@@ -90,5 +90,5 @@ def alert(
             "muted": muted,
             **more,
         },
-        to_channels=to_channels,
+        channels=channels,
     )

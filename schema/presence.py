@@ -77,7 +77,6 @@ def silence_alert(
     state: AlertState,
     *,
     muted: bool = False,
-    to_channels: bool = True,
 ) -> Notification:
     """The built-in rule: `offline` opens its incident, life resolves it. `at` is a time of receipt."""
     return alert(
@@ -89,5 +88,4 @@ def silence_alert(
         severity=Severity.WARNING,
         state=state,
         muted=muted,
-        to_channels=to_channels,
     )

@@ -10,6 +10,7 @@ from typing import Annotated, Any, Self
 from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
 
 from schema.alert import Severity
+from schema.channels.body import ChannelName
 from schema.event import DeviceId, MetricName, MetricValue, Tag
 from schema.registry import DisplayName
 
@@ -59,9 +60,6 @@ class Notify(StrEnum):
 
 Limit = Annotated[MetricValue, Field(strict=True)]
 Span = Annotated[float, Field(strict=True, ge=0, le=MAX_SPAN_S)]
-ChannelName = Annotated[
-    str, Field(min_length=1, max_length=32, pattern=r"^[^\x00-\x1f\x7f-\x9f]+$")
-]
 
 
 class RuleBody(BaseModel):
@@ -166,6 +164,7 @@ class Rule:
     condition: Condition = Condition.THRESHOLD
     max_gap_s: float | None = None
     name: str | None = None
+    channels: tuple[str, ...] = ()
 
     @property
     def comparison(self) -> tuple[Op, float]:
@@ -209,4 +208,5 @@ def rule_of(body: RuleBody, rule_id: str, in_force_from: datetime) -> Rule:
         condition=body.condition,
         max_gap_s=body.max_gap_s,
         name=body.name,
+        channels=tuple(body.channels),
     )

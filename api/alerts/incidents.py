@@ -70,6 +70,7 @@ class IncidentStore:
     async def one(self, incident_id: int) -> bytes:
         """The incident with its history. Raises NotFound."""
         nothing = (None,) * 6
+        _require_number(incident_id)
         row = await self._database.fetch_row(
             queries.list_incidents, INCIDENT_ID_MAX, *nothing, 1, incident_id
         )
@@ -81,14 +82,13 @@ class IncidentStore:
 
     async def acknowledge(self, incident_id: int, what: Acknowledgement) -> bytes:
         """The incident after it. A second acknowledgement changes nothing. Raises NotFound, Conflict."""
+        _require_number(incident_id)
         async with change(self._database) as (connection, notifications):
             device_no = await connection.fetchval(queries.device_of_incident, incident_id)
             if device_no is None:
                 raise _no_incident(incident_id)
             await take_lanes(connection, [lane(device_no)])
-            row = await connection.fetchrow(
-                queries.acknowledge, incident_id, what.by, what.note
-            )
+            row = await connection.fetchrow(queries.acknowledge, incident_id, what.by, what.note)
             if row is not None:
                 notifications.append(_acknowledged(row, what))
             elif not await connection.fetchval(queries.is_acknowledged, incident_id):
@@ -115,6 +115,11 @@ def _acknowledged(row: Any, what: Acknowledgement) -> Any:
         by=what.by,
         note=what.note,
     )
+
+
+def _require_number(incident_id: int) -> None:
+    if not 1 <= incident_id <= INCIDENT_ID_MAX:
+        raise _no_incident(incident_id)
 
 
 def _no_incident(incident_id: int) -> NotFound:

@@ -6,14 +6,14 @@
 -- tags of the device, and by those of the event that opened it.
 select incident_id, row_to_json(shown)::text as body
 from (
-    select incident_id, incident_id as id, device_id, incident.rule_id, rule.name as rule_name, incident.severity,
+    select incident_id, incident_id as id, device.device_id, incident.rule_id, rule.name as rule_name, incident.severity,
            case when resolved_at is not null then 'resolved' when acknowledged_at is not null then 'acknowledged'
                 else 'firing' end as state,
            incident.metric, incident.op, json_number(incident.threshold::numeric)::json as threshold,
            rfc3339(opened_at) as opened_at, opened_by, json_number(opened_value::numeric)::json as opened_value,
            rfc3339(recorded_at) as recorded_at, rfc3339(acknowledged_at) as acknowledged_at, acknowledged_by,
            acknowledged_note, rfc3339(resolved_at) as resolved_at, resolved_by,
-           resolved_at is null and is_silenced(device_id, device.tags || event.tags, incident.rule_id) as muted
+           resolved_at is null and is_silenced(device.device_id, device.tags || event.tags, incident.rule_id) as muted
     from incident
     join device using (device_no)
     left join rule using (rule_id)
@@ -41,7 +41,8 @@ order by incident_id desc
 
 -- incident_history --
 -- What happened to the incident $1, in the order of its states. Times are event times where an event did it.
-select coalesce(json_agg(json_strip_nulls(row_to_json(step)) order by n), '[]')::text
+select json_agg(json_strip_nulls(json_build_object(
+           'state', state, 'at', at, 'event_id', event_id, 'value', value, 'by', by, 'note', note)) order by n)::text
 from (
     select 1 as n, 'firing' as state, rfc3339(opened_at) as at, opened_by as event_id,
            json_number(opened_value::numeric)::json as value, null as by, null as note

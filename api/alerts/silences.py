@@ -1,4 +1,4 @@
-"""Silences over HTTP. Each change is in force, in every process, for everything received after it returned."""
+"""Silences. Each change is in force, in every process, for everything received after it returned."""
 
 from datetime import datetime
 from typing import Annotated, Any, Self
@@ -84,6 +84,7 @@ class SilenceStore:
     async def delete(self, silence_id: int) -> None:
         """It ends now. Raises NotFound."""
         async with change(self._database) as (connection, _):
-            if await connection.fetchval(queries.delete_silence, silence_id) is None:
+            known = 1 <= silence_id <= SILENCE_ID_MAX
+            if not known or await connection.fetchval(queries.delete_silence, silence_id) is None:
                 raise NotFound(f"There is no silence {silence_id}.")
             await connection.execute(queries.increment_rules_version)

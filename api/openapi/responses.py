@@ -11,7 +11,7 @@ from pydantic import ConfigDict, Field, TypeAdapter, with_config
 from typing_extensions import TypedDict
 
 from api.http.bodies import inlined
-from schema.alert import Severity
+from schema.alert import AlertState, Severity
 from schema.event import Door, Reason, Status
 from schema.presence import PresenceState
 from schema.rule import Condition, Notify, Op
@@ -164,6 +164,59 @@ class RuleAnswer(TypedDict):
 
 
 @with_config(STRICT)
+class IncidentAnswer(TypedDict):
+    id: int
+    device_id: str
+    rule_id: str
+    rule_name: str | None
+    severity: Severity
+    state: AlertState
+    metric: str | None
+    op: Op | None
+    threshold: Number
+    opened_at: Time
+    opened_by: Annotated[str | None, Field(description="event_id")]
+    opened_value: Number
+    recorded_at: Annotated[
+        Time, Field(description="When it was found; later than opened_at for late data")
+    ]
+    acknowledged_at: Time | None
+    acknowledged_by: str | None
+    acknowledged_note: str | None
+    resolved_at: Time | None
+    resolved_by: Annotated[str | None, Field(description="event_id")]
+    muted: bool
+
+
+@with_config(STRICT)
+class IncidentStepAnswer(TypedDict):
+    state: AlertState
+    at: Time
+    event_id: NotRequired[str]
+    value: NotRequired[float]
+    by: NotRequired[str]
+    note: NotRequired[str]
+
+
+@with_config(STRICT)
+class IncidentHistoryAnswer(IncidentAnswer):
+    history: list[IncidentStepAnswer]
+
+
+@with_config(STRICT)
+class SilenceAnswer(TypedDict):
+    id: int
+    device_id: str | None
+    tag: str | None
+    rule_id: str | None
+    from_time: Time
+    to_time: Time
+    reason: str | None
+    created_at: Time
+    active: bool
+
+
+@with_config(STRICT)
 class RejectedAnswer(TypedDict):
     id: int
     received_at: Time
@@ -205,6 +258,27 @@ class HealthAnswer(TypedDict):
 
 
 @with_config(STRICT)
+class ChannelAnswer(TypedDict):
+    name: str
+    url: Annotated[str, Field(description="Without its secrets")]
+    signed: bool
+    state: Literal["ok", "retrying", "failing"]
+    delivered_at: Time | None
+    failed_at: Time | None
+    failure: str | None
+    attempts: Annotated[Count, Field(description="Of the notification that is being retried")]
+    next_attempt_at: Time | None
+    given_up: Annotated[Count, Field(description="Notifications that were never delivered")]
+    created_at: Time
+
+
+@with_config(STRICT)
+class ChannelTestAnswer(TypedDict):
+    status: Literal["delivered", "failed"]
+    failure: NotRequired[str]
+
+
+@with_config(STRICT)
 class LiveAnswer(TypedDict):
     status: Literal["ok"]
 
@@ -227,6 +301,8 @@ def _schema(shape: Any) -> Any:
 
 DEVICE, EVENTS, PROFILE = Answer(DeviceAnswer), Answer(list[EventAnswer]), Answer(ProfileAnswer)
 RULE, POSTED, HEALTH = Answer(RuleAnswer), Answer(PostedAnswer), Answer(HealthAnswer)
+CHANNEL = Answer(ChannelAnswer)
+INCIDENT = Answer(IncidentHistoryAnswer)
 STREAM = Answer(others=("text/event-stream",))
 
 ANSWERS: dict[str, dict[int, Answer]] = {
@@ -256,6 +332,18 @@ ANSWERS: dict[str, dict[int, Answer]] = {
     "GET /v1/alerts/{rule_id}": {200: RULE},
     "PUT /v1/alerts/{rule_id}": {200: RULE},
     "DELETE /v1/alerts/{rule_id}": {204: Answer()},
+    "GET /v1/channels": {200: Answer(list[ChannelAnswer])},
+    "POST /v1/channels": {201: CHANNEL},
+    "GET /v1/channels/{name}": {200: CHANNEL},
+    "PUT /v1/channels/{name}": {200: CHANNEL, 201: CHANNEL},
+    "DELETE /v1/channels/{name}": {204: Answer()},
+    "POST /v1/channels/{name}/test": {200: Answer(ChannelTestAnswer)},
+    "GET /v1/incidents": {200: Answer(list[IncidentAnswer])},
+    "GET /v1/incidents/{incident_id}": {200: INCIDENT},
+    "POST /v1/incidents/{incident_id}/ack": {200: INCIDENT},
+    "GET /v1/silences": {200: Answer(list[SilenceAnswer])},
+    "POST /v1/silences": {201: Answer(SilenceAnswer)},
+    "DELETE /v1/silences/{silence_id}": {204: Answer()},
     "GET /v1/rejected": {200: Answer(list[RejectedAnswer])},
     "GET /v1/rejected/{rejected_id}": {
         200: Answer(RejectedPayloadAnswer, ("application/octet-stream",))

@@ -28,12 +28,8 @@ from api.http.params import (
 )
 from schema.alert import Severity
 
-IncidentIdPath = Annotated[
-    int, PathParameter(description="Incident number", ge=1, le=INCIDENT_ID_MAX)
-]
-SilenceIdPath = Annotated[
-    int, PathParameter(description="Silence number", ge=1, le=SILENCE_ID_MAX)
-]
+IncidentIdPath = Annotated[int, PathParameter(description="Incident number")]
+SilenceIdPath = Annotated[int, PathParameter(description="Silence number")]
 
 
 @get(
@@ -45,9 +41,11 @@ SilenceIdPath = Annotated[
 async def list_incidents(
     request: Request[Any, Any, Any],
     incidents: NamedDependency[IncidentStore],
-    state: Annotated[
+    in_state: Annotated[
         str | None,
-        QueryParameter(enum=list(IncidentFilter), description="open: firing or acknowledged"),
+        QueryParameter(
+            name="state", enum=list(IncidentFilter), description="open: firing or acknowledged"
+        ),
     ] = None,
     device_id: Annotated[str | None, QueryParameter(description="Of this device")] = None,
     rule_id: Annotated[
@@ -64,7 +62,7 @@ async def list_incidents(
     require_no_nul("device_id", device_id)
     require_no_nul("rule_id", rule_id)
     selection = IncidentSelection(
-        optional_name("state", state, IncidentFilter),
+        optional_name("state", in_state, IncidentFilter),
         device_id,
         rule_id,
         optional_name("severity", severity, Severity),

@@ -21,7 +21,10 @@ RuleIdPath = Annotated[
 ]
 
 
-RuleOperation = operation_with_body(RuleBody.model_json_schema())
+RuleOperation = operation_with_body(
+    RuleBody.model_json_schema(),
+    {"metric": "temp_c", "op": ">", "threshold": 60, "clear_threshold": 55, "notify": "change"},
+)
 
 
 @post(

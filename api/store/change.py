@@ -50,7 +50,7 @@ async def end_incidents(
             metric=row["metric"],
             op=row["op"],
             threshold=row["threshold"],
-            to_channels=row["told"],
+            channels=row["channels"] or (),
         )
         for row in await connection.fetch(queries.end_incidents, device_no, rule_id)
     ]

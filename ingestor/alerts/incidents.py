@@ -151,7 +151,7 @@ def _alert(rule: Rule, finding: Finding[Event], incident_id: int | None) -> Noti
         late=finding.late,
         event_id=event.event_id,
         muted=finding.muted,
-        to_channels=finding.told,
+        channels=rule.channels if finding.told else (),
     )
 
 

@@ -151,7 +151,7 @@ def _data_again(rule: Rule, row: Any, event: Event) -> Notification:
         metric=rule.metric,
         value=event.metrics[rule.metric],
         event_id=event.event_id,
-        to_channels=row["incident_told"],
+        channels=rule.channels if row["incident_told"] else (),
     )
 
 

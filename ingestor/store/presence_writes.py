@@ -89,9 +89,7 @@ async def _notifications(connection: Connection, changed: Sequence[Any]) -> list
         for row in await connection.fetch(queries.resolve_silence, returned):
             device_id, at = device_ids[row["device_no"]], row["resolved_at"]
             notifications.append(
-                silence_alert(
-                    device_id, row["incident_id"], at, AlertState.RESOLVED, to_channels=row["told"]
-                )
+                silence_alert(device_id, row["incident_id"], at, AlertState.RESOLVED)
             )
     return notifications
 

@@ -130,16 +130,10 @@ from unnest($1::int[], $2::bool[]) as wanted (device_no, receipts)
 where device.device_no = wanted.device_no and device.receipts <> wanted.receipts
 
 -- resolve_silence --
--- Resolve the open incidents of the built-in rule `silent` for devices that came back. `told`: channels know of it.
-with resolved as (
-    update incident set resolved_at = statement_timestamp()
-    where device_no = any($1::int[]) and rule_id = 'silent' and resolved_at is null
-    returning device_no, incident_id, resolved_at
-), forgotten as (
-    delete from alert_state where device_no = any($1::int[]) and rule_id = 'silent'
-    returning incident_id, incident_told
-)
-select resolved.*, coalesce(incident_told, true) as told from resolved left join forgotten using (incident_id)
+-- Resolve the open incidents of the built-in rule `silent` for devices that came back.
+update incident set resolved_at = statement_timestamp()
+where device_no = any($1::int[]) and rule_id = 'silent' and resolved_at is null
+returning device_no, incident_id, resolved_at
 
 -- next_incident_numbers --
 select nextval('incident_no') from generate_series(1, $1)
@@ -215,7 +209,7 @@ select name, metrics, receipts from profile
 
 -- read_rules --
 select rule_id, device_id, tag, metric, op, threshold, severity, for_s, clear_threshold, cooldown_s,
-       notify, in_force_from, condition, max_gap_s, name
+       notify, in_force_from, condition, max_gap_s, name, channels
 from rule where enabled
 
 -- read_silences --

@@ -186,6 +186,7 @@ def rule_from_row(row: Any) -> Rule:
         condition=Condition(row["condition"]),
         max_gap_s=row["max_gap_s"],
         name=row["name"],
+        channels=tuple(row["channels"]),
     )
 
 

@@ -65,9 +65,6 @@ return exists (
       and (silence.rule_id is null or silence.rule_id = is_silenced.rule_id)
       and (silence.tag is null or silence.tag = any(tags)));
 
--- to_channels: what channels deliver: the first violation that they may get of an incident, and its end.
-alter table outbox add column to_channels bool not null default false;
-
 -- Since when devices are received without a gap; null while they are not. An instance receives while each of its
 -- members does: what one of them misses waits in its session. A client that is no member counts as an instance of
 -- its own. A client without a canary for stale_s does not receive.

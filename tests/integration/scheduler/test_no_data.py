@@ -27,7 +27,7 @@ async def _canary_returns(db: Connection) -> None:
 async def add_rule(db: Connection, **changes: Any) -> str:
     rule: dict[str, Any] = {
         "metric": "temp", "condition": "no_data", "severity": "warning", "for_s": float(FOR_S),
-        "cooldown_s": 0.0, "notify": "every", "enabled": True,
+        "cooldown_s": 0.0, "notify": "every", "enabled": True, "channels": ["ops"],
     }  # fmt: skip
     rule |= changes
     names, values = ", ".join(rule), ", ".join(f"${n}" for n in range(1, len(rule) + 1))
@@ -65,7 +65,7 @@ async def alerts(db: Connection) -> list[tuple[str, str, Any, bool]]:
 
 
 async def to_channels(db: Connection) -> list[str]:
-    rows = await db.fetch("select state from outbox where to_channels order by block, n")
+    rows = await db.fetch("select state from outbox where channels = '{ops}' order by block, n")
     return [row["state"] for row in rows]
 
 
