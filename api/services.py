@@ -6,6 +6,7 @@ import asyncpg
 from prometheus_client import Histogram
 
 from api.aggregate.store import AggregateStore
+from api.alerts.backtest import BacktestStore
 from api.alerts.incidents import IncidentStore
 from api.alerts.silences import SilenceStore
 from api.export.store import ExportStore
@@ -39,6 +40,7 @@ class Services:
     rules: RuleStore
     incidents: IncidentStore
     silences: SilenceStore
+    backtests: BacktestStore
     channels: ChannelStore
     aggregates: AggregateStore
     door: HttpDoor
@@ -73,6 +75,7 @@ def build_services(
         rules=RuleStore(database),
         incidents=IncidentStore(database),
         silences=SilenceStore(database),
+        backtests=BacktestStore(database, settings.default_profile),
         channels=ChannelStore(database, private_addresses=settings.notify_private_addresses),
         aggregates=AggregateStore(database),
         door=HttpDoor(pipeline, limiter, limits),
