@@ -147,7 +147,7 @@ class BacktestStore:
 
 
 def _plan(body: BacktestBody, facts: Any) -> _Plan:
-    """The reading starts earlier by the longest time that a run may have lasted, as far as events are kept."""
+    """The reading starts earlier by what a run may have lasted, as far as events are kept."""
     rule = rule_of(body.rule, "", EARLIEST)
     gap_s = max_gap_s(rule.max_gap_s, facts["interval_s_max"])
     if rule.condition is Condition.NO_DATA:
