@@ -264,8 +264,8 @@ async def test_a_forgotten_device_has_no_reused_ids_and_an_unknown_one_is_404(
 
 async def test_a_large_batch_has_the_same_verdicts(http: httpx.AsyncClient) -> None:
     """Above 256 KiB the door decodes item by item."""
-    padding = {"tags": ["x" * 128] * 32}
-    sent = [event(str(n % 100), ts=1769940000000 + n, **padding) for n in range(200)]
+    padding: dict[str, Any] = {"tags": ["x" * 128] * 32}
+    sent = [event(str(n % 100), ts=1769940000000 + n) | padding for n in range(200)]
     assert len(json.dumps(sent)) > 2 * 256 * 1024
     answers = await post(http, "/v1/events/batch", sent)
     assert Counter((answer["status"], answer.get("reason")) for answer in answers) == {
