@@ -68,6 +68,7 @@ def create_litestar(settings: Settings, services: Services) -> Litestar:
         devices.one_device,
         devices.put_device,
         devices.forget_device,
+        devices.reset_reused_ids,
         devices.device_latest,
         devices.device_presence,
         profiles.list_profiles,

@@ -12,7 +12,7 @@ from typing_extensions import TypedDict
 
 from api.http.bodies import inlined
 from schema.alert import Notify, Op, Severity
-from schema.event import Door, Reason, Status
+from schema.event import Door, DuplicateReason, Reason, Status
 from schema.presence import PresenceState
 
 JSON = "application/json"
@@ -38,13 +38,16 @@ class EventAnswer(TypedDict):
 class PostedAnswer(TypedDict):
     status: Literal["ok", "duplicate"]
     event_id: NotRequired[Annotated[str, Field(description="Only if the server assigned it")]]
+    reason: NotRequired[
+        Annotated[DuplicateReason, Field(description="Only of a duplicate that is no resend")]
+    ]
 
 
 @with_config(STRICT)
 class BatchItemAnswer(TypedDict):
     event_id: str | None
     status: Status
-    reason: NotRequired[Reason]
+    reason: NotRequired[Reason | DuplicateReason]
 
 
 @with_config(STRICT)
@@ -111,6 +114,10 @@ class DeviceAnswer(PresenceAnswer):
     interval_s: float | None
     registered: bool
     created_at: Time
+    reused_ids: Annotated[
+        int, Field(ge=0, description="Events whose event_id was that of an event of another time")
+    ]
+    reused_ids_at: Annotated[Time | None, Field(description="When the last of them was received")]
 
 
 @with_config(STRICT)
@@ -264,6 +271,7 @@ ANSWERS: dict[str, dict[int, Answer]] = {
     "GET /v1/devices/{device_id}": {200: DEVICE},
     "PUT /v1/devices/{device_id}": {200: DEVICE, 201: DEVICE},
     "DELETE /v1/devices/{device_id}": {204: Answer()},
+    "DELETE /v1/devices/{device_id}/reused_ids": {204: Answer()},
     "GET /v1/devices/{device_id}/latest": {200: Answer(LatestAnswer)},
     "GET /v1/devices/{device_id}/presence": {200: Answer(PresenceAnswer)},
     "GET /v1/profiles": {200: Answer(list[ProfileAnswer])},

@@ -18,11 +18,13 @@ select pg_current_xact_id()
 -- Presence: $4 joins the devices that sent telemetry only. This query renews last_seen of those that are
 -- online, unless it is fresh, and cancels a will. `needs_full_update`: one of them is not online, or the
 -- sweep is changing it at this moment, so update_presence must run. The times are in schema/presence.py.
+-- $6 has a letter per key, t or f: whether its event has its own time. It is empty if all have.
 -- `receipts`: which devices of $4 and $5, the others with a sign of presence, asked for receipts. Another
 -- member may have read their birth, so the cache cannot know it.
 with new as (
-    insert into event_key (device_no, event_id)
-    select * from unnest(string_to_array($1, E'\x1f')::int[], string_to_array($2, E'\x1f'))
+    insert into event_key (device_no, event_id, own_time)
+    select * from unnest(string_to_array($1, E'\x1f')::int[], string_to_array($2, E'\x1f'),
+                         string_to_array($6, null, 't')::bool[])
     on conflict do nothing
     returning device_no, event_id
 ), stale as materialized (
@@ -45,6 +47,28 @@ select count(*) as stored, case when count(*) < $3 then array_agg(device_no) end
         where device_no = any(string_to_array(concat_ws(E'\x1f', nullif($4, ''), nullif($5, '')), E'\x1f')::int[])
           and receipts) as receipts
 from new
+
+-- record_reused_ids --
+-- Of the duplicates $1 to $3, which have their own time: the places ($4) of those whose id is that of an event with
+-- another own time, also of this transaction. They are counted per device. The stored event of a key has the time of
+-- the duplicate or another one, and only the index by time finds it. While retention drops a month, keys are
+-- left of which the event is gone, so then every duplicate counts as a resend.
+with reused as materialized (
+    select device_no, place from unnest($1::int[], $2::text[], $3::timestamptz[], $4::int[])
+        as duplicate (device_no, event_id, ts, place)
+    where (select coalesce(own_time, true) from event_key k
+           where k.device_no = duplicate.device_no and k.event_id = duplicate.event_id)
+      and (select true from event e
+           where e.device_no = duplicate.device_no and e.ts = duplicate.ts and e.event_id = duplicate.event_id
+           limit 1) is null
+      and not exists (select from partition_drop)
+), counted as (
+    insert into reused_id (device_no, events, last_at)
+    select device_no, count(*), statement_timestamp() from reused group by device_no
+    on conflict (device_no) do update
+        set events = reused_id.events + excluded.events, last_at = excluded.last_at
+)
+select place from reused
 
 -- mark_hours --
 -- The hours of late events, in seconds since the Unix epoch: their rollups are no longer right.
