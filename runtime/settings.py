@@ -3,6 +3,7 @@
 docs/configuration.md fixes names and defaults; a test compares the two.
 """
 
+import ipaddress
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any, Self
@@ -18,7 +19,7 @@ from pydantic import (
 )
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from runtime.addresses import MqttAddress, connect_host, is_loopback
+from runtime.addresses import MqttAddress, both_forms, connect_host, is_loopback
 from runtime.errors import ConfigurationError
 
 Port = Annotated[int, Field(ge=0, le=65535)]
@@ -56,6 +57,7 @@ class Settings(BaseSettings):
     )
 
     database_url: SecretStr | None = None
+    owner_database_url: SecretStr | None = None
     mqtt_url: SecretStr | None = None
     mqtt_ca_file: Path | None = None
     mqtt_cert_file: Path | None = None
@@ -75,6 +77,7 @@ class Settings(BaseSettings):
     rate_limit_requests: Annotated[int, Field(ge=1, le=1_000_000)] = 10
     rate_limit_window_seconds: Annotated[float, Field(gt=0, le=86_400)] = 1.0
     cors_origins: str | None = None
+    trusted_proxies: str | None = None
     streams_max: Annotated[int, Field(ge=1, le=100_000)] = 1000
     bodies_bytes_max: Annotated[int, Field(ge=16 * 1024 * 1024, le=2**40)] = 134_217_728
     max_payload_bytes: Annotated[int, Field(ge=256, le=8 * 1024 * 1024)] = 262_144
@@ -90,7 +93,7 @@ class Settings(BaseSettings):
     # Proves to the embedded broker that a session is ours. No setting: see runtime/broker_password.py.
     _mqtt_password: SecretStr | None = PrivateAttr(default=None)
 
-    @field_validator("database_url")
+    @field_validator("database_url", "owner_database_url")
     @classmethod
     def _require_postgres_url(cls, url: SecretStr | None) -> SecretStr | None:
         """Accept SQLAlchemy's scheme too: the services that Voltwire replaces have it in .env files."""
@@ -132,6 +135,24 @@ class Settings(BaseSettings):
                 )
         return text
 
+    @field_validator("trusted_proxies")
+    @classmethod
+    def _require_networks(cls, text: str | None) -> str | None:
+        for each in _listed(text):
+            try:
+                ipaddress.ip_network(each)
+            except ValueError:
+                raise ValueError(
+                    "must list addresses or networks of proxies, comma separated, such as 127.0.0.1 or"
+                    f" 10.0.0.0/8, and {each!r} is none"
+                ) from None
+        return text
+
+    @property
+    def proxy_networks(self) -> list[str]:
+        """The networks of TRUSTED_PROXIES; those of IPv4 also as a socket of both families shows them."""
+        return [form for each in _listed(self.trusted_proxies) for form in both_forms(each)]
+
     @property
     def allowed_origins(self) -> tuple[str, ...]:
         """The origins of CORS_ORIGINS; pages of these may call the API."""
@@ -145,6 +166,12 @@ class Settings(BaseSettings):
                 "DATABASE_URL is not set: name the database, or run voltwire up, which starts one."
             )
         return self.database_url.get_secret_value()
+
+    def as_owner(self) -> Self:
+        """The same settings for work that only the owner of the tables may do."""
+        if self.owner_database_url is None:
+            return self
+        return self.model_copy(update={"database_url": self.owner_database_url})
 
     @property
     def mqtt(self) -> MqttAddress:
@@ -196,6 +223,10 @@ class Settings(BaseSettings):
                 "Authentication is on (AUTH=on, or a listener that is not loopback), and this version"
                 " has no keys yet: listen on 127.0.0.1, or set AUTH=off and TRUSTED_NETWORK=true"
                 " behind a proxy that authenticates."
+            )
+        if self.owner_database_url is not None and self.database_url is None:
+            found.append(
+                "OWNER_DATABASE_URL needs DATABASE_URL, the login that the roles use: set both."
             )
         exposed = sorted({host for host in self.listen_hosts if not is_loopback(host)})
         if exposed and not self.authenticated and not self.trusted_network:
