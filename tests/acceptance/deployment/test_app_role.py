@@ -25,7 +25,7 @@ WRITES = [
         "/v1/events",
         {"device_id": "d1", "event_id": "e0", "timestamp": AGO, "metrics": {"x": 2}},
     ),
-    ("POST", "/v1/rejected/replay", {"reason": "bad_json"}),
+    ("POST", "/v1/rejected/replay", {"reason": "malformed_json"}),
     ("DELETE", "/v1/alerts/r1", None),
     ("DELETE", "/v1/devices/d1", None),
 ]
