@@ -8,7 +8,7 @@ where app.rolname = $1 and event.oid = 'event'::regclass
 
 -- grants --
 -- Statements that give it all that it needs, and no more. The default privileges are for tables that later
--- migrations create. It must not change which migrations are recorded as applied.
+-- migrations create. Two records are not its to change: which migrations were applied, and the audit.
 with home as (
     select relowner, relnamespace, relowner::regrole as owner, relnamespace::regnamespace as schema
     from pg_class where oid = 'event'::regclass
@@ -31,6 +31,8 @@ select format('alter default privileges for role %s in schema %s grant %s to %I'
 from home, unnest(array['select, insert, update, delete on tables', 'usage, select, update on sequences']) rights
 union all
 select format('revoke insert, update, delete on schema_migration from %I', $1)
+union all
+select format('revoke update, delete on audit from %I', $1)
 union all
 select format('revoke create on schema %s from public', schema) from home
 where has_schema_privilege($1, schema, 'create')
@@ -66,12 +68,15 @@ union all
 select 'it may change the record of migrations', format('end the memberships of %I in other roles', $1)
 where has_table_privilege($1, 'schema_migration', 'insert, update, delete')
 union all
+select 'it may change what the audit has recorded', format('end the memberships of %I in other roles', $1)
+where has_table_privilege($1, 'audit', 'update, delete')
+union all
 select 'it owns ' || string_agg(c.oid::regclass::text, ', '), format('reassign owned by %I to %s', $1, home.relowner::regrole)
 from home, pg_class c where c.relowner = to_regrole(quote_ident($1)) group by home.relowner
 union all
 select format('it may not read and write %s', string_agg(name, ', ')),
        format('grant select, insert, update, delete on %s to %I', string_agg(name, ', '), $1)
-from ours where name <> 'schema_migration'
+from ours where name not in ('schema_migration', 'audit')
     and not (has_table_privilege($1, oid, 'select') and has_table_privilege($1, oid, 'insert')
              and has_table_privilege($1, oid, 'update') and has_table_privilege($1, oid, 'delete'))
 having count(*) > 0

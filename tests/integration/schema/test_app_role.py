@@ -31,6 +31,8 @@ REFUSED = [
     "update schema_migration set checksum = ''",
     "insert into schema_migration values (9999, '9999_future', '')",
     "delete from schema_migration",
+    "update audit set actor = ''",
+    "delete from audit",
     "copy device to program 'true'",
     "create extension postgres_fdw",
 ]
@@ -133,6 +135,7 @@ async def test_a_role_that_may_change_tables_some_other_way_is_refused_and_gets_
     for fault in (
         "it may create tables in the schema public (run: revoke create on schema public from public",
         "it may change the record of migrations",
+        "it may change what the audit has recorded",
         "it owns theirs (run: reassign owned by",
     ):
         assert fault in str(refusal.value)
