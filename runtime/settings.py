@@ -3,6 +3,7 @@
 docs/configuration.md fixes names and defaults; a test compares the two.
 """
 
+import ipaddress
 import re
 from enum import StrEnum
 from pathlib import Path
@@ -19,7 +20,7 @@ from pydantic import (
 )
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from runtime.addresses import MqttAddress, connect_host, is_loopback
+from runtime.addresses import MqttAddress, both_forms, connect_host, is_loopback
 from runtime.errors import ConfigurationError
 
 Port = Annotated[int, Field(ge=0, le=65535)]
@@ -58,6 +59,7 @@ class Settings(BaseSettings):
     )
 
     database_url: SecretStr | None = None
+    owner_database_url: SecretStr | None = None
     mqtt_url: SecretStr | None = None
     mqtt_ca_file: Path | None = None
     mqtt_cert_file: Path | None = None
@@ -80,6 +82,7 @@ class Settings(BaseSettings):
     public_url: str | None = None
     public_mqtt_url: str | None = None
     api_key: SecretStr | None = None
+    trusted_proxies: str | None = None
     streams_max: Annotated[int, Field(ge=1, le=100_000)] = 1000
     bodies_bytes_max: Annotated[int, Field(ge=16 * 1024 * 1024, le=2**40)] = 134_217_728
     max_payload_bytes: Annotated[int, Field(ge=256, le=8 * 1024 * 1024)] = 262_144
@@ -89,7 +92,6 @@ class Settings(BaseSettings):
     offline_after_seconds: Annotated[int, Field(ge=10, le=86_400 * 366)] = 300
     retention_days: Annotated[int, Field(ge=0, le=MAX_WINDOW_DAYS)] = 0
     rejected_days: Annotated[int, Field(ge=1, le=MAX_WINDOW_DAYS)] = 30
-    public_url: str | None = None
     notify_private_addresses: bool = False
     log_level: LogLevel = LogLevel.INFO
     log_format: LogFormat = LogFormat.AUTO
@@ -97,7 +99,7 @@ class Settings(BaseSettings):
     # Proves to the embedded broker that a session is ours. No setting: see runtime/broker_password.py.
     _mqtt_password: SecretStr | None = PrivateAttr(default=None)
 
-    @field_validator("database_url")
+    @field_validator("database_url", "owner_database_url")
     @classmethod
     def _require_postgres_url(cls, url: SecretStr | None) -> SecretStr | None:
         """Accept SQLAlchemy's scheme too: the services that Voltwire replaces have it in .env files."""
@@ -123,20 +125,6 @@ class Settings(BaseSettings):
         if not usable:
             raise ValueError(expected)
         return url
-
-    @field_validator("public_url")
-    @classmethod
-    def _require_http_url(cls, url: str | None) -> str | None:
-        if url is None:
-            return None
-        try:
-            parts = urlsplit(url)
-            usable = parts.scheme in {"http", "https"} and parts.hostname and parts.port != 0
-        except ValueError:
-            usable = False
-        if not usable or parts.query or parts.fragment:
-            raise ValueError("must look like https://voltwire.example or http://host:8000")
-        return url.rstrip("/")
 
     @field_validator("cors_origins")
     @classmethod
@@ -172,6 +160,23 @@ class Settings(BaseSettings):
         if key is not None and _HEADER_TEXT.fullmatch(key.get_secret_value()) is None:
             raise ValueError("must be what voltwire key create showed: vwk_ and letters and digits")
         return key
+    @field_validator("trusted_proxies")
+    @classmethod
+    def _require_networks(cls, text: str | None) -> str | None:
+        for each in _listed(text):
+            try:
+                ipaddress.ip_network(each)
+            except ValueError:
+                raise ValueError(
+                    "must list addresses or networks of proxies, comma separated, such as 127.0.0.1 or"
+                    f" 10.0.0.0/8, and {each!r} is none"
+                ) from None
+        return text
+
+    @property
+    def proxy_networks(self) -> list[str]:
+        """The networks of TRUSTED_PROXIES; those of IPv4 also as a socket of both families shows them."""
+        return [form for each in _listed(self.trusted_proxies) for form in both_forms(each)]
 
     @property
     def allowed_origins(self) -> tuple[str, ...]:
@@ -186,6 +191,12 @@ class Settings(BaseSettings):
                 "DATABASE_URL is not set: name the database, or run voltwire up, which starts one."
             )
         return self.database_url.get_secret_value()
+
+    def as_owner(self) -> Self:
+        """The same settings for work that only the owner of the tables may do."""
+        if self.owner_database_url is None:
+            return self
+        return self.model_copy(update={"database_url": self.owner_database_url})
 
     @property
     def mqtt(self) -> MqttAddress:
@@ -231,6 +242,10 @@ class Settings(BaseSettings):
     def contradictions(self) -> list[str]:
         """Every impossible combination, each as a sentence that says what to change."""
         found = []
+        if self.owner_database_url is not None and self.database_url is None:
+            found.append(
+                "OWNER_DATABASE_URL needs DATABASE_URL, the login that the roles use: set both."
+            )
         exposed = sorted({host for host in self.listen_hosts if not is_loopback(host)})
         if exposed and not self.authenticated and not self.trusted_network:
             found.append(

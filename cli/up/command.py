@@ -43,7 +43,7 @@ def up(settings: Settings, *, demo: bool) -> None:
             settings = settings.with_mqtt_password(password)
             parts.append(stack.enter_context(broker_part(settings.mqtt, password)))
         with database_errors("used"):
-            asyncio.run(migrate(settings.dsn, max_age_days=settings.max_event_age_days))
+            asyncio.run(migrate(settings.as_owner().dsn, max_age_days=settings.max_event_age_days))
         roles = _roles(parts, demo=demo)
         spent_s = run_roles(settings, Health(("broker", "database", "schema", "storing")), *roles)
         postgres_stop_s = max(POSTGRES_STOP_S_MIN, STOP_S_MAX - spent_s)
