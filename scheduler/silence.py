@@ -4,7 +4,8 @@
 2. Offline: a last will without a newer sign of life for 10 s, or silence of twice the expected interval.
 3. Late: silence of one and a half expected intervals.
 4. Each change writes one notification in its own transaction; `offline` also opens an incident.
-5. A device is flapping after more than 6 changes in an hour. Its incident stays open until an hour without a change.
+5. A device is flapping after more than 6 changes in an hour, and its incident stays open until an hour
+   without a change.
 """
 
 import asyncpg
@@ -61,8 +62,6 @@ async def _notifications(
 async def _end_flapping(connection: Connection) -> list[Notification]:
     """The incidents that resolve because their devices are not flapping any more."""
     return [
-        silence_alert(
-            row["device_id"], row["incident_id"], row["resolved_at"], AlertState.RESOLVED
-        )
+        silence_alert(row["device_id"], row["incident_id"], row["resolved_at"], AlertState.RESOLVED)
         for row in await connection.fetch(queries.end_flapping)
     ]

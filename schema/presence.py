@@ -20,10 +20,12 @@ LAST_SEEN_STEP_S_MAX = 1
 # Of a device with a short interval it is not updated while it is fresher than this share of the interval.
 LAST_SEEN_STEP_INTERVALS = 0.1
 CANARY_STALE_S = 10  # A client without a canary for this long does not receive what devices send.
-# The learned interval is the third longest of the last seven gaps, from five on; each is the longest gap of a span
-# of time (columns gaps and learned_s of the table presence; docs/decisions/0038-learned-interval.md).
+# The learned interval is the third longest of the last seven gaps, from five on; each is the longest gap of
+# a span of time (columns gaps and learned_s of presence; docs/decisions/0038-learned-interval.md).
 GAP_S_MIN = 1  # Signs of life within this time count as one.
-SPAN_INTERVALS = 3  # A span is this many learned intervals; until there is one, each gap is a span of its own.
+SPAN_INTERVALS = (
+    3  # A span is this many learned intervals; before there is one, each gap is a span.
+)
 FLAPPING_CHANGES = 6  # A device with more changes of state than this
 FLAPPING_S = 3600  # within this time is flapping, until it had none for this time.
 
@@ -49,6 +51,16 @@ class PresenceState(StrEnum):
     ASLEEP = "asleep"
     LATE = "late"
     OFFLINE = "offline"
+
+
+class IntervalSource(StrEnum):
+    """Where the expected interval of a silence comes from; the first that exists counts."""
+
+    ANNOUNCED = "announced"
+    DEVICE = "device"
+    PROFILE = "profile"
+    LEARNED = "learned"
+    NONE = "none"
 
 
 def presence_changed(

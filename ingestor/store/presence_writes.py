@@ -87,7 +87,9 @@ async def _notifications(connection: Connection, changed: Sequence[Any]) -> list
         )
         for row in changed
     ]
-    returned = [row["device_no"] for row in changed if row["was"] == "offline" and not row["flapping"]]
+    returned = [
+        row["device_no"] for row in changed if row["was"] == "offline" and not row["flapping"]
+    ]
     if returned:
         for row in await connection.fetch(queries.resolve_silence, returned):
             device_id, at = device_ids[row["device_no"]], row["resolved_at"]
