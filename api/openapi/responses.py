@@ -13,7 +13,7 @@ from typing_extensions import TypedDict
 from api.http.bodies import inlined
 from schema.alert import Notify, Op, Severity
 from schema.event import Door, DuplicateReason, Reason, Status
-from schema.presence import PresenceState
+from schema.presence import IntervalSource, PresenceState
 
 JSON = "application/json"
 STRICT = ConfigDict(extra="forbid")
@@ -104,6 +104,27 @@ class PresenceAnswer(TypedDict):
     since: Time
     reason: str
     last_seen: Time | None
+    expected_interval_s: Annotated[float | None, Field(description="Of the present silence")]
+    source: Annotated[IntervalSource, Field(description="Where expected_interval_s comes from")]
+    flapping: Annotated[bool, Field(description="More than 6 changes in an hour")]
+
+
+@with_config(STRICT)
+class PresenceChangeAnswer(TypedDict):
+    id: Annotated[int, Field(description="As in the stream of changes")]
+    device_id: str
+    state: PresenceState
+    since: Time
+    reason: str
+    last_seen: Time | None
+
+
+@with_config(STRICT)
+class FleetAnswer(TypedDict):
+    devices: Count
+    states: dict[PresenceState, Count]
+    flapping: Count
+    open_incidents: Count
 
 
 @with_config(STRICT)
@@ -267,6 +288,7 @@ ANSWERS: dict[str, dict[int, Answer]] = {
         200: Answer(others=("text/csv", "application/x-ndjson", "application/vnd.apache.parquet"))
     },
     "GET /v1/devices": {200: Answer(list[DeviceAnswer])},
+    "GET /v1/devices/summary": {200: Answer(FleetAnswer)},
     "POST /v1/devices": {201: DEVICE},
     "GET /v1/devices/{device_id}": {200: DEVICE},
     "PUT /v1/devices/{device_id}": {200: DEVICE, 201: DEVICE},
@@ -274,6 +296,7 @@ ANSWERS: dict[str, dict[int, Answer]] = {
     "DELETE /v1/devices/{device_id}/reused_ids": {204: Answer()},
     "GET /v1/devices/{device_id}/latest": {200: Answer(LatestAnswer)},
     "GET /v1/devices/{device_id}/presence": {200: Answer(PresenceAnswer)},
+    "GET /v1/devices/{device_id}/presence/history": {200: Answer(list[PresenceChangeAnswer])},
     "GET /v1/profiles": {200: Answer(list[ProfileAnswer])},
     "GET /v1/profiles/{name}": {200: PROFILE},
     "PUT /v1/profiles/{name}": {200: PROFILE, 201: PROFILE},
