@@ -3,6 +3,7 @@
 docs/configuration.md fixes names and defaults; a test compares the two.
 """
 
+import re
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any, Self
@@ -22,6 +23,7 @@ from runtime.addresses import MqttAddress, connect_host, is_loopback
 from runtime.errors import ConfigurationError
 
 Port = Annotated[int, Field(ge=0, le=65535)]
+_HEADER_TEXT = re.compile(r"[\x21-\x7e]{1,256}")
 MAX_WINDOW_DAYS = 36_525  # A century of monthly partitions.
 
 
@@ -75,6 +77,9 @@ class Settings(BaseSettings):
     rate_limit_requests: Annotated[int, Field(ge=1, le=1_000_000)] = 10
     rate_limit_window_seconds: Annotated[float, Field(gt=0, le=86_400)] = 1.0
     cors_origins: str | None = None
+    public_url: str | None = None
+    public_mqtt_url: str | None = None
+    api_key: SecretStr | None = None
     streams_max: Annotated[int, Field(ge=1, le=100_000)] = 1000
     bodies_bytes_max: Annotated[int, Field(ge=16 * 1024 * 1024, le=2**40)] = 134_217_728
     max_payload_bytes: Annotated[int, Field(ge=256, le=8 * 1024 * 1024)] = 262_144
@@ -131,6 +136,26 @@ class Settings(BaseSettings):
                     " https://dashboard.example or http://localhost:3000"
                 )
         return text
+
+    @field_validator("public_url")
+    @classmethod
+    def _require_public_url(cls, url: str | None) -> str | None:
+        return _address(
+            url, {"http", "https"}, "http://192.168.1.5:8000 or https://voltwire.example"
+        )
+
+    @field_validator("public_mqtt_url")
+    @classmethod
+    def _require_public_mqtt_url(cls, url: str | None) -> str | None:
+        return _address(url, {"mqtt", "mqtts"}, "mqtt://192.168.1.5:1883 or mqtts://broker.example")
+
+    @field_validator("api_key")
+    @classmethod
+    def _require_header_text(cls, key: SecretStr | None) -> SecretStr | None:
+        """It becomes a header."""
+        if key is not None and _HEADER_TEXT.fullmatch(key.get_secret_value()) is None:
+            raise ValueError("must be what voltwire key create showed: vwk_ and letters and digits")
+        return key
 
     @property
     def allowed_origins(self) -> tuple[str, ...]:
@@ -190,13 +215,6 @@ class Settings(BaseSettings):
     def contradictions(self) -> list[str]:
         """Every impossible combination, each as a sentence that says what to change."""
         found = []
-        if self.authenticated:
-            # Fail closed: keys do not exist yet, so an API that requires them must not start.
-            found.append(
-                "Authentication is on (AUTH=on, or a listener that is not loopback), and this version"
-                " has no keys yet: listen on 127.0.0.1, or set AUTH=off and TRUSTED_NETWORK=true"
-                " behind a proxy that authenticates."
-            )
         exposed = sorted({host for host in self.listen_hosts if not is_loopback(host)})
         if exposed and not self.authenticated and not self.trusted_network:
             found.append(
@@ -236,6 +254,20 @@ def load_settings(**overrides: object) -> Settings:
     if not faults:
         return settings
     raise ConfigurationError("The settings cannot be used. " + " ".join(faults))
+
+
+def _address(url: str | None, schemes: set[str], examples: str) -> str | None:
+    """An address that everyone may see, so it holds no password."""
+    if url is None:
+        return None
+    try:
+        parts = urlsplit(url)
+        usable = parts.scheme in schemes and parts.hostname and parts.port != 0
+    except ValueError:
+        usable = False
+    if not usable or "@" in url:
+        raise ValueError(f"must be an address without user and password, such as {examples}")
+    return url.rstrip("/")
 
 
 def _listed(text: str | None) -> list[str]:
