@@ -14,6 +14,7 @@ from typer.core import TyperGroup
 from api.serve.workers import CHECK, Worker
 from cli.backup.backup import backup
 from cli.backup.restore import restore
+from cli.broker_files.command import broker_files
 from cli.database import database_errors
 from cli.replay import replay
 from cli.retention import retention
@@ -204,6 +205,7 @@ def migrate() -> None:
 
 
 app.command()(simulate)
+app.command()(broker_files)
 app.command()(replay)
 app.command()(retention)
 app.command()(selftest)

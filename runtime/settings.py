@@ -4,6 +4,7 @@ docs/configuration.md fixes names and defaults; a test compares the two.
 """
 
 import re
+from dataclasses import replace
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any, Self
@@ -92,7 +93,7 @@ class Settings(BaseSettings):
     log_level: LogLevel = LogLevel.INFO
     log_format: LogFormat = LogFormat.AUTO
 
-    # Proves to the embedded broker that a session is ours. No setting: see runtime/broker_password.py.
+    # Proves to the broker that a session is ours. No setting: see runtime/broker_password.py.
     _mqtt_password: SecretStr | None = PrivateAttr(default=None)
 
     @field_validator("database_url")
@@ -182,15 +183,18 @@ class Settings(BaseSettings):
                 password=None if ours is None else ours.get_secret_value(),
                 embedded=True,
             )
-        return MqttAddress.parse(
+        address = MqttAddress.parse(
             self.mqtt_url.get_secret_value(),
             ca_file=self.mqtt_ca_file,
             cert_file=self.mqtt_cert_file,
             key_file=self.mqtt_key_file,
         )
+        if self._mqtt_password is None:
+            return address
+        return replace(address, password=self._mqtt_password.get_secret_value())
 
     def with_mqtt_password(self, password: str) -> Self:
-        """The same settings for a role that is known to the embedded broker."""
+        """The same settings for a role that is known to the broker."""
         settings = self.model_copy()
         settings._mqtt_password = SecretStr(password)  # noqa: SLF001  # A copy of this class.
         return settings

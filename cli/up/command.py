@@ -14,7 +14,7 @@ from cli.up.announcement import announce, stopped_message
 from cli.up.embedded import EmbeddedPart, broker_part, postgres_part, supervisor
 from cli.up.ports import require_free
 from ingestor.run import run as run_ingest
-from runtime.broker_password import make_password
+from runtime.broker_password import make_password, with_broker_password
 from runtime.health import Health
 from runtime.settings import Settings
 from scheduler.run import run as run_schedule
@@ -42,6 +42,8 @@ def up(settings: Settings, *, demo: bool) -> None:
             password = make_password()
             settings = settings.with_mqtt_password(password)
             parts.append(stack.enter_context(broker_part(settings.mqtt, password)))
+        else:
+            settings = with_broker_password(settings)
         with database_errors("used"):
             asyncio.run(migrate(settings.dsn, max_age_days=settings.max_event_age_days))
         roles = _roles(parts, demo=demo)
