@@ -75,6 +75,7 @@ class Settings(BaseSettings):
     )
     auth: Auth = Auth.AUTO
     trusted_network: bool = False
+    publish_host: str = "127.0.0.1"
     rate_limit_requests: Annotated[int, Field(ge=1, le=1_000_000)] = 10
     rate_limit_window_seconds: Annotated[float, Field(gt=0, le=86_400)] = 1.0
     cors_origins: str | None = None
@@ -224,6 +225,11 @@ class Settings(BaseSettings):
             found.append(
                 f"AUTH=off with a listener on {', '.join(exposed)}: listen on 127.0.0.1, or set"
                 " TRUSTED_NETWORK=true if everyone who can reach it may write."
+            )
+        if not is_loopback(self.publish_host) and not self.authenticated:
+            found.append(
+                f"PUBLISH_HOST={self.publish_host} opens the ports to others, and authentication is off:"
+                " set AUTH=on."
             )
         if self.authenticated and "*" in self.allowed_origins:
             found.append("CORS_ORIGINS=* with authentication on: name the origins.")

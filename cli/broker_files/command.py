@@ -7,6 +7,7 @@ from functools import partial
 from pathlib import Path
 from typing import Annotated
 
+import structlog
 import typer
 
 from broker.mosquitto.files import BrokerFiles, Written
@@ -24,6 +25,8 @@ from schema.access.broker_logins import BrokerTables, read_broker_tables
 from schema.database import API_SESSION
 
 READ_S_MAX = 30
+
+log = structlog.get_logger()
 
 
 def _listen_address(text: str) -> ListenAddress:
@@ -106,12 +109,10 @@ def broker_files(
     settings = load_settings()
     configure_logging(settings)
     _require_usable(settings, listener)
-    listeners = Listeners(
-        listener,
-        tls_listener,
-        certificate_listener,
-        None if certificates is None else Certificates(certificates.resolve()),
-    )
+    found = None if certificates is None else Certificates(certificates.resolve())
+    listeners = Listeners(listener, tls_listener, certificate_listener, found)
+    if settings.authenticated:
+        _warn(settings, found)
     keeper = Keeper(
         BrokerFiles(folder.resolve(), listeners, group),
         dsn=running_dsn(settings) if settings.authenticated else "",
@@ -129,19 +130,30 @@ def broker_files(
 
 def _require_usable(settings: Settings, listener: ListenAddress) -> None:
     """Raises ConfigurationError."""
-    if settings.authenticated:
-        if settings.mqtt_url is not None and settings.mqtt.username is not None:
-            raise ConfigurationError(
-                f"MQTT_URL names the user {settings.mqtt.username}, and each session of Voltwire logs in"
-                " under its own client id: leave the user out, as in mqtt://:PASSWORD@host:1883."
-            )
-        return
-    if settings.trusted_network or (listener.host is not None and is_loopback(listener.host)):
+    if (
+        settings.authenticated
+        or settings.trusted_network
+        or (listener.host is not None and is_loopback(listener.host))
+    ):
         return
     raise ConfigurationError(
-        f"Authentication is off, and {listener} accepts everybody who reaches it: set AUTH=on, let"
+        f"Authentication is off, and the {listener} accepts everybody who reaches it: set AUTH=on, let"
         " Mosquitto listen on 127.0.0.1, or set TRUSTED_NETWORK=true if everyone who can reach it may write."
     )
+
+
+def _warn(settings: Settings, certificates: Certificates | None) -> None:
+    if settings.mqtt_url is not None and settings.mqtt.username is not None:
+        log.warning(
+            "MQTT_URL names a user. If it is the URL of this broker, leave the user out, as in"
+            " mqtt://:PASSWORD@host:1883: each session of Voltwire logs in under its own client id.",
+            user=settings.mqtt.username,
+        )
+    if not is_loopback(settings.publish_host) and not (certificates and certificates.has_server):
+        log.warning(
+            "Without TLS the secrets of devices cross the network in clear text: add certificates.",
+            published_on=settings.publish_host,
+        )
 
 
 def _write_once(settings: Settings, keeper: Keeper) -> None:
