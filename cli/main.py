@@ -13,6 +13,7 @@ from typer.core import TyperGroup
 from api.serve.workers import CHECK, Worker
 from cli.backup.backup import backup
 from cli.backup.restore import restore
+from cli.broker_files.command import broker_files
 from cli.database import database_errors
 from cli.replay import replay
 from cli.retention import retention
@@ -209,6 +210,7 @@ def migrate(
 
 
 app.command()(simulate)
+app.command()(broker_files)
 app.command()(replay)
 app.command()(retention)
 app.command()(selftest)

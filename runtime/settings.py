@@ -5,6 +5,7 @@ docs/configuration.md fixes names and defaults; a test compares the two.
 
 import ipaddress
 import re
+from dataclasses import replace
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any, Self
@@ -76,6 +77,7 @@ class Settings(BaseSettings):
     )
     auth: Auth = Auth.AUTO
     trusted_network: bool = False
+    publish_host: str = "127.0.0.1"
     rate_limit_requests: Annotated[int, Field(ge=1, le=1_000_000)] = 10
     rate_limit_window_seconds: Annotated[float, Field(gt=0, le=86_400)] = 1.0
     cors_origins: str | None = None
@@ -96,7 +98,7 @@ class Settings(BaseSettings):
     log_level: LogLevel = LogLevel.INFO
     log_format: LogFormat = LogFormat.AUTO
 
-    # Proves to the embedded broker that a session is ours. No setting: see runtime/broker_password.py.
+    # Proves to the broker that a session is ours. No setting: see runtime/broker_password.py.
     _mqtt_password: SecretStr | None = PrivateAttr(default=None)
 
     @field_validator("database_url", "owner_database_url")
@@ -160,6 +162,7 @@ class Settings(BaseSettings):
         if key is not None and _HEADER_TEXT.fullmatch(key.get_secret_value()) is None:
             raise ValueError("must be what voltwire key create showed: vwk_ and letters and digits")
         return key
+
     @field_validator("trusted_proxies")
     @classmethod
     def _require_networks(cls, text: str | None) -> str | None:
@@ -209,15 +212,18 @@ class Settings(BaseSettings):
                 password=None if ours is None else ours.get_secret_value(),
                 embedded=True,
             )
-        return MqttAddress.parse(
+        address = MqttAddress.parse(
             self.mqtt_url.get_secret_value(),
             ca_file=self.mqtt_ca_file,
             cert_file=self.mqtt_cert_file,
             key_file=self.mqtt_key_file,
         )
+        if self._mqtt_password is None:
+            return address
+        return replace(address, password=self._mqtt_password.get_secret_value())
 
     def with_mqtt_password(self, password: str) -> Self:
-        """The same settings for a role that is known to the embedded broker."""
+        """The same settings for a role that is known to the broker."""
         settings = self.model_copy()
         settings._mqtt_password = SecretStr(password)  # noqa: SLF001  # A copy of this class.
         return settings
@@ -251,6 +257,11 @@ class Settings(BaseSettings):
             found.append(
                 f"AUTH=off with a listener on {', '.join(exposed)}: listen on 127.0.0.1, or set"
                 " TRUSTED_NETWORK=true if everyone who can reach it may write."
+            )
+        if not is_loopback(self.publish_host) and not self.authenticated:
+            found.append(
+                f"PUBLISH_HOST={self.publish_host} opens the ports to others, and authentication is off:"
+                " set AUTH=on."
             )
         if self.authenticated and "*" in self.allowed_origins:
             found.append("CORS_ORIGINS=* with authentication on: name the origins.")

@@ -12,6 +12,7 @@ import structlog
 
 from broker import topics
 from broker.client.session import Session
+from runtime.client_ids import delivery_client_id
 from runtime.errors import BrokerUnavailable
 from runtime.metrics import Metrics
 from runtime.settings import Settings
@@ -35,7 +36,7 @@ class OutboxRelay:
     def __init__(self, settings: Settings, metrics: Metrics) -> None:
         self._metrics = metrics
         self._dsn, self._name = settings.dsn, f"{settings.instance} delivery"
-        self._address, self._client_id = settings.mqtt, f"{settings.instance}-delivery"
+        self._address, self._client_id = settings.mqtt, delivery_client_id(settings.instance)
         self._reader = f"{READER} {settings.instance}"
         self._broker_state_lost = asyncio.Event()
         self._publishing = (
