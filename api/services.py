@@ -6,6 +6,8 @@ import asyncpg
 from prometheus_client import Histogram
 
 from api.aggregate.store import AggregateStore
+from api.alerts.incidents import IncidentStore
+from api.alerts.silences import SilenceStore
 from api.export.store import ExportStore
 from api.feed import FeedReader
 from api.ingest.door import HttpDoor
@@ -35,6 +37,8 @@ class Services:
     dead_letters: DeadLetterStore
     registry: RegistryStore
     rules: RuleStore
+    incidents: IncidentStore
+    silences: SilenceStore
     channels: ChannelStore
     aggregates: AggregateStore
     door: HttpDoor
@@ -67,6 +71,8 @@ def build_services(
         dead_letters=DeadLetterStore(database),
         registry=RegistryStore(database, settings.default_profile),
         rules=RuleStore(database),
+        incidents=IncidentStore(database),
+        silences=SilenceStore(database),
         channels=ChannelStore(database, private_addresses=settings.notify_private_addresses),
         aggregates=AggregateStore(database),
         door=HttpDoor(pipeline, limiter, limits),

@@ -11,9 +11,10 @@ from pydantic import ConfigDict, Field, TypeAdapter, with_config
 from typing_extensions import TypedDict
 
 from api.http.bodies import inlined
-from schema.alert import Notify, Op, Severity
+from schema.alert import AlertState, Severity
 from schema.event import Door, DuplicateReason, Reason, Status
 from schema.presence import IntervalSource, PresenceState
+from schema.rule import Condition, Notify, Op
 
 JSON = "application/json"
 STRICT = ConfigDict(extra="forbid")
@@ -172,19 +173,75 @@ class ProfileAnswer(TypedDict):
 @with_config(STRICT)
 class RuleAnswer(TypedDict):
     id: str
+    condition: Condition
     device_id: str | None
     tag: str | None
     metric: str
-    op: Op
-    threshold: float
+    op: Op | None
+    threshold: float | None
     for_s: float
+    max_gap_s: float | None
     clear_threshold: float | None
     cooldown_s: float
     name: str | None
     severity: Severity
     notify: Notify
+    channels: list[str]
     enabled: bool
     created_at: Time
+
+
+@with_config(STRICT)
+class IncidentAnswer(TypedDict):
+    id: int
+    device_id: str
+    rule_id: str
+    rule_name: str | None
+    severity: Severity
+    state: AlertState
+    metric: str | None
+    op: Op | None
+    threshold: Number
+    opened_at: Time
+    opened_by: Annotated[str | None, Field(description="event_id")]
+    opened_value: Number
+    recorded_at: Annotated[
+        Time, Field(description="When it was found; later than opened_at for late data")
+    ]
+    acknowledged_at: Time | None
+    acknowledged_by: str | None
+    acknowledged_note: str | None
+    resolved_at: Time | None
+    resolved_by: Annotated[str | None, Field(description="event_id")]
+    muted: bool
+
+
+@with_config(STRICT)
+class IncidentStepAnswer(TypedDict):
+    state: AlertState
+    at: Time
+    event_id: NotRequired[str]
+    value: NotRequired[float]
+    by: NotRequired[str]
+    note: NotRequired[str]
+
+
+@with_config(STRICT)
+class IncidentHistoryAnswer(IncidentAnswer):
+    history: list[IncidentStepAnswer]
+
+
+@with_config(STRICT)
+class SilenceAnswer(TypedDict):
+    id: int
+    device_id: str | None
+    tag: str | None
+    rule_id: str | None
+    from_time: Time
+    to_time: Time
+    reason: str | None
+    created_at: Time
+    active: bool
 
 
 @with_config(STRICT)
@@ -233,6 +290,7 @@ class ChannelAnswer(TypedDict):
     name: str
     url: Annotated[str, Field(description="Without its secrets")]
     signed: bool
+    silent: bool
     state: Literal["ok", "retrying", "failing"]
     delivered_at: Time | None
     failed_at: Time | None
@@ -273,6 +331,7 @@ def _schema(shape: Any) -> Any:
 DEVICE, EVENTS, PROFILE = Answer(DeviceAnswer), Answer(list[EventAnswer]), Answer(ProfileAnswer)
 RULE, POSTED, HEALTH = Answer(RuleAnswer), Answer(PostedAnswer), Answer(HealthAnswer)
 CHANNEL = Answer(ChannelAnswer)
+INCIDENT = Answer(IncidentHistoryAnswer)
 STREAM = Answer(others=("text/event-stream",))
 
 ANSWERS: dict[str, dict[int, Answer]] = {
@@ -311,6 +370,12 @@ ANSWERS: dict[str, dict[int, Answer]] = {
     "PUT /v1/channels/{name}": {200: CHANNEL, 201: CHANNEL},
     "DELETE /v1/channels/{name}": {204: Answer()},
     "POST /v1/channels/{name}/test": {200: Answer(ChannelTestAnswer)},
+    "GET /v1/incidents": {200: Answer(list[IncidentAnswer])},
+    "GET /v1/incidents/{incident_id}": {200: INCIDENT},
+    "POST /v1/incidents/{incident_id}/ack": {200: INCIDENT},
+    "GET /v1/silences": {200: Answer(list[SilenceAnswer])},
+    "POST /v1/silences": {201: Answer(SilenceAnswer)},
+    "DELETE /v1/silences/{silence_id}": {204: Answer()},
     "GET /v1/rejected": {200: Answer(list[RejectedAnswer])},
     "GET /v1/rejected/{rejected_id}": {
         200: Answer(RejectedPayloadAnswer, ("application/octet-stream",))
