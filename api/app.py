@@ -20,6 +20,7 @@ from api.ingest.fast_posts import fast_path_first
 from api.openapi.document import openapi_config, openapi_document, reference_assets
 from api.routes import (
     aggregates,
+    channels,
     devices,
     events,
     exports,
@@ -77,6 +78,12 @@ def create_litestar(settings: Settings, services: Services) -> Litestar:
         rules.one_rule,
         rules.put_rule,
         rules.delete_rule,
+        channels.list_channels,
+        channels.add_channel,
+        channels.one_channel,
+        channels.put_channel,
+        channels.delete_channel,
+        channels.send_test,
         rejected.list_rejected,
         rejected.one_rejected,
         rejected.replay,

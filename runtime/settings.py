@@ -87,6 +87,8 @@ class Settings(BaseSettings):
     offline_after_seconds: Annotated[int, Field(ge=10, le=86_400 * 366)] = 300
     retention_days: Annotated[int, Field(ge=0, le=MAX_WINDOW_DAYS)] = 0
     rejected_days: Annotated[int, Field(ge=1, le=MAX_WINDOW_DAYS)] = 30
+    public_url: str | None = None
+    notify_private_addresses: bool = False
     log_level: LogLevel = LogLevel.INFO
     log_format: LogFormat = LogFormat.AUTO
 
@@ -119,6 +121,20 @@ class Settings(BaseSettings):
         if not usable:
             raise ValueError(expected)
         return url
+
+    @field_validator("public_url")
+    @classmethod
+    def _require_http_url(cls, url: str | None) -> str | None:
+        if url is None:
+            return None
+        try:
+            parts = urlsplit(url)
+            usable = parts.scheme in {"http", "https"} and parts.hostname and parts.port != 0
+        except ValueError:
+            usable = False
+        if not usable or parts.query or parts.fragment:
+            raise ValueError("must look like https://voltwire.example or http://host:8000")
+        return url.rstrip("/")
 
     @field_validator("cors_origins")
     @classmethod

@@ -16,6 +16,7 @@ from runtime.health import Health
 from runtime.metrics import Metrics
 from runtime.settings import Settings
 from runtime.signals import unless_stopped
+from scheduler.channels.delivery import ChannelDelivery, prune_tests
 from scheduler.relay import OutboxRelay, prune_outbox
 from scheduler.retention import delete_old_dead_letters, retain
 from scheduler.rollups import roll
@@ -62,6 +63,7 @@ def jobs(settings: Settings, metrics: Metrics) -> list[Job]:
         Job("retention", HOUR_S, lambda db: _retain(db, settings, metrics)),
         Job("deleted devices", ROLL_S, delete_events_of_deleted_devices),
         Job("outbox", HOUR_S, prune_outbox),
+        Job("channel tests", HOUR_S, prune_tests),
     ]
 
 
@@ -88,12 +90,14 @@ async def run(settings: Settings, stop: asyncio.Event, health: Health, metrics: 
             )
         async with asyncio.TaskGroup() as group:
             relaying = group.create_task(OutboxRelay(settings, metrics).run())
+            delivering = group.create_task(ChannelDelivery(settings, metrics).run())
             timer.start()
             clock = group.create_task(_follow_clock(timer))
             await stop.wait()
             clock.cancel()
             timer.shutdown(wait=False)
             relaying.cancel()
+            delivering.cancel()
 
 
 async def _follow_clock(timer: AsyncIOScheduler) -> None:
