@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 
 import httpx
 import pytest
+from litestar.enums import ScopeType
 from litestar.types import Receive, Scope, Send
 
 from api.serve.sockets import listen
@@ -20,7 +21,7 @@ STRANGER = "203.0.113.7"
 
 async def echo(scope: Scope, _: Receive, send: Send) -> None:
     """Answers with the client's address and scheme."""
-    assert scope["type"] == "http"
+    assert scope["type"] == ScopeType.HTTP
     body = json.dumps([(scope["client"] or [None])[0], scope["scheme"]]).encode()
     length = [(b"content-length", b"%d" % len(body))]
     await send({"type": "http.response.start", "status": 200, "headers": length})
