@@ -90,10 +90,10 @@ class ClientConnection(BrokerProtocolHandler):  # type: ignore[misc]  # amqtt ha
 
     stream: PacketStream
     ours = False  # It proved to be one of Voltwire's own sessions.
+    queue: SessionQueue
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self.queue = SessionQueue()
         self.ended = asyncio.Event()
         self._open = False
 

@@ -22,7 +22,7 @@ from broker.embedded.connection import ClientConnection, PacketStream
 from broker.embedded.packets import Connect
 from broker.embedded.rights import Rights
 from broker.embedded.router import REFUSED, Router
-from broker.embedded.session_queue import QueuedMessage
+from broker.embedded.session_queue import QueuedMessage, SessionQueue, SharedBudget
 from broker.wire import SESSION_EXPIRY_S, PacketType
 
 KEEPALIVE_FACTOR = 1.5  # [MQTT-3.1.2-24]
@@ -44,6 +44,7 @@ class EmbeddedBroker(Broker):  # type: ignore[misc]  # amqtt has no type informa
         )
         self._rights = rights
         self._router = Router(rights, self._connection_of)
+        self._queues_of_others = SharedBudget()
         self._limit_log = limits.LimitLog()
 
     async def _initialize_client_session(
@@ -66,6 +67,7 @@ class EmbeddedBroker(Broker):  # type: ignore[misc]  # amqtt has no type informa
             raise ConnectionError(f"The client was refused with code {code}.")
         connection = ClientConnection(self.plugins_manager)
         connection.stream, connection.ours = reader, ours
+        connection.queue = SessionQueue(None if ours else self._queues_of_others)
         while (older := self._connection_of(session.client_id)) and not older.ended.is_set():
             await older.stop()
         if session.clean_session or (older and older.ours != ours):
@@ -192,6 +194,12 @@ class EmbeddedBroker(Broker):  # type: ignore[misc]  # amqtt has no type informa
         session.transitions.disconnect()
         if session.clean_session:
             await self._delete_session(session.client_id)
+
+    async def _delete_session(self, client_id: str) -> None:
+        """Called by amqtt, too, when a session expires."""
+        if connection := self._connection_of(client_id):
+            connection.queue.clear()
+        await super()._delete_session(client_id)
 
     async def _del_all_subscriptions(self, session: Session) -> None:
         """Called by amqtt, when it deletes a session."""
