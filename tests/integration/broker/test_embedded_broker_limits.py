@@ -290,22 +290,16 @@ async def test_queues_of_strangers_have_a_limit_together_and_give_back_what_a_se
         await client.subscribe("t")
         client.drop()
 
-    async def waiting(client_id: str, password: str | None = None) -> list[int]:
+    async def waiting(client_id: str, password: str | None = None) -> int:
         client = await RawClient.connect(port, client_id, clean=False, password=password)
-        await client.subscribe("end")
-        await send(port, b"", topic="end")
-        sizes = []
-        while (message := await client.message()).topic != "end":
-            sizes.append(len(message.payload))
-        await client.unsubscribe("end")
+        await client.ping()  # The broker answers behind what has waited.
         client.drop()
-        return sizes
+        return len(client._inbox)
 
     for _ in range(4):
         await send(port, b"x" * 600, topic="t")
-    assert await waiting("voltwire-ingest", PASSWORD) == [600] * 4
-    held = await waiting("away-0") + await waiting("away-1")
-    assert held == [600] * 3
+    assert await waiting("voltwire-ingest", PASSWORD) == 4
+    assert await waiting("away-0") + await waiting("away-1") == 3
     for n in range(2):  # A clean session deletes the one that was kept.
         (await RawClient.connect(port, f"away-{n}")).disconnect()
     again = await RawClient.connect(port, "away-2", clean=False)
@@ -313,7 +307,7 @@ async def test_queues_of_strangers_have_a_limit_together_and_give_back_what_a_se
     again.drop()
     for _ in range(4):
         await send(port, b"x" * 600, topic="t")
-    assert await waiting("away-2") == [600] * 3
+    assert await waiting("away-2") == 3
 
 
 async def test_the_loop_gives_way_while_retained_messages_are_sent(port: int) -> None:
