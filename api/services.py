@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import asyncpg
 from prometheus_client import Histogram
 
+from api.aggregate.completeness import CompletenessStore
 from api.aggregate.store import AggregateStore
 from api.export.store import ExportStore
 from api.feed import FeedReader
@@ -35,6 +36,7 @@ class Services:
     registry: RegistryStore
     rules: RuleStore
     aggregates: AggregateStore
+    completeness: CompletenessStore
     door: HttpDoor
     feed: FeedReader
     replays: ReplayRunner
@@ -66,6 +68,7 @@ def build_services(
         registry=RegistryStore(database, settings.default_profile),
         rules=RuleStore(database),
         aggregates=AggregateStore(database),
+        completeness=CompletenessStore(database),
         door=HttpDoor(pipeline, limiter, limits),
         feed=FeedReader(
             settings.dsn,
