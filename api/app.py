@@ -60,6 +60,7 @@ def create_litestar(settings: Settings, services: Services) -> Litestar:
         _limited(settings.max_payload_bytes, posts.post_event),
         _limited(BATCH_BYTES_MAX, posts.post_batch),
         events.device_events,
+        events.device_gaps,
         search.search,
         events.device_metrics,
         events.device_summary,

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import asyncpg
 from prometheus_client import Histogram
 
+from api.aggregate.completeness import CompletenessStore
 from api.aggregate.store import AggregateStore
 from api.alerts.incidents import IncidentStore
 from api.alerts.silences import SilenceStore
@@ -41,6 +42,7 @@ class Services:
     silences: SilenceStore
     channels: ChannelStore
     aggregates: AggregateStore
+    completeness: CompletenessStore
     door: HttpDoor
     feed: FeedReader
     replays: ReplayRunner
@@ -75,6 +77,7 @@ def build_services(
         silences=SilenceStore(database),
         channels=ChannelStore(database, private_addresses=settings.notify_private_addresses),
         aggregates=AggregateStore(database),
+        completeness=CompletenessStore(database),
         door=HttpDoor(pipeline, limiter, limits),
         feed=FeedReader(
             settings.dsn,

@@ -73,11 +73,29 @@ class DaySummaryAnswer(TypedDict):
 
 
 @with_config(STRICT)
+class CompletenessAnswer(TypedDict):
+    expected: Count
+    received: Count
+    missing: Count
+    percent: Annotated[float, Field(ge=0, le=100)]
+
+
+@with_config(STRICT)
+class GapAnswer(TypedDict):
+    from_time: Annotated[Time, Field(description="Of the event before the gap")]
+    to_time: Annotated[Time, Field(description="Of the event after it")]
+    after_seq: Count
+    before_seq: Count
+    missing: Count
+
+
+@with_config(STRICT)
 class SummaryAnswer(TypedDict):
     device_id: str
     date: Annotated[str, Field(json_schema_extra={"format": "date"})]
     tz: str
     metrics: dict[str, DaySummaryAnswer]
+    completeness: NotRequired[CompletenessAnswer]
 
 
 @with_config(STRICT)
@@ -140,6 +158,12 @@ class DeviceAnswer(PresenceAnswer):
         int, Field(ge=0, description="Events whose event_id was that of an event of another time")
     ]
     reused_ids_at: Annotated[Time | None, Field(description="When the last of them was received")]
+    completeness_percent: Annotated[
+        float | None,
+        Field(
+            ge=0, le=100, description="Of the last 24 hours; null without events that have a seq"
+        ),
+    ]
 
 
 @with_config(STRICT)
@@ -339,6 +363,7 @@ ANSWERS: dict[str, dict[int, Answer]] = {
     "POST /telemetry": {200: POSTED},
     "POST /v1/events/batch": {200: Answer(list[BatchItemAnswer])},
     "GET /v1/devices/{device_id}/events": {200: EVENTS},
+    "GET /v1/devices/{device_id}/gaps": {200: Answer(list[GapAnswer])},
     "GET /v1/search": {200: EVENTS},
     "GET /devices/{device_id}/metrics": {200: Answer(PointsAnswer)},
     "GET /devices/{device_id}/summary": {200: Answer(SummaryAnswer)},
