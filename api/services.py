@@ -12,6 +12,7 @@ from api.ingest.door import HttpDoor
 from api.ingest.rate_limit import RateLimiter
 from api.ingest.replay import ReplayRunner
 from api.serve.workers import Worker
+from api.store.channels import ChannelStore
 from api.store.database import Database
 from api.store.dead_letters import DeadLetterStore
 from api.store.devices import DeviceStore
@@ -34,6 +35,7 @@ class Services:
     dead_letters: DeadLetterStore
     registry: RegistryStore
     rules: RuleStore
+    channels: ChannelStore
     aggregates: AggregateStore
     door: HttpDoor
     feed: FeedReader
@@ -65,6 +67,7 @@ def build_services(
         dead_letters=DeadLetterStore(database),
         registry=RegistryStore(database, settings.default_profile),
         rules=RuleStore(database),
+        channels=ChannelStore(database, private_addresses=settings.notify_private_addresses),
         aggregates=AggregateStore(database),
         door=HttpDoor(pipeline, limiter, limits),
         feed=FeedReader(

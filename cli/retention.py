@@ -34,10 +34,10 @@ def retention(
     """Drop raw events older than RETENTION_DAYS and dead letters older than REJECTED_DAYS, now.
 
     The scheduler does the same once an hour. Whole months (UTC) are dropped with their keys; rollups
-    stay. It works on the database of DATABASE_URL, or on that of the voltwire up that runs on DATA_DIR.
-    It is safe to repeat or interrupt.
+    stay. It works on the database of DATABASE_URL, with the login of OWNER_DATABASE_URL if that is set,
+    or on that of the voltwire up that runs on DATA_DIR. It is safe to repeat or interrupt.
     """
-    settings = load_settings()
+    settings = load_settings().as_owner()
     configure_logging(settings)
     fail_on_signals(
         "Retention was interrupted: its next run, or the scheduler's, continues from there."

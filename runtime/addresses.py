@@ -62,6 +62,14 @@ def is_loopback(host: str) -> bool:
         return False
 
 
+def both_forms(network: str) -> list[str]:
+    """A network, and for IPv4 the same one as `::ffff:a.b.c.d`, as an IPv6 socket names its clients."""
+    parsed = ipaddress.ip_network(network)
+    if parsed.version != 4:  # noqa: PLR2004  # IPv4.
+        return [str(parsed)]
+    return [str(parsed), f"::ffff:{parsed.network_address}/{96 + parsed.prefixlen}"]
+
+
 def connect_host(listen_host: str) -> str:
     """The address at which our own clients reach a listener on `listen_host`."""
     return {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(listen_host, listen_host)  # noqa: S104

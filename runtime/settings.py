@@ -3,6 +3,7 @@
 docs/configuration.md fixes names and defaults; a test compares the two.
 """
 
+import ipaddress
 import re
 from dataclasses import replace
 from enum import StrEnum
@@ -20,7 +21,7 @@ from pydantic import (
 )
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from runtime.addresses import MqttAddress, connect_host, is_loopback
+from runtime.addresses import MqttAddress, both_forms, connect_host, is_loopback
 from runtime.errors import ConfigurationError
 
 Port = Annotated[int, Field(ge=0, le=65535)]
@@ -59,6 +60,7 @@ class Settings(BaseSettings):
     )
 
     database_url: SecretStr | None = None
+    owner_database_url: SecretStr | None = None
     mqtt_url: SecretStr | None = None
     mqtt_ca_file: Path | None = None
     mqtt_cert_file: Path | None = None
@@ -82,6 +84,7 @@ class Settings(BaseSettings):
     public_url: str | None = None
     public_mqtt_url: str | None = None
     api_key: SecretStr | None = None
+    trusted_proxies: str | None = None
     streams_max: Annotated[int, Field(ge=1, le=100_000)] = 1000
     bodies_bytes_max: Annotated[int, Field(ge=16 * 1024 * 1024, le=2**40)] = 134_217_728
     max_payload_bytes: Annotated[int, Field(ge=256, le=8 * 1024 * 1024)] = 262_144
@@ -91,13 +94,14 @@ class Settings(BaseSettings):
     offline_after_seconds: Annotated[int, Field(ge=10, le=86_400 * 366)] = 300
     retention_days: Annotated[int, Field(ge=0, le=MAX_WINDOW_DAYS)] = 0
     rejected_days: Annotated[int, Field(ge=1, le=MAX_WINDOW_DAYS)] = 30
+    notify_private_addresses: bool = False
     log_level: LogLevel = LogLevel.INFO
     log_format: LogFormat = LogFormat.AUTO
 
     # Proves to the broker that a session is ours. No setting: see runtime/broker_password.py.
     _mqtt_password: SecretStr | None = PrivateAttr(default=None)
 
-    @field_validator("database_url")
+    @field_validator("database_url", "owner_database_url")
     @classmethod
     def _require_postgres_url(cls, url: SecretStr | None) -> SecretStr | None:
         """Accept SQLAlchemy's scheme too: the services that Voltwire replaces have it in .env files."""
@@ -159,6 +163,24 @@ class Settings(BaseSettings):
             raise ValueError("must be what voltwire key create showed: vwk_ and letters and digits")
         return key
 
+    @field_validator("trusted_proxies")
+    @classmethod
+    def _require_networks(cls, text: str | None) -> str | None:
+        for each in _listed(text):
+            try:
+                ipaddress.ip_network(each)
+            except ValueError:
+                raise ValueError(
+                    "must list addresses or networks of proxies, comma separated, such as 127.0.0.1 or"
+                    f" 10.0.0.0/8, and {each!r} is none"
+                ) from None
+        return text
+
+    @property
+    def proxy_networks(self) -> list[str]:
+        """The networks of TRUSTED_PROXIES; those of IPv4 also as a socket of both families shows them."""
+        return [form for each in _listed(self.trusted_proxies) for form in both_forms(each)]
+
     @property
     def allowed_origins(self) -> tuple[str, ...]:
         """The origins of CORS_ORIGINS; pages of these may call the API."""
@@ -172,6 +194,12 @@ class Settings(BaseSettings):
                 "DATABASE_URL is not set: name the database, or run voltwire up, which starts one."
             )
         return self.database_url.get_secret_value()
+
+    def as_owner(self) -> Self:
+        """The same settings for work that only the owner of the tables may do."""
+        if self.owner_database_url is None:
+            return self
+        return self.model_copy(update={"database_url": self.owner_database_url})
 
     @property
     def mqtt(self) -> MqttAddress:
@@ -220,6 +248,10 @@ class Settings(BaseSettings):
     def contradictions(self) -> list[str]:
         """Every impossible combination, each as a sentence that says what to change."""
         found = []
+        if self.owner_database_url is not None and self.database_url is None:
+            found.append(
+                "OWNER_DATABASE_URL needs DATABASE_URL, the login that the roles use: set both."
+            )
         exposed = sorted({host for host in self.listen_hosts if not is_loopback(host)})
         if exposed and not self.authenticated and not self.trusted_network:
             found.append(

@@ -18,7 +18,7 @@ from runtime.metrics import Metrics
 from runtime.settings import Settings
 from schema.alert import AlertState
 from schema.database import DATABASE_ERRORS, WRITER_SESSION, Connection, connect
-from schema.feed import FeedItem, feed_item, follow_feed
+from schema.feed import NOTIFICATION_DAYS_KEPT, FeedItem, feed_item, follow_feed
 from schema.locks import RELAY, take_lease
 from schema.presence import PresenceState
 from schema.queries import load_queries
@@ -27,7 +27,6 @@ LEASE_RETRY_S = 2.0
 LEASE_CHECK_S = 2.0
 READER = "mqtt"
 PAGE_DEVICES = 500
-NOTIFICATION_DAYS_KEPT = 30
 
 queries = load_queries("scheduler", "relay.sql", {"days_kept": NOTIFICATION_DAYS_KEPT})
 log = structlog.get_logger()

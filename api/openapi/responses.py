@@ -12,8 +12,8 @@ from typing_extensions import TypedDict
 
 from api.http.bodies import inlined
 from schema.alert import Notify, Op, Severity
-from schema.event import Door, Reason, Status
-from schema.presence import PresenceState
+from schema.event import Door, DuplicateReason, Reason, Status
+from schema.presence import IntervalSource, PresenceState
 
 JSON = "application/json"
 STRICT = ConfigDict(extra="forbid")
@@ -38,13 +38,16 @@ class EventAnswer(TypedDict):
 class PostedAnswer(TypedDict):
     status: Literal["ok", "duplicate"]
     event_id: NotRequired[Annotated[str, Field(description="Only if the server assigned it")]]
+    reason: NotRequired[
+        Annotated[DuplicateReason, Field(description="Only of a duplicate that is no resend")]
+    ]
 
 
 @with_config(STRICT)
 class BatchItemAnswer(TypedDict):
     event_id: str | None
     status: Status
-    reason: NotRequired[Reason]
+    reason: NotRequired[Reason | DuplicateReason]
 
 
 @with_config(STRICT)
@@ -101,6 +104,27 @@ class PresenceAnswer(TypedDict):
     since: Time
     reason: str
     last_seen: Time | None
+    expected_interval_s: Annotated[float | None, Field(description="Of the present silence")]
+    source: Annotated[IntervalSource, Field(description="Where expected_interval_s comes from")]
+    flapping: Annotated[bool, Field(description="More than 6 changes in an hour")]
+
+
+@with_config(STRICT)
+class PresenceChangeAnswer(TypedDict):
+    id: Annotated[int, Field(description="As in the stream of changes")]
+    device_id: str
+    state: PresenceState
+    since: Time
+    reason: str
+    last_seen: Time | None
+
+
+@with_config(STRICT)
+class FleetAnswer(TypedDict):
+    devices: Count
+    states: dict[PresenceState, Count]
+    flapping: Count
+    open_incidents: Count
 
 
 @with_config(STRICT)
@@ -111,6 +135,10 @@ class DeviceAnswer(PresenceAnswer):
     interval_s: float | None
     registered: bool
     created_at: Time
+    reused_ids: Annotated[
+        int, Field(ge=0, description="Events whose event_id was that of an event of another time")
+    ]
+    reused_ids_at: Annotated[Time | None, Field(description="When the last of them was received")]
 
 
 @with_config(STRICT)
@@ -201,6 +229,27 @@ class HealthAnswer(TypedDict):
 
 
 @with_config(STRICT)
+class ChannelAnswer(TypedDict):
+    name: str
+    url: Annotated[str, Field(description="Without its secrets")]
+    signed: bool
+    state: Literal["ok", "retrying", "failing"]
+    delivered_at: Time | None
+    failed_at: Time | None
+    failure: str | None
+    attempts: Annotated[Count, Field(description="Of the notification that is being retried")]
+    next_attempt_at: Time | None
+    given_up: Annotated[Count, Field(description="Notifications that were never delivered")]
+    created_at: Time
+
+
+@with_config(STRICT)
+class ChannelTestAnswer(TypedDict):
+    status: Literal["delivered", "failed"]
+    failure: NotRequired[str]
+
+
+@with_config(STRICT)
 class LiveAnswer(TypedDict):
     status: Literal["ok"]
 
@@ -223,6 +272,7 @@ def _schema(shape: Any) -> Any:
 
 DEVICE, EVENTS, PROFILE = Answer(DeviceAnswer), Answer(list[EventAnswer]), Answer(ProfileAnswer)
 RULE, POSTED, HEALTH = Answer(RuleAnswer), Answer(PostedAnswer), Answer(HealthAnswer)
+CHANNEL = Answer(ChannelAnswer)
 STREAM = Answer(others=("text/event-stream",))
 
 ANSWERS: dict[str, dict[int, Answer]] = {
@@ -238,12 +288,15 @@ ANSWERS: dict[str, dict[int, Answer]] = {
         200: Answer(others=("text/csv", "application/x-ndjson", "application/vnd.apache.parquet"))
     },
     "GET /v1/devices": {200: Answer(list[DeviceAnswer])},
+    "GET /v1/devices/summary": {200: Answer(FleetAnswer)},
     "POST /v1/devices": {201: DEVICE},
     "GET /v1/devices/{device_id}": {200: DEVICE},
     "PUT /v1/devices/{device_id}": {200: DEVICE, 201: DEVICE},
     "DELETE /v1/devices/{device_id}": {204: Answer()},
+    "DELETE /v1/devices/{device_id}/reused_ids": {204: Answer()},
     "GET /v1/devices/{device_id}/latest": {200: Answer(LatestAnswer)},
     "GET /v1/devices/{device_id}/presence": {200: Answer(PresenceAnswer)},
+    "GET /v1/devices/{device_id}/presence/history": {200: Answer(list[PresenceChangeAnswer])},
     "GET /v1/profiles": {200: Answer(list[ProfileAnswer])},
     "GET /v1/profiles/{name}": {200: PROFILE},
     "PUT /v1/profiles/{name}": {200: PROFILE, 201: PROFILE},
@@ -252,6 +305,12 @@ ANSWERS: dict[str, dict[int, Answer]] = {
     "GET /v1/alerts/{rule_id}": {200: RULE},
     "PUT /v1/alerts/{rule_id}": {200: RULE},
     "DELETE /v1/alerts/{rule_id}": {204: Answer()},
+    "GET /v1/channels": {200: Answer(list[ChannelAnswer])},
+    "POST /v1/channels": {201: CHANNEL},
+    "GET /v1/channels/{name}": {200: CHANNEL},
+    "PUT /v1/channels/{name}": {200: CHANNEL, 201: CHANNEL},
+    "DELETE /v1/channels/{name}": {204: Answer()},
+    "POST /v1/channels/{name}/test": {200: Answer(ChannelTestAnswer)},
     "GET /v1/rejected": {200: Answer(list[RejectedAnswer])},
     "GET /v1/rejected/{rejected_id}": {
         200: Answer(RejectedPayloadAnswer, ("application/octet-stream",))

@@ -1,14 +1,21 @@
 """Devices as the API shows them: registration, presence, and the newest value of each metric."""
 
+from datetime import datetime
 from typing import Any, NamedTuple
 
 import asyncpg
 
 from api.store.database import Database
 from runtime.errors import NotFound
+from schema.instants import EARLIEST, LATEST
+from schema.presence import PresenceState
 from schema.queries import load_queries
 
 queries = load_queries("api.store", "devices.sql")
+LIST_DEVICES, ONE_DEVICE, ONE_PRESENCE = (
+    query.format(presence=queries.presence_columns)
+    for query in (queries.list_devices, queries.one_device, queries.one_presence)
+)
 LATEST_VALUES = queries.latest_values.format(late="", candidates="known")
 LATEST_VALUES_WITH_LATE = queries.latest_values.format(late=queries.late, candidates="candidate")
 
@@ -38,14 +45,37 @@ class DeviceStore:
     ) -> list[asyncpg.Record]:
         """Return devices by id, and one more than `limit` if there is another page."""
         return await self._database.fetch(
-            queries.list_devices, self._default_profile, after, state, tag, text, limit + 1
+            LIST_DEVICES, self._default_profile, after, state, tag, text, limit + 1
         )
 
     async def one(self, device_id: str) -> str:
-        return await self._body(queries.one_device, self._default_profile, device_id)
+        return await self._body(ONE_DEVICE, self._default_profile, device_id)
 
     async def presence(self, device_id: str) -> str:
-        return await self._body(queries.one_presence, device_id)
+        return await self._body(ONE_PRESENCE, device_id)
+
+    async def presence_history(
+        self,
+        device_id: str,
+        start: datetime | None,
+        end: datetime | None,
+        after: tuple[int, int],
+        limit: int,
+    ) -> list[asyncpg.Record]:
+        """Return changes, the newest first, and one more than `limit` if there is another page."""
+        await self.known(device_id)
+        return await self._database.fetch(
+            queries.presence_history,
+            device_id,
+            start or EARLIEST,
+            end or LATEST,
+            *after,
+            limit + 1,
+        )
+
+    async def fleet(self) -> str:
+        """The number of devices per state and in all, and of open incidents, as JSON text."""
+        return str(await self._database.fetch_value(queries.fleet, list(PresenceState)))
 
     async def latest(self, device_id: str) -> str:
         """The newest value of each metric. It is exact, however far the rollups lag behind."""

@@ -125,6 +125,7 @@ class _AccountFeed:
         async with aclosing(follow_credentials(settings.dsn, name)) as following:
             async for credentials in following:
                 self._accounts = accounts_of(credentials)
+                del credentials  # Ten thousand of them take megabytes.
                 self._changed.set()
 
     async def _give(self) -> None:

@@ -48,7 +48,7 @@ def up(settings: Settings, *, demo: bool) -> None:
         else:
             settings = with_broker_password(settings)
         with database_errors("used"):
-            asyncio.run(migrate(settings.dsn, max_age_days=settings.max_event_age_days))
+            asyncio.run(migrate(settings.as_owner().dsn, max_age_days=settings.max_event_age_days))
         roles = _roles(parts, demo=demo)
         if broker is not None and settings.authenticated:
             roles.append(account_feed(broker))

@@ -6,7 +6,6 @@ Its listener accepts everybody, unless a test writes other files: voltwire broke
 import grp
 import os
 import re
-import shutil
 import signal
 import socket
 import subprocess
@@ -15,10 +14,9 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
-import pytest
-
 from broker.mosquitto.files import BrokerFiles
 from broker.mosquitto.listeners import ListenAddress, Listeners
+from tests.support.programs import require_program
 from tests.support.services import ROOT, free_port, temporary_folder
 
 START_S_MAX = 5
@@ -26,15 +24,7 @@ STOP_S_MAX = 10
 
 
 def require_mosquitto() -> str:
-    """Return the path of the program; without it the test is skipped, and fails in CI."""
-    path = os.pathsep.join((os.environ.get("PATH", ""), "/usr/sbin", "/usr/local/sbin"))
-    program = shutil.which("mosquitto", path=path)
-    if program is None:
-        reason = "Mosquitto is not installed: as root, make test installs it."
-        if os.environ.get("CI"):
-            pytest.fail(reason)
-        pytest.skip(reason)
-    return program
+    return require_program("mosquitto")
 
 
 def mosquitto_group() -> int | None:

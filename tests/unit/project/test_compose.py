@@ -24,7 +24,7 @@ LONG_RUNNING = sorted(SERVICES.keys() - {"migrate"})
 VARIABLE = re.compile(r"\$\{(\w+):([-?])([^}]*)\}")
 EXAMPLE = re.compile(r"^# (?P<meaning>.+)\n#(?P<name>[A-Z_]+)=(?P<value>.*)$", re.MULTILINE)
 FIXED_BY_COMPOSE = {
-    "DATABASE_URL", "DATA_DIR", "HTTP_HOST", "MQTT_HOST", "STATUS_HOST", "STATUS_PORT",
+    "DATABASE_URL", "OWNER_DATABASE_URL", "DATA_DIR", "HTTP_HOST", "MQTT_HOST", "STATUS_HOST", "STATUS_PORT",
 }  # fmt: skip
 PORTS = {"HTTP_PORT", "MQTT_PORT"}
 OF_COMMANDS = {"API_KEY"}  # No role needs this secret, so none has it.
