@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import asyncpg
 from prometheus_client import Histogram
 
+from api.aggregate.completeness import CompletenessStore
 from api.aggregate.store import AggregateStore
 from api.alerts.backtest import BacktestStore
 from api.alerts.incidents import IncidentStore
@@ -43,6 +44,7 @@ class Services:
     backtests: BacktestStore
     channels: ChannelStore
     aggregates: AggregateStore
+    completeness: CompletenessStore
     door: HttpDoor
     feed: FeedReader
     replays: ReplayRunner
@@ -78,6 +80,7 @@ def build_services(
         backtests=BacktestStore(database, settings.default_profile),
         channels=ChannelStore(database, private_addresses=settings.notify_private_addresses),
         aggregates=AggregateStore(database),
+        completeness=CompletenessStore(database),
         door=HttpDoor(pipeline, limiter, limits),
         feed=FeedReader(
             settings.dsn,

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
 
-from schema.alert import AlertState, Notification, alert
+from schema.alert import SILENT_RULE, AlertState, Notification, alert
 from schema.database import Connection
 from schema.feed import commit
 from schema.locks import take_lanes
@@ -131,7 +131,7 @@ def _checked(row: Any) -> DuePair:
         row["device_no"], row["rule_id"], row["incident_id"], row["incident_notified"],
         row["incident_told"], row["notified_at"],
     )  # fmt: skip
-    if row["metric"] is None:
+    if row["metric"] is None and row["rule_id"] != SILENT_RULE:
         return pair  # Its rule is gone, so it is not due again.
     return check(
         pair,

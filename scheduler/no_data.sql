@@ -37,6 +37,7 @@ select receiving_since(:canary_stale_s)
 -- The pairs to check; those that another scheduler has locked are its own. $1: since when devices are received without
 -- a gap. Silence counts from the last receipt, from the rule or from $1, whichever is latest; announced sleep, which
 -- the changes of presence show, is left out. A rule that is gone has no metric.
+-- An incident of the built-in rule `silent` is due while a silence keeps it from channels.
 with due as materialized (
     select device_no, rule_id, received_at, incident_id, incident_notified, incident_told, notified_at
     from alert_state
@@ -44,7 +45,10 @@ with due as materialized (
     order by check_at limit 1000
     for update skip locked
 )
-select due.*, statement_timestamp() as now, device.device_id, rule.name as rule_name, rule.channels, rule.metric, for_s, cooldown_s, rule.severity, silence.since as silent_since, sleep.slept_s,
+select due.*, statement_timestamp() as now, device.device_id, rule.name as rule_name, rule.metric, for_s, cooldown_s,
+       coalesce(rule.severity, 'warning') as severity, silence.since as silent_since, sleep.slept_s,
+       case when due.rule_id = 'silent' then (select array_agg(name) from channel where silent)
+            else rule.channels end as channels,
        is_silenced(device.device_id, device.tags, due.rule_id) as muted
 from due
 join device using (device_no)

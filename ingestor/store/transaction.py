@@ -5,20 +5,21 @@
               that sent telemetry only; the versions of rules and registry, the closed hours, the floor,
               and which devices want receipts
 3. facts      alert states, and the newest event already evaluated (alert_writes.py)
-4. events     COPY of the new rows; marks for their closed hours; dead letters
+4. events     COPY of the new rows; marks for their closed hours; dead letters; which duplicates reuse an id
 5. presence   the other presence updates; a device that returns resolves its silence
 6. alerts     transitions, incidents, outbox
 7. end        COMMIT; with notifications: feed lock, number, NOTIFY and COMMIT as one message
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from datetime import datetime
 from typing import Any
 
-from ingestor.batch import Batch, Row
+from ingestor.batch import Batch, Row, Written
 from ingestor.store.alert_writes import read_alert_facts, write_alerts
 from ingestor.store.copy_format import COLUMNS, EventCopy
+from ingestor.store.dead_letters import insert_dead_letters
 from ingestor.store.pg_errors import copy_line, is_poison, lacks_partition, without_data
 from ingestor.store.presence_writes import (
     SEPARATOR,
@@ -28,6 +29,7 @@ from ingestor.store.presence_writes import (
     update_presence,
 )
 from ingestor.store.registry import Registry
+from ingestor.store.reused_ids import record_reused_ids
 from runtime.errors import BatchRefused, NoPartition, StoreUnavailable
 from schema.database import WRITER_SESSION, Connection, connect, fetch_row
 from schema.event import DeviceNo
@@ -38,8 +40,6 @@ from schema.presence import TIMES
 from schema.queries import load_queries
 
 queries = load_queries("ingestor.store", constants=LOCKS | TIMES)
-
-REJECTED_COLUMNS = ("received_at", "door", "device_id", "reason", "detail", "item", "payload")
 
 HOUR_S = 3600
 HOUR_US = HOUR_S * 1_000_000
@@ -69,8 +69,8 @@ class Store:
         self._copy = EventCopy()
         self._copied: Sequence[Row] = ()  # the lines of the last COPY, which errors name
 
-    async def write(self, batch: Batch) -> NewKeys:
-        """Store the batch and return the keys that are new.
+    async def write(self, batch: Batch) -> Written:
+        """Store the batch and return which keys are new.
 
         Raises BatchRefused if PostgreSQL refuses the data, StaleRegistryError or BelowFloorError if the
         batch must be checked again, StoreUnavailable for everything else. After any of them nothing is
@@ -90,14 +90,14 @@ class Store:
                 await self._connection.close(timeout=2)
             self._connection = None
 
-    async def _transaction(self, connection: Connection, batch: Batch) -> NewKeys:
+    async def _transaction(self, connection: Connection, batch: Batch) -> Written:
         await connection.execute(_begin(batch.lanes))
         if batch.in_doubt is not None and await self._was_committed(connection, batch):
             await connection.execute("rollback")
             return batch.in_doubt
         batch.in_doubt = None
         first = batch.first_rows()
-        new, facts = await self._insert_keys(connection, list(first), batch)
+        new, facts = await self._insert_keys(connection, first, batch)
         if not self._registry.is_current(batch.registry_version, facts["registry_version"]):
             raise StaleRegistryError
         _require_kept(batch.rows, facts["floor"])
@@ -107,39 +107,41 @@ class Store:
         alerts = await read_alert_facts(connection, self._registry, new_rows, facts["now"])
         await self._insert_events(connection, new_rows)
         await _mark_hours(connection, new_rows, facts["closing"])
-        await self._insert_dead_letters(connection, batch)
+        await insert_dead_letters(connection, batch)
+        written = Written(new, await record_reused_ids(connection, batch, new))
         notifications = await update_presence(
             connection, batch, self._offline_after_s, needs_full_update=facts["needs_full_update"]
         )
         await set_receipts(connection, batch)
         notifications += await write_alerts(connection, alerts)
         end = await commit_statement(connection, notifications)
-        batch.in_doubt = new
+        batch.in_doubt = written
         await connection.execute(end)
         batch.in_doubt = None
         self._registry.learn_receipts(batch.device_ids, facts["receipts"] or (), batch.receipts)
-        return new
+        return written
 
     async def _insert_keys(
-        self, connection: Connection, keys: Sequence[tuple[DeviceNo, str]], batch: Batch
+        self, connection: Connection, first: Mapping[tuple[DeviceNo, str], Row], batch: Batch
     ) -> tuple[NewKeys, Any]:
         """Which keys are new, and a row of facts: versions of rules and registry, closing, floor, receipts.
 
         `needs_full_update`: for some devices of telemetry alone a newer last_seen is not enough.
         """
-        numbers = SEPARATOR.join([str(number) for number, _ in keys])
-        event_ids = SEPARATOR.join([event_id for _, event_id in keys])
+        numbers = SEPARATOR.join([str(number) for number, _ in first])
+        event_ids = SEPARATOR.join([event_id for _, event_id in first])
         row = await fetch_row(
             connection,
             queries.insert_keys,
             numbers,
             event_ids,
-            len(keys),
+            len(first),
             telemetry_only_devices(batch),
             devices_with_more(batch),
+            _own_times(first.values()),
         )
-        if row["stored"] == len(keys):
-            return set(keys), row
+        if row["stored"] == len(first):
+            return set(first), row
         return set(zip(row["device_nos"] or (), row["event_ids"] or (), strict=True)), row
 
     async def _insert_events(self, connection: Connection, new_rows: Sequence[Row]) -> None:
@@ -149,20 +151,6 @@ class Store:
         # asyncpg would read a file object in a thread; its type stubs do not know bytes-like sources.
         source: Any = memoryview(self._copy(new_rows))
         await connection.copy_to_table("event", source=source, columns=COLUMNS, format="binary")
-
-    async def _insert_dead_letters(self, connection: Connection, batch: Batch) -> None:
-        records = [
-            (
-                rejection.received_at, str(message.door), rejection.device_id,
-                str(rejection.reason), rejection.detail, rejection.item, rejection.payload,
-            )
-            for rejection, message, *_ in (item for item in batch.dead_letters if item.is_new)
-        ]  # fmt: skip
-        if not records:
-            return
-        await connection.copy_records_to_table(
-            "rejected", records=records, columns=REJECTED_COLUMNS
-        )
 
     async def _connected(self) -> Connection:
         """After a failover the server may have other device numbers, so the cache expires."""
@@ -185,7 +173,7 @@ class Store:
         A batch without new events and dead letters may simply be written again.
         """
         device_ids = {row.device_no: row.event.device_id for row in batch.rows}
-        keys = sorted(batch.in_doubt or ())
+        keys = sorted(batch.in_doubt.new) if batch.in_doubt else []
         rejections = [item.rejection for item in batch.dead_letters if item.is_new]
         if not keys and not rejections:
             return False
@@ -229,6 +217,12 @@ def _begin(lanes: Sequence[int]) -> str:
     if not lanes:
         return "begin"
     return str(queries.begin_in_lanes).format(lanes=",".join(map(str, lanes)))
+
+
+def _own_times(rows: Collection[Row]) -> str:
+    """A letter per row, t or f: whether its event has its own time. Empty if all have, as nearly always."""
+    own_times = [row.event.own_time for row in rows]
+    return "" if all(own_times) else "".join(["t" if own else "f" for own in own_times])
 
 
 def _require_kept(rows: Sequence[Row], floor: datetime) -> None:

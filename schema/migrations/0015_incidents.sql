@@ -69,7 +69,7 @@ return exists (
 -- members does: what one of them misses waits in its session. A client that is no member counts as an instance of
 -- its own. A client without a canary for stale_s does not receive.
 create function receiving_since(stale_s double precision) returns timestamptz
-language sql stable
+language sql stable parallel safe
 return (
     select max(since) from (
         select max(since) as since
