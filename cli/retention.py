@@ -10,9 +10,8 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from cli.database import database_errors, migrated_connection
+from cli.database import database_errors, migrated_connection, running_dsn
 from cli.tables import size_text
-from runtime.errors import StartError
 from runtime.logging import configure_logging
 from runtime.metrics import Metrics
 from runtime.settings import Settings, load_settings
@@ -86,20 +85,7 @@ def _connection(
     settings: Settings, limits: dict[str, str]
 ) -> AbstractAsyncContextManager[Connection]:
     name = f"{settings.instance} retention"
-    return migrated_connection(_dsn(settings), name, limits, command_timeout_s=COUNT_S_MAX)
-
-
-def _dsn(settings: Settings) -> str:
-    from runtime.postgres.server import running_postgres  # noqa: PLC0415
-
-    if settings.database_url is not None:
-        return settings.dsn
-    if (dsn := running_postgres(settings.data_dir)) is not None:
-        return dsn
-    raise StartError(
-        f"DATABASE_URL is not set, and no voltwire up runs on {settings.data_dir}: set DATABASE_URL,"
-        " or start voltwire up first."
-    )
+    return migrated_connection(running_dsn(settings), name, limits, command_timeout_s=COUNT_S_MAX)
 
 
 def _table(plans: Sequence["DropPlan"]) -> Table:

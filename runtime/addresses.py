@@ -44,6 +44,11 @@ class MqttAddress:
             key_file=key_file,
         )
 
+    @property
+    def anonymous(self) -> bool:
+        """Whether nothing here says who we are."""
+        return self.username is None and self.password is None and self.cert_file is None
+
     def __str__(self) -> str:
         return f"{'mqtts' if self.tls else 'mqtt'}://{self.host}:{self.port}"
 

@@ -31,6 +31,9 @@ DEFAULTS: dict[str, Any] = {
     "rate_limit_requests": 10,
     "rate_limit_window_seconds": 1,
     "cors_origins": None,
+    "public_url": None,
+    "public_mqtt_url": None,
+    "api_key": None,
     "trusted_proxies": None,
     "streams_max": 1000,
     "bodies_bytes_max": 134_217_728,
@@ -41,7 +44,6 @@ DEFAULTS: dict[str, Any] = {
     "offline_after_seconds": 300,
     "retention_days": 0,
     "rejected_days": 30,
-    "public_url": None,
     "notify_private_addresses": False,
     "log_level": "info",
     "log_format": "auto",
@@ -216,8 +218,9 @@ def test_an_mqtt_url_with_an_impossible_port_is_refused_like_any_other_fault(url
 
 def test_secrets_are_not_shown() -> None:
     settings = load_settings(
-        database_url="postgresql://u:hunter2@db/x", mqtt_url="mqtt://u:hunter3@h"
-    )
+        database_url="postgresql://u:hunter2@db/x", mqtt_url="mqtt://u:hunter3@h",
+        api_key="vwk_hunter4",
+    )  # fmt: skip
     for text in (repr(settings), str(settings), repr(settings.mqtt), str(settings.mqtt)):
         assert "hunter" not in text
     assert str(settings.mqtt) == "mqtt://h:1883"
@@ -240,6 +243,9 @@ def test_secrets_are_not_shown() -> None:
             "CORS_ORIGINS",
             ["dashboard.example", "https://a.example/", "ftp://a.example", "https://"],
         ),
+        ("PUBLIC_URL", ["voltwire.example", "mqtt://a.example", "https://u:p@a.example"]),
+        ("PUBLIC_MQTT_URL", ["https://a.example", "mqtt://", "mqtt://u:p@a.example"]),
+        ("API_KEY", ["vwk_a b", "vwk_\u00e9", "x" * 257]),
         ("STREAMS_MAX", ["0", "x"]),
         ("BODIES_BYTES_MAX", ["1000"]),
         ("RATE_LIMIT_WINDOW_SECONDS", ["0", "-1", "nan", "inf"]),
