@@ -44,7 +44,8 @@ class Case:
         self.arrived: list[tuple[datetime, int]] = []
 
     def _make(self) -> list[tuple[datetime, int | None]]:
-        at, seq, made = self.first, self.random.choice((0, 7, 2**52)), []
+        at, seq = self.first, self.random.choice((0, 7, 2**52))
+        made: list[tuple[datetime, int | None]] = []
         mean_s = HOURS * 3600 / EVENTS_MAX
         while len(made) < EVENTS_MAX:
             if self.random.random() < 0.9:
