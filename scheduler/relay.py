@@ -12,6 +12,7 @@ import structlog
 
 from broker import topics
 from broker.client.session import Session
+from runtime.client_ids import delivery_client_id
 from runtime.errors import BrokerUnavailable
 from runtime.metrics import Metrics
 from runtime.settings import Settings
@@ -35,7 +36,7 @@ class OutboxRelay:
     def __init__(self, settings: Settings, metrics: Metrics) -> None:
         self._metrics = metrics
         self._dsn, self._name = settings.dsn, f"{settings.instance} delivery"
-        self._address, self._client_id = settings.mqtt, f"{settings.instance}-delivery"
+        self._address, self._client_id = settings.mqtt, delivery_client_id(settings.instance)
         self._reader = f"{READER} {settings.instance}"
         self._broker_state_lost = asyncio.Event()
         self._publishing = (
@@ -128,16 +129,22 @@ class OutboxRelay:
 
 
 async def prune_outbox(connection: Connection) -> None:
-    """Delete notifications older than NOTIFICATION_DAYS_KEPT, except those that `_republish` needs."""
+    """Delete notifications older than NOTIFICATION_DAYS_KEPT, except those that `_republish` needs.
+
+    Silences that ended before go, too.
+    """
     await connection.execute(queries.prune_outbox)
     await connection.execute(queries.prune_feed)
+    await connection.execute(queries.prune_silences)
 
 
 def messages(item: FeedItem) -> list[tuple[str, bytes, bool]]:
     """(topic, payload, retain) of a notification. A late alert does not replace the retained one.
 
-    A resolved alert and a forgotten device clear what was retained.
+    A resolved alert and a forgotten device clear what was retained. An acknowledgement is not published.
     """
+    if item.state == AlertState.ACKNOWLEDGED:
+        return []
     if item.kind == "presence":
         topic, ended = topics.presence(item.device_id), item.state == PresenceState.NEVER_SEEN
     else:

@@ -11,9 +11,10 @@ from pydantic import ConfigDict, Field, TypeAdapter, with_config
 from typing_extensions import TypedDict
 
 from api.http.bodies import inlined
-from schema.alert import Notify, Op, Severity
-from schema.event import Door, Reason, Status
+from schema.alert import AlertState, Severity
+from schema.event import Door, DuplicateReason, Reason, Status
 from schema.presence import IntervalSource, PresenceState
+from schema.rule import Condition, Notify, Op
 
 JSON = "application/json"
 STRICT = ConfigDict(extra="forbid")
@@ -38,13 +39,16 @@ class EventAnswer(TypedDict):
 class PostedAnswer(TypedDict):
     status: Literal["ok", "duplicate"]
     event_id: NotRequired[Annotated[str, Field(description="Only if the server assigned it")]]
+    reason: NotRequired[
+        Annotated[DuplicateReason, Field(description="Only of a duplicate that is no resend")]
+    ]
 
 
 @with_config(STRICT)
 class BatchItemAnswer(TypedDict):
     event_id: str | None
     status: Status
-    reason: NotRequired[Reason]
+    reason: NotRequired[Reason | DuplicateReason]
 
 
 @with_config(STRICT)
@@ -150,6 +154,10 @@ class DeviceAnswer(PresenceAnswer):
     interval_s: float | None
     registered: bool
     created_at: Time
+    reused_ids: Annotated[
+        int, Field(ge=0, description="Events whose event_id was that of an event of another time")
+    ]
+    reused_ids_at: Annotated[Time | None, Field(description="When the last of them was received")]
     completeness_percent: Annotated[
         float | None,
         Field(
@@ -189,19 +197,75 @@ class ProfileAnswer(TypedDict):
 @with_config(STRICT)
 class RuleAnswer(TypedDict):
     id: str
+    condition: Condition
     device_id: str | None
     tag: str | None
     metric: str
-    op: Op
-    threshold: float
+    op: Op | None
+    threshold: float | None
     for_s: float
+    max_gap_s: float | None
     clear_threshold: float | None
     cooldown_s: float
     name: str | None
     severity: Severity
     notify: Notify
+    channels: list[str]
     enabled: bool
     created_at: Time
+
+
+@with_config(STRICT)
+class IncidentAnswer(TypedDict):
+    id: int
+    device_id: str
+    rule_id: str
+    rule_name: str | None
+    severity: Severity
+    state: AlertState
+    metric: str | None
+    op: Op | None
+    threshold: Number
+    opened_at: Time
+    opened_by: Annotated[str | None, Field(description="event_id")]
+    opened_value: Number
+    recorded_at: Annotated[
+        Time, Field(description="When it was found; later than opened_at for late data")
+    ]
+    acknowledged_at: Time | None
+    acknowledged_by: str | None
+    acknowledged_note: str | None
+    resolved_at: Time | None
+    resolved_by: Annotated[str | None, Field(description="event_id")]
+    muted: bool
+
+
+@with_config(STRICT)
+class IncidentStepAnswer(TypedDict):
+    state: AlertState
+    at: Time
+    event_id: NotRequired[str]
+    value: NotRequired[float]
+    by: NotRequired[str]
+    note: NotRequired[str]
+
+
+@with_config(STRICT)
+class IncidentHistoryAnswer(IncidentAnswer):
+    history: list[IncidentStepAnswer]
+
+
+@with_config(STRICT)
+class SilenceAnswer(TypedDict):
+    id: int
+    device_id: str | None
+    tag: str | None
+    rule_id: str | None
+    from_time: Time
+    to_time: Time
+    reason: str | None
+    created_at: Time
+    active: bool
 
 
 @with_config(STRICT)
@@ -246,6 +310,28 @@ class HealthAnswer(TypedDict):
 
 
 @with_config(STRICT)
+class ChannelAnswer(TypedDict):
+    name: str
+    url: Annotated[str, Field(description="Without its secrets")]
+    signed: bool
+    silent: bool
+    state: Literal["ok", "retrying", "failing"]
+    delivered_at: Time | None
+    failed_at: Time | None
+    failure: str | None
+    attempts: Annotated[Count, Field(description="Of the notification that is being retried")]
+    next_attempt_at: Time | None
+    given_up: Annotated[Count, Field(description="Notifications that were never delivered")]
+    created_at: Time
+
+
+@with_config(STRICT)
+class ChannelTestAnswer(TypedDict):
+    status: Literal["delivered", "failed"]
+    failure: NotRequired[str]
+
+
+@with_config(STRICT)
 class LiveAnswer(TypedDict):
     status: Literal["ok"]
 
@@ -268,6 +354,8 @@ def _schema(shape: Any) -> Any:
 
 DEVICE, EVENTS, PROFILE = Answer(DeviceAnswer), Answer(list[EventAnswer]), Answer(ProfileAnswer)
 RULE, POSTED, HEALTH = Answer(RuleAnswer), Answer(PostedAnswer), Answer(HealthAnswer)
+CHANNEL = Answer(ChannelAnswer)
+INCIDENT = Answer(IncidentHistoryAnswer)
 STREAM = Answer(others=("text/event-stream",))
 
 ANSWERS: dict[str, dict[int, Answer]] = {
@@ -289,6 +377,7 @@ ANSWERS: dict[str, dict[int, Answer]] = {
     "GET /v1/devices/{device_id}": {200: DEVICE},
     "PUT /v1/devices/{device_id}": {200: DEVICE, 201: DEVICE},
     "DELETE /v1/devices/{device_id}": {204: Answer()},
+    "DELETE /v1/devices/{device_id}/reused_ids": {204: Answer()},
     "GET /v1/devices/{device_id}/latest": {200: Answer(LatestAnswer)},
     "GET /v1/devices/{device_id}/presence": {200: Answer(PresenceAnswer)},
     "GET /v1/devices/{device_id}/presence/history": {200: Answer(list[PresenceChangeAnswer])},
@@ -300,6 +389,18 @@ ANSWERS: dict[str, dict[int, Answer]] = {
     "GET /v1/alerts/{rule_id}": {200: RULE},
     "PUT /v1/alerts/{rule_id}": {200: RULE},
     "DELETE /v1/alerts/{rule_id}": {204: Answer()},
+    "GET /v1/channels": {200: Answer(list[ChannelAnswer])},
+    "POST /v1/channels": {201: CHANNEL},
+    "GET /v1/channels/{name}": {200: CHANNEL},
+    "PUT /v1/channels/{name}": {200: CHANNEL, 201: CHANNEL},
+    "DELETE /v1/channels/{name}": {204: Answer()},
+    "POST /v1/channels/{name}/test": {200: Answer(ChannelTestAnswer)},
+    "GET /v1/incidents": {200: Answer(list[IncidentAnswer])},
+    "GET /v1/incidents/{incident_id}": {200: INCIDENT},
+    "POST /v1/incidents/{incident_id}/ack": {200: INCIDENT},
+    "GET /v1/silences": {200: Answer(list[SilenceAnswer])},
+    "POST /v1/silences": {201: Answer(SilenceAnswer)},
+    "DELETE /v1/silences/{silence_id}": {204: Answer()},
     "GET /v1/rejected": {200: Answer(list[RejectedAnswer])},
     "GET /v1/rejected/{rejected_id}": {
         200: Answer(RejectedPayloadAnswer, ("application/octet-stream",))

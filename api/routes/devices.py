@@ -115,6 +115,17 @@ async def forget_device(
     await registry.forget_device(device_id, with_events=bool(with_events))
 
 
+@delete(
+    "/v1/devices/{device_id:str}/reused_ids",
+    summary="Set the count of reused event ids to zero",
+    tags=["Devices"],
+)
+async def reset_reused_ids(
+    registry: NamedDependency[RegistryStore], device_id: DeviceIdPath
+) -> None:
+    await registry.reset_reused_ids(device_id)
+
+
 @get(
     "/v1/devices/{device_id:str}/latest",
     summary="The newest value of each metric of a device",

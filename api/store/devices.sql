@@ -54,8 +54,9 @@ select device_id, row_to_json(shown)::text as body
 from (
     select device_id, name, coalesce(profile, $1) as profile, tags, device.interval_s,
            registered, rfc3339(created_at) as created_at, {presence},
+           coalesce(reused_id.events, 0) as reused_ids, rfc3339(reused_id.last_at) as reused_ids_at,
            {completeness}
-    from device join presence using (device_no)
+    from device join presence using (device_no) left join reused_id using (device_no)
     cross join date_add(date_trunc('hour', statement_timestamp(), 'UTC'), '-24 hours') as first_hour
     where device_id > $2
       and ($3::text is null or state = $3)
@@ -72,8 +73,9 @@ select row_to_json(shown)::text
 from (
     select device_id, name, coalesce(profile, $1) as profile, tags, device.interval_s,
            registered, rfc3339(created_at) as created_at, {presence},
+           coalesce(reused_id.events, 0) as reused_ids, rfc3339(reused_id.last_at) as reused_ids_at,
            {completeness}
-    from device join presence using (device_no)
+    from device join presence using (device_no) left join reused_id using (device_no)
     cross join date_add(date_trunc('hour', statement_timestamp(), 'UTC'), '-24 hours') as first_hour
     where device_id = $2
 ) shown
@@ -160,7 +162,8 @@ with recursive name (metric) as (
     select key, value::numeric, ts, event_id from open, jsonb_each(metrics - seen)
 ) {late}
 select exists (select from rollup_mark where device_no = $1 and hour < $3) as marked,
-       json_build_object('device_id', $2::text, 'metrics', coalesce(json_object_agg(metric,
-           json_build_object('value', json_number(value)::json, 'timestamp', rfc3339(ts), 'event_id', event_id)
-           order by metric), '{{}}'))::text as body
+       '{{"device_id":"' || $2::text || '","metrics":{{' || coalesce(string_agg(to_json(metric) || ':' || (
+           select row_to_json(shown) from (
+               select json_number(value)::json as value, rfc3339(ts) as timestamp, event_id) shown),
+           ',' order by metric), '') || '}}}}' as body
 from (select distinct on (metric) * from {candidates} order by metric, ts desc, event_id desc) newest

@@ -62,6 +62,7 @@ class RegistryStore:
             if forgotten["was"] != PresenceState.NEVER_SEEN:
                 notifications.append(presence_forgotten(device_id, forgotten["since"]))
             await connection.execute(queries.delete_registration, number)
+            await connection.execute(queries.delete_reused_ids, number)
             await self._update_expected_intervals(connection, device_no=number)
             if with_events:
                 await connection.execute(queries.note_deleted_device, number)
@@ -70,6 +71,12 @@ class RegistryStore:
         if with_events:
             async with self._database.connection(CHANGE_S_MAX) as connection:
                 await delete_events_for(connection, number, DELETE_EVENTS_S_MAX)
+
+    async def reset_reused_ids(self, device_id: str) -> None:
+        """Begin to count at zero again. Raises NotFound."""
+        async with change(self._database) as (connection, _):
+            number = await self._existing_device(connection, device_id)
+            await connection.execute(queries.delete_reused_ids, number)
 
     async def profiles(self, after: str, limit: int) -> list[asyncpg.Record]:
         """Return profiles by name, and one more than `limit` if there is another page."""

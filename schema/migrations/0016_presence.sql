@@ -24,19 +24,6 @@ create function learned_interval(gaps real[]) returns double precision
 language sql immutable parallel safe
 return case when cardinality(gaps) >= 5 then (array_sort(gaps, true))[3] end;
 
--- Since when devices are received without a gap; null while they are not. An instance receives while each of its
--- members does: what one of them misses waits in its session. A client that is no member counts as an instance of
--- its own. $1: a canary older than this many seconds is stale.
-create function receiving_since(stale_s double precision) returns timestamptz
-language sql stable parallel safe
-return (
-    select max(since) from (
-        select max(since) as since
-        from canary full join ingest_member using (client_id)
-        group by instance, case when instance is null then client_id end
-        having bool_and(coalesce(received_at > statement_timestamp() - make_interval(secs => stale_s), false))
-    ) instances);
-
 -- The notifications of a device are looked up by device, then numbered by their block.
 create index feed_block on feed (block);
 
