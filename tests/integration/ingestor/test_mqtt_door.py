@@ -269,3 +269,23 @@ async def test_what_waited_in_the_broker_is_stored_whatever_the_rate(
     assert await db.fetchval("select count(*) from event") == 110
     assert entrance.pipeline.counts.dropped[Dropped.RATE_LIMITED] == 40
     await entrance.close()
+
+
+async def test_a_retained_message_is_no_sign_of_life(entrance: Entrance, db: Connection) -> None:
+    """It may have been planted, or be older than the end of its device."""
+    entrance.open()
+    for mid, (topic, payload) in enumerate(
+        [
+            ("devices/a/status", b"online"),
+            ("devices/a/heartbeat", b"1"),
+            (TOPIC, json.dumps(event(1)).encode()),
+        ],
+        start=1,
+    ):
+        entrance.door.receive(Delivery(topic, payload, 1, retain=True, mid=mid, generation=1))
+    await until(lambda: len(entrance.settled) == 3)
+    assert await db.fetchval("select count(*) from event") == 1
+    assert await db.fetchval("select count(*) from presence where last_seen is not null") == 0
+    entrance.door.receive(delivery(event(2), mid=4))
+    await until(lambda: len(entrance.settled) == 4)
+    assert await db.fetchval("select count(*) from presence where last_seen is not null") == 1
