@@ -1,7 +1,7 @@
 """The part of Mosquitto's configuration that authentication decides about: its listeners."""
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Self
 
@@ -73,7 +73,7 @@ class Certificates:
         lines = [f"cafile {self.folder / CLIENT_AUTHORITY}", "require_certificate true"]
         if self._has(CLIENT_REVOCATIONS):
             lines.append(f"crlfile {self.folder / CLIENT_REVOCATIONS}")
-        return [*lines, "use_identity_as_username true", "use_username_as_clientid true"]
+        return [*lines, "use_subject_as_username true", "use_username_as_clientid true"]
 
     def stamp(self) -> tuple[tuple[str, int], ...]:
         """Another value after each renewal."""
@@ -95,6 +95,9 @@ class Listeners:
     tls: ListenAddress
     certificate: ListenAddress
     certificates: Certificates | None = None
+
+    def with_certificates(self, certificates: Certificates | None) -> Self:
+        return replace(self, certificates=certificates)
 
     def open_configuration(self) -> str:
         """Everybody who reaches a listener may do everything."""

@@ -57,8 +57,13 @@ def access_list(instance: str, tables: BrokerTables, logins: Sequence[BrokerLogi
 
 
 def certificate_access_list(names: Iterable[str]) -> str:
-    """The acl_file of client certificates: a common name that is not here may do nothing."""
-    return "\n".join([HEADER, NOBODY, *(_block(name, _device_lines(name)) for name in names)])
+    """The acl_file of client certificates: a subject that is not here may do nothing.
+
+    User and client id are the whole subject, so no certificate can take the client id of another session.
+    """
+    return "\n".join(
+        [HEADER, NOBODY, *(_block(f"CN={name}", _device_lines(name)) for name in names)]
+    )
 
 
 def _own_blocks(instance: str, last_member: int) -> Iterator[str]:

@@ -48,6 +48,7 @@ class Mosquitto:
 
     def __init__(self, folder: Path, options: Mapping[str, str] = {}) -> None:
         self.port = free_port()
+        self.more_ports: tuple[int, ...] = ()
         self.data = folder / "data"
         self.files = folder / "files"
         self.log = folder / "mosquitto.log"
@@ -114,8 +115,11 @@ class Mosquitto:
         self._process.send_signal(number)
 
     def _listens(self) -> bool:
+        return all(self._listens_on(port) for port in (self.port, *self.more_ports))
+
+    def _listens_on(self, port: int) -> bool:
         with socket.socket() as probe:
-            return probe.connect_ex(("127.0.0.1", self.port)) == 0
+            return probe.connect_ex(("127.0.0.1", port)) == 0
 
     def _end(self, number: signal.Signals) -> None:
         if self._process is not None:
