@@ -64,7 +64,9 @@ async def test_a_certificate_gives_rights_and_no_login(db: Connection) -> None:
     assert await allowed(db, "d1") == device_rights("d1")
 
 
-@pytest.mark.parametrize("scopes", [["ingest"], ["read"], ["ingest", "read"], ["admin"], ["metrics"]])
+@pytest.mark.parametrize(
+    "scopes", [["ingest"], ["read"], ["ingest", "read"], ["admin"], ["metrics"]]
+)
 async def test_a_key_has_the_rights_of_its_scopes(db: Connection, scopes: list[str]) -> None:
     secret = await create(db, COMMAND, Kind.KEY, "k", [Scope(each) for each in scopes])
     sends = {("publish", f"devices/+/{kind}") for kind in ("telemetry", "status", "heartbeat")}
