@@ -109,4 +109,4 @@ async def test_a_login_is_found_by_an_index_among_many(db: Connection) -> None:
     for query, arguments in ((AUTHENTICATE, ("d77", "d77")), (AUTHORIZE, ("d77",))):
         plan = "\n".join(row[0] for row in await db.fetch(f"explain {query}", *arguments))
         assert "credential_name" in plan
-        assert "Seq Scan on credential" not in plan.replace("kind = 'key'", "")
+        assert "Seq Scan on credential" not in plan
