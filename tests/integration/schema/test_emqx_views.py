@@ -25,7 +25,8 @@ async def logs_in(
         return False
     assert row["is_superuser"] is False
     salt = row["salt"].encode()
-    return hashlib.pbkdf2_hmac("sha512", secret.encode(), salt, 1, 64).hex() == row["password_hash"]
+    expected = hashlib.pbkdf2_hmac("sha512", secret.encode(), salt, 1, 64).hex()
+    return bool(row["password_hash"] == expected)
 
 
 async def allowed(db: Connection, username: str) -> set[tuple[str, str]]:
