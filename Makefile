@@ -92,4 +92,8 @@ lock: .venv/.runtime  ## resolve the dependencies of pyproject.toml into require
 	$(COMPILE) --extra parquet pyproject.toml .venv/lock.in -o requirements.lock
 	$(COMPILE) -c requirements.lock --group dev -o requirements-dev.lock
 
-.PHONY: help setup stale up demo check apt test test-fast chaos bench format lock
+# --strict: a package that cannot be looked up fails the audit instead of being left out of it.
+audit: .venv/.runtime  ## ask PyPI for known vulnerabilities of the locked packages
+	$(BIN)/uv tool run pip-audit@2.10.1 --strict --disable-pip --require-hashes -r requirements.lock -r requirements-dev.lock
+
+.PHONY: help setup stale up demo check apt test test-fast chaos bench format lock audit

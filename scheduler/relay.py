@@ -129,16 +129,22 @@ class OutboxRelay:
 
 
 async def prune_outbox(connection: Connection) -> None:
-    """Delete notifications older than NOTIFICATION_DAYS_KEPT, except those that `_republish` needs."""
+    """Delete notifications older than NOTIFICATION_DAYS_KEPT, except those that `_republish` needs.
+
+    Silences that ended before go, too.
+    """
     await connection.execute(queries.prune_outbox)
     await connection.execute(queries.prune_feed)
+    await connection.execute(queries.prune_silences)
 
 
 def messages(item: FeedItem) -> list[tuple[str, bytes, bool]]:
     """(topic, payload, retain) of a notification. A late alert does not replace the retained one.
 
-    A resolved alert and a forgotten device clear what was retained.
+    A resolved alert and a forgotten device clear what was retained. An acknowledgement is not published.
     """
+    if item.state == AlertState.ACKNOWLEDGED:
+        return []
     if item.kind == "presence":
         topic, ended = topics.presence(item.device_id), item.state == PresenceState.NEVER_SEEN
     else:

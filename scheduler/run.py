@@ -17,6 +17,7 @@ from runtime.metrics import Metrics
 from runtime.settings import Settings
 from runtime.signals import unless_stopped
 from scheduler.channels.delivery import ChannelDelivery, prune_tests
+from scheduler.no_data import sweep_no_data
 from scheduler.relay import OutboxRelay, prune_outbox
 from scheduler.retention import delete_old_dead_letters, retain
 from scheduler.rollups import roll
@@ -47,6 +48,7 @@ class Job:
 def jobs(settings: Settings, metrics: Metrics) -> list[Job]:
     return [
         Job("silence", SWEEP_S, lambda db: sweep(db, settings.offline_after_seconds)),
+        Job("no data", SWEEP_S, sweep_no_data),
         Job(
             "partitions",
             HOUR_S,

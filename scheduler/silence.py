@@ -54,14 +54,23 @@ async def _notifications(
         for row in opened:
             device_id = offline[row["device_no"]]["device_id"]
             notifications.append(
-                silence_alert(device_id, row["incident_id"], row["opened_at"], AlertState.FIRING)
-            )
+                silence_alert(
+                    device_id, row["incident_id"], row["opened_at"], AlertState.FIRING,
+                    muted=row["muted"], channels=row["channels"],
+                )
+            )  # fmt: skip
     return notifications
 
 
 async def _end_flapping(connection: Connection) -> list[Notification]:
     """The incidents that resolve because their devices are not flapping any more."""
     return [
-        silence_alert(row["device_id"], row["incident_id"], row["resolved_at"], AlertState.RESOLVED)
+        silence_alert(
+            row["device_id"],
+            row["incident_id"],
+            row["resolved_at"],
+            AlertState.RESOLVED,
+            channels=row["channels"],
+        )
         for row in await connection.fetch(queries.end_flapping)
     ]

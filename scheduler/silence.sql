@@ -61,10 +61,24 @@ returning p.device_no, device_id, old.state as old_state, new.state, new.since, 
 
 -- open_silence_incidents --
 -- $1 and $2: devices, and when each became offline. An incident that is open already stays as it is.
-insert into incident (device_no, rule_id, severity, opened_at)
-select device_no, 'silent', 'warning', at from unnest($1::int[], $2::timestamptz[]) as offline (device_no, at)
-on conflict do nothing
-returning device_no, incident_id, opened_at
+-- What a silence keeps from channels is remembered, because they get it when that ends (scheduler/no_data.py).
+with opened as (
+    insert into incident (device_no, rule_id, severity, opened_at)
+    select device_no, 'silent', 'warning', at from unnest($1::int[], $2::timestamptz[]) as offline (device_no, at)
+    on conflict do nothing
+    returning device_no, incident_id, opened_at
+), wanted as (
+    select array_agg(name) as channels from channel where silent
+), shown as (
+    select opened.*, is_silenced(device_id, tags, 'silent') as muted from opened join device using (device_no)
+), owed as (
+    insert into alert_state (device_no, rule_id, incident_id, incident_notified, check_at)
+    select device_no, 'silent', incident_id, true, statement_timestamp() from shown, wanted
+    where muted and channels is not null
+    on conflict (device_no, rule_id) do update set
+        incident_id = excluded.incident_id, incident_told = false, check_at = excluded.check_at
+)
+select shown.*, case when not muted then channels end as channels from shown, wanted
 
 -- end_flapping --
 -- Devices whose last change is an hour ago, time in which we did not receive aside, are not flapping any more. Returns
@@ -80,8 +94,12 @@ with receiving as (
 ), ended as (
     update presence p set flapping = false from calm where p.device_no = calm.device_no
     returning p.device_no, p.state
+), resolved as (
+    update incident set resolved_at = statement_timestamp() from ended
+    where incident.device_no = ended.device_no and rule_id = 'silent' and resolved_at is null and state <> 'offline'
+    returning incident.device_no, incident_id, resolved_at
+), forgotten as (
+    delete from alert_state using resolved where alert_state.device_no = resolved.device_no and rule_id = 'silent'
 )
-update incident set resolved_at = statement_timestamp()
-from ended join device using (device_no)
-where incident.device_no = ended.device_no and rule_id = 'silent' and resolved_at is null and state <> 'offline'
-returning device_id, incident_id, resolved_at
+select device_id, incident_id, resolved_at, told_channels(device_id, incident_id) as channels
+from resolved join device using (device_no)

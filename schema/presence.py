@@ -4,6 +4,7 @@ The queries that decide (`update_presence` and `insert_keys` of the ingestor, `s
 scheduler) take these times from here.
 """
 
+from collections.abc import Sequence
 from datetime import datetime
 from enum import StrEnum
 
@@ -93,7 +94,13 @@ def presence_forgotten(device_id: str, since: datetime) -> Notification:
 
 
 def silence_alert(
-    device_id: str, incident_id: int, at: datetime, state: AlertState
+    device_id: str,
+    incident_id: int,
+    at: datetime,
+    state: AlertState,
+    *,
+    muted: bool = False,
+    channels: Sequence[str] | None = None,
 ) -> Notification:
     """The built-in rule: `offline` opens its incident, life resolves it. `at` is a time of receipt."""
     return alert(
@@ -104,4 +111,6 @@ def silence_alert(
         rule_id=SILENT_RULE,
         severity=Severity.WARNING,
         state=state,
+        muted=muted,
+        channels=channels or (),
     )

@@ -11,10 +11,10 @@ from http import HTTPStatus
 from urllib.parse import urlsplit
 
 from litestar.config.cors import CORSConfig
-from litestar.enums import ScopeType
 from litestar.types import ASGIApp, HTTPScope, Message, Receive, Scope, Send
 
 from api.http.problems import send_refusal
+from api.http.scopes import HTTP
 
 EXPOSED_HEADERS = ["Link", "X-Interval", "Retry-After"]
 PREFLIGHT_S = 600
@@ -35,7 +35,7 @@ def browser_origins(
 
     def middleware(app: ASGIApp) -> ASGIApp:
         async def guarded(scope: Scope, receive: Receive, send: Send) -> None:
-            if scope["type"] != ScopeType.HTTP:
+            if scope["type"] != HTTP:
                 await app(scope, receive, send)
                 return
             sent = dict(scope["headers"])

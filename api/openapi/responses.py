@@ -11,9 +11,10 @@ from pydantic import ConfigDict, Field, TypeAdapter, with_config
 from typing_extensions import TypedDict
 
 from api.http.bodies import inlined
-from schema.alert import Notify, Op, Severity
+from schema.alert import AlertState, Severity
 from schema.event import Door, DuplicateReason, Reason, Status
 from schema.presence import IntervalSource, PresenceState
+from schema.rule import Condition, Notify, Op
 
 JSON = "application/json"
 STRICT = ConfigDict(extra="forbid")
@@ -72,11 +73,29 @@ class DaySummaryAnswer(TypedDict):
 
 
 @with_config(STRICT)
+class CompletenessAnswer(TypedDict):
+    expected: Count
+    received: Count
+    missing: Count
+    percent: Annotated[float, Field(ge=0, le=100)]
+
+
+@with_config(STRICT)
+class GapAnswer(TypedDict):
+    from_time: Annotated[Time, Field(description="Of the event before the gap")]
+    to_time: Annotated[Time, Field(description="Of the event after it")]
+    after_seq: Count
+    before_seq: Count
+    missing: Count
+
+
+@with_config(STRICT)
 class SummaryAnswer(TypedDict):
     device_id: str
     date: Annotated[str, Field(json_schema_extra={"format": "date"})]
     tz: str
     metrics: dict[str, DaySummaryAnswer]
+    completeness: NotRequired[CompletenessAnswer]
 
 
 @with_config(STRICT)
@@ -139,6 +158,12 @@ class DeviceAnswer(PresenceAnswer):
         int, Field(ge=0, description="Events whose event_id was that of an event of another time")
     ]
     reused_ids_at: Annotated[Time | None, Field(description="When the last of them was received")]
+    completeness_percent: Annotated[
+        float | None,
+        Field(
+            ge=0, le=100, description="Of the last 24 hours; null without events that have a seq"
+        ),
+    ]
 
 
 @with_config(STRICT)
@@ -172,19 +197,75 @@ class ProfileAnswer(TypedDict):
 @with_config(STRICT)
 class RuleAnswer(TypedDict):
     id: str
+    condition: Condition
     device_id: str | None
     tag: str | None
     metric: str
-    op: Op
-    threshold: float
+    op: Op | None
+    threshold: float | None
     for_s: float
+    max_gap_s: float | None
     clear_threshold: float | None
     cooldown_s: float
     name: str | None
     severity: Severity
     notify: Notify
+    channels: list[str]
     enabled: bool
     created_at: Time
+
+
+@with_config(STRICT)
+class IncidentAnswer(TypedDict):
+    id: int
+    device_id: str
+    rule_id: str
+    rule_name: str | None
+    severity: Severity
+    state: AlertState
+    metric: str | None
+    op: Op | None
+    threshold: Number
+    opened_at: Time
+    opened_by: Annotated[str | None, Field(description="event_id")]
+    opened_value: Number
+    recorded_at: Annotated[
+        Time, Field(description="When it was found; later than opened_at for late data")
+    ]
+    acknowledged_at: Time | None
+    acknowledged_by: str | None
+    acknowledged_note: str | None
+    resolved_at: Time | None
+    resolved_by: Annotated[str | None, Field(description="event_id")]
+    muted: bool
+
+
+@with_config(STRICT)
+class IncidentStepAnswer(TypedDict):
+    state: AlertState
+    at: Time
+    event_id: NotRequired[str]
+    value: NotRequired[float]
+    by: NotRequired[str]
+    note: NotRequired[str]
+
+
+@with_config(STRICT)
+class IncidentHistoryAnswer(IncidentAnswer):
+    history: list[IncidentStepAnswer]
+
+
+@with_config(STRICT)
+class SilenceAnswer(TypedDict):
+    id: int
+    device_id: str | None
+    tag: str | None
+    rule_id: str | None
+    from_time: Time
+    to_time: Time
+    reason: str | None
+    created_at: Time
+    active: bool
 
 
 @with_config(STRICT)
@@ -233,6 +314,7 @@ class ChannelAnswer(TypedDict):
     name: str
     url: Annotated[str, Field(description="Without its secrets")]
     signed: bool
+    silent: bool
     state: Literal["ok", "retrying", "failing"]
     delivered_at: Time | None
     failed_at: Time | None
@@ -273,6 +355,7 @@ def _schema(shape: Any) -> Any:
 DEVICE, EVENTS, PROFILE = Answer(DeviceAnswer), Answer(list[EventAnswer]), Answer(ProfileAnswer)
 RULE, POSTED, HEALTH = Answer(RuleAnswer), Answer(PostedAnswer), Answer(HealthAnswer)
 CHANNEL = Answer(ChannelAnswer)
+INCIDENT = Answer(IncidentHistoryAnswer)
 STREAM = Answer(others=("text/event-stream",))
 
 ANSWERS: dict[str, dict[int, Answer]] = {
@@ -280,6 +363,7 @@ ANSWERS: dict[str, dict[int, Answer]] = {
     "POST /telemetry": {200: POSTED},
     "POST /v1/events/batch": {200: Answer(list[BatchItemAnswer])},
     "GET /v1/devices/{device_id}/events": {200: EVENTS},
+    "GET /v1/devices/{device_id}/gaps": {200: Answer(list[GapAnswer])},
     "GET /v1/search": {200: EVENTS},
     "GET /devices/{device_id}/metrics": {200: Answer(PointsAnswer)},
     "GET /devices/{device_id}/summary": {200: Answer(SummaryAnswer)},
@@ -311,6 +395,12 @@ ANSWERS: dict[str, dict[int, Answer]] = {
     "PUT /v1/channels/{name}": {200: CHANNEL, 201: CHANNEL},
     "DELETE /v1/channels/{name}": {204: Answer()},
     "POST /v1/channels/{name}/test": {200: Answer(ChannelTestAnswer)},
+    "GET /v1/incidents": {200: Answer(list[IncidentAnswer])},
+    "GET /v1/incidents/{incident_id}": {200: INCIDENT},
+    "POST /v1/incidents/{incident_id}/ack": {200: INCIDENT},
+    "GET /v1/silences": {200: Answer(list[SilenceAnswer])},
+    "POST /v1/silences": {201: Answer(SilenceAnswer)},
+    "DELETE /v1/silences/{silence_id}": {204: Answer()},
     "GET /v1/rejected": {200: Answer(list[RejectedAnswer])},
     "GET /v1/rejected/{rejected_id}": {
         200: Answer(RejectedPayloadAnswer, ("application/octet-stream",))

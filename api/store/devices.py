@@ -5,16 +5,27 @@ from typing import Any, NamedTuple
 
 import asyncpg
 
-from api.store.database import Database
+from api.store.database import QUERY_S_MAX, Database
 from runtime.errors import NotFound
+from schema.database import Connection
+from schema.event import SEQ_STEP_MAX
 from schema.instants import EARLIEST, LATEST
 from schema.presence import PresenceState
 from schema.queries import load_queries
 
-queries = load_queries("api.store", "devices.sql")
-LIST_DEVICES, ONE_DEVICE, ONE_PRESENCE = (
-    query.format(presence=queries.presence_columns)
-    for query in (queries.list_devices, queries.one_device, queries.one_presence)
+# Events of the hours without rollups that a list reads per device, for completeness_percent.
+NEWEST_EVENTS = 50
+
+queries = load_queries(
+    "api.store", "devices.sql", {"newest_events": NEWEST_EVENTS, "seq_step_max": SEQ_STEP_MAX}
+)
+ONE_PRESENCE = queries.one_presence.format(presence=queries.presence_columns)
+LIST_DEVICES, ONE_DEVICE = (
+    query.format(
+        presence=queries.presence_columns,
+        completeness=queries.completeness_percent.format(closed=closed),
+    )
+    for query, closed in ((queries.list_devices, "$7"), (queries.one_device, "$3"))
 )
 LATEST_VALUES = queries.latest_values.format(late="", candidates="known")
 LATEST_VALUES_WITH_LATE = queries.latest_values.format(late=queries.late, candidates="candidate")
@@ -44,12 +55,13 @@ class DeviceStore:
         self, after: str, state: str | None, tag: str | None, text: str | None, limit: int
     ) -> list[asyncpg.Record]:
         """Return devices by id, and one more than `limit` if there is another page."""
-        return await self._database.fetch(
-            LIST_DEVICES, self._default_profile, after, state, tag, text, limit + 1
-        )
+        closed = await self._database.fetch_value(queries.closed_hour)
+        arguments = self._default_profile, after, state, tag, text, limit + 1, closed
+        return await self._database.fetch(LIST_DEVICES, *arguments)
 
     async def one(self, device_id: str) -> str:
-        return await self._body(ONE_DEVICE, self._default_profile, device_id)
+        async with self._database.connection(QUERY_S_MAX) as connection:
+            return await one_device(connection, device_id, self._default_profile)
 
     async def presence(self, device_id: str) -> str:
         return await self._body(ONE_PRESENCE, device_id)
@@ -93,6 +105,15 @@ class DeviceStore:
         if body is None:
             raise no_device(arguments[-1])
         return str(body)
+
+
+async def one_device(connection: Connection, device_id: str, default_profile: str) -> str:
+    """The device as JSON text. Raises NotFound."""
+    closed = await connection.fetchval(queries.closed_hour)
+    body = await connection.fetchval(ONE_DEVICE, default_profile, device_id, closed)
+    if body is None:
+        raise no_device(device_id)
+    return str(body)
 
 
 def no_device(device_id: str) -> NotFound:

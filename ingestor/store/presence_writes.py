@@ -94,7 +94,9 @@ async def _notifications(connection: Connection, changed: Sequence[Any]) -> list
         for row in await connection.fetch(queries.resolve_silence, returned):
             device_id, at = device_ids[row["device_no"]], row["resolved_at"]
             notifications.append(
-                silence_alert(device_id, row["incident_id"], at, AlertState.RESOLVED)
+                silence_alert(
+                    device_id, row["incident_id"], at, AlertState.RESOLVED, channels=row["channels"]
+                )
             )
     return notifications
 

@@ -54,6 +54,7 @@ select count(*) as stored, case when count(*) < $3 then array_agg(device_no) end
        (select count(*) from stale) > (select count(*) from refreshed) as needs_full_update,
        (select rules_version from config), (select registry_version from config),
        (select closing from rollup_state), (select floor from rollup_state),
+       statement_timestamp() as now,
        (select array_agg(device_no) from device
         where device_no = any(string_to_array(concat_ws(E'\x1f', nullif($4, ''), nullif($5, '')), E'\x1f')::int[])
           and receipts) as receipts
@@ -87,20 +88,24 @@ insert into rollup_mark (device_no, hour)
 select device_no, to_timestamp(hour) from unnest($1::int[], $2::bigint[]) as late (device_no, hour)
 
 -- read_alert_states --
-select device_no, rule_id, pending_since, incident_id, notified_at, decided_at, incident_notified
+select device_no, rule_id, pending_since, incident_id, notified_at, decided_at, incident_notified, incident_told,
+       last_at, last_value, received_at
 from alert_state where device_no = any($1::int[])
 
--- newest_evaluated --
--- Per pair, the newest stored event that this rule has evaluated, if it is newer than $6: the oldest
--- candidate event of the batch, so that earlier partitions are not read.
-select (
-    select e.ts from event e
-    where e.device_no = pair.device_no and e.ts > $6 and e.metrics ? pair.metric
-      and e.received_at >= pair.in_force_from and (pair.tag is null or e.tags @> array[pair.tag])
-    order by e.ts desc limit 1
-) as newest
-from unnest($1::int[], $2::text[], $3::text[], $4::timestamptz[], $5::int[])
-    as pair (device_no, metric, tag, in_force_from, n)
+-- pair_facts --
+-- Per pair: the newest stored event that this rule has evaluated, if it is newer than $6, the oldest candidate event
+-- of the batch, so that earlier partitions are not read; and the interval set for the device or its profile. A rule
+-- of `rate` ($7) keeps its newest event itself. $8: DEFAULT_PROFILE.
+select case when not pair.keeps_last then (
+           select e.ts from event e
+           where e.device_no = pair.device_no and e.ts > $6 and e.metrics ? pair.metric
+             and e.received_at >= pair.in_force_from and (pair.tag is null or e.tags @> array[pair.tag])
+           order by e.ts desc limit 1) end as newest,
+       coalesce(device.interval_s, profile.interval_s) as interval_s, device.tags as device_tags
+from unnest($1::int[], $2::text[], $3::text[], $4::timestamptz[], $5::int[], $7::bool[])
+         as pair (device_no, metric, tag, in_force_from, n, keeps_last)
+     join device using (device_no)
+     left join profile on profile.name = coalesce(device.profile, $8)
 order by pair.n
 
 -- update_presence --
@@ -181,9 +186,14 @@ where device.device_no = wanted.device_no and device.receipts <> wanted.receipts
 
 -- resolve_silence --
 -- Resolve the open incidents of the built-in rule `silent` for devices that came back.
-update incident set resolved_at = statement_timestamp()
-where device_no = any($1::int[]) and rule_id = 'silent' and resolved_at is null
-returning device_no, incident_id, resolved_at
+with resolved as (
+    update incident set resolved_at = statement_timestamp()
+    where device_no = any($1::int[]) and rule_id = 'silent' and resolved_at is null
+    returning device_no, incident_id, resolved_at
+), forgotten as (
+    delete from alert_state where device_no = any($1::int[]) and rule_id = 'silent'
+)
+select resolved.*, told_channels(device_id, incident_id) as channels from resolved join device using (device_no)
 
 -- next_incident_numbers --
 select nextval('incident_no') from generate_series(1, $1)
@@ -197,19 +207,32 @@ where i.device_no = r.device_no and i.incident_id = r.incident_id
 -- open_incidents --
 -- An incident that resolves within the same batch is inserted as resolved.
 insert into incident (incident_id, device_no, rule_id, severity, opened_at, opened_by, opened_value,
-                      resolved_at, resolved_by)
+                      resolved_at, resolved_by, metric, op, threshold)
 select * from unnest($1::bigint[], $2::int[], $3::text[], $4::text[], $5::timestamptz[], $6::text[],
-                     $7::float8[], $8::timestamptz[], $9::text[])
+                     $7::float8[], $8::timestamptz[], $9::text[], $10::text[], $11::text[], $12::float8[])
 
 -- save_alert_states --
 insert into alert_state (device_no, rule_id, pending_since, incident_id, notified_at, decided_at,
-                         incident_notified)
+                         incident_notified, incident_told, last_at, last_value)
 select * from unnest($1::int[], $2::text[], $3::timestamptz[], $4::bigint[], $5::timestamptz[],
-                     $6::timestamptz[], $7::bool[])
+                     $6::timestamptz[], $7::bool[], $8::bool[], $9::timestamptz[], $10::float8[])
 on conflict (device_no, rule_id) do update set
     pending_since = excluded.pending_since, incident_id = excluded.incident_id,
     notified_at = excluded.notified_at, decided_at = excluded.decided_at,
-    incident_notified = excluded.incident_notified
+    incident_notified = excluded.incident_notified, incident_told = excluded.incident_told,
+    last_at = excluded.last_at, last_value = excluded.last_value
+
+-- save_receipts --
+-- `no_data`: the metric of these pairs arrived; $3 is for_s of their rules. The sweep may open an incident at the
+-- same moment, so only the row says whether one is open. A check that is due sooner stays.
+insert into alert_state (device_no, rule_id, received_at, check_at)
+select device_no, rule_id, statement_timestamp(), statement_timestamp() + make_interval(secs => for_s)
+from unnest($1::int[], $2::text[], $3::float8[]) as arrived (device_no, rule_id, for_s)
+on conflict (device_no, rule_id) do update set
+    received_at = excluded.received_at, incident_id = null, incident_notified = false, incident_told = false,
+    check_at = case when alert_state.incident_id is null
+                    then least(alert_state.check_at, excluded.check_at) else excluded.check_at end
+returning device_no, rule_id, old.incident_id, old.incident_notified, old.incident_told, new.received_at
 
 -- are_stored --
 -- Whether a commit whose answer was lost took place: its rows are all there or none. $3 to $5 are a dead
@@ -246,8 +269,12 @@ select name, metrics, receipts from profile
 
 -- read_rules --
 select rule_id, device_id, tag, metric, op, threshold, severity, for_s, clear_threshold, cooldown_s,
-       notify, in_force_from
+       notify, in_force_from, condition, max_gap_s, name, channels
 from rule where enabled
+
+-- read_silences --
+-- Those that are or will be in force. A change of a silence increments rules_version, too.
+select device_id, tag, rule_id, starts_at, ends_at from silence where ends_at > statement_timestamp()
 
 -- read_device_ids --
 select device_no, device_id from device where device_no = any($1::int[])

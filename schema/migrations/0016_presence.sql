@@ -1,4 +1,4 @@
--- The learned interval of a device, its history of changes, and whether it is flapping.
+-- The learned interval of a device, whether it is flapping, and how complete its events are.
 
 -- gaps: the longest silences between signs of life in each of the last seven spans of time, in seconds, the newest
 -- span first. A span lasts three learned intervals; docs/decisions/0038-learned-interval.md has the reasons.
@@ -24,18 +24,23 @@ return case when gap is null then gaps
             when in_new_span then (gap::real || gaps)[1:7]
             else greatest(gap::real, gaps[1]) || gaps[2:7] end;
 
--- Since when devices are received without a gap; null while they are not. An instance receives while each of its
--- members does: what one of them misses waits in its session. A client that is no member counts as an instance of
--- its own. $1: a canary older than this many seconds is stale.
-create function receiving_since(stale_s double precision) returns timestamptz
-language sql stable parallel safe
-return (
-    select max(since) from (
-        select max(since) as since
-        from canary full join ingest_member using (client_id)
-        group by instance, case when instance is null then client_id end
-        having bool_and(coalesce(received_at > statement_timestamp() - make_interval(secs => stale_s), false))
-    ) instances);
-
 -- The notifications of a device are looked up by device, then numbered by their block.
 create index feed_block on feed (block);
+
+-- Beside the rollups of metrics and by the same protocol: the events with seq of a device in an hour, in the order
+-- (ts, seq). received: events whose seq differs from the one before them in the hour; missing: numbers that are left
+-- out in it. A closed hour without a row holds no event with seq.
+create table seq_rollup (
+    device_no int not null,
+    hour timestamptz not null,
+    first bigint not null,
+    last bigint not null,
+    received bigint not null,
+    missing bigint not null,
+    primary key (device_no, hour) include (first, last, received, missing)
+) with (autovacuum_vacuum_insert_scale_factor = 0.01);
+
+-- The hours that were closed before get their rows from the roller; until then their events are read.
+insert into rollup_mark (device_no, hour)
+select distinct device_no, date_bin('1 hour', ts, 'epoch') from event
+where seq is not null and ts < (select closing from rollup_state);

@@ -1,12 +1,25 @@
 """Users of the database other than its owner."""
 
 import asyncio
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from urllib.parse import urlsplit
 from uuid import uuid4
 
 import asyncpg
+
+from tests.support.services import ROOT
+
+SQL = re.compile(r"```sql\n(.*?)```", re.DOTALL)
+
+
+def documented_statements(heading: str) -> list[str]:
+    """The statements of the SQL example below a heading of docs/operations.md."""
+    text = (ROOT / "docs/operations.md").read_text("utf-8")
+    found = SQL.search(text.split(f"# {heading}\n")[1])
+    assert found is not None
+    return [each.strip() for each in found[1].split(";\n") if each.strip()]
 
 
 def as_user(dsn: str, user: str) -> str:

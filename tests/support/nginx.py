@@ -87,7 +87,7 @@ def _configuration(folder: Path, backend_port: int, https_port: int, http_port: 
 
 def _certificate(folder: Path) -> Path:
     certificate = folder / "fullchain.pem"
-    command = [
+    command: list[str | Path] = [
         require_program("openssl"), "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256",
         "-nodes", "-days", "1", "-subj", f"/CN={NAME}", "-addext", f"subjectAltName=DNS:{NAME},DNS:localhost",
         "-keyout", folder / "privkey.pem", "-out", certificate,

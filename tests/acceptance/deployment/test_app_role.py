@@ -3,13 +3,15 @@
 import asyncio
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
+from typing import Any
+from uuid import uuid4
 
 import httpx
 import pytest
 
 from tests.acceptance.conftest import base_url, running_up
 from tests.conftest import MAX_EVENT_AGE_DAYS, _run, with_database
-from tests.support.app_role import as_user, database_user
+from tests.support.app_role import as_user, documented_statements
 from tests.support.services import Process, temporary_folder, voltwire
 
 DAYS = str(MAX_EVENT_AGE_DAYS)
@@ -33,26 +35,29 @@ WRITES = [
 
 @pytest.fixture(scope="module")
 def logins(postgres: str) -> Iterator[tuple[str, str]]:
-    """The DSNs of the owner, who is no superuser, and of the user that owns nothing."""
-    with database_user(postgres) as owner, database_user(postgres) as app:
-        name = f"test_{app}"
-        asyncio.run(_run(postgres, f'create database "{name}" owner "{owner}"'))
-        dsn = with_database(postgres, name)
-        owner_dsn, app_dsn = as_user(dsn, owner), as_user(dsn, app)
-        done = voltwire(
-            "migrate", "--app-role", app,
-            DATABASE_URL=app_dsn, OWNER_DATABASE_URL=owner_dsn, MAX_EVENT_AGE_DAYS=DAYS,
-        )  # fmt: skip
-        assert (done.returncode, done.stderr.count("ERROR")) == (0, 0), done.stderr
-        assert f"The role {app} may read and write the tables" in done.stdout
-        yield owner_dsn, app_dsn
-        asyncio.run(_run(postgres, f'drop database "{name}" with (force)'))
+    """The DSNs of the owner and of the user that owns nothing, made as the documents say."""
+    unique = uuid4().hex
+    owner, app, name = (f"voltwire_{each}_{unique}" for each in ("owner", "app", "db"))
+    for statement in documented_statements("Owner and app role"):
+        named = statement.replace("voltwire_owner", owner).replace("voltwire_app", app)
+        asyncio.run(_run(postgres, named.replace("database voltwire ", f"database {name} ")))
+    dsn = with_database(postgres, name)
+    owner_dsn, app_dsn = as_user(dsn, owner), as_user(dsn, app)
+    done = voltwire(
+        "migrate", "--app-role", app,
+        DATABASE_URL=app_dsn, OWNER_DATABASE_URL=owner_dsn, MAX_EVENT_AGE_DAYS=DAYS,
+    )  # fmt: skip
+    assert (done.returncode, done.stderr.count("ERROR")) == (0, 0), done.stderr
+    assert f"The role {app} may read and write the tables" in done.stdout
+    yield owner_dsn, app_dsn
+    for statement in (f"database {name} with (force)", f"role {app}", f"role {owner}"):
+        asyncio.run(_run(postgres, f"drop {statement}"))
 
 
 @pytest.fixture(scope="module")
 def up(logins: tuple[str, str]) -> Iterator[Process]:
     """Without the owner's login, and with retention, which then cannot run."""
-    settings = {"RETENTION_DAYS": "300", "MAX_EVENT_AGE_DAYS": DAYS}
+    settings: dict[str, Any] = {"RETENTION_DAYS": "300", "MAX_EVENT_AGE_DAYS": DAYS}
     with running_up(DATABASE_URL=logins[1], **settings) as process:
         yield process
 

@@ -3,9 +3,11 @@
 import asyncio
 import json
 from collections.abc import Iterator
+from typing import Any
 
 import httpx
 import pytest
+from litestar.enums import ScopeType
 from litestar.types import Receive, Scope, Send
 
 from api.serve.sockets import listen
@@ -24,7 +26,7 @@ CLIENT = "127.0.0.2"  # Another address than the proxy's.
 def up(database: str) -> Iterator[Process]:
     """One post in a minute and one stream, so that the second of either is refused."""
     require_program("nginx")
-    settings = {
+    settings: dict[str, Any] = {
         "RATE_LIMIT_REQUESTS": "1", "RATE_LIMIT_WINDOW_SECONDS": "60", "STREAMS_MAX": "1",
         "TRUSTED_NETWORK": "true", "MAX_EVENT_AGE_DAYS": str(MAX_EVENT_AGE_DAYS),
     }  # fmt: skip
@@ -113,7 +115,7 @@ def test_an_alert_arrives_at_once_and_a_second_stream_is_refused(http: httpx.Cli
 
 async def test_voltwire_sees_the_client_and_not_what_the_client_claims() -> None:
     async def echo(scope: Scope, _: Receive, send: Send) -> None:
-        assert scope["type"] == "http"
+        assert scope["type"] == ScopeType.HTTP
         headers = sorted(name.decode() for name, _ in scope["headers"] if b"forwarded" in name)
         body = json.dumps([scope["client"], scope["scheme"], headers]).encode()
         length = [(b"content-length", b"%d" % len(body))]

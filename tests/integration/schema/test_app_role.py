@@ -13,7 +13,7 @@ from runtime.health import Health
 from schema.database import Connection
 from schema.migrate import make_partitions, migrate, until_migrated
 from tests.conftest import MAX_EVENT_AGE_DAYS
-from tests.support.app_role import as_user, database_user
+from tests.support.app_role import as_user, database_user, documented_statements
 from tests.support.mqtt import until
 
 REFUSED = [
@@ -35,6 +35,17 @@ REFUSED = [
     "delete from audit",
     "copy device to program 'true'",
     "create extension postgres_fdw",
+]
+REFUSED_TO_READERS = [
+    "select * from credential",
+    "select * from browser_session",
+    "select * from audit",
+    "select * from rejected",
+    "insert into device (device_id) values ('x')",
+    "update rule set enabled = false",
+    "delete from event",
+    "select make_event_partitions(now(), now())",
+    "select setval('feed_no', 1)",
 ]
 
 pytestmark = pytest.mark.slow  # Nearly every test has a database of its own.
@@ -163,3 +174,22 @@ async def test_migrating_with_it_needs_nothing_to_do_or_the_owner(
     await db.execute("delete from schema_migration where version = 12")
     with pytest.raises(StartError, match="set OWNER_DATABASE_URL to the login of the owner"):
         await migrate(login, max_age_days=MAX_EVENT_AGE_DAYS)
+
+
+async def test_a_user_that_only_reads_sees_what_the_documents_grant_it(
+    dsn: str, db: Connection, role: str
+) -> None:
+    statements = documented_statements("A user that only reads")
+    assert statements[0].startswith("create role grafana login")
+    for statement in statements[1:]:  # The role exists already.
+        await db.execute(statement.replace("grafana", f'"{role}"'))
+    async with connection_of(dsn, role) as reader:
+        assert await reader.fetchval("show statement_timeout") == "30s"
+        for table in ("event", "readings", "rollup", "device", "presence", "rule", "incident"):
+            await reader.execute(f"select * from {table} limit 1")
+        await reader.execute("set default_transaction_read_only = off")
+        for statement in (
+            *REFUSED_TO_READERS, *(each for each in REFUSED if "temporary" not in each),
+        ):  # fmt: skip
+            with pytest.raises(asyncpg.InsufficientPrivilegeError):
+                await reader.execute(statement)
