@@ -228,6 +228,8 @@ async def test_a_revoked_device_is_cut_by_a_reload_and_its_neighbours_are_not(
     assert await guarded.code("devA", password=secret_of("devA")) == NOT_AUTHORIZED
     for client in (session, stays, reader):
         await client.ping()
+    await stays.publish("devices/devB/status", b"online")
+    assert (await session.message()).topic == "devices/devB/status"  # And no will of devA.
 
 
 async def test_a_revoked_device_with_a_session_on_the_broker_does_not_get_in(
