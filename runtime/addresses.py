@@ -57,6 +57,11 @@ def is_loopback(host: str) -> bool:
         return False
 
 
+def is_wildcard(host: str) -> bool:
+    """Whether a listener on it takes connections to every address of the machine."""
+    return host in {"0.0.0.0", "::"}  # noqa: S104
+
+
 def connect_host(listen_host: str) -> str:
     """The address at which our own clients reach a listener on `listen_host`."""
     return {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(listen_host, listen_host)  # noqa: S104

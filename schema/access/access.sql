@@ -45,6 +45,32 @@ where credential.credential_id = used.credential_id
 -- Whether somebody can administer this installation.
 select exists (select from credential where kind = 'key' and 'admin' = any(scopes) and valid_until is null)
 
+-- lock_admin_keys --
+-- The names of the admin keys. Nobody else can delete one of them before this transaction ends.
+select name from credential where kind = 'key' and 'admin' = any(scopes) and valid_until is null
+order by credential_id for update
+
+-- insert_session --
+-- Of a key that is valid, for $3 seconds. With more than $4 sessions of a key the oldest end.
+with ended as (
+    delete from browser_session where digest in (
+        select digest from browser_session where credential_id = $2 order by created_at desc offset $4 - 1)
+)
+insert into browser_session (digest, credential_id, expires_at)
+select $1, credential_id, clock_timestamp() + make_interval(secs => $3) from credential
+where credential_id = $2 and (valid_until is null or valid_until > clock_timestamp())
+returning true
+
+-- delete_session --
+delete from browser_session where digest = $1
+
+-- valid_sessions --
+select digest, credential_id, extract(epoch from expires_at - clock_timestamp())::float8 as left_s
+from browser_session where expires_at > clock_timestamp()
+
+-- delete_old_audit --
+delete from audit where at < clock_timestamp() - make_interval(days => $1)
+
 -- insert_audit --
 -- A row of the audit.
 insert into audit (actor, address, action, target, details) values ($1, $2, $3, $4, $5::jsonb)

@@ -1,20 +1,24 @@
-"""The valid credentials, read at start, on NOTIFY, every 30 s, and when one of them ends."""
+"""The valid credentials and sessions, read at start, on NOTIFY, every 30 s, and when one of them ends."""
 
 import asyncio
-from collections.abc import AsyncGenerator, Sequence
-from contextlib import suppress
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from contextlib import aclosing, suppress
+from typing import TypeVar
 
 import asyncpg
 import structlog
 
 from schema.access.credentials import Credential, Scope
 from schema.access.secrets import Kind
+from schema.access.sessions import Session
 from schema.database import DATABASE_ERRORS, Connection, connect
 from schema.queries import load_queries
 
-CHANNEL = "voltwire_credentials"
+CHANNEL, SESSIONS_CHANNEL = "voltwire_credentials", "voltwire_sessions"
 READ_EVERY_S, RETRY_S = 30.0, 1.0
 ENDED_S_MIN = 0.05  # After the end of a secret, for the difference of the clocks.
+
+Found = TypeVar("Found")
 
 log = structlog.get_logger()
 queries = load_queries("schema.access", "access.sql")
@@ -25,16 +29,32 @@ async def follow_credentials(dsn: str, name: str) -> AsyncGenerator[Sequence[Cre
 
     While the database is away the last ones stay in force: a device is not cut off by our outage.
     """
+    async with aclosing(_follow(dsn, name, CHANNEL, _read)) as found:
+        async for credentials in found:
+            yield credentials
+
+
+async def follow_sessions(dsn: str, name: str) -> AsyncGenerator[Sequence[Session], None]:
+    """Yield the sessions of browsers in the same way."""
+    async with aclosing(_follow(dsn, name, SESSIONS_CHANNEL, _read_sessions)) as found:
+        async for sessions in found:
+            yield sessions
+
+
+async def _follow(
+    dsn: str, name: str, channel: str, read: Callable[[Connection], Awaitable[tuple[Found, float]]]
+) -> AsyncGenerator[Found, None]:
+    """What `read` finds, with the seconds for which that is true unless the channel calls."""
     while True:
         connection: Connection | None = None
         try:
             connection = await connect(dsn, name, command_timeout_s=10)
             changed = asyncio.Event()
-            await connection.add_listener(CHANNEL, lambda *_, changed=changed: changed.set())
+            await connection.add_listener(channel, lambda *_, changed=changed: changed.set())
             while True:
                 changed.clear()
-                credentials, wait_s = await _read(connection)
-                yield credentials
+                found, wait_s = await read(connection)
+                yield found
                 with suppress(TimeoutError):
                     async with asyncio.timeout(wait_s):
                         await changed.wait()
@@ -54,6 +74,13 @@ async def _read(connection: Connection) -> tuple[list[Credential], float]:
     if ends_in_s is not None:
         wait_s = min(wait_s, max(ends_in_s, 0) + ENDED_S_MIN)
     return [_credential(row) for row in rows], wait_s
+
+
+async def _read_sessions(connection: Connection) -> tuple[list[Session], float]:
+    rows = await connection.fetch(queries.valid_sessions)
+    return [
+        Session(row["digest"], row["credential_id"], row["left_s"]) for row in rows
+    ], READ_EVERY_S
 
 
 def _credential(row: asyncpg.Record) -> Credential:
