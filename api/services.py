@@ -14,6 +14,7 @@ from api.ingest.door import HttpDoor
 from api.ingest.replay import ReplayRunner
 from api.serve.workers import Worker
 from api.store.audit import AuditStore
+from api.store.channels import ChannelStore
 from api.store.credentials import CredentialStore
 from api.store.database import Database
 from api.store.dead_letters import DeadLetterStore
@@ -37,6 +38,7 @@ class Services:
     dead_letters: DeadLetterStore
     registry: RegistryStore
     rules: RuleStore
+    channels: ChannelStore
     aggregates: AggregateStore
     door: HttpDoor
     feed: FeedReader
@@ -73,6 +75,7 @@ def build_services(
         dead_letters=DeadLetterStore(database),
         registry=RegistryStore(database, settings.default_profile),
         rules=RuleStore(database),
+        channels=ChannelStore(database, private_addresses=settings.notify_private_addresses),
         aggregates=AggregateStore(database),
         door=HttpDoor(pipeline, limiter, limits),
         feed=FeedReader(

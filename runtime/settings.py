@@ -89,6 +89,7 @@ class Settings(BaseSettings):
     offline_after_seconds: Annotated[int, Field(ge=10, le=86_400 * 366)] = 300
     retention_days: Annotated[int, Field(ge=0, le=MAX_WINDOW_DAYS)] = 0
     rejected_days: Annotated[int, Field(ge=1, le=MAX_WINDOW_DAYS)] = 30
+    notify_private_addresses: bool = False
     log_level: LogLevel = LogLevel.INFO
     log_format: LogFormat = LogFormat.AUTO
 
@@ -265,7 +266,7 @@ def _address(url: str | None, schemes: set[str], examples: str) -> str | None:
         usable = parts.scheme in schemes and parts.hostname and parts.port != 0
     except ValueError:
         usable = False
-    if not usable or "@" in url:
+    if not usable or parts.query or parts.fragment or "@" in url:
         raise ValueError(f"must be an address without user and password, such as {examples}")
     return url.rstrip("/")
 

@@ -15,6 +15,7 @@ from runtime.health import Health
 from runtime.metrics import Metrics
 from runtime.settings import Settings
 from runtime.signals import unless_stopped
+from scheduler.channels.delivery import ChannelDelivery, prune_tests
 from scheduler.relay import OutboxRelay, prune_outbox
 from scheduler.retention import delete_old_dead_letters, retain
 from scheduler.rollups import roll
@@ -65,6 +66,7 @@ def jobs(settings: Settings, metrics: Metrics) -> list[Job]:
         Job("outbox", HOUR_S, prune_outbox),
         Job("credentials", HOUR_S, delete_ended),
         Job("audit", HOUR_S, delete_old_audit),
+        Job("channel tests", HOUR_S, prune_tests),
     ]
 
 
@@ -91,12 +93,14 @@ async def run(settings: Settings, stop: asyncio.Event, health: Health, metrics: 
             )
         async with asyncio.TaskGroup() as group:
             relaying = group.create_task(OutboxRelay(settings, metrics).run())
+            delivering = group.create_task(ChannelDelivery(settings, metrics).run())
             timer.start()
             clock = group.create_task(_follow_clock(timer))
             await stop.wait()
             clock.cancel()
             timer.shutdown(wait=False)
             relaying.cancel()
+            delivering.cancel()
 
 
 async def _follow_clock(timer: AsyncIOScheduler) -> None:

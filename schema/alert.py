@@ -1,7 +1,7 @@
 """Alert rules and alerts: the rule on the wire, the rule in force, the alert object."""
 
 import operator
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -134,6 +134,7 @@ class Notification:
     state: str
     late: bool
     body: Mapping[str, Any]
+    channels: Sequence[str] = ()
 
 
 def alert(

@@ -54,7 +54,7 @@ async def commit_statement(connection: Connection, notifications: Sequence[Notif
     block = await connection.fetchval(queries.next_block)
     await connection.copy_records_to_table(
         "outbox",
-        columns=["block", "n", "kind", "device_id", "rule_id", "state", "late", "body"],
+        columns=["block", "n", "kind", "device_id", "rule_id", "state", "late", "body", "channels"],
         records=[
             (
                 block,
@@ -65,6 +65,7 @@ async def commit_statement(connection: Connection, notifications: Sequence[Notif
                 str(row.state),
                 row.late,
                 _text(row.body),
+                list(row.channels) or None,
             )
             for n, row in enumerate(notifications)
         ],

@@ -4,7 +4,6 @@ What a broker holds for a member waits until it is back; nobody else receives it
 does its own job meanwhile, so the check `members` is never required.
 """
 
-import re
 from collections.abc import Callable
 from logging import INFO, WARNING
 from time import monotonic
@@ -21,11 +20,6 @@ CHECK = "members"
 
 log = structlog.get_logger()
 queries = load_queries("schema", "members.sql", TIMES)
-
-
-def is_own_client_id(instance: str, client_id: str) -> bool:
-    """Whether an ingestor of this instance or its relay connects to the broker under this client id."""
-    return re.fullmatch(rf"{re.escape(instance)}-(ingest(-\d+)?|delivery)", client_id) is not None
 
 
 class MemberWatch:

@@ -262,6 +262,27 @@ class HealthAnswer(TypedDict):
 
 
 @with_config(STRICT)
+class ChannelAnswer(TypedDict):
+    name: str
+    url: Annotated[str, Field(description="Without its secrets")]
+    signed: bool
+    state: Literal["ok", "retrying", "failing"]
+    delivered_at: Time | None
+    failed_at: Time | None
+    failure: str | None
+    attempts: Annotated[Count, Field(description="Of the notification that is being retried")]
+    next_attempt_at: Time | None
+    given_up: Annotated[Count, Field(description="Notifications that were never delivered")]
+    created_at: Time
+
+
+@with_config(STRICT)
+class ChannelTestAnswer(TypedDict):
+    status: Literal["delivered", "failed"]
+    failure: NotRequired[str]
+
+
+@with_config(STRICT)
 class LiveAnswer(TypedDict):
     status: Literal["ok"]
 
@@ -284,6 +305,7 @@ def _schema(shape: Any) -> Any:
 
 DEVICE, EVENTS, PROFILE = Answer(DeviceAnswer), Answer(list[EventAnswer]), Answer(ProfileAnswer)
 RULE, POSTED, HEALTH = Answer(RuleAnswer), Answer(PostedAnswer), Answer(HealthAnswer)
+CHANNEL = Answer(ChannelAnswer)
 STREAM = Answer(others=("text/event-stream",))
 
 ANSWERS: dict[str, dict[int, Answer]] = {
@@ -313,6 +335,12 @@ ANSWERS: dict[str, dict[int, Answer]] = {
     "GET /v1/alerts/{rule_id}": {200: RULE},
     "PUT /v1/alerts/{rule_id}": {200: RULE},
     "DELETE /v1/alerts/{rule_id}": {204: Answer()},
+    "GET /v1/channels": {200: Answer(list[ChannelAnswer])},
+    "POST /v1/channels": {201: CHANNEL},
+    "GET /v1/channels/{name}": {200: CHANNEL},
+    "PUT /v1/channels/{name}": {200: CHANNEL, 201: CHANNEL},
+    "DELETE /v1/channels/{name}": {204: Answer()},
+    "POST /v1/channels/{name}/test": {200: Answer(ChannelTestAnswer)},
     "GET /v1/rejected": {200: Answer(list[RejectedAnswer])},
     "GET /v1/rejected/{rejected_id}": {
         200: Answer(RejectedPayloadAnswer, ("application/octet-stream",))

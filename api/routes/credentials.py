@@ -14,7 +14,14 @@ from api.http.pages import page
 from api.http.params import Cursor, DeviceIdPath, PageLimit
 from api.store.credentials import CredentialStore
 from runtime.errors import InvalidRequest
-from schema.access.credentials import KEY_NAME, OVERLAP_S_MAX, KeyName, ListedCredential, Scope
+from schema.access.credentials import (
+    KEY_NAME,
+    OVERLAP_S_MAX,
+    KeyName,
+    ListedCredential,
+    Scope,
+    device_login,
+)
 from schema.instants import rfc3339
 from schema.registry import BAD_DEVICE_ID, is_device_id
 
@@ -103,9 +110,9 @@ async def add_credentials(
         raise InvalidRequest(BAD_DEVICE_ID)
     if certificate:
         await credentials.accept_certificate(device_id)
-        return _once({"device_id": device_id, "login": device_id}, 201)
+        return _once({"device_id": device_id, "login": device_login(device_id)}, 201)
     secret = await credentials.add_secret(device_id)
-    return _once({"device_id": device_id, "login": device_id, "secret": secret}, 201)
+    return _once({"device_id": device_id, "login": device_login(device_id), "secret": secret}, 201)
 
 
 @post(
@@ -124,7 +131,7 @@ async def rotate_credentials(
     body = await read_body(request, RotationBody) if await request.body() else RotationBody()
     secret = await credentials.rotate_secret(device_id, body.overlap_s)
     return _once(
-        {"device_id": device_id, "login": device_id, "secret": secret, "overlap_s": body.overlap_s}
+        {"device_id": device_id, "login": device_login(device_id), "secret": secret, "overlap_s": body.overlap_s}
     )
 
 

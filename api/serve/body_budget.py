@@ -26,3 +26,30 @@ class BodyBudget:
         self._bytes -= taken
         if large:
             self._large_bytes -= taken
+
+
+class HeldBody:
+    """What one connection holds of the budget for the body that it receives."""
+
+    def __init__(self, budget: BodyBudget) -> None:
+        self._budget = budget
+        self._bytes, self._large = 0, False
+
+    def expect(self, length: int | None) -> None:
+        """`length` is the announced one; None: in chunks, so it is not known."""
+        self._large = length is not None and length > SMALL_BODY_BYTES
+
+    def take(self, more: int) -> bool:
+        """Whether the process may hold so many bytes more of this body."""
+        if not self._large and self._bytes + more > SMALL_BODY_BYTES:
+            more += self._bytes  # In chunks, and large after all.
+            self.give_back()
+            self._large = True
+        if not self._budget.take(more, large=self._large):
+            return False
+        self._bytes += more
+        return True
+
+    def give_back(self) -> None:
+        self._budget.give_back(self._bytes, large=self._large)
+        self._bytes = 0

@@ -16,23 +16,16 @@ from typing import Any, cast
 from urllib.parse import unquote
 
 import httptools
-import structlog
-from uvicorn.protocols.http.httptools_impl import (
-    STATUS_LINE,
-    HttpToolsProtocol,
-    RequestResponseCycle,
-)
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
-from api.http.problems import PROBLEM, problem_body
-from api.serve.body_budget import SMALL_BODY_BYTES, BodyBudget
+from api.serve.body_budget import BodyBudget, HeldBody
+from api.serve.request_cycle import GentleTransport, RequestCycle, refusal
 
 HEAD_BYTES_MAX, HEAD_S_MAX = 64 * 1024, 10.0
 TARGET_BYTES_MAX = HEAD_BYTES_MAX - 1024  # Beside it a head needs a few header lines.
 BODY_S_MAX, BODY_BYTES_PER_S_MIN = 30.0, 64 * 1024
 DISCARD_BYTES_MAX, DISCARD_S_MAX = 32 * 1024 * 1024, 30.0
 END_OF_HEAD = b"\r\n\r\n"
-
-log = structlog.get_logger()
 
 
 class _Phase(Enum):
@@ -42,72 +35,15 @@ class _Phase(Enum):
     DISCARD = auto()  # The answer is sent; what still comes is thrown away.
 
 
-class _Cycle(RequestResponseCycle):
-    """One request and its answer."""
-
-    async def run_asgi(self, app: Any) -> None:
-        async def until_the_client_leaves(scope: Any, receive: Any, send: Any) -> None:
-            try:
-                await app(scope, receive, send)
-            except BaseException as error:
-                if not self.disconnected:
-                    raise
-                log.debug("A client left before its answer was complete.", error=repr(error))
-
-        await super().run_asgi(until_the_client_leaves)
-
-    async def send(self, message: Any) -> None:
-        if self.scope["http_version"] == "1.0":
-            self._end_with_the_connection(message)
-        await super().send(message)
-
-    async def send_500_response(self) -> None:
-        body = problem_body(
-            HTTPStatus.INTERNAL_SERVER_ERROR, "This is a fault of the server; its log says more."
-        )
-        headers = [
-            (b"content-type", PROBLEM.encode()),
-            (b"content-length", b"%d" % len(body)),
-            (b"connection", b"close"),
-        ]
-        await self.send({"type": "http.response.start", "status": 500, "headers": headers})
-        await self.send({"type": "http.response.body", "body": body, "more_body": False})
-
-    def _end_with_the_connection(self, message: Any) -> None:
-        """Keep uvicorn from chunks: it takes each piece as the whole of what was announced."""
-        if message["type"] == "http.response.start":
-            if all(name.lower() != b"content-length" for name, _ in message.get("headers", ())):
-                self.chunked_encoding = False
-        elif self.chunked_encoding is False and self.expected_content_length == 0:
-            self.expected_content_length = len(message.get("body", b""))
-
-
-class _Transport:
-    """The transport as uvicorn uses it; closing it lets the answer arrive first."""
-
-    def __init__(self, transport: asyncio.Transport, protocol: "HttpProtocol") -> None:
-        self._transport, self._protocol = transport, protocol
-        self.write = transport.write
-        self.pause_reading, self.resume_reading = transport.pause_reading, transport.resume_reading
-        self.get_extra_info = transport.get_extra_info
-
-    def is_closing(self) -> bool:
-        return self._protocol.discarding or self._transport.is_closing()
-
-    def close(self) -> None:
-        self._protocol.close_gently()
-
-
 class HttpProtocol(HttpToolsProtocol):
     """One connection. Give uvicorn a partial of it, with the `budget` of the process."""
 
     def __init__(self, *arguments: Any, budget: BodyBudget, **options: Any) -> None:
         super().__init__(*arguments, **options)
-        self._budget = budget
+        self._held = HeldBody(budget)
         self._phase = _Phase.HEAD
         self._head_bytes, self._head_tail = 0, b""
         self._body_left: int | None = 0  # None: in chunks, so it is not known
-        self._body_bytes, self._body_large = 0, False  # held at the moment
         self._body_received, self._body_began_at = 0, 0.0
         self._discarded_bytes = 0
         self._ahead = b""
@@ -119,7 +55,7 @@ class HttpProtocol(HttpToolsProtocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._socket = cast("asyncio.Transport", transport)
-        super().connection_made(cast("asyncio.Transport", _Transport(self._socket, self)))
+        super().connection_made(cast("asyncio.Transport", GentleTransport(self._socket, self)))
         self._set_deadline(HEAD_S_MAX, self._head_is_late)
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -197,9 +133,8 @@ class HttpProtocol(HttpToolsProtocol):
         try:
             self.parser.feed_data(piece)
         except httptools.HttpParserUpgrade:
-            self.cycle.keep_alive = (
-                False  # An upgrade that we do not make; what follows is not HTTP.
-            )
+            # It asks for an upgrade that we do not make, and what follows is not HTTP.
+            self.cycle.keep_alive = False
         except httptools.HttpParserError:
             self._refuse(HTTPStatus.BAD_REQUEST, "This is not a valid HTTP/1.1 request.")
             return False
@@ -232,9 +167,9 @@ class HttpProtocol(HttpToolsProtocol):
         self._clear_deadline()
         self._phase = _Phase.BODY
         self._head_bytes, self._head_tail = 0, b""
-        self._body_large = self._body_left is not None and self._body_left > SMALL_BODY_BYTES
+        self._held.expect(self._body_left)
         self._describe()
-        self.cycle = _Cycle(
+        self.cycle = RequestCycle(
             scope=self.scope,
             transport=self.transport,
             flow=self.flow,
@@ -252,7 +187,7 @@ class HttpProtocol(HttpToolsProtocol):
     def on_body(self, body: bytes) -> None:
         if self._phase is not _Phase.BODY or self.cycle.response_complete:
             return
-        if self._has_room_for(len(body)):
+        if self._held.take(len(body)):
             super().on_body(body)
         else:
             self._refuse(
@@ -265,9 +200,7 @@ class HttpProtocol(HttpToolsProtocol):
         if self._phase is not _Phase.BODY:
             return
         self._clear_deadline()
-        if (
-            self.cycle.response_complete
-        ):  # It was answered before its end, and the connection stays.
+        if self.cycle.response_complete:  # It was answered before its end: the connection stays.
             self._next_head()
             self._wait_for_the_next_request()
         else:
@@ -282,7 +215,7 @@ class HttpProtocol(HttpToolsProtocol):
         self.tasks.add(self._task)
 
     def on_response_complete(self) -> None:
-        self._give_back_body()
+        self._held.give_back()
         super().on_response_complete()
         if self._phase is _Phase.ANSWER:
             self._next_head()
@@ -321,7 +254,7 @@ class HttpProtocol(HttpToolsProtocol):
 
     def _next_head(self) -> None:
         self._phase = _Phase.HEAD
-        self._body_left, self._body_large, self._discarded_bytes = 0, False, 0
+        self._body_left, self._discarded_bytes = 0, 0
 
     def _describe(self) -> None:
         """The scope of the request, as uvicorn fills it."""
@@ -334,21 +267,6 @@ class HttpProtocol(HttpToolsProtocol):
         self.scope["query_string"] = url.query or b""
 
     # Limits.
-
-    def _has_room_for(self, more: int) -> bool:
-        """Whether the process may hold so many bytes more of this body."""
-        if not self._body_large and self._body_bytes + more > SMALL_BODY_BYTES:
-            more += self._body_bytes  # In chunks, and large after all.
-            self._give_back_body()
-            self._body_large = True
-        if not self._budget.take(more, large=self._body_large):
-            return False
-        self._body_bytes += more
-        return True
-
-    def _give_back_body(self) -> None:
-        self._budget.give_back(self._body_bytes, large=self._body_large)
-        self._body_bytes = 0
 
     def _set_deadline(self, within_s: float, late: Callable[[], None]) -> None:
         self._deadline = self.loop.call_later(within_s, late)
@@ -399,22 +317,14 @@ class HttpProtocol(HttpToolsProtocol):
                 return
         else:
             self._body_left = None
-        body = problem_body(status, detail)
-        lines = [
-            STATUS_LINE[status],
-            *(b"%b: %b\r\n" % header for header in headers),
-            b"content-type: %b\r\n" % PROBLEM.encode(),
-            b"content-length: %d\r\nconnection: close\r\n\r\n" % len(body),
-            body,
-        ]
-        self._socket.write(b"".join(lines))
+        self._socket.write(refusal(status, detail, *headers))
         self._begin_to_discard()
 
     def _begin_to_discard(self) -> None:
         """Say that nothing follows, and read on, so that the answer is not lost in a reset."""
         self._clear_deadline()
         self._unset_keepalive_if_required()
-        self._give_back_body()
+        self._held.give_back()
         self._ahead = b""
         if self._socket.is_closing():
             return
@@ -433,6 +343,6 @@ class HttpProtocol(HttpToolsProtocol):
 
     def _abandon(self) -> None:
         """End the work on an answer that nobody waits for any more."""
-        self._give_back_body()
+        self._held.give_back()
         if self._task is not None and not self.cycle.response_complete:
             self._task.cancel()

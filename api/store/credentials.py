@@ -6,6 +6,7 @@ from api.auth.caller import caller
 from api.auth.keys import Keys
 from api.store.change import change, note
 from api.store.database import Database
+from runtime.client_ids import is_own_client_id
 from runtime.errors import Conflict, InvalidRequest, NotAuthenticated, NotFound
 from schema.access.credentials import (
     Credential,
@@ -21,7 +22,6 @@ from schema.access.credentials import (
 )
 from schema.access.secrets import Kind, digest
 from schema.access.sessions import begin_session, end_session
-from schema.members import is_own_client_id
 
 READ_S_MAX = 10.0
 

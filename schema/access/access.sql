@@ -17,11 +17,12 @@ returning scopes
 delete from credential where kind = coalesce($1, kind) and name = any($2) returning kind, name
 
 -- valid_credentials --
--- What is valid now, and in how many seconds the first of them ends.
+-- What is valid now, the oldest first, and in how many seconds the first of them ends.
 select credential_id, kind, name, scopes, digest,
        extract(epoch from min(valid_until) over () - clock_timestamp())::float8 as ends_in_s
 from credential
 where valid_until is null or valid_until > clock_timestamp()
+order by credential_id
 
 -- delete_ended --
 -- Secrets whose overlap is over, and sessions of browsers that have expired.

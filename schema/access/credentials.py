@@ -25,6 +25,11 @@ KeyName = Annotated[str, StringConstraints(pattern=KEY_NAME)]
 queries = load_queries("schema.access", "access.sql")
 
 
+def device_login(device_id: str) -> str:
+    """The user name of a device at the broker: in Mosquitto's file a colon would end it."""
+    return device_id.replace(":", "%3A")
+
+
 class Scope(StrEnum):
     INGEST = "ingest"
     READ = "read"

@@ -1,8 +1,8 @@
-"""The valid credentials and sessions, read at start, on NOTIFY, every 30 s, and when one of them ends."""
+"""The valid credentials, read at start, on NOTIFY, every 30 s, and when one of them ends."""
 
 import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
-from contextlib import aclosing, suppress
+from contextlib import suppress
 from typing import TypeVar
 
 import asyncpg
@@ -18,33 +18,33 @@ CHANNEL, SESSIONS_CHANNEL = "voltwire_credentials", "voltwire_sessions"
 READ_EVERY_S, RETRY_S = 30.0, 1.0
 ENDED_S_MIN = 0.05  # After the end of a secret, for the difference of the clocks.
 
-Found = TypeVar("Found")
+T = TypeVar("T")
 
 log = structlog.get_logger()
 queries = load_queries("schema.access", "access.sql")
 
 
-async def follow_credentials(dsn: str, name: str) -> AsyncGenerator[Sequence[Credential], None]:
-    """Yield the valid credentials now and after each change, without end.
+def follow_credentials(dsn: str, name: str) -> AsyncGenerator[Sequence[Credential], None]:
+    """Yield the valid credentials now and after each change, without end."""
+    return follow(dsn, name, _read)
 
-    While the database is away the last ones stay in force: a device is not cut off by our outage.
+
+def follow_sessions(dsn: str, name: str) -> AsyncGenerator[Sequence[Session], None]:
+    """Yield the valid sessions of browsers in the same way."""
+    return follow(dsn, name, _read_sessions, SESSIONS_CHANNEL)
+
+
+async def follow(
+    dsn: str,
+    name: str,
+    read: Callable[[Connection], Awaitable[tuple[T, float]]],
+    channel: str = CHANNEL,
+) -> AsyncGenerator[T, None]:
+    """Yield what `read` makes of the credentials, now and after each change, without end.
+
+    `read` also returns for how many seconds its result is true unless something changes. While the
+    database is away the last result stays in force: a device is not cut off by our outage.
     """
-    async with aclosing(_follow(dsn, name, CHANNEL, _read)) as found:
-        async for credentials in found:
-            yield credentials
-
-
-async def follow_sessions(dsn: str, name: str) -> AsyncGenerator[Sequence[Session], None]:
-    """Yield the sessions of browsers in the same way."""
-    async with aclosing(_follow(dsn, name, SESSIONS_CHANNEL, _read_sessions)) as found:
-        async for sessions in found:
-            yield sessions
-
-
-async def _follow(
-    dsn: str, name: str, channel: str, read: Callable[[Connection], Awaitable[tuple[Found, float]]]
-) -> AsyncGenerator[Found, None]:
-    """What `read` finds, with the seconds for which that is true unless the channel calls."""
     while True:
         connection: Connection | None = None
         try:
@@ -69,11 +69,7 @@ async def _follow(
 async def _read(connection: Connection) -> tuple[list[Credential], float]:
     """The valid ones, and for how long this list is true unless something changes."""
     rows = await connection.fetch(queries.valid_credentials)
-    ends_in_s = rows[0]["ends_in_s"] if rows else None
-    wait_s = READ_EVERY_S
-    if ends_in_s is not None:
-        wait_s = min(wait_s, max(ends_in_s, 0) + ENDED_S_MIN)
-    return [_credential(row) for row in rows], wait_s
+    return [_credential(row) for row in rows], true_for_s(rows)
 
 
 async def _read_sessions(connection: Connection) -> tuple[list[Session], float]:
@@ -81,6 +77,14 @@ async def _read_sessions(connection: Connection) -> tuple[list[Session], float]:
     return [
         Session(row["digest"], row["credential_id"], row["left_s"]) for row in rows
     ], READ_EVERY_S
+
+
+def true_for_s(rows: Sequence[asyncpg.Record]) -> float:
+    """Until the first secret of these ends, or the next look."""
+    ends_in_s = rows[0]["ends_in_s"] if rows else None
+    if ends_in_s is None:
+        return READ_EVERY_S
+    return min(READ_EVERY_S, max(float(ends_in_s), 0) + ENDED_S_MIN)
 
 
 def _credential(row: asyncpg.Record) -> Credential:
