@@ -12,6 +12,7 @@ import typer
 from typer.core import TyperGroup
 
 from api.serve.workers import CHECK, Worker
+from cli.access import device, key
 from cli.backup.backup import backup
 from cli.backup.restore import restore
 from cli.database import database_errors
@@ -203,6 +204,8 @@ def migrate() -> None:
     typer.echo(f"Applied {', '.join(applied)}." if applied else "The database is up to date.")
 
 
+app.add_typer(device.app, name="device")
+app.add_typer(key.app, name="key")
 app.command()(simulate)
 app.command()(replay)
 app.command()(retention)

@@ -131,7 +131,12 @@ async def rotate_credentials(
     body = await read_body(request, RotationBody) if await request.body() else RotationBody()
     secret = await credentials.rotate_secret(device_id, body.overlap_s)
     return _once(
-        {"device_id": device_id, "login": device_login(device_id), "secret": secret, "overlap_s": body.overlap_s}
+        {
+            "device_id": device_id,
+            "login": device_login(device_id),
+            "secret": secret,
+            "overlap_s": body.overlap_s,
+        }
     )
 
 

@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 import httpx
 
 from broker.simulator.outbox import ReceiptBody, read_receipts
+from cli.api_key import require_admitted
 from cli.selftest.ledger import DeviceReading, Ledger, StoredRow
 from cli.selftest.plan import METRIC, Plan, Submission
 from runtime.errors import StartError, VoltwireError
@@ -52,6 +53,8 @@ class Api:
             )
         if response.status_code != HTTPStatus.OK:
             raise _unexpected(response)
+        listing = await self._client.get("/v1/devices", params={"limit": 1})
+        require_admitted(listing.status_code, str(url), dict(self._client.headers))
 
     async def post_all(self, plan: Plan) -> None:
         """Return when every post is answered."""
@@ -113,10 +116,14 @@ class Api:
 
 
 @asynccontextmanager
-async def connected(url: str, ledger: Ledger) -> AsyncIterator[Api]:
+async def connected(url: str, ledger: Ledger, headers: dict[str, str]) -> AsyncIterator[Api]:
     """Connect without HTTP_PROXY, which also catches 127.0.0.1; trust the machine's certificates."""
     async with httpx.AsyncClient(
-        base_url=url, timeout=RESPONSE_S_MAX, trust_env=False, verify=ssl.create_default_context()
+        base_url=url,
+        headers=headers,
+        timeout=RESPONSE_S_MAX,
+        trust_env=False,
+        verify=ssl.create_default_context(),
     ) as client:
         yield Api(client, ledger)
 
