@@ -4,7 +4,6 @@
 """
 
 import asyncio
-import sys
 from functools import partial
 from typing import Annotated, Any
 
@@ -22,11 +21,10 @@ from cli.roles import Role, run_roles
 from cli.selftest.command import selftest
 from cli.simulate import simulate
 from cli.sql import sql
-from runtime.broker_password import broker_password, with_broker_password
+from runtime.broker_password import with_broker_password
 from runtime.errors import ConfigurationError, VoltwireError
 from runtime.health import Health
 from runtime.logging import configure_logging
-from runtime.metrics import Metrics
 from runtime.settings import Settings, load_settings
 from runtime.signals import fail_on_signals
 from runtime.version import VERSION
@@ -109,22 +107,14 @@ def up(
 
 @app.command()
 def broker(
-    password_from_stdin: Annotated[
-        bool, typer.Option("--password-from-stdin", hidden=True, help="As voltwire up starts it.")
+    parent_on_stdin: Annotated[
+        bool, typer.Option("--parent-on-stdin", hidden=True, help="As voltwire up starts it.")
     ] = False,
 ) -> None:
     """Run the embedded broker alone. It speaks MQTT 3.1.1 and keeps everything in memory."""
-    from broker.embedded import server  # noqa: PLC0415
-    from broker.embedded.rights import Rights  # noqa: PLC0415
+    from cli.broker import run, run_for_parent  # noqa: PLC0415
 
-    settings = _settings()
-    password = sys.stdin.readline().strip() if password_from_stdin else broker_password(settings)
-    rights = Rights(settings.instance, password)
-
-    async def run(settings: Settings, stop: asyncio.Event, _: Health, __: Metrics) -> None:
-        await server.run(settings.mqtt_host, settings.mqtt_port, stop, rights)
-
-    run_roles(settings, Health(()), run)
+    run_roles(_settings(), Health(()), run_for_parent if parent_on_stdin else run)
 
 
 @app.command()

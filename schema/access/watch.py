@@ -55,6 +55,7 @@ async def follow(
                 changed.clear()
                 found, wait_s = await read(connection)
                 yield found
+                del found  # Ten thousand credentials take megabytes.
                 with suppress(TimeoutError):
                     async with asyncio.timeout(wait_s):
                         await changed.wait()
