@@ -1,5 +1,6 @@
 """The key that commands show to the API, and what a refusal means."""
 
+from collections.abc import Mapping
 from http import HTTPStatus
 
 from runtime.errors import StartError
@@ -13,7 +14,7 @@ def key_header(settings: Settings) -> dict[str, str]:
     return {"Authorization": f"Bearer {settings.api_key.get_secret_value()}"}
 
 
-def require_admitted(status_code: int, url: str, sent: dict[str, str]) -> None:
+def require_admitted(status_code: int, url: str, sent: Mapping[str, str]) -> None:
     """Raises StartError if the API does not accept the key, or wants one."""
     if status_code == HTTPStatus.FORBIDDEN:
         raise StartError(f"API_KEY may not do this at {url}: use a key with the scope admin.")

@@ -3,7 +3,7 @@
 import asyncio
 from collections import deque
 from dataclasses import dataclass
-from ipaddress import IPv6Address, ip_address
+from ipaddress import IPv4Address, IPv6Address, ip_address
 from time import monotonic
 
 from api.http.rate_limit import RateLimiter
@@ -65,6 +65,8 @@ class FailedLogins:
                 self._unlisted += each.unlisted
             elif len(self._waiting) < LISTED_MAX:
                 self._waiting.appendleft(each)
+            else:
+                self._unlisted += 1
 
 
 def network_of(address: str | None) -> str:
@@ -73,7 +75,9 @@ def network_of(address: str | None) -> str:
         found = ip_address(address or "")
     except ValueError:
         return address or "an unknown address"
-    if isinstance(found, IPv6Address) and found.ipv4_mapped is None:
-        host_bits = 128 - NETWORK_BITS
-        return f"{IPv6Address(int(found) >> host_bits << host_bits)}/{NETWORK_BITS}"
-    return str(found)
+    if isinstance(found, IPv4Address):
+        return str(found)
+    if found.ipv4_mapped is not None:
+        return str(found.ipv4_mapped)
+    host_bits = 128 - NETWORK_BITS
+    return f"{IPv6Address(int(found) >> host_bits << host_bits)}/{NETWORK_BITS}"

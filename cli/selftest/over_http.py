@@ -41,11 +41,14 @@ class Api:
         url = self._client.base_url.copy_with(userinfo=b"")
         try:
             response = await self._client.get("/health")
+            listing = await self._client.get("/v1/devices", params={"limit": 1})
         except (httpx.TransportError, httpx.InvalidURL) as error:
             raise StartError(
                 f"{url} does not respond ({_describe(error)}): start voltwire up or voltwire api there,"
                 " or name another address with --url."
             ) from error
+        for each in (response, listing):
+            require_admitted(each.status_code, str(url), self._client.headers)
         if response.status_code == HTTPStatus.SERVICE_UNAVAILABLE:
             failing = "; ".join(_failing(response))
             raise StartError(
@@ -53,8 +56,6 @@ class Api:
             )
         if response.status_code != HTTPStatus.OK:
             raise _unexpected(response)
-        listing = await self._client.get("/v1/devices", params={"limit": 1})
-        require_admitted(listing.status_code, str(url), dict(self._client.headers))
 
     async def post_all(self, plan: Plan) -> None:
         """Return when every post is answered."""

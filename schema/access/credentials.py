@@ -120,6 +120,10 @@ async def revoke_device(connection: Connection, actor: Actor, device_id: str) ->
     return bool(secrets or certificate)
 
 
+async def any_admin_key(connection: Connection) -> bool:
+    return bool(await connection.fetchval(queries.any_admin))
+
+
 async def is_last_admin_key(connection: Connection, name: str) -> bool:
     """Whether there is no other admin key. It stays true until the transaction of the caller ends."""
     rows = await connection.fetch(queries.lock_admin_keys)

@@ -25,7 +25,10 @@ POSTS_PER_SECOND = 1000
 async def api_on(
     dsn: str, name: str = "test api", **overrides: Any
 ) -> AsyncIterator[httpx.AsyncClient]:
-    """`overrides` are settings. With authentication on it begins once the credentials are read."""
+    """`overrides` are settings. With authentication on it begins once the credentials are read.
+
+    Its services are the attribute `services` of the client.
+    """
     defaults = {"rate_limit_requests": POSTS_PER_SECOND, "rate_limit_window_seconds": 1}
     settings = Settings(database_url=SecretStr(dsn), **defaults | overrides)
     health, metrics = Health(("database",)), Metrics()
@@ -56,6 +59,7 @@ async def api_on(
         async with httpx.AsyncClient(
             transport=transport, base_url="http://127.0.0.1:8000"
         ) as client:
+            cast("Any", client).services = services
             yield client
         stop.set()
         reading.cancel()
