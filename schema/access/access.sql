@@ -16,13 +16,15 @@ returning scopes
 -- Every secret of this kind (null: of any) and name.
 delete from credential where kind = coalesce($1, kind) and name = any($2) returning kind, name
 
--- valid_credentials --
+-- valid_numbers --
 -- What is valid now, the oldest first, and in how many seconds the first of them ends.
-select credential_id, kind, name, scopes, digest,
-       extract(epoch from min(valid_until) over () - clock_timestamp())::float8 as ends_in_s
+select coalesce(array_agg(credential_id order by credential_id), '{}') as numbers,
+       extract(epoch from min(valid_until) - clock_timestamp())::float8 as ends_in_s
 from credential
 where valid_until is null or valid_until > clock_timestamp()
-order by credential_id
+
+-- credentials_by_number --
+select credential_id, kind, name, scopes, digest from credential where credential_id = any($1)
 
 -- delete_ended --
 -- Secrets whose overlap is over, and sessions of browsers that have expired.
