@@ -66,7 +66,13 @@ async def run(
             writing = group.create_task(pipeline.run(drained))
             reading = group.create_task(services.feed.run())
             serving = group.create_task(
-                serve(create_app(settings, services), listener, stop, settings.bodies_bytes_max)
+                serve(
+                    create_app(settings, services),
+                    listener,
+                    stop,
+                    settings.bodies_bytes_max,
+                    settings.proxy_networks,
+                )
             )
             await stop.wait()
             await services.feed.stop()
@@ -100,7 +106,9 @@ async def run_status(
     authenticator = Authenticator() if settings.authenticated else None
     app = create_status_app(settings, health, worker, authenticator)
     async with asyncio.TaskGroup() as group:
-        serving = group.create_task(serve(app, listener, stop, settings.bodies_bytes_max))
+        serving = group.create_task(
+            serve(app, listener, stop, settings.bodies_bytes_max, settings.proxy_networks)
+        )
         if authenticator is not None:
             following = group.create_task(_follow_for_status(settings, health, authenticator))
             serving.add_done_callback(lambda _: following.cancel())

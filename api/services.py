@@ -5,7 +5,10 @@ from dataclasses import dataclass
 import asyncpg
 from prometheus_client import Histogram
 
+from api.aggregate.completeness import CompletenessStore
 from api.aggregate.store import AggregateStore
+from api.alerts.incidents import IncidentStore
+from api.alerts.silences import SilenceStore
 from api.auth.authenticator import Authenticator
 from api.export.store import ExportStore
 from api.feed import FeedReader
@@ -38,8 +41,11 @@ class Services:
     dead_letters: DeadLetterStore
     registry: RegistryStore
     rules: RuleStore
+    incidents: IncidentStore
+    silences: SilenceStore
     channels: ChannelStore
     aggregates: AggregateStore
+    completeness: CompletenessStore
     door: HttpDoor
     feed: FeedReader
     replays: ReplayRunner
@@ -75,8 +81,11 @@ def build_services(
         dead_letters=DeadLetterStore(database),
         registry=RegistryStore(database, settings.default_profile),
         rules=RuleStore(database),
+        incidents=IncidentStore(database),
+        silences=SilenceStore(database),
         channels=ChannelStore(database, private_addresses=settings.notify_private_addresses),
         aggregates=AggregateStore(database),
+        completeness=CompletenessStore(database),
         door=HttpDoor(pipeline, limiter, limits),
         feed=FeedReader(
             settings.dsn,

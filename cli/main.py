@@ -14,6 +14,7 @@ from api.serve.workers import CHECK, Worker
 from cli.access import device, key
 from cli.backup.backup import backup
 from cli.backup.restore import restore
+from cli.broker_files.command import broker_files
 from cli.database import database_errors
 from cli.replay import replay
 from cli.retention import retention
@@ -181,22 +182,38 @@ def schedule() -> None:
 
 
 @app.command()
-def migrate() -> None:
-    """Migrate the database to this version. It is safe to repeat, also at the same time."""
+def migrate(
+    app_role: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="Also grant this database role what ingest, api and schedule need.",
+        ),
+    ] = None,
+) -> None:
+    """Migrate the database to this version. It is safe to repeat, also at the same time.
+
+    It logs in with OWNER_DATABASE_URL, or DATABASE_URL if that is not set.
+    """
     from schema.migrate import migrate as run_migrations  # noqa: PLC0415
 
-    settings = _settings()
+    settings = _settings().as_owner()
     fail_on_signals("The migration was interrupted: run it again.")
     with database_errors("migrated"):
         applied = asyncio.run(
-            run_migrations(settings.dsn, max_age_days=settings.max_event_age_days)
+            run_migrations(
+                settings.dsn, max_age_days=settings.max_event_age_days, app_role=app_role
+            )
         )
     typer.echo(f"Applied {', '.join(applied)}." if applied else "The database is up to date.")
+    if app_role is not None:
+        typer.echo(f"The role {app_role} may read and write the tables, and change none of them.")
 
 
 app.add_typer(device.app, name="device")
 app.add_typer(key.app, name="key")
 app.command()(simulate)
+app.command()(broker_files)
 app.command()(replay)
 app.command()(retention)
 app.command()(selftest)

@@ -42,6 +42,7 @@ class EventCounts:
     in_flight: int = 0
     stored: int = 0
     duplicate: int = 0
+    reused_ids: int = 0  # of the duplicates: the stored event has another own time
     without_identity: int = 0  # of the stored: the delivery promise does not cover them
     rejected: Tally[str] = field(default_factory=Tally)  # by reason
     dropped: Tally[Dropped] = field(default_factory=Tally)
@@ -205,17 +206,32 @@ class _Events(Collector):
             "Stored events with neither event_id nor own time, so that a copy is another event.",
             labels=door,
         )
+        reused_ids = CounterMetricFamily(
+            "voltwire_events_reused_id",
+            "Duplicates with another own time than the stored event: their device uses an event_id twice.",
+            labels=door,
+        )
         for name, counts in self._events.items():
             received.add_metric((name,), counts.received)
             stored.add_metric((name,), counts.stored)
             duplicate.add_metric((name,), counts.duplicate)
             in_flight.add_metric((name,), counts.in_flight)
             without_identity.add_metric((name,), counts.without_identity)
+            reused_ids.add_metric((name,), counts.reused_ids)
             for reason in sorted({*self._reasons, *counts.rejected}):
                 rejected.add_metric((name, reason), counts.rejected[reason])
             for cause in Dropped:
                 dropped.add_metric((name, cause), counts.dropped[cause])
-        return (received, stored, duplicate, rejected, dropped, in_flight, without_identity)
+        return (
+            received,
+            stored,
+            duplicate,
+            rejected,
+            dropped,
+            in_flight,
+            without_identity,
+            reused_ids,
+        )
 
 
 class _Messages(Collector):

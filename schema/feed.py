@@ -23,6 +23,7 @@ from schema.queries import load_queries
 
 CHANNEL = "voltwire_feed"
 READ_ROWS_MAX = 500
+NOTIFICATION_DAYS_KEPT = 30  # The newest one of each device and rule is kept for longer.
 POLL_S = 1.0  # NOTIFY only wakes the reader: a lost one costs a second.
 
 queries = load_queries("schema", "feed.sql", LOCKS)

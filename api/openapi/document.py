@@ -51,6 +51,7 @@ MAY_CONFLICT = {
     "DELETE /v1/keys/{name}",
     "POST /v1/devices/{device_id}/credentials",
     "POST /v1/session",
+    "POST /v1/incidents/{incident_id}/ack",
 }
 SECRET = "secret"  # noqa: S105  # The name of the scheme below.
 SECURITY_SCHEMES = {

@@ -12,9 +12,10 @@ from typing_extensions import TypedDict
 
 from api.http.bodies import inlined
 from schema.access.credentials import Scope
-from schema.alert import Notify, Op, Severity
-from schema.event import Door, Reason, Status
-from schema.presence import PresenceState
+from schema.alert import AlertState, Severity
+from schema.event import Door, DuplicateReason, Reason, Status
+from schema.presence import IntervalSource, PresenceState
+from schema.rule import Condition, Notify, Op
 
 JSON = "application/json"
 STRICT = ConfigDict(extra="forbid")
@@ -39,13 +40,16 @@ class EventAnswer(TypedDict):
 class PostedAnswer(TypedDict):
     status: Literal["ok", "duplicate"]
     event_id: NotRequired[Annotated[str, Field(description="Only if the server assigned it")]]
+    reason: NotRequired[
+        Annotated[DuplicateReason, Field(description="Only of a duplicate that is no resend")]
+    ]
 
 
 @with_config(STRICT)
 class BatchItemAnswer(TypedDict):
     event_id: str | None
     status: Status
-    reason: NotRequired[Reason]
+    reason: NotRequired[Reason | DuplicateReason]
 
 
 @with_config(STRICT)
@@ -70,11 +74,29 @@ class DaySummaryAnswer(TypedDict):
 
 
 @with_config(STRICT)
+class CompletenessAnswer(TypedDict):
+    expected: Count
+    received: Count
+    missing: Count
+    percent: Annotated[float, Field(ge=0, le=100)]
+
+
+@with_config(STRICT)
+class GapAnswer(TypedDict):
+    from_time: Annotated[Time, Field(description="Of the event before the gap")]
+    to_time: Annotated[Time, Field(description="Of the event after it")]
+    after_seq: Count
+    before_seq: Count
+    missing: Count
+
+
+@with_config(STRICT)
 class SummaryAnswer(TypedDict):
     device_id: str
     date: Annotated[str, Field(json_schema_extra={"format": "date"})]
     tz: str
     metrics: dict[str, DaySummaryAnswer]
+    completeness: NotRequired[CompletenessAnswer]
 
 
 @with_config(STRICT)
@@ -102,6 +124,27 @@ class PresenceAnswer(TypedDict):
     since: Time
     reason: str
     last_seen: Time | None
+    expected_interval_s: Annotated[float | None, Field(description="Of the present silence")]
+    source: Annotated[IntervalSource, Field(description="Where expected_interval_s comes from")]
+    flapping: Annotated[bool, Field(description="More than 6 changes in an hour")]
+
+
+@with_config(STRICT)
+class PresenceChangeAnswer(TypedDict):
+    id: Annotated[int, Field(description="As in the stream of changes")]
+    device_id: str
+    state: PresenceState
+    since: Time
+    reason: str
+    last_seen: Time | None
+
+
+@with_config(STRICT)
+class FleetAnswer(TypedDict):
+    devices: Count
+    states: dict[PresenceState, Count]
+    flapping: Count
+    open_incidents: Count
 
 
 @with_config(STRICT)
@@ -112,6 +155,16 @@ class DeviceAnswer(PresenceAnswer):
     interval_s: float | None
     registered: bool
     created_at: Time
+    reused_ids: Annotated[
+        int, Field(ge=0, description="Events whose event_id was that of an event of another time")
+    ]
+    reused_ids_at: Annotated[Time | None, Field(description="When the last of them was received")]
+    completeness_percent: Annotated[
+        float | None,
+        Field(
+            ge=0, le=100, description="Of the last 24 hours; null without events that have a seq"
+        ),
+    ]
 
 
 @with_config(STRICT)
@@ -145,19 +198,75 @@ class ProfileAnswer(TypedDict):
 @with_config(STRICT)
 class RuleAnswer(TypedDict):
     id: str
+    condition: Condition
     device_id: str | None
     tag: str | None
     metric: str
-    op: Op
-    threshold: float
+    op: Op | None
+    threshold: float | None
     for_s: float
+    max_gap_s: float | None
     clear_threshold: float | None
     cooldown_s: float
     name: str | None
     severity: Severity
     notify: Notify
+    channels: list[str]
     enabled: bool
     created_at: Time
+
+
+@with_config(STRICT)
+class IncidentAnswer(TypedDict):
+    id: int
+    device_id: str
+    rule_id: str
+    rule_name: str | None
+    severity: Severity
+    state: AlertState
+    metric: str | None
+    op: Op | None
+    threshold: Number
+    opened_at: Time
+    opened_by: Annotated[str | None, Field(description="event_id")]
+    opened_value: Number
+    recorded_at: Annotated[
+        Time, Field(description="When it was found; later than opened_at for late data")
+    ]
+    acknowledged_at: Time | None
+    acknowledged_by: str | None
+    acknowledged_note: str | None
+    resolved_at: Time | None
+    resolved_by: Annotated[str | None, Field(description="event_id")]
+    muted: bool
+
+
+@with_config(STRICT)
+class IncidentStepAnswer(TypedDict):
+    state: AlertState
+    at: Time
+    event_id: NotRequired[str]
+    value: NotRequired[float]
+    by: NotRequired[str]
+    note: NotRequired[str]
+
+
+@with_config(STRICT)
+class IncidentHistoryAnswer(IncidentAnswer):
+    history: list[IncidentStepAnswer]
+
+
+@with_config(STRICT)
+class SilenceAnswer(TypedDict):
+    id: int
+    device_id: str | None
+    tag: str | None
+    rule_id: str | None
+    from_time: Time
+    to_time: Time
+    reason: str | None
+    created_at: Time
+    active: bool
 
 
 @with_config(STRICT)
@@ -266,6 +375,7 @@ class ChannelAnswer(TypedDict):
     name: str
     url: Annotated[str, Field(description="Without its secrets")]
     signed: bool
+    silent: bool
     state: Literal["ok", "retrying", "failing"]
     delivered_at: Time | None
     failed_at: Time | None
@@ -306,6 +416,7 @@ def _schema(shape: Any) -> Any:
 DEVICE, EVENTS, PROFILE = Answer(DeviceAnswer), Answer(list[EventAnswer]), Answer(ProfileAnswer)
 RULE, POSTED, HEALTH = Answer(RuleAnswer), Answer(PostedAnswer), Answer(HealthAnswer)
 CHANNEL = Answer(ChannelAnswer)
+INCIDENT = Answer(IncidentHistoryAnswer)
 STREAM = Answer(others=("text/event-stream",))
 
 ANSWERS: dict[str, dict[int, Answer]] = {
@@ -313,6 +424,7 @@ ANSWERS: dict[str, dict[int, Answer]] = {
     "POST /telemetry": {200: POSTED},
     "POST /v1/events/batch": {200: Answer(list[BatchItemAnswer])},
     "GET /v1/devices/{device_id}/events": {200: EVENTS},
+    "GET /v1/devices/{device_id}/gaps": {200: Answer(list[GapAnswer])},
     "GET /v1/search": {200: EVENTS},
     "GET /devices/{device_id}/metrics": {200: Answer(PointsAnswer)},
     "GET /devices/{device_id}/summary": {200: Answer(SummaryAnswer)},
@@ -321,12 +433,15 @@ ANSWERS: dict[str, dict[int, Answer]] = {
         200: Answer(others=("text/csv", "application/x-ndjson", "application/vnd.apache.parquet"))
     },
     "GET /v1/devices": {200: Answer(list[DeviceAnswer])},
+    "GET /v1/devices/summary": {200: Answer(FleetAnswer)},
     "POST /v1/devices": {201: DEVICE},
     "GET /v1/devices/{device_id}": {200: DEVICE},
     "PUT /v1/devices/{device_id}": {200: DEVICE, 201: DEVICE},
     "DELETE /v1/devices/{device_id}": {204: Answer()},
+    "DELETE /v1/devices/{device_id}/reused_ids": {204: Answer()},
     "GET /v1/devices/{device_id}/latest": {200: Answer(LatestAnswer)},
     "GET /v1/devices/{device_id}/presence": {200: Answer(PresenceAnswer)},
+    "GET /v1/devices/{device_id}/presence/history": {200: Answer(list[PresenceChangeAnswer])},
     "GET /v1/profiles": {200: Answer(list[ProfileAnswer])},
     "GET /v1/profiles/{name}": {200: PROFILE},
     "PUT /v1/profiles/{name}": {200: PROFILE, 201: PROFILE},
@@ -341,6 +456,12 @@ ANSWERS: dict[str, dict[int, Answer]] = {
     "PUT /v1/channels/{name}": {200: CHANNEL, 201: CHANNEL},
     "DELETE /v1/channels/{name}": {204: Answer()},
     "POST /v1/channels/{name}/test": {200: Answer(ChannelTestAnswer)},
+    "GET /v1/incidents": {200: Answer(list[IncidentAnswer])},
+    "GET /v1/incidents/{incident_id}": {200: INCIDENT},
+    "POST /v1/incidents/{incident_id}/ack": {200: INCIDENT},
+    "GET /v1/silences": {200: Answer(list[SilenceAnswer])},
+    "POST /v1/silences": {201: Answer(SilenceAnswer)},
+    "DELETE /v1/silences/{silence_id}": {204: Answer()},
     "GET /v1/rejected": {200: Answer(list[RejectedAnswer])},
     "GET /v1/rejected/{rejected_id}": {
         200: Answer(RejectedPayloadAnswer, ("application/octet-stream",))

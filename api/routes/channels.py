@@ -73,7 +73,7 @@ async def put_channel(
     except NotFound:
         if body.url is None:
             raise
-        await channels.add(NewChannelBody(name=name, url=body.url, secret=body.secret))
+        await channels.add(NewChannelBody(**body.model_dump(exclude={"name"}), name=name))
         return json_text(await channels.one(name), status=201)
     return json_text(await channels.one(name))
 

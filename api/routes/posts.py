@@ -29,7 +29,8 @@ _DERIVED = (AUTO_ID, RANDOM_ID)
     status_code=200,
     operation_class=operation_with_body(_EVENT_SCHEMA),
     summary="Store one event",
-    description="`ok` if it is stored now, `duplicate` if its (device_id, event_id) was stored before.",
+    description="`ok` if it is stored now, `duplicate` if its (device_id, event_id) was stored before;"
+    " with the reason `other_content` if that was an event of another time.",
     tags=["Events"],
 )
 async def post_event(
@@ -66,6 +67,8 @@ async def _answer_event(door: HttpDoor, body: bytes) -> dict[str, str]:
     answer = {"status": "ok" if verdict.status is Status.STORED else str(verdict.status)}
     if verdict.event_id is not None and verdict.event_id.startswith(_DERIVED):
         answer["event_id"] = verdict.event_id
+    if verdict.reason is not None:
+        answer["reason"] = str(verdict.reason)
     return answer
 
 

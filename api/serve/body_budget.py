@@ -8,24 +8,8 @@ class BodyBudget:
     """The bytes of all bodies that were received and belong to requests without an answer yet."""
 
     def __init__(self, bytes_max: int) -> None:
-        self._bytes_max = bytes_max
-        self._bytes, self._large_bytes = 0, 0
-
-    def take(self, more: int, *, large: bool) -> bool:
-        """Whether there is room for so many more bytes; then they count until they are given back."""
-        if self._bytes + more > self._bytes_max:
-            return False
-        if large:
-            if self._large_bytes + more > self._bytes_max * LARGE_SHARE:
-                return False
-            self._large_bytes += more
-        self._bytes += more
-        return True
-
-    def give_back(self, taken: int, *, large: bool) -> None:
-        self._bytes -= taken
-        if large:
-            self._large_bytes -= taken
+        self.bytes_max, self.large_bytes_max = bytes_max, bytes_max * LARGE_SHARE
+        self.bytes, self.large_bytes = 0, 0  # `large_bytes` of `bytes`
 
 
 class HeldBody:
@@ -33,23 +17,37 @@ class HeldBody:
 
     def __init__(self, budget: BodyBudget) -> None:
         self._budget = budget
-        self._bytes, self._large = 0, False
-
-    def expect(self, length: int | None) -> None:
-        """`length` is the announced one; None: in chunks, so it is not known."""
-        self._large = length is not None and length > SMALL_BODY_BYTES
+        self._bytes, self.large = 0, False  # `large` from its announced length, or since it grew
 
     def take(self, more: int) -> bool:
         """Whether the process may hold so many bytes more of this body."""
-        if not self._large and self._bytes + more > SMALL_BODY_BYTES:
-            more += self._bytes  # In chunks, and large after all.
-            self.give_back()
-            self._large = True
-        if not self._budget.take(more, large=self._large):
+        budget, held = self._budget, self._bytes + more
+        if self.large or held > SMALL_BODY_BYTES:
+            return self._take_large(more)
+        if budget.bytes + more > budget.bytes_max:
             return False
-        self._bytes += more
+        budget.bytes += more
+        self._bytes = held
         return True
 
     def give_back(self) -> None:
-        self._budget.give_back(self._bytes, large=self._large)
+        self._budget.bytes -= self._bytes
+        if self.large:
+            self._budget.large_bytes -= self._bytes
         self._bytes = 0
+
+    def _take_large(self, more: int) -> bool:
+        if not self.large:  # In chunks, and large after all.
+            more += self._bytes
+            self.give_back()
+            self.large = True
+        budget = self._budget
+        if (
+            budget.bytes + more > budget.bytes_max
+            or budget.large_bytes + more > budget.large_bytes_max
+        ):
+            return False
+        budget.bytes += more
+        budget.large_bytes += more
+        self._bytes += more
+        return True

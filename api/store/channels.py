@@ -38,7 +38,13 @@ class ChannelStore:
         shown = await self._checked(body.url, body.secret)
         async with change(self._database) as (connection, _):
             added = await connection.fetchval(
-                queries.insert_channel, body.name, body.url, shown, body.secret, CHANNELS_MAX
+                queries.insert_channel,
+                body.name,
+                body.url,
+                shown,
+                body.secret,
+                CHANNELS_MAX,
+                bool(body.silent),
             )
             if added is None:
                 if await connection.fetchval(queries.channel_exists, body.name):
@@ -58,6 +64,8 @@ class ChannelStore:
             await connection.execute(queries.update_channel, name, url, shown, secret)
             details = {"address": shown, "new_secret": body.secret is not None}
             await note(connection, "channel.update", name, details)
+            if body.silent is not None:
+                await connection.execute(queries.set_silent, name, body.silent)
 
     async def delete(self, name: str) -> None:
         """Raises NotFound."""

@@ -6,6 +6,7 @@ select name, json_build_object(
     'name', name,
     'url', shown_url,
     'signed', secret is not null,
+    'silent', silent,
     'state', case when failing_since is not null then 'retrying' when failure is not null then 'failing' else 'ok' end,
     'delivered_at', rfc3339(delivered_at),
     'failed_at', rfc3339(failed_at),
@@ -22,8 +23,8 @@ select url, secret from channel where name = $1 for update
 
 -- insert_channel --
 -- It begins with the next notification. Nothing is inserted beyond $5 channels.
-insert into channel (name, url, shown_url, secret, delivered_id)
-select $1, $2, $3, $4, coalesce((select max(last_id) from feed), 0)
+insert into channel (name, url, shown_url, secret, silent, delivered_id)
+select $1, $2, $3, $4, $6, coalesce((select max(last_id) from feed), 0)
 where (select count(*) from channel) < $5
 on conflict (name) do nothing
 returning name
@@ -33,6 +34,9 @@ returning name
 update channel set url = $2, shown_url = $3, secret = $4,
     failing_since = null, attempts = 0, next_attempt_at = null, failed_at = null, failure = null
 where name = $1 and (url, secret) is distinct from ($2, $4)
+
+-- set_silent --
+update channel set silent = $2 where name = $1
 
 -- delete_channel --
 delete from channel where name = $1 returning name

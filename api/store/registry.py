@@ -12,7 +12,7 @@ from pydantic import BaseModel
 from api.auth.caller import caller
 from api.store.change import CHANGE_S_MAX, change, end_incidents, note
 from api.store.database import Database
-from api.store.devices import no_device
+from api.store.devices import no_device, one_device
 from api.store.devices import queries as device_queries
 from runtime.errors import Conflict, InvalidRequest, NotFound
 from schema.access.credentials import revoke_device
@@ -70,6 +70,8 @@ class RegistryStore:
             if forgotten["was"] != PresenceState.NEVER_SEEN:
                 notifications.append(presence_forgotten(device_id, forgotten["since"]))
             await connection.execute(queries.delete_registration, number)
+            await connection.execute(queries.delete_reused_ids, number)
+            await note(connection, "device.reset_reused_ids", device_id)
             await self._update_expected_intervals(connection, device_no=number)
             if with_events:
                 await connection.execute(queries.note_deleted_device, number)
@@ -85,6 +87,12 @@ class RegistryStore:
         if revoked and await connection.fetchval(device_queries.find_device, device_id) is None:
             return None
         return await self._existing_device(connection, device_id)
+
+    async def reset_reused_ids(self, device_id: str) -> None:
+        """Begin to count at zero again. Raises NotFound."""
+        async with change(self._database) as (connection, _):
+            number = await self._existing_device(connection, device_id)
+            await connection.execute(queries.delete_reused_ids, number)
 
     async def profiles(self, after: str, limit: int) -> list[asyncpg.Record]:
         """Return profiles by name, and one more than `limit` if there is another page."""
@@ -119,9 +127,7 @@ class RegistryStore:
 
     async def _device(self, connection: Connection, device_id: str) -> str:
         """Read in the transaction of the change: later another request may have changed it."""
-        return str(
-            await connection.fetchval(device_queries.one_device, self._default_profile, device_id)
-        )
+        return await one_device(connection, device_id, self._default_profile)
 
     async def _locked_device(self, connection: Connection, device_id: str) -> tuple[int, bool]:
         """The device's number with its lane locked, and whether it is new. Raises Conflict."""

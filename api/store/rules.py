@@ -8,13 +8,15 @@ import asyncpg
 from api.store.change import change, end_incidents, note, queries
 from api.store.database import Database
 from runtime.errors import NotFound
-from schema.alert import RuleBody, resolve_limit
 from schema.database import fetch_row
 from schema.locks import take_lanes
+from schema.rule import RuleBody, resolve_limit
 
 # These members decide whether and when a rule fires: if one changes, evaluation restarts. So does another
 # limit at which incidents resolve.
-_DECISIVE = ("device_id", "tag", "metric", "op", "threshold", "for_s", "enabled")
+_DECISIVE = (
+    "condition", "device_id", "tag", "metric", "op", "threshold", "for_s", "max_gap_s", "enabled",
+)  # fmt: skip
 
 
 class RuleStore:
@@ -32,7 +34,7 @@ class RuleStore:
         """A rule that decides otherwise ends its open incidents. Raises NotFound."""
         async with change(self._database) as (connection, notifications):
             await take_lanes(connection)
-            old = _found(await connection.fetchrow(queries.one_rule, rule_id), rule_id)
+            old = _found(await connection.fetchrow(queries.lock_rule, rule_id), rule_id)
             await note(connection, "rule.update", rule_id, _written(rule))
             if all(old[name] == value for name, value in rule):
                 return old
@@ -47,7 +49,7 @@ class RuleStore:
         """End the rule's open incidents, too. Raises NotFound."""
         async with change(self._database) as (connection, notifications):
             await take_lanes(connection)
-            _found(await connection.fetchrow(queries.one_rule, rule_id), rule_id)
+            _found(await connection.fetchrow(queries.lock_rule, rule_id), rule_id)
             notifications.extend(await end_incidents(connection, rule_id=rule_id))
             await connection.execute(queries.delete_rule, rule_id)
             await note(connection, "rule.delete", rule_id)
@@ -82,4 +84,5 @@ def _columns(rule: RuleBody) -> tuple[Any, ...]:
     return (
         rule.device_id, rule.tag, rule.metric, rule.op, rule.threshold, rule.name, rule.severity,
         rule.for_s, rule.clear_threshold, rule.cooldown_s, rule.notify, rule.enabled,
+        rule.condition, rule.max_gap_s, rule.channels,
     )  # fmt: skip

@@ -91,10 +91,10 @@ class ClientConnection(BrokerProtocolHandler):  # type: ignore[misc]  # amqtt ha
 
     stream: PacketStream
     login: Login
+    queue: SessionQueue
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self.queue = SessionQueue()
         self.ended = asyncio.Event()
         self._open = False
 

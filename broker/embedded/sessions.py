@@ -24,7 +24,7 @@ from broker.embedded.connection import ClientConnection, PacketStream
 from broker.embedded.packets import Connect
 from broker.embedded.rights import Access, Login
 from broker.embedded.router import REFUSED, Router
-from broker.embedded.session_queue import QueuedMessage
+from broker.embedded.session_queue import QueuedMessage, SessionQueue, SharedBudget
 from broker.wire import SESSION_EXPIRY_S, PacketType
 from runtime.rate import RateLimit
 
@@ -45,6 +45,7 @@ class EmbeddedBroker(Broker):  # type: ignore[misc]  # amqtt has no type informa
         )
         self._access = access
         self._router = Router(self._connection_of)
+        self._queues_of_others = SharedBudget()
         self._limit_log = limits.LimitLog()
         self._connects = RateLimit(limits.CONNECTS_PER_S, limits.CONNECTS_BURST_S)
 
@@ -84,6 +85,7 @@ class EmbeddedBroker(Broker):  # type: ignore[misc]  # amqtt has no type informa
         session = _session(connect, login.client_id)
         connection = ClientConnection(self.plugins_manager)
         connection.stream, connection.login = reader, login
+        connection.queue = SessionQueue(None if login.ours else self._queues_of_others)
         while (older := self._connection_of(session.client_id)) and not older.ended.is_set():
             await older.stop()
         if session.clean_session or (older and older.login.ours != login.ours):
@@ -230,6 +232,12 @@ class EmbeddedBroker(Broker):  # type: ignore[misc]  # amqtt has no type informa
         session.transitions.disconnect()
         if session.clean_session:
             await self._delete_session(session.client_id)
+
+    async def _delete_session(self, client_id: str) -> None:
+        """Called by amqtt, too, when a session expires."""
+        if connection := self._connection_of(client_id):
+            connection.queue.clear()
+        await super()._delete_session(client_id)
 
     async def _del_all_subscriptions(self, session: Session) -> None:
         """Called by amqtt, when it deletes a session."""

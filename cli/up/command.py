@@ -15,7 +15,7 @@ from cli.up.broker import BrokerProcess, account_feed, broker_part
 from cli.up.embedded import EmbeddedPart, postgres_part, supervisor
 from cli.up.ports import require_free
 from ingestor.run import run as run_ingest
-from runtime.broker_password import make_password
+from runtime.broker_password import make_password, with_broker_password
 from runtime.health import Health
 from runtime.settings import Settings
 from scheduler.run import run as run_schedule
@@ -45,8 +45,10 @@ def up(settings: Settings, *, demo: bool) -> None:
             settings = settings.with_mqtt_password(password)
             broker = stack.enter_context(broker_part(settings.mqtt, password))
             parts.append(broker)
+        else:
+            settings = with_broker_password(settings)
         with database_errors("used"):
-            asyncio.run(migrate(settings.dsn, max_age_days=settings.max_event_age_days))
+            asyncio.run(migrate(settings.as_owner().dsn, max_age_days=settings.max_event_age_days))
         roles = _roles(parts, demo=demo)
         if broker is not None and settings.authenticated:
             roles.append(account_feed(broker))

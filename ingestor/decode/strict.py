@@ -183,7 +183,8 @@ def _event(item: Any, index: int, origin: Origin, limits: AcceptLimits) -> Event
     if event_id is None:
         content = (metrics, tags, seq)
         event_id = derived_id(device_id, ts_us if has_own_time else None, content, origin, index)
-    return Event(device_id, event_id, ts_us, metrics, tags, seq, origin.received_us)
+    received_us = origin.received_us
+    return Event(device_id, event_id, ts_us, metrics, tags, seq, received_us, own_time=has_own_time)
 
 
 def _require_known_fields(item: Mapping[str, Any]) -> None:

@@ -15,14 +15,13 @@ from channel where name = $1
 with part as materialized (
     select first_id, last_id, block, committed_at from feed where last_id > $2 order by last_id limit :feed_rows_max
 )
-select part.first_id + outbox.n as id, kind, outbox.device_id, outbox.rule_id, state, late, outbox.body, device.name as device_name, rule.name as rule_name,
+select part.first_id + outbox.n as id, kind, outbox.device_id, outbox.rule_id, state, late, outbox.body, device.name as device_name,
        extract(epoch from clock_timestamp() - part.committed_at)::float8 as age_s,
        (profile.metrics -> (outbox.body ->> 'metric')) ->> 'unit' as unit
 from part
 join outbox using (block)
 left join device on device.device_id = outbox.device_id
 left join profile on profile.name = coalesce(device.profile, $3)
-left join rule on rule.rule_id = outbox.rule_id
 where outbox.channels @> array[$1] and part.first_id + outbox.n > $2
 order by 1
 limit $4

@@ -177,5 +177,6 @@ class Courier:
 
 def _pending(row: asyncpg.Record) -> Pending:
     body = feed_item(row).body
-    names = row["device_name"], row["rule_name"], row["unit"]
-    return Pending(row["id"], msgspec.json.decode(body), body, *names, row["age_s"])
+    return Pending(
+        row["id"], msgspec.json.decode(body), body, row["device_name"], row["unit"], row["age_s"]
+    )

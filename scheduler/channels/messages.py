@@ -23,7 +23,6 @@ class Pending:
     alert: Mapping[str, Any]
     body: bytes
     device_name: str | None
-    rule_name: str | None
     unit: str | None
     age_s: float = 0
 
@@ -98,7 +97,7 @@ def _listed(pending: Sequence[Pending]) -> list[msgspec.Raw]:
 
 def _title(pending: Pending) -> str:
     device = pending.device_name or pending.alert["device_id"]
-    rule = pending.rule_name or _condition(pending)
+    rule = pending.alert.get("rule_name") or _condition(pending)
     ended = pending.alert["state"] == AlertState.RESOLVED
     return f"{'Resolved' if ended else pending.alert['severity'].capitalize()}: {device}: {rule}"
 

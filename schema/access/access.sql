@@ -26,6 +26,19 @@ where valid_until is null or valid_until > clock_timestamp()
 -- credentials_by_number --
 select credential_id, kind, name, scopes, digest from credential where credential_id = any($1)
 
+-- broker_logins --
+-- What the files of a broker hold: one secret per name. Of a rotated one that is the former until its overlap
+-- ends, in so many seconds for the first of them.
+select distinct on (kind, name) kind, name, scopes, broker_salt, broker_hash,
+       extract(epoch from min(valid_until) over () - clock_timestamp())::float8 as ends_in_s
+from credential
+where valid_until is null or valid_until > clock_timestamp()
+order by kind, name, valid_until
+
+-- last_member --
+-- The highest number of a member of $1 whose session may hold messages.
+select coalesce(max(number), 1) from ingest_member where instance = $1
+
 -- delete_ended --
 -- Secrets whose overlap is over, and sessions of browsers that have expired.
 with secrets as (delete from credential where valid_until <= clock_timestamp())
@@ -70,6 +83,9 @@ delete from browser_session where digest = $1
 -- valid_sessions --
 select digest, credential_id, extract(epoch from expires_at - clock_timestamp())::float8 as left_s
 from browser_session where expires_at > clock_timestamp()
+
+-- may_delete_audit --
+select has_table_privilege('audit', 'delete')
 
 -- delete_old_audit --
 delete from audit where at < clock_timestamp() - make_interval(days => $1)

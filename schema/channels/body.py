@@ -36,6 +36,9 @@ class ChannelBody(BaseModel):
     name: ChannelName | None = Field(None, description="If given, the same as in the path")
     url: ChannelUrl | None = None
     secret: WebhookSecret | None = None
+    silent: Annotated[bool, Field(strict=True)] | None = Field(
+        None, description="Whether it also gets the devices that fall silent; at first false"
+    )
 
 
 class NewChannelBody(ChannelBody):

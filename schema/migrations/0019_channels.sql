@@ -5,6 +5,7 @@ create table channel (
     url text not null,            -- it holds secrets, and nobody is shown it again
     shown_url text not null,      -- the same without them
     secret text,                  -- of a signed webhook
+    silent bool not null default false,  -- it also gets the incidents of the built-in rule `silent`
     created_at timestamptz not null default clock_timestamp(),
     delivered_id bigint not null, -- every notification up to this number of the feed was delivered or given up
     delivered_at timestamptz,     -- the last delivery
@@ -40,3 +41,12 @@ create trigger notify_channel_tests
 
 -- The channels that get a notification: those of its rule, for the first notification of an incident and its end.
 alter table outbox add column channels text[];
+
+-- The channels that got an incident of the built-in rule `silent`, which are to get its end.
+create function told_channels(device_id text, incident_id bigint) returns text[]
+language sql stable
+return (
+    select channels from outbox
+    where kind = 'alert' and outbox.device_id = told_channels.device_id and rule_id = 'silent' and state = 'firing'
+      and (body ->> 'incident_id')::bigint = told_channels.incident_id and channels is not null
+    order by block desc, n desc limit 1);

@@ -1,6 +1,7 @@
 """A hand-written MQTT 3.1.1 client that does nothing by itself, and sessions that record messages."""
 
 import asyncio
+import ssl
 from collections import deque
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -84,9 +85,13 @@ class RawClient(Peer):
         will: tuple[str, bytes] | None = None,
         password: str | None = None,
         username: str | None = None,
+        tls: ssl.SSLContext | None = None,
     ) -> Self:
         """Connect. A will is retained and of QoS 1."""
-        client = cls(*await asyncio.open_connection("127.0.0.1", port))
+        name = "localhost" if tls else None
+        client = cls(
+            *await asyncio.open_connection("127.0.0.1", port, ssl=tls, server_hostname=name)
+        )
         client.send(
             connect_packet(
                 client_id,
@@ -97,8 +102,12 @@ class RawClient(Peer):
                 username=username,
             )
         )
-        body = await client._answer(CONNACK)
-        assert body[1] == 0, f"refused: {body[1]}"
+        try:
+            body = await client._answer(CONNACK)
+            assert body[1] == 0, f"refused: {body[1]}"
+        except BaseException:
+            client.drop()
+            raise
         client.session_present = bool(body[0])
         return client
 
@@ -121,6 +130,14 @@ class RawClient(Peer):
         self.send(wire.publish(topic, payload, qos=qos, retain=retain, mid=mid))
         if qos == 1:
             assert int.from_bytes((await self._answer(PacketType.PUBACK))[:2]) == mid
+
+    async def try_to_publish(self, topic: str, *, qos: int = 1, retain: bool = False) -> None:
+        """Return once the broker has handled it. Mosquitto 2.0.11 ends the connection if it is denied."""
+        self.send(wire.publish(topic, b"1", qos=qos, retain=retain, mid=self._next_mid()))
+        self.send(wire.packet(PacketType.PINGREQ << 4, b""))
+        while (packet := await self._read(ANSWER_S_MAX)) is not None:
+            if packet[0] >> 4 == PacketType.PINGRESP:
+                return
 
     async def message(self, timeout_s: float = ANSWER_S_MAX) -> Received:
         while not self._inbox:

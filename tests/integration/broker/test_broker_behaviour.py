@@ -434,7 +434,7 @@ async def guarded_port(request: pytest.FixtureRequest) -> AsyncIterator[int]:
     with temporary_folder() as folder:
         acl = folder / "acl"
         acl.write_text("topic read alerts/#\ntopic readwrite devices/+/status\n")
-        with mosquitto({"allow_anonymous": f"true\nacl_file {acl}"}) as broker:
+        with mosquitto({"sys_interval": f"30\nacl_file {acl}"}) as broker:
             yield broker.port
 
 

@@ -11,7 +11,7 @@ from structlog.testing import capture_logs
 
 from broker import wire
 from broker.client.session import Session
-from broker.embedded import limits
+from broker.embedded import limits, session_queue
 from broker.embedded.router import REFUSED
 from runtime.addresses import MqttAddress
 from tests.support.mqtt import (
@@ -278,6 +278,36 @@ async def test_retained_messages_of_strangers_have_a_limit_in_bytes(
     await send(port, b"x" * 10, topic="a", retain=True)
     await send(port, b"x" * 600, topic="devices/a/status", retain=True)
     assert await retained_topics(port) == {"a", "devices/a/status", "presence/a"}
+
+
+async def test_queues_of_strangers_have_a_limit_together_and_give_back_what_a_session_held(
+    port: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(session_queue, "OTHERS_BYTES_MAX", 3 * 1000)
+    ours = await RawClient.connect(port, "voltwire-ingest", clean=False, password=PASSWORD)
+    away = [await RawClient.connect(port, f"away-{n}", clean=False) for n in range(2)]
+    for client in (ours, *away):
+        await client.subscribe("t")
+        client.drop()
+
+    async def waiting(client_id: str, password: str | None = None) -> int:
+        client = await RawClient.connect(port, client_id, clean=False, password=password)
+        await client.ping()  # The broker answers behind what has waited.
+        client.drop()
+        return len(client._inbox)
+
+    for _ in range(4):
+        await send(port, b"x" * 600, topic="t")
+    assert await waiting("voltwire-ingest", PASSWORD) == 4
+    assert await waiting("away-0") + await waiting("away-1") == 3
+    for n in range(2):  # A clean session deletes the one that was kept.
+        (await RawClient.connect(port, f"away-{n}")).disconnect()
+    again = await RawClient.connect(port, "away-2", clean=False)
+    await again.subscribe("t")
+    again.drop()
+    for _ in range(4):
+        await send(port, b"x" * 600, topic="t")
+    assert await waiting("away-2") == 3
 
 
 async def test_the_loop_gives_way_while_retained_messages_are_sent(port: int) -> None:

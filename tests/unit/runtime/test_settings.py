@@ -13,6 +13,7 @@ from runtime.settings import Settings, load_settings
 # Section 2, row by row. None: unset or embedded.
 DEFAULTS: dict[str, Any] = {
     "database_url": None,
+    "owner_database_url": None,
     "mqtt_url": None,
     "mqtt_ca_file": None,
     "mqtt_cert_file": None,
@@ -33,6 +34,7 @@ DEFAULTS: dict[str, Any] = {
     "public_url": None,
     "public_mqtt_url": None,
     "api_key": None,
+    "trusted_proxies": None,
     "streams_max": 1000,
     "bodies_bytes_max": 134_217_728,
     "max_payload_bytes": 262_144,
@@ -361,3 +363,38 @@ def test_the_status_listener_counts_once_it_has_a_port() -> None:
     assert not load_settings(status_host="0.0.0.0").authenticated
     assert decided(status_host="0.0.0.0", status_port=9100).authenticated
     assert "AUTH=off" in refused(status_host="0.0.0.0", status_port=9100, auth="off")
+
+
+# -- The owner of the tables. --
+
+
+def test_the_owners_login_is_used_where_it_is_needed_and_only_there() -> None:
+    both = load_settings(
+        database_url="postgresql://app@db/v", owner_database_url="postgresql+asyncpg://owner@db/v"
+    )
+    assert both.dsn == "postgresql://app@db/v"
+    assert both.as_owner().dsn == "postgresql://owner@db/v"
+    one = load_settings(database_url="postgresql://app@db/v")
+    assert one.as_owner().dsn == "postgresql://app@db/v"
+
+
+def test_the_owners_login_alone_is_refused() -> None:
+    assert "OWNER_DATABASE_URL needs DATABASE_URL" in refused(
+        owner_database_url="postgresql://owner@db/v"
+    )
+
+
+# -- Proxies. --
+
+
+def test_trusted_proxies_are_addresses_and_networks_of_both_families() -> None:
+    settings = load_settings(trusted_proxies="127.0.0.1, 10.0.0.0/8,fd00::/8,")
+    assert settings.proxy_networks == [
+        "127.0.0.1/32", "::ffff:127.0.0.1/128", "10.0.0.0/8", "::ffff:10.0.0.0/104", "fd00::/8",
+    ]  # fmt: skip
+    assert load_settings().proxy_networks == []
+
+
+@pytest.mark.parametrize("text", ["*", "proxy.example", "10.0.0.1/8", "127.0.0.1;::1"])
+def test_a_proxy_that_is_no_address_is_refused(text: str) -> None:
+    assert "TRUSTED_PROXIES: must list addresses or networks" in refused(trusted_proxies=text)
