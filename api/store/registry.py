@@ -71,7 +71,6 @@ class RegistryStore:
                 notifications.append(presence_forgotten(device_id, forgotten["since"]))
             await connection.execute(queries.delete_registration, number)
             await connection.execute(queries.delete_reused_ids, number)
-            await note(connection, "device.reset_reused_ids", device_id)
             await self._update_expected_intervals(connection, device_no=number)
             if with_events:
                 await connection.execute(queries.note_deleted_device, number)
@@ -93,6 +92,7 @@ class RegistryStore:
         async with change(self._database) as (connection, _):
             number = await self._existing_device(connection, device_id)
             await connection.execute(queries.delete_reused_ids, number)
+            await note(connection, "device.reset_reused_ids", device_id)
 
     async def profiles(self, after: str, limit: int) -> list[asyncpg.Record]:
         """Return profiles by name, and one more than `limit` if there is another page."""
