@@ -62,10 +62,10 @@ class ChannelStore:
             secret = body.secret or (old["secret"] if is_webhook(url) else None)
             shown = await self._checked(url, secret)
             await connection.execute(queries.update_channel, name, url, shown, secret)
-            details = {"address": shown, "new_secret": body.secret is not None}
-            await note(connection, "channel.update", name, details)
             if body.silent is not None:
                 await connection.execute(queries.set_silent, name, body.silent)
+            details = {"address": shown, "new_secret": body.secret is not None}
+            await note(connection, "channel.update", name, details)
 
     async def delete(self, name: str) -> None:
         """Raises NotFound."""

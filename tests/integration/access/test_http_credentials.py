@@ -256,6 +256,7 @@ CHANGES: Mapping[str, tuple[str, Any]] = {
 NO_CHANGES = {
     "POST /v1/events", "POST /v1/events/batch", "POST /telemetry", "POST /v1/session",
     "DELETE /v1/session", "POST /v1/channels/{name}/test",
+    "POST /v1/alerts/backtest",
     "POST /v1/incidents/{incident_id}/ack",
 }  # fmt: skip
 
