@@ -30,6 +30,7 @@ DEFAULTS: dict[str, Any] = {
     "trusted_network": False,
     "rate_limit_requests": 10,
     "rate_limit_window_seconds": 1,
+    "mqtt_rate_limit": 0,
     "cors_origins": None,
     "public_url": None,
     "public_mqtt_url": None,
