@@ -35,9 +35,8 @@ class BrokerTables:
 async def read_broker_tables(connection: Connection, instance: str) -> tuple[BrokerTables, float]:
     """What is in force, and for how many seconds unless something changes."""
     rows = await connection.fetch(queries.broker_logins)
-    ends_in_s = rows[0]["ends_in_s"] if rows else None
     last_member = await connection.fetchval(queries.last_member, instance)
-    return BrokerTables([_login(row) for row in rows], last_member), true_for_s(ends_in_s)
+    return BrokerTables([_login(row) for row in rows], last_member), true_for_s(rows)
 
 
 def follow_broker_tables(dsn: str, name: str, instance: str) -> AsyncGenerator[BrokerTables, None]:

@@ -15,7 +15,6 @@ from schema.queries import load_queries
 
 CHANNEL = "voltwire_credentials"
 READ_EVERY_S, RETRY_S = 30.0, 1.0
-ROWS_AT_ONCE = 500
 ENDED_S_MIN = 0.05  # After the end of a secret, for the difference of the clocks.
 
 T = TypeVar("T")
@@ -61,18 +60,13 @@ async def follow(
 
 async def _read(connection: Connection) -> tuple[list[Credential], float]:
     """The valid ones, and for how long this list is true unless something changes."""
-    credentials: list[Credential] = []
-    ends_in_s: float | None = None
-    # In parts: all rows at once would take megabytes, and hold the event loop.
-    async with connection.transaction(readonly=True):
-        async for row in connection.cursor(queries.valid_credentials, prefetch=ROWS_AT_ONCE):
-            credentials.append(_credential(row))
-            ends_in_s = row["ends_in_s"]
-    return credentials, true_for_s(ends_in_s)
+    rows = await connection.fetch(queries.valid_credentials)
+    return [_credential(row) for row in rows], true_for_s(rows)
 
 
-def true_for_s(ends_in_s: float | None) -> float:
-    """Until the first secret ends, or the next look."""
+def true_for_s(rows: Sequence[asyncpg.Record]) -> float:
+    """Until the first secret of these ends, or the next look."""
+    ends_in_s = rows[0]["ends_in_s"] if rows else None
     if ends_in_s is None:
         return READ_EVERY_S
     return min(READ_EVERY_S, max(float(ends_in_s), 0) + ENDED_S_MIN)
