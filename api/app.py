@@ -84,6 +84,7 @@ def create_litestar(settings: Settings, services: Services) -> Litestar:
         rules.one_rule,
         rules.put_rule,
         rules.delete_rule,
+        rules.backtest,
         incidents.list_incidents,
         incidents.one_incident,
         incidents.acknowledge,

@@ -7,6 +7,7 @@ from prometheus_client import Histogram
 
 from api.aggregate.completeness import CompletenessStore
 from api.aggregate.store import AggregateStore
+from api.alerts.backtest import BacktestStore
 from api.alerts.incidents import IncidentStore
 from api.alerts.silences import SilenceStore
 from api.export.store import ExportStore
@@ -40,6 +41,7 @@ class Services:
     rules: RuleStore
     incidents: IncidentStore
     silences: SilenceStore
+    backtests: BacktestStore
     channels: ChannelStore
     aggregates: AggregateStore
     completeness: CompletenessStore
@@ -75,6 +77,7 @@ def build_services(
         rules=RuleStore(database),
         incidents=IncidentStore(database),
         silences=SilenceStore(database),
+        backtests=BacktestStore(database, settings.default_profile),
         channels=ChannelStore(database, private_addresses=settings.notify_private_addresses),
         aggregates=AggregateStore(database),
         completeness=CompletenessStore(database),

@@ -1,38 +1,21 @@
 """Silences. Each change is in force, in every process, for everything received after it returned."""
 
-from datetime import datetime
-from typing import Annotated, Any, Self
+from typing import Annotated, Self
 
 import asyncpg
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from api.http.bodies import Instant
 from api.store.change import change
 from api.store.database import Database
 from runtime.errors import InvalidRequest, NotFound
 from schema.database import fetch_row
 from schema.event import DeviceId, Tag
-from schema.instants import EARLIEST, LATEST, parse_instant
 from schema.queries import load_queries
 
 SILENCE_ID_MAX = 2**63 - 1
 
 queries = load_queries("api.alerts", "silences.sql")
-
-
-def _instant(value: Any) -> datetime:
-    if not isinstance(value, str):
-        raise ValueError("it must be an RFC 3339 text")  # noqa: TRY004  # pydantic reports ValueError.
-    found = parse_instant(value)
-    if not EARLIEST <= found <= LATEST:
-        raise ValueError(f"it must lie between the years {EARLIEST.year} and {LATEST.year}")
-    return found
-
-
-Instant = Annotated[
-    datetime,
-    BeforeValidator(_instant),
-    WithJsonSchema({"type": "string", "format": "date-time"}),
-]
 
 
 class SilenceBody(BaseModel):

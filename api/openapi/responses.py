@@ -256,6 +256,38 @@ class IncidentHistoryAnswer(IncidentAnswer):
 
 
 @with_config(STRICT)
+class BacktestDeviceAnswer(TypedDict):
+    device_id: str
+    incidents: Count
+    firing_s: Annotated[float, Field(ge=0)]
+
+
+@with_config(STRICT)
+class BacktestIncidentAnswer(TypedDict):
+    device_id: str
+    opened_at: Time
+    opened_by: Annotated[str | None, Field(description="event_id")]
+    opened_value: Number
+    resolved_at: Annotated[Time | None, Field(description="Null: it still fires at to_time")]
+    resolved_by: Annotated[str | None, Field(description="event_id")]
+
+
+@with_config(STRICT)
+class BacktestAnswer(TypedDict):
+    from_time: Time
+    to_time: Time
+    time: Annotated[
+        Literal["timestamp", "received_at"], Field(description="Of the events, by which it went")
+    ]
+    events: Annotated[Count, Field(description="How many events with the metric were read")]
+    incidents_total: Count
+    firing_s: Annotated[float, Field(ge=0)]
+    devices: Annotated[list[BacktestDeviceAnswer], Field(description="Those with incidents")]
+    incidents: list[BacktestIncidentAnswer]
+    truncated: Annotated[bool, Field(description="Not all incidents are listed")]
+
+
+@with_config(STRICT)
 class SilenceAnswer(TypedDict):
     id: int
     device_id: str | None
@@ -386,6 +418,7 @@ ANSWERS: dict[str, dict[int, Answer]] = {
     "PUT /v1/profiles/{name}": {200: PROFILE, 201: PROFILE},
     "POST /v1/alerts": {201: RULE},
     "GET /v1/alerts": {200: Answer(list[RuleAnswer])},
+    "POST /v1/alerts/backtest": {200: Answer(BacktestAnswer)},
     "GET /v1/alerts/{rule_id}": {200: RULE},
     "PUT /v1/alerts/{rule_id}": {200: RULE},
     "DELETE /v1/alerts/{rule_id}": {204: Answer()},

@@ -150,6 +150,20 @@ async def test_a_will_alone_makes_offline_after_ten_seconds_and_life_takes_it_ba
     assert await state(db) == ("offline", "will")
 
 
+async def test_the_will_of_a_device_that_never_spoke_leaves_it_never_seen(
+    doors: Doors, db: Connection
+) -> None:
+    await canary_returned(db)
+    await doors.signal("a", WILL)
+    await db.execute("update presence set check_at = '-infinity'")
+    assert await sweep(db, OFFLINE_AFTER_S) == 0
+    assert await state(db) == ("never_seen", "first message")
+    assert await presence_feed(db) == []
+    assert await db.fetchval("select count(*) from incident") == 0
+    await doors.signal("a", HEARTBEAT)
+    assert await presence_feed(db) == ["online"]
+
+
 async def test_telemetry_of_a_device_that_is_online_is_noted_and_takes_back_a_will(
     doors: Doors, db: Connection
 ) -> None:
