@@ -64,7 +64,13 @@ async def run(
             writing = group.create_task(pipeline.run(drained))
             reading = group.create_task(services.feed.run())
             serving = group.create_task(
-                serve(create_app(settings, services), listener, stop, settings.bodies_bytes_max)
+                serve(
+                    create_app(settings, services),
+                    listener,
+                    stop,
+                    settings.bodies_bytes_max,
+                    settings.proxy_networks,
+                )
             )
             await stop.wait()
             await services.feed.stop()
@@ -87,5 +93,9 @@ async def run_status(
     shared = worker is not None
     listener = listen(settings.status_host, settings.status_port, "STATUS_PORT", shared=shared)
     await serve(
-        create_status_app(settings, health, worker), listener, stop, settings.bodies_bytes_max
+        create_status_app(settings, health, worker),
+        listener,
+        stop,
+        settings.bodies_bytes_max,
+        settings.proxy_networks,
     )

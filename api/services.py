@@ -5,13 +5,17 @@ from dataclasses import dataclass
 import asyncpg
 from prometheus_client import Histogram
 
+from api.aggregate.completeness import CompletenessStore
 from api.aggregate.store import AggregateStore
+from api.alerts.incidents import IncidentStore
+from api.alerts.silences import SilenceStore
 from api.export.store import ExportStore
 from api.feed import FeedReader
 from api.ingest.door import HttpDoor
 from api.ingest.rate_limit import RateLimiter
 from api.ingest.replay import ReplayRunner
 from api.serve.workers import Worker
+from api.store.channels import ChannelStore
 from api.store.database import Database
 from api.store.dead_letters import DeadLetterStore
 from api.store.devices import DeviceStore
@@ -34,7 +38,11 @@ class Services:
     dead_letters: DeadLetterStore
     registry: RegistryStore
     rules: RuleStore
+    incidents: IncidentStore
+    silences: SilenceStore
+    channels: ChannelStore
     aggregates: AggregateStore
+    completeness: CompletenessStore
     door: HttpDoor
     feed: FeedReader
     replays: ReplayRunner
@@ -65,7 +73,11 @@ def build_services(
         dead_letters=DeadLetterStore(database),
         registry=RegistryStore(database, settings.default_profile),
         rules=RuleStore(database),
+        incidents=IncidentStore(database),
+        silences=SilenceStore(database),
+        channels=ChannelStore(database, private_addresses=settings.notify_private_addresses),
         aggregates=AggregateStore(database),
+        completeness=CompletenessStore(database),
         door=HttpDoor(pipeline, limiter, limits),
         feed=FeedReader(
             settings.dsn,

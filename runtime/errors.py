@@ -8,6 +8,7 @@ VoltwireError
 │   │   └── NoPartition    retried too, unless our clock was wrong: the event is outside the accepted window
 │   └── BatchRefused       for good: the data is refused; the batch is split until the bad row is alone
 ├── BrokerUnavailable      the broker did not take a message: no connection, no PUBACK in time, or refused
+├── NotOwner               this login does not own the tables; the message names the setting to change
 ├── Deferred               a scheduler job cannot continue now; its next run will
 ├── Overloaded             a bounded queue is full or a deadline passed; the caller retries later
 └── RequestError           a caller's mistake over HTTP
@@ -63,6 +64,10 @@ class BatchRefused(StoreError):
 
 
 class BrokerUnavailable(VoltwireError):
+    pass
+
+
+class NotOwner(VoltwireError):
     pass
 
 

@@ -134,6 +134,12 @@ class Metrics:
         )
 
     def _define_scheduler_metrics(self) -> None:
+        self.channel_deliveries = Counter(
+            "voltwire_channel_notifications",
+            "Notifications of channels by outcome: delivered, failed (it is retried) or given_up.",
+            ("outcome",),
+            registry=self._registry,
+        )
         self.published = Counter(
             "voltwire_feed_published",
             "Alerts and presence changes published over MQTT.",

@@ -17,6 +17,7 @@ DeviceNo = NewType("DeviceNo", int)
 MAX_ITEMS = 1000
 MAX_METRICS = 256  # of one event
 MAX_EXACT_INTEGER = 2**53
+SEQ_STEP_MAX = 1_000_000  # A larger step of `seq` is no gap but the beginning of a new run.
 PLAIN_MIN, PLAIN_MAX = 1e-4, 1e15  # Numbers without an exponent, in every way of writing them,
 PLAIN_DIGITS = 6  # and so are smaller ones with up to six decimals.
 # Prefixes of generated ids: derived from the event's time and content, or random if it has no identity.

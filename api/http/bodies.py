@@ -40,9 +40,11 @@ def is_json(content_type: str) -> bool:
     return content_type.partition(";")[0].strip().lower() == "application/json"
 
 
-def operation_with_body(schema: dict[str, Any]) -> type[Operation]:
+def operation_with_body(
+    schema: dict[str, Any], example: dict[str, Any] | None = None
+) -> type[Operation]:
     """The operation class of a handler that reads its body as bytes, so its schema is given here."""
-    media_type = OpenAPIMediaType(schema=inlined(schema))  # type: ignore[arg-type]
+    media_type = OpenAPIMediaType(schema=inlined(schema), example=example)  # type: ignore[arg-type]
     body = RequestBody(content={"application/json": media_type}, required=True)
 
     @dataclass

@@ -44,7 +44,7 @@ PROBLEM_SCHEMA = {
     },
 }
 RATE_LIMITED = {"POST /v1/events", "POST /telemetry"}
-MAY_CONFLICT = {"POST /v1/devices"}
+MAY_CONFLICT = {"POST /v1/devices", "POST /v1/incidents/{incident_id}/ack"}
 
 
 class _SwaggerUI(SwaggerRenderPlugin):

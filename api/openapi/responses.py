@@ -11,9 +11,10 @@ from pydantic import ConfigDict, Field, TypeAdapter, with_config
 from typing_extensions import TypedDict
 
 from api.http.bodies import inlined
-from schema.alert import Notify, Op, Severity
+from schema.alert import AlertState, Severity
 from schema.event import Door, DuplicateReason, Reason, Status
-from schema.presence import PresenceState
+from schema.presence import IntervalSource, PresenceState
+from schema.rule import Condition, Notify, Op
 
 JSON = "application/json"
 STRICT = ConfigDict(extra="forbid")
@@ -72,11 +73,29 @@ class DaySummaryAnswer(TypedDict):
 
 
 @with_config(STRICT)
+class CompletenessAnswer(TypedDict):
+    expected: Count
+    received: Count
+    missing: Count
+    percent: Annotated[float, Field(ge=0, le=100)]
+
+
+@with_config(STRICT)
+class GapAnswer(TypedDict):
+    from_time: Annotated[Time, Field(description="Of the event before the gap")]
+    to_time: Annotated[Time, Field(description="Of the event after it")]
+    after_seq: Count
+    before_seq: Count
+    missing: Count
+
+
+@with_config(STRICT)
 class SummaryAnswer(TypedDict):
     device_id: str
     date: Annotated[str, Field(json_schema_extra={"format": "date"})]
     tz: str
     metrics: dict[str, DaySummaryAnswer]
+    completeness: NotRequired[CompletenessAnswer]
 
 
 @with_config(STRICT)
@@ -104,6 +123,27 @@ class PresenceAnswer(TypedDict):
     since: Time
     reason: str
     last_seen: Time | None
+    expected_interval_s: Annotated[float | None, Field(description="Of the present silence")]
+    source: Annotated[IntervalSource, Field(description="Where expected_interval_s comes from")]
+    flapping: Annotated[bool, Field(description="More than 6 changes in an hour")]
+
+
+@with_config(STRICT)
+class PresenceChangeAnswer(TypedDict):
+    id: Annotated[int, Field(description="As in the stream of changes")]
+    device_id: str
+    state: PresenceState
+    since: Time
+    reason: str
+    last_seen: Time | None
+
+
+@with_config(STRICT)
+class FleetAnswer(TypedDict):
+    devices: Count
+    states: dict[PresenceState, Count]
+    flapping: Count
+    open_incidents: Count
 
 
 @with_config(STRICT)
@@ -118,6 +158,12 @@ class DeviceAnswer(PresenceAnswer):
         int, Field(ge=0, description="Events whose event_id was that of an event of another time")
     ]
     reused_ids_at: Annotated[Time | None, Field(description="When the last of them was received")]
+    completeness_percent: Annotated[
+        float | None,
+        Field(
+            ge=0, le=100, description="Of the last 24 hours; null without events that have a seq"
+        ),
+    ]
 
 
 @with_config(STRICT)
@@ -151,19 +197,75 @@ class ProfileAnswer(TypedDict):
 @with_config(STRICT)
 class RuleAnswer(TypedDict):
     id: str
+    condition: Condition
     device_id: str | None
     tag: str | None
     metric: str
-    op: Op
-    threshold: float
+    op: Op | None
+    threshold: float | None
     for_s: float
+    max_gap_s: float | None
     clear_threshold: float | None
     cooldown_s: float
     name: str | None
     severity: Severity
     notify: Notify
+    channels: list[str]
     enabled: bool
     created_at: Time
+
+
+@with_config(STRICT)
+class IncidentAnswer(TypedDict):
+    id: int
+    device_id: str
+    rule_id: str
+    rule_name: str | None
+    severity: Severity
+    state: AlertState
+    metric: str | None
+    op: Op | None
+    threshold: Number
+    opened_at: Time
+    opened_by: Annotated[str | None, Field(description="event_id")]
+    opened_value: Number
+    recorded_at: Annotated[
+        Time, Field(description="When it was found; later than opened_at for late data")
+    ]
+    acknowledged_at: Time | None
+    acknowledged_by: str | None
+    acknowledged_note: str | None
+    resolved_at: Time | None
+    resolved_by: Annotated[str | None, Field(description="event_id")]
+    muted: bool
+
+
+@with_config(STRICT)
+class IncidentStepAnswer(TypedDict):
+    state: AlertState
+    at: Time
+    event_id: NotRequired[str]
+    value: NotRequired[float]
+    by: NotRequired[str]
+    note: NotRequired[str]
+
+
+@with_config(STRICT)
+class IncidentHistoryAnswer(IncidentAnswer):
+    history: list[IncidentStepAnswer]
+
+
+@with_config(STRICT)
+class SilenceAnswer(TypedDict):
+    id: int
+    device_id: str | None
+    tag: str | None
+    rule_id: str | None
+    from_time: Time
+    to_time: Time
+    reason: str | None
+    created_at: Time
+    active: bool
 
 
 @with_config(STRICT)
@@ -208,6 +310,28 @@ class HealthAnswer(TypedDict):
 
 
 @with_config(STRICT)
+class ChannelAnswer(TypedDict):
+    name: str
+    url: Annotated[str, Field(description="Without its secrets")]
+    signed: bool
+    silent: bool
+    state: Literal["ok", "retrying", "failing"]
+    delivered_at: Time | None
+    failed_at: Time | None
+    failure: str | None
+    attempts: Annotated[Count, Field(description="Of the notification that is being retried")]
+    next_attempt_at: Time | None
+    given_up: Annotated[Count, Field(description="Notifications that were never delivered")]
+    created_at: Time
+
+
+@with_config(STRICT)
+class ChannelTestAnswer(TypedDict):
+    status: Literal["delivered", "failed"]
+    failure: NotRequired[str]
+
+
+@with_config(STRICT)
 class LiveAnswer(TypedDict):
     status: Literal["ok"]
 
@@ -230,6 +354,8 @@ def _schema(shape: Any) -> Any:
 
 DEVICE, EVENTS, PROFILE = Answer(DeviceAnswer), Answer(list[EventAnswer]), Answer(ProfileAnswer)
 RULE, POSTED, HEALTH = Answer(RuleAnswer), Answer(PostedAnswer), Answer(HealthAnswer)
+CHANNEL = Answer(ChannelAnswer)
+INCIDENT = Answer(IncidentHistoryAnswer)
 STREAM = Answer(others=("text/event-stream",))
 
 ANSWERS: dict[str, dict[int, Answer]] = {
@@ -237,6 +363,7 @@ ANSWERS: dict[str, dict[int, Answer]] = {
     "POST /telemetry": {200: POSTED},
     "POST /v1/events/batch": {200: Answer(list[BatchItemAnswer])},
     "GET /v1/devices/{device_id}/events": {200: EVENTS},
+    "GET /v1/devices/{device_id}/gaps": {200: Answer(list[GapAnswer])},
     "GET /v1/search": {200: EVENTS},
     "GET /devices/{device_id}/metrics": {200: Answer(PointsAnswer)},
     "GET /devices/{device_id}/summary": {200: Answer(SummaryAnswer)},
@@ -245,6 +372,7 @@ ANSWERS: dict[str, dict[int, Answer]] = {
         200: Answer(others=("text/csv", "application/x-ndjson", "application/vnd.apache.parquet"))
     },
     "GET /v1/devices": {200: Answer(list[DeviceAnswer])},
+    "GET /v1/devices/summary": {200: Answer(FleetAnswer)},
     "POST /v1/devices": {201: DEVICE},
     "GET /v1/devices/{device_id}": {200: DEVICE},
     "PUT /v1/devices/{device_id}": {200: DEVICE, 201: DEVICE},
@@ -252,6 +380,7 @@ ANSWERS: dict[str, dict[int, Answer]] = {
     "DELETE /v1/devices/{device_id}/reused_ids": {204: Answer()},
     "GET /v1/devices/{device_id}/latest": {200: Answer(LatestAnswer)},
     "GET /v1/devices/{device_id}/presence": {200: Answer(PresenceAnswer)},
+    "GET /v1/devices/{device_id}/presence/history": {200: Answer(list[PresenceChangeAnswer])},
     "GET /v1/profiles": {200: Answer(list[ProfileAnswer])},
     "GET /v1/profiles/{name}": {200: PROFILE},
     "PUT /v1/profiles/{name}": {200: PROFILE, 201: PROFILE},
@@ -260,6 +389,18 @@ ANSWERS: dict[str, dict[int, Answer]] = {
     "GET /v1/alerts/{rule_id}": {200: RULE},
     "PUT /v1/alerts/{rule_id}": {200: RULE},
     "DELETE /v1/alerts/{rule_id}": {204: Answer()},
+    "GET /v1/channels": {200: Answer(list[ChannelAnswer])},
+    "POST /v1/channels": {201: CHANNEL},
+    "GET /v1/channels/{name}": {200: CHANNEL},
+    "PUT /v1/channels/{name}": {200: CHANNEL, 201: CHANNEL},
+    "DELETE /v1/channels/{name}": {204: Answer()},
+    "POST /v1/channels/{name}/test": {200: Answer(ChannelTestAnswer)},
+    "GET /v1/incidents": {200: Answer(list[IncidentAnswer])},
+    "GET /v1/incidents/{incident_id}": {200: INCIDENT},
+    "POST /v1/incidents/{incident_id}/ack": {200: INCIDENT},
+    "GET /v1/silences": {200: Answer(list[SilenceAnswer])},
+    "POST /v1/silences": {201: Answer(SilenceAnswer)},
+    "DELETE /v1/silences/{silence_id}": {204: Answer()},
     "GET /v1/rejected": {200: Answer(list[RejectedAnswer])},
     "GET /v1/rejected/{rejected_id}": {
         200: Answer(RejectedPayloadAnswer, ("application/octet-stream",))

@@ -1,4 +1,4 @@
-"""Devices: registration, presence, newest values."""
+"""Devices: registration, newest values, and the fleet in numbers."""
 
 from typing import Annotated, Any
 
@@ -41,6 +41,16 @@ async def list_devices(
     key = read_cursor(cursor, query_hash, 1)
     rows = await devices.page("" if key is None else str(key[0]), state, tag, q, limit)
     return page(request, rows, limit, query_hash, lambda row: [row["device_id"]])
+
+
+@get(
+    "/v1/devices/summary",
+    summary="How many devices there are in each state",
+    description="Also how many there are in all, how many are flapping, and how many incidents are open.",
+    tags=["Devices"],
+)
+async def fleet_summary(devices: NamedDependency[DeviceStore]) -> Response[bytes]:
+    return json_text(await devices.fleet())
 
 
 @get("/v1/devices/{device_id:str}", summary="One device", tags=["Devices"])
@@ -125,10 +135,3 @@ async def device_latest(
     devices: NamedDependency[DeviceStore], device_id: DeviceIdPath
 ) -> Response[bytes]:
     return json_text(await devices.latest(device_id))
-
-
-@get("/v1/devices/{device_id:str}/presence", summary="Presence of a device", tags=["Devices"])
-async def device_presence(
-    devices: NamedDependency[DeviceStore], device_id: DeviceIdPath
-) -> Response[bytes]:
-    return json_text(await devices.presence(device_id))

@@ -12,16 +12,19 @@ from api.http.cursor import fingerprint, instant_of, read_cursor
 from api.http.pages import page
 from api.http.params import Cursor, PageLimit
 from api.store.rules import RuleStore
-from schema.alert import RuleBody
 from schema.event import json_form
 from schema.instants import EARLIEST, rfc3339
+from schema.rule import RuleBody
 
 RuleIdPath = Annotated[
     str, PathParameter(description="Rule id", schema_extra={"pattern": r"^[A-Za-z0-9]{1,64}$"})
 ]
 
 
-RuleOperation = operation_with_body(RuleBody.model_json_schema())
+RuleOperation = operation_with_body(
+    RuleBody.model_json_schema(),
+    {"metric": "temp_c", "op": ">", "threshold": 60, "clear_threshold": 55, "notify": "change"},
+)
 
 
 @post(
@@ -89,9 +92,10 @@ async def delete_rule(rules: NamedDependency[RuleStore], rule_id: RuleIdPath) ->
 
 
 def _rule(row: Any) -> dict[str, Any]:
-    numbers = ("threshold", "for_s", "clear_threshold", "cooldown_s")
+    numbers = ("threshold", "for_s", "max_gap_s", "clear_threshold", "cooldown_s")
     return {
         "id": row["rule_id"],
+        "condition": row["condition"],
         "device_id": row["device_id"],
         "tag": row["tag"],
         "metric": row["metric"],
@@ -100,6 +104,7 @@ def _rule(row: Any) -> dict[str, Any]:
         "name": row["name"],
         "severity": row["severity"],
         "notify": row["notify"],
+        "channels": row["channels"],
         "enabled": row["enabled"],
         "created_at": rfc3339(row["created_at"]),
     }

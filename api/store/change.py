@@ -36,6 +36,7 @@ async def end_incidents(
 
     The caller holds the lanes of the device or rule.
     """
+    await connection.execute(queries.lock_alert_states, device_no, rule_id)
     return [
         alert(
             device_id=row["device_id"],
@@ -43,11 +44,13 @@ async def end_incidents(
             time=row["resolved_at"],
             incident_id=row["incident_id"],
             rule_id=row["rule_id"],
+            rule_name=row["rule_name"],
             severity=row["severity"],
             state=AlertState.RESOLVED,
             metric=row["metric"],
             op=row["op"],
             threshold=row["threshold"],
+            channels=row["channels"] or (),
         )
         for row in await connection.fetch(queries.end_incidents, device_no, rule_id)
     ]

@@ -10,7 +10,7 @@ import msgspec
 
 from api.store.change import CHANGE_S_MAX, change, end_incidents
 from api.store.database import Database
-from api.store.devices import no_device
+from api.store.devices import no_device, one_device
 from api.store.devices import queries as device_queries
 from runtime.errors import Conflict, InvalidRequest, NotFound
 from schema.database import Connection, fetch_row
@@ -110,9 +110,7 @@ class RegistryStore:
 
     async def _device(self, connection: Connection, device_id: str) -> str:
         """Read in the transaction of the change: later another request may have changed it."""
-        return str(
-            await connection.fetchval(device_queries.one_device, self._default_profile, device_id)
-        )
+        return await one_device(connection, device_id, self._default_profile)
 
     async def _locked_device(self, connection: Connection, device_id: str) -> tuple[int, bool]:
         """The device's number with its lane locked, and whether it is new. Raises Conflict."""

@@ -8,12 +8,14 @@ import asyncpg
 from api.store.change import change, end_incidents, queries
 from api.store.database import Database
 from runtime.errors import NotFound
-from schema.alert import RuleBody, resolve_limit
 from schema.locks import take_lanes
+from schema.rule import RuleBody, resolve_limit
 
 # These members decide whether and when a rule fires: if one changes, evaluation restarts. So does another
 # limit at which incidents resolve.
-_DECISIVE = ("device_id", "tag", "metric", "op", "threshold", "for_s", "enabled")
+_DECISIVE = (
+    "condition", "device_id", "tag", "metric", "op", "threshold", "for_s", "max_gap_s", "enabled",
+)  # fmt: skip
 
 
 class RuleStore:
@@ -30,7 +32,7 @@ class RuleStore:
         """A rule that decides otherwise ends its open incidents. Raises NotFound."""
         async with change(self._database) as (connection, notifications):
             await take_lanes(connection)
-            old = _found(await connection.fetchrow(queries.one_rule, rule_id), rule_id)
+            old = _found(await connection.fetchrow(queries.lock_rule, rule_id), rule_id)
             if all(old[name] == value for name, value in rule):
                 return old
             restart = _decides_otherwise(old, rule)
@@ -44,7 +46,7 @@ class RuleStore:
         """End the rule's open incidents, too. Raises NotFound."""
         async with change(self._database) as (connection, notifications):
             await take_lanes(connection)
-            _found(await connection.fetchrow(queries.one_rule, rule_id), rule_id)
+            _found(await connection.fetchrow(queries.lock_rule, rule_id), rule_id)
             notifications.extend(await end_incidents(connection, rule_id=rule_id))
             await connection.execute(queries.delete_rule, rule_id)
             await connection.execute(queries.increment_rules_version)
@@ -74,4 +76,5 @@ def _columns(rule: RuleBody) -> tuple[Any, ...]:
     return (
         rule.device_id, rule.tag, rule.metric, rule.op, rule.threshold, rule.name, rule.severity,
         rule.for_s, rule.clear_threshold, rule.cooldown_s, rule.notify, rule.enabled,
+        rule.condition, rule.max_gap_s, rule.channels,
     )  # fmt: skip

@@ -9,6 +9,7 @@ from amqtt.mqtt.protocol.broker_handler import BrokerProtocolHandler
 
 from broker import wire
 from broker.embedded import limits
+from broker.embedded.rights import Login
 from broker.embedded.session_queue import QueuedMessage, SessionQueue
 
 READ_BYTES_MAX = 65_536
@@ -89,7 +90,7 @@ class ClientConnection(BrokerProtocolHandler):  # type: ignore[misc]  # amqtt ha
     """
 
     stream: PacketStream
-    ours = False  # It proved to be one of Voltwire's own sessions.
+    login: Login
     queue: SessionQueue
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:

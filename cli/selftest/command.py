@@ -122,6 +122,7 @@ async def _run(
     settings: Settings, url: str, plan: "Plan", ledger: "Ledger", timeout_s: float, console: Console
 ) -> "Comparison | None":
     """Returns None if a signal arrives first."""
+    from cli.device_logins.addresses import device_addresses  # noqa: PLC0415
     from cli.selftest.over_http import connected  # noqa: PLC0415
     from cli.selftest.over_mqtt import ledger_devices  # noqa: PLC0415
 
@@ -131,9 +132,11 @@ async def _run(
     async def work() -> "Comparison":
         async with connected(url, ledger) as api:
             await api.check()
-            devices = ledger_devices(settings.mqtt, plan, ledger)
-            async with _online(devices):
-                return await _send_and_compare(api, devices, plan, ledger, timeout_s)
+            ids = plan.device_ids
+            async with device_addresses(settings, url, ids, stop, forget=True) as address_of:
+                devices = ledger_devices(address_of, plan, ledger)
+                async with _online(devices):
+                    return await _send_and_compare(api, devices, plan, ledger, timeout_s)
 
     async with asyncio.TaskGroup() as group:
         showing = group.create_task(_show(ledger, console))

@@ -4,7 +4,7 @@
 2. keys       insert … on conflict do nothing returning: the returned keys are new; last_seen of devices
               that sent telemetry only; the versions of rules and registry, the closed hours, the floor,
               and which devices want receipts
-3. facts      alert states, and the newest event already evaluated
+3. facts      alert states, and the newest event already evaluated (alert_writes.py)
 4. events     COPY of the new rows; marks for their closed hours; dead letters; which duplicates reuse an id
 5. presence   the other presence updates; a device that returns resolves its silence
 6. alerts     transitions, incidents, outbox
@@ -16,9 +16,8 @@ from contextlib import suppress
 from datetime import datetime
 from typing import Any
 
-from ingestor.alerts.incidents import IncidentChanges, decide
-from ingestor.alerts.rules import Candidate, RuleState, candidates
 from ingestor.batch import Batch, Row, Written
+from ingestor.store.alert_writes import read_alert_facts, write_alerts
 from ingestor.store.copy_format import COLUMNS, EventCopy
 from ingestor.store.dead_letters import insert_dead_letters
 from ingestor.store.pg_errors import copy_line, is_poison, lacks_partition, without_data
@@ -32,7 +31,6 @@ from ingestor.store.presence_writes import (
 from ingestor.store.registry import Registry
 from ingestor.store.reused_ids import record_reused_ids
 from runtime.errors import BatchRefused, NoPartition, StoreUnavailable
-from schema.alert import Notification
 from schema.database import WRITER_SESSION, Connection, connect, fetch_row
 from schema.event import DeviceNo
 from schema.feed import commit_statement
@@ -106,8 +104,7 @@ class Store:
         if facts["rules_version"] != self._registry.rules_version:
             await self._registry.refresh_rules(connection, facts["rules_version"])
         new_rows = [row for key, row in first.items() if key in new]
-        pairs = await self._candidates(connection, new_rows)
-        newest = await _newest_evaluated(connection, pairs)
+        alerts = await read_alert_facts(connection, self._registry, new_rows, facts["now"])
         await self._insert_events(connection, new_rows)
         await _mark_hours(connection, new_rows, facts["closing"])
         await insert_dead_letters(connection, batch)
@@ -116,7 +113,7 @@ class Store:
             connection, batch, self._offline_after_s, needs_full_update=facts["needs_full_update"]
         )
         await set_receipts(connection, batch)
-        notifications += await self._write_incidents(connection, decide(pairs, newest))
+        notifications += await write_alerts(connection, alerts)
         end = await commit_statement(connection, notifications)
         batch.in_doubt = written
         await connection.execute(end)
@@ -147,24 +144,6 @@ class Store:
             return set(first), row
         return set(zip(row["device_nos"] or (), row["event_ids"] or (), strict=True)), row
 
-    async def _candidates(self, connection: Connection, new_rows: Sequence[Row]) -> list[Candidate]:
-        rules = self._registry.rules
-        if not rules or not new_rows:
-            return []
-        devices = sorted({row.device_no for row in new_rows})
-        rows = await connection.fetch(queries.read_alert_states, devices)
-        states = {
-            (row["device_no"], row["rule_id"]): RuleState(
-                row["pending_since"],
-                row["incident_id"],
-                row["notified_at"],
-                row["decided_at"],
-                row["incident_notified"],
-            )
-            for row in rows
-        }
-        return candidates(new_rows, rules, states)
-
     async def _insert_events(self, connection: Connection, new_rows: Sequence[Row]) -> None:
         self._copied = new_rows
         if not new_rows:
@@ -172,21 +151,6 @@ class Store:
         # asyncpg would read a file object in a thread; its type stubs do not know bytes-like sources.
         source: Any = memoryview(self._copy(new_rows))
         await connection.copy_to_table("event", source=source, columns=COLUMNS, format="binary")
-
-    async def _write_incidents(
-        self, connection: Connection, changes: IncidentChanges
-    ) -> list[Notification]:
-        if not changes:
-            return []
-        if changes.resolved:
-            await connection.execute(queries.resolve_incidents, *changes.resolved_columns())
-        if changes.opened:
-            numbers = await connection.fetch(queries.next_incident_numbers, len(changes.opened))
-            changes.assign_numbers([row[0] for row in numbers])
-            await connection.execute(queries.open_incidents, *changes.opened_columns())
-        if changes.states:
-            await connection.execute(queries.save_alert_states, *changes.state_columns())
-        return changes.notifications()
 
     async def _connected(self) -> Connection:
         """After a failover the server may have other device numbers, so the cache expires."""
@@ -277,25 +241,3 @@ async def _mark_hours(connection: Connection, new_rows: Sequence[Row], closing: 
     if late:
         devices, hours = zip(*sorted(late), strict=True)
         await connection.execute(queries.mark_hours, devices, [hour * HOUR_S for hour in hours])
-
-
-async def _newest_evaluated(
-    connection: Connection, pairs: Sequence[Candidate]
-) -> list[datetime | None]:
-    """The newest event time that the rule of each candidate has evaluated for its device."""
-    if not pairs:
-        return []
-    oldest = min(event.ts for pair in pairs for event in pair.events)
-    rows = await connection.fetch(
-        queries.newest_evaluated,
-        [pair.device_no for pair in pairs],
-        [pair.rule.metric for pair in pairs],
-        [pair.rule.tag for pair in pairs],
-        [pair.rule.in_force_from for pair in pairs],
-        list(range(len(pairs))),
-        oldest,
-    )
-    return [
-        max(filter(None, (row["newest"], pair.state.decided_at)), default=None)
-        for row, pair in zip(rows, pairs, strict=True)
-    ]

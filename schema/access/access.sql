@@ -17,11 +17,25 @@ returning scopes
 delete from credential where kind = coalesce($1, kind) and name = any($2) returning kind, name
 
 -- valid_credentials --
--- What is valid now, and in how many seconds the first of them ends.
+-- What is valid now, the oldest first, and in how many seconds the first of them ends.
 select credential_id, kind, name, scopes, digest,
        extract(epoch from min(valid_until) over () - clock_timestamp())::float8 as ends_in_s
 from credential
 where valid_until is null or valid_until > clock_timestamp()
+order by credential_id
+
+-- broker_logins --
+-- What the files of a broker hold: one secret per name. Of a rotated one that is the former until its overlap
+-- ends, in so many seconds for the first of them.
+select distinct on (kind, name) kind, name, scopes, broker_salt, broker_hash,
+       extract(epoch from min(valid_until) over () - clock_timestamp())::float8 as ends_in_s
+from credential
+where valid_until is null or valid_until > clock_timestamp()
+order by kind, name, valid_until
+
+-- last_member --
+-- The highest number of a member of $1 whose session may hold messages.
+select coalesce(max(number), 1) from ingest_member where instance = $1
 
 -- delete_ended --
 -- Secrets whose overlap is over, and sessions of browsers that have expired.

@@ -1,8 +1,9 @@
 """The valid credentials, read at start, on NOTIFY, every 30 s, and when one of them ends."""
 
 import asyncio
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import suppress
+from typing import TypeVar
 
 import asyncpg
 import structlog
@@ -16,14 +17,24 @@ CHANNEL = "voltwire_credentials"
 READ_EVERY_S, RETRY_S = 30.0, 1.0
 ENDED_S_MIN = 0.05  # After the end of a secret, for the difference of the clocks.
 
+T = TypeVar("T")
+
 log = structlog.get_logger()
 queries = load_queries("schema.access", "access.sql")
 
 
-async def follow_credentials(dsn: str, name: str) -> AsyncGenerator[Sequence[Credential], None]:
-    """Yield the valid credentials now and after each change, without end.
+def follow_credentials(dsn: str, name: str) -> AsyncGenerator[Sequence[Credential], None]:
+    """Yield the valid credentials now and after each change, without end."""
+    return follow(dsn, name, _read)
 
-    While the database is away the last ones stay in force: a device is not cut off by our outage.
+
+async def follow(
+    dsn: str, name: str, read: Callable[[Connection], Awaitable[tuple[T, float]]]
+) -> AsyncGenerator[T, None]:
+    """Yield what `read` makes of the credentials, now and after each change, without end.
+
+    `read` also returns for how many seconds its result is true unless something changes. While the
+    database is away the last result stays in force: a device is not cut off by our outage.
     """
     while True:
         connection: Connection | None = None
@@ -33,8 +44,9 @@ async def follow_credentials(dsn: str, name: str) -> AsyncGenerator[Sequence[Cre
             await connection.add_listener(CHANNEL, lambda *_, changed=changed: changed.set())
             while True:
                 changed.clear()
-                credentials, wait_s = await _read(connection)
-                yield credentials
+                found, wait_s = await read(connection)
+                yield found
+                del found  # Ten thousand credentials take megabytes.
                 with suppress(TimeoutError):
                     async with asyncio.timeout(wait_s):
                         await changed.wait()
@@ -49,11 +61,15 @@ async def follow_credentials(dsn: str, name: str) -> AsyncGenerator[Sequence[Cre
 async def _read(connection: Connection) -> tuple[list[Credential], float]:
     """The valid ones, and for how long this list is true unless something changes."""
     rows = await connection.fetch(queries.valid_credentials)
+    return [_credential(row) for row in rows], true_for_s(rows)
+
+
+def true_for_s(rows: Sequence[asyncpg.Record]) -> float:
+    """Until the first secret of these ends, or the next look."""
     ends_in_s = rows[0]["ends_in_s"] if rows else None
-    wait_s = READ_EVERY_S
-    if ends_in_s is not None:
-        wait_s = min(wait_s, max(ends_in_s, 0) + ENDED_S_MIN)
-    return [_credential(row) for row in rows], wait_s
+    if ends_in_s is None:
+        return READ_EVERY_S
+    return min(READ_EVERY_S, max(float(ends_in_s), 0) + ENDED_S_MIN)
 
 
 def _credential(row: asyncpg.Record) -> Credential:

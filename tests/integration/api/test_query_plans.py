@@ -14,7 +14,7 @@ from api.aggregate.store import arguments
 from api.export.store import EXPORT_SESSION
 from api.export.store import queries as of_exports
 from api.store.dead_letters import queries as of_dead_letters
-from api.store.devices import LATEST_VALUES
+from api.store.devices import LATEST_VALUES, LIST_DEVICES
 from api.store.devices import queries as of_devices
 from api.store.events import FLEET_WINDOWS, LAST_KEY, lookback_windows, queries
 from api.store.registry import queries as of_registry
@@ -166,7 +166,7 @@ async def test_pages_of_devices_follow_the_index_of_names(filled: Connection) ->
         "insert into presence (device_no) select device_no from device on conflict do nothing"
     )
     await filled.execute("vacuum analyze device, presence")
-    plan = await plan_of(filled, of_devices.list_devices, "battery", "d5", None, None, None, 101)
+    plan = await plan_of(filled, LIST_DEVICES, "battery", "d5", None, None, None, 101, NOW)
     assert "device_device_id_key" in plan.indexes
     assert plan.rows_most <= 101
     plan = await plan_of(filled, of_registry.update_expected_intervals, [5], None, "battery")
