@@ -5,7 +5,6 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-import httpx
 import pytest
 
 from tests.acceptance.chaos.conftest import (
@@ -15,6 +14,7 @@ from tests.acceptance.chaos.conftest import (
     rounds,
     seeded,
 )
+from tests.support import plain_http
 from tests.support.failpoints import AFTER_COMMIT, BEFORE_COMMIT
 from tests.support.services import Process
 
@@ -90,7 +90,7 @@ def test_what_was_committed_but_not_acknowledged_is_redelivered_and_counts_once(
 
 def add_rule(installation: Installation, device_id: str) -> str:
     rule = {"device_id": device_id, "metric": "value", "op": ">", "threshold": 0}
-    answer = httpx.post(f"{installation.url}/v1/alerts", json=rule).raise_for_status()
+    answer = plain_http.post(f"{installation.url}/v1/alerts", json=rule).raise_for_status()
     return str(answer.json()["id"])
 
 
