@@ -28,6 +28,7 @@ class Dropped(StrEnum):
     BAD_TOPIC = "bad_topic"  # the topic holds no valid device id
     EMPTY = "empty"  # no payload, as when a retained message is cleared
     SUPERSEDED = "superseded"  # redelivered while its first copy still waits here
+    RATE_LIMITED = "rate_limited"  # above MQTT_RATE_LIMIT of its device
 
 
 @dataclass(slots=True)

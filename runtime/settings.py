@@ -80,6 +80,7 @@ class Settings(BaseSettings):
     publish_host: str = "127.0.0.1"
     rate_limit_requests: Annotated[int, Field(ge=1, le=1_000_000)] = 10
     rate_limit_window_seconds: Annotated[float, Field(gt=0, le=86_400)] = 1.0
+    mqtt_rate_limit: Annotated[float, Field(ge=0, le=1_000_000)] = 0
     cors_origins: str | None = None
     public_url: str | None = None
     public_mqtt_url: str | None = None
@@ -307,7 +308,7 @@ def _address(url: str | None, schemes: set[str], examples: str) -> str | None:
         usable = parts.scheme in schemes and parts.hostname and parts.port != 0
     except ValueError:
         usable = False
-    if not usable or "@" in url:
+    if not usable or parts.query or parts.fragment or "@" in url:
         raise ValueError(f"must be an address without user and password, such as {examples}")
     return url.rstrip("/")
 

@@ -25,6 +25,8 @@ union all
 select format('grant usage, select, update on sequence %s to %I', string_agg(name, ', '), $1) from ours
 where relkind = 'S'
 union all
+select 'revoke execute on function make_event_partitions(timestamptz, timestamptz) from public'  -- A restore grants it.
+union all
 select format('grant execute on function make_event_partitions(timestamptz, timestamptz) to %I', $1)
 union all
 select format('alter default privileges for role %s in schema %s grant %s to %I', owner, schema, rights, $1)

@@ -15,14 +15,14 @@ from runtime.postgres.server import embedded_postgres
 from runtime.settings import Settings
 from schema.database import Connection
 from schema.migrate import migrate
-from tests.support.services import temporary_folder
+from tests.support.services import keep_files_in_memory, temporary_folder
 
 CHAOS = "tests/acceptance/chaos/"
 MAX_EVENT_AGE_DAYS = 800  # Fewer partitions than the default: databases are copied faster.
 # What the tests need of durability is the server's, not the disk's.
 FAST = {
     "fsync": "off", "full_page_writes": "off", "shared_buffers": "128MB", "max_wal_size": "1GB",
-    "wal_level": "minimal", "max_wal_senders": "0",
+    "wal_level": "minimal", "max_wal_senders": "0", "autovacuum": "off",
 }  # fmt: skip
 
 
@@ -36,6 +36,10 @@ class BySubject(LoadFileScheduling):
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> LoadFileScheduling:
     return BySubject(config, log)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    keep_files_in_memory()
 
 
 @pytest.fixture(autouse=True)

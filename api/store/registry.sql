@@ -35,7 +35,7 @@ delete from reused_id where device_no = $1
 -- The sweep does not evaluate the device again before its next sign of life.
 update presence set
     state = 'never_seen', reason = 'forgotten', last_seen = null, sleep_s = null, will_at = null,
-    gaps = null, gaps_since = null, slept = false, changes = null, flapping = false,
+    gaps = null, span_ends = null, learned_s = null, slept = false, changes = null, flapping = false,
     since = case when reason = 'forgotten' then since else statement_timestamp() end, check_at = 'infinity'
 where device_no = $1
 returning old.state as was, new.since

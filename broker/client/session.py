@@ -84,6 +84,11 @@ class Session:
         """Connected and subscribed, on this connection or an earlier one of the session."""
         return self._subscribed
 
+    @property
+    def generation(self) -> int:
+        """The number of the present connection, as its deliveries have it."""
+        return self._generation
+
     async def run(self, stop: asyncio.Event) -> None:
         """Stay connected, retrying indefinitely, until `stop` is set; then send DISCONNECT.
 

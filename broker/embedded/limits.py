@@ -20,6 +20,9 @@ SESSIONS_MAX = 10_000
 CONNECTS_PER_S = 1.0
 CONNECTS_BURST_S = 60.0
 
+# Messages of QoS 2 that a client has not released with PUBREL: one more ends the connection.
+UNRELEASED_MAX = 1000
+
 # Filters of one client: another one is refused (SUBACK 0x80).
 FILTERS_MAX = 100
 

@@ -14,6 +14,7 @@ from broker import topics
 from broker.embedded.accounts import Account, AccountChange, Accounts
 from broker.embedded.packets import Connect
 from broker.topics import TopicKind
+from runtime.client_ids import is_own_client_id
 from schema.access.credentials import KEY_LOGIN_PREFIX, Scope
 
 READ_ROOTS = ("alerts", "presence")
@@ -113,8 +114,7 @@ class Access:
         self, instance: str, password: str | None, accounts: Accounts | None = None
     ) -> None:
         self._password = password.encode() if password else None
-        name = re.escape(instance)
-        self._match_client_id = re.compile(rf"{name}-(ingest(-\d+)?|delivery)").fullmatch
+        self._instance = instance
         self._unlimited, self._any_client = Unlimited(), AnyClient(instance)
         self._accounts = accounts
 
@@ -124,7 +124,7 @@ class Access:
         return self._accounts is None or self._accounts.complete
 
     def is_reserved(self, client_id: str) -> bool:
-        return self._match_client_id(client_id) is not None
+        return is_own_client_id(self._instance, client_id)
 
     def login(self, connect: Connect) -> Login | None:
         """None: the user name, the password or the client id is wrong."""

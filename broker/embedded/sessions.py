@@ -211,6 +211,8 @@ class EmbeddedBroker(Broker):  # type: ignore[misc]  # amqtt has no type informa
             connection.stream.write(wire.pubacks((mid,)))
         elif qos:
             session.inflight_in[mid] = None
+            if len(session.inflight_in) > limits.UNRELEASED_MAX:
+                raise ConnectionError("Too many messages of QoS 2 wait for PUBREL.")
             connection.stream.write(wire.acknowledgement(PacketType.PUBREC, mid))
 
     async def _subscribe(self, connection: ClientConnection, body: bytes) -> None:

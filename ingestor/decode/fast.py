@@ -64,12 +64,13 @@ class FastDecoder:
 
     def decode(self, payload: bytes, origin: Origin) -> list[Event | Rejection]:
         """The same result as ingestor.decode.strict.decode."""
-        if payload.isascii() and b"\\" not in payload:
-            try:
-                return self._decode_fast(payload, origin)
-            except _REFUSALS:
-                pass  # The strict decoder reports what is wrong, and with which items.
-        return decode(payload, origin, self._limits)
+        if not payload.isascii() or b"\\" in payload:
+            return decode(payload, origin, self._limits)
+        try:
+            return self._decode_fast(payload, origin)
+        except _REFUSALS:
+            # The strict decoder reports what is wrong, and with which items.
+            return decode(payload, origin, self._limits)
 
     def decode_item(self, text: bytes, index: int, origin: Origin) -> Event | None:
         """The event in the text of an array item; None if the strict decoder must decide."""

@@ -29,24 +29,31 @@ with new as (
     on conflict do nothing
     returning device_no, event_id
 ), stale as materialized (
-    select device_no, ended.gap, coalesce(gaps_since <= statement_timestamp()
-               - make_interval(secs => :span_intervals * learned_s), true) as in_new_span
-    from presence cross join lateral (
-        select case when last_seen <= statement_timestamp() - make_interval(secs => :gap_s_min) and not slept
-                     and last_seen >= (select receiving_since(:canary_stale_s))
-                    then extract(epoch from statement_timestamp() - last_seen)::float8 end as gap) ended
+    select device_no, gaps, case when span_ends > statement_timestamp() then false else true end as span_ended,
+           case when last_seen <= statement_timestamp() - make_interval(secs => :gap_s_min) and not slept
+                 and last_seen >= (select receiving_since(:canary_stale_s))
+                then date_part('epoch', statement_timestamp() - last_seen)::real end as gap
+    from presence
     where device_no = any(string_to_array($4, E'\x1f')::int[])
       and (state <> 'online' or will_at is not null
            or last_seen < statement_timestamp()
                           - make_interval(secs => least(:last_seen_step_s_max, :last_seen_step_intervals * interval_s)))
+), gap as materialized (
+    select device_no, add_gap(gaps, gap, span_ended) as new_gaps, gap is not null and span_ended as new_span from stale
+), taught as materialized (
+    select *, learned_interval(new_gaps) as new_learned_s from gap
 ), refreshed as (
     update presence p set last_seen = statement_timestamp(), sleep_s = null, will_at = null, slept = false,
-        gaps = add_gap(gaps, gap, in_new_span),
-        gaps_since = case when gap is not null and in_new_span then statement_timestamp() else gaps_since end,
-        check_at = case when gap is null or not in_new_span or interval_s is not null then check_at
-                        else least(check_at, statement_timestamp() + make_interval(
-                            secs => :late_intervals * learned_interval(add_gap(gaps, gap, in_new_span)))) end
-    from stale where p.device_no = stale.device_no and state = 'online'
+        gaps = coalesce(new_gaps, gaps),
+        learned_s = case when new_gaps is null then learned_s else new_learned_s end,
+        span_ends = case when new_span then statement_timestamp()
+                                            + make_interval(secs => :span_intervals * new_learned_s)
+                         else span_ends end,
+        check_at = case when new_span and interval_s is null
+                        then least(check_at, statement_timestamp()
+                                             + make_interval(secs => :late_intervals * new_learned_s))
+                        else check_at end
+    from taught where p.device_no = taught.device_no and state = 'online'
     returning 1
 )
 select count(*) as stored, case when count(*) < $3 then array_agg(device_no) end as device_nos,
@@ -130,8 +137,10 @@ update presence p set
     last_seen = case when s.life is null then p.last_seen else statement_timestamp() end,
     sleep_s = case when s.life is null then p.sleep_s else s.sleep_s end,
     slept = case when s.life is null then p.slept else s.asleep end,
-    gaps = s.gaps,
-    gaps_since = case when s.gap is not null and s.in_new_span then statement_timestamp() else p.gaps_since end,
+    gaps = coalesce(s.new_gaps, p.gaps),
+    learned_s = s.learned_s,
+    span_ends = case when s.new_span then statement_timestamp() + make_interval(secs => :span_intervals * s.learned_s)
+                     else p.span_ends end,
     will_at = case
         when s.will and (s.life is not null or p.state not in ('asleep', 'never_seen')) then statement_timestamp()
         when s.life is not null then null
@@ -141,17 +150,16 @@ update presence p set
             then least(p.check_at, statement_timestamp() + make_interval(secs => :will_grace_s))
         when s.asleep or p.state <> 'online' and s.life is not null
             then statement_timestamp() + make_interval(secs => coalesce(
-                     :late_intervals * coalesce(s.sleep_s, p.interval_s, learned_interval(s.gaps)), $7))
-        when s.gap is not null and s.in_new_span and p.interval_s is null
-            then least(p.check_at, statement_timestamp()
-                                   + make_interval(secs => :late_intervals * learned_interval(s.gaps)))
+                     :late_intervals * coalesce(s.sleep_s, p.interval_s, s.learned_s), $7))
+        when s.new_span and p.interval_s is null
+            then least(p.check_at, statement_timestamp() + make_interval(secs => :late_intervals * s.learned_s))
         else p.check_at end,
     session = case when s.birth then s.session else p.session end
 from (
-    select device_no, life, asleep, signal.sleep_s, birth, signal.session, gap, in_new_span,
+    select device_no, life, asleep, signal.sleep_s, birth, signal.session, new_span, new_gaps,
+           case when new_gaps is null then learned_s else learned_interval(new_gaps) end as learned_s,
            will and (birth or coalesce(will_session = known.session, true)) as will,
-           case when asleep then 'asleep' when life is not null then 'online' end as live_state,
-           add_gap(gaps, gap, in_new_span) as gaps
+           case when asleep then 'asleep' when life is not null then 'online' end as live_state
     from (
         select alive, 'telemetry', false, null::float8, false, false, null::text, null::text
         from unnest(string_to_array($1, E'\x1f')::int[]) as alive
@@ -161,12 +169,13 @@ from (
     ) as signal (device_no, life, asleep, sleep_s, will, birth, session, will_session)
     join presence known using (device_no)
     cross join lateral (
-        select coalesce(gaps_since <= statement_timestamp()
-                   - make_interval(secs => :span_intervals * learned_s), true) as in_new_span,
-               case when life is not null and not slept
+        select case when life is not null and not slept
                      and last_seen <= statement_timestamp() - make_interval(secs => :gap_s_min)
                      and last_seen >= (select receiving_since(:canary_stale_s))
-                    then extract(epoch from statement_timestamp() - last_seen)::float8 end as gap) ended
+                    then date_part('epoch', statement_timestamp() - last_seen)::real end as gap) ended
+    cross join lateral (
+        select gap is not null and coalesce(span_ends <= statement_timestamp(), true) as new_span) span
+    cross join lateral (select add_gap(gaps, gap, new_span) as new_gaps) added
 ) as s
 where p.device_no = s.device_no
   and (p.state <> 'online' or s.asleep or s.will or p.will_at is not null

@@ -4,25 +4,25 @@
 -- span first. A span lasts three learned intervals; docs/decisions/0038-learned-interval.md has the reasons.
 -- slept: the last sign of life announced a sleep, so the gap after it teaches nothing.
 -- changes: when the last seven changes of state happened, the newest first.
-create function learned_interval(gaps real[]) returns double precision
-language sql immutable parallel safe
-return case when cardinality(gaps) >= 5 then (array_sort(gaps, true))[3] end;
-
 alter table presence
     add column gaps real[],
-    add column gaps_since timestamptz,  -- the beginning of the newest span
-    add column learned_s double precision generated always as (learned_interval(gaps)) stored,
+    add column span_ends timestamptz,  -- a gap that ends later is the first of a new span; null: every gap is
+    add column learned_s double precision,
     add column slept bool not null default false,
     add column changes timestamptz[],
     add column flapping bool not null default false;
 create index presence_flapping on presence (device_no) where flapping;
 
--- The gaps after one more gap; without one they stay as they are.
-create function add_gap(gaps real[], gap double precision, in_new_span bool) returns real[]
+-- The gaps after one more gap; null if they stay as they are, which is also so if there is no gap.
+create function add_gap(gaps real[], gap real, new_span bool) returns real[]
 language sql immutable parallel safe
-return case when gap is null then gaps
-            when in_new_span then (gap::real || gaps)[1:7]
-            else greatest(gap::real, gaps[1]) || gaps[2:7] end;
+return case when gap is null then null
+            when new_span then (gap || gaps)[1:7]
+            when gap > gaps[1] then gap || gaps[2:7] end;
+
+create function learned_interval(gaps real[]) returns double precision
+language sql immutable parallel safe
+return case when cardinality(gaps) >= 5 then (array_sort(gaps, true))[3] end;
 
 -- The notifications of a device are looked up by device, then numbered by their block.
 create index feed_block on feed (block);

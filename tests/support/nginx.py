@@ -75,7 +75,7 @@ def _configuration(folder: Path, backend_port: int, https_port: int, http_port: 
     text = (ROOT / "deploy/nginx/voltwire.conf").read_text()
     for pattern, replacement, count in (
         (r"(?m)^ *listen \[::\]:.*\n", "", 2),
-        (r"listen 443 ", f"listen 127.0.0.1:{https_port} ", 1),
+        (r"(?m)^ *listen 443 ", f"listen 127.0.0.1:{https_port} ", 1),
         (r"listen 80;", f"listen 127.0.0.1:{http_port};", 1),
         (r"127\.0\.0\.1:8000;", f"127.0.0.1:{backend_port};", 1),
         (r"/etc/ssl/voltwire/", f"{folder}/", 2),

@@ -17,11 +17,28 @@ from typing import Self
 import httpx
 import psutil
 
+from tests.support import plain_http
+
 ROOT = Path(__file__).parents[2]
 START_S_MAX = 90  # A failure must not come from a machine that is busy with something else.
 COMMAND_S_MAX = 90
 PORT_MIN, PORT_MAX = 10_000, 32_000  # Linux gives outgoing connections 32768 and more.
 STOP_S_MAX = 15  # A command ends within 10 s; a busy machine delays it.
+MEMORY = Path("/dev/shm")
+MEMORY_BYTES_MIN = 4 * 1024**3  # With less left there, temporary files stay on the disk.
+
+
+def keep_files_in_memory() -> None:
+    """Put temporary files, and so every PostgreSQL, where nothing waits for a disk; TMPDIR comes first."""
+    if "TMPDIR" not in os.environ and MEMORY.is_dir() and _has_room(os.statvfs(MEMORY)):
+        os.environ["TMPDIR"] = str(MEMORY)
+        tempfile.tempdir = None
+
+
+def _has_room(found: os.statvfs_result) -> bool:
+    """The programs of PostgreSQL may be copied there, too."""
+    runs_programs = not found.f_flag & os.ST_NOEXEC
+    return runs_programs and found.f_bavail * found.f_frsize >= MEMORY_BYTES_MIN
 
 
 @contextmanager
@@ -113,7 +130,7 @@ class Process:
             if self.process.poll() is not None:
                 break
             try:
-                if httpx.get(url, timeout=2).status_code == httpx.codes.OK:
+                if plain_http.get(url, timeout=2).status_code == httpx.codes.OK:
                     return
             except httpx.TransportError:
                 pass

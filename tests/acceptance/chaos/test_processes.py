@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-import httpx
 import pytest
 
 from tests.acceptance.chaos.conftest import (
@@ -16,6 +15,7 @@ from tests.acceptance.chaos.conftest import (
     rounds,
     seeded,
 )
+from tests.support import plain_http
 from tests.support.failpoints import AFTER_COMMIT, BEFORE_COMMIT
 from tests.support.services import Process
 
@@ -65,14 +65,15 @@ def test_a_kill_around_the_commit_redelivers_the_batch_and_stores_it_once(
             installation.start("ingest")
     scenario.finish(installation)
     require_each_transition_once(installation, rule_id)
-    httpx.delete(f"{installation.url}/v1/alerts/{rule_id}").raise_for_status()
+    plain_http.delete(f"{installation.url}/v1/alerts/{rule_id}").raise_for_status()
 
 
 def require_each_transition_once(installation: Installation, rule_id: str) -> None:
     """Each incident was notified once when it fired and once when it resolved, and one follows the other."""
     (counts,) = installation.sql(
         "with sent as (select (body ->> 'incident_id')::bigint as incident_id,"
-        "   count(*) filter (where state = 'firing') as firing, count(*) filter (where state = 'resolved') as resolved"
+        "   count(*) filter (where state = 'firing') as firing,"
+        "   count(*) filter (where state = 'resolved') as resolved"
         "   from outbox join feed using (block) where rule_id = $1 group by 1)"
         " select count(*) as incidents, count(*) filter (where sent.firing is distinct from 1"
         "   or sent.resolved is distinct from (resolved_at is not null)::int) as wrong,"
@@ -113,7 +114,7 @@ def test_what_was_committed_but_not_acknowledged_is_redelivered_and_counts_once(
 
 def add_rule(installation: Installation, **changes: Any) -> str:
     rule = {"metric": "value", "op": ">", "threshold": 0} | changes
-    answer = httpx.post(f"{installation.url}/v1/alerts", json=rule).raise_for_status()
+    answer = plain_http.post(f"{installation.url}/v1/alerts", json=rule).raise_for_status()
     return str(answer.json()["id"])
 
 

@@ -33,8 +33,12 @@ def writing(url: str) -> Iterator[None]:
                 if stop.is_set():
                     return
                 device_id = f"reconnect{dice.randrange(4)}"
-                event: dict[str, Any] = {"event_id": f"w{writer}-{n}", "device_id": device_id}
-                event |= {"tags": ["reconnect"], "metrics": {"level": dice.choice([10, 50])}}
+                event: dict[str, Any] = {
+                    "event_id": f"w{writer}-{n}",
+                    "device_id": device_id,
+                    "tags": ["reconnect"],
+                }
+                event |= {"metrics": {"level": dice.choice([10, 50])}}
                 assert http.post("/v1/events/batch", json=[event]).status_code == httpx.codes.OK
 
     threads = [threading.Thread(target=write, args=(n,)) for n in range(WRITERS)]

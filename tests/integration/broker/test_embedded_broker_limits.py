@@ -358,3 +358,18 @@ async def test_our_own_sessions_log_in_with_the_password_of_their_address(
     assert session.connected is (password is not None)
     stop.set()
     await running
+
+
+async def test_messages_of_qos_2_that_are_never_released_have_a_limit(
+    port: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(limits, "UNRELEASED_MAX", 3)
+    client = await RawClient.connect(port, "client", clean=False)
+    for mid in (1, 2, 3, 3):
+        client.send(wire.publish("a", b"1", qos=2, retain=False, mid=mid))
+        assert await client.packet() == (0x50, mid.to_bytes(2))
+    client.send(wire.packet(0x62, b"\0\x01"), wire.publish("a", b"1", qos=2, retain=False, mid=4))
+    assert await client.packet() == (0x70, b"\0\x01")
+    assert await client.packet() == (0x50, b"\0\x04")
+    client.send(wire.publish("a", b"1", qos=2, retain=False, mid=5))
+    assert await client.closed()

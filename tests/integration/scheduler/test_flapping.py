@@ -38,7 +38,7 @@ async def passes(db: Connection, **time: float) -> None:
     by = timedelta(**time)
     await db.execute(
         "update presence set last_seen = last_seen - $1::interval, since = since - $1::interval,"
-        " gaps_since = gaps_since - $1::interval, check_at = check_at - $1::interval,"
+        " span_ends = span_ends - $1::interval, check_at = check_at - $1::interval,"
         " changes = array(select at - $1::interval from unnest(changes) at)",
         by,
     )

@@ -25,7 +25,7 @@ async def passes(db: Connection, seconds: float, *, received: bool = True) -> No
     """Let time pass for every device; without `received` it is our own outage."""
     await db.execute(
         f"update presence set last_seen = last_seen - interval '{seconds} s',"
-        f" gaps_since = gaps_since - interval '{seconds} s', since = since - interval '{seconds} s',"
+        f" span_ends = span_ends - interval '{seconds} s', since = since - interval '{seconds} s',"
         f" check_at = check_at - interval '{seconds} s', will_at = will_at - interval '{seconds} s'"
     )
     since = f"since - interval '{seconds} s'" if received else "now()"
