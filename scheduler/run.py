@@ -68,7 +68,7 @@ def jobs(settings: Settings, metrics: Metrics) -> list[Job]:
         Job("deleted devices", ROLL_S, delete_events_of_deleted_devices),
         Job("outbox", HOUR_S, prune_outbox),
         Job("credentials", HOUR_S, delete_ended),
-        Job("audit", HOUR_S, delete_old_audit),
+        Job("audit", HOUR_S, lambda db: _prune_audit(db, settings)),
         Job("channel tests", HOUR_S, prune_tests),
     ]
 
@@ -152,6 +152,11 @@ async def _retain(connection: Connection, settings: Settings, metrics: Metrics) 
             await retain(owner, settings.retention_days, datetime.now(UTC), metrics, log.info)
     except Deferred as deferred:
         log.info("Retention continues at its next run.", reason=str(deferred))
+
+
+async def _prune_audit(connection: Connection, settings: Settings) -> None:
+    async with _owner_connection(connection, settings) as owner:
+        await delete_old_audit(owner)
 
 
 @asynccontextmanager

@@ -48,7 +48,7 @@ _LISTED = {
     ("GET", "/asyncapi"): EVERYBODY,
 }
 # Files that every visitor of the pages loads.
-_FILES = ("/docs/", "/docs-assets", "/assets")
+_FILES = ("/docs/", "/docs-assets")
 
 
 def needed(method: str, path_template: str) -> Need:

@@ -45,7 +45,6 @@ PROBLEM_SCHEMA = {
         },
     },
 }
-RATE_LIMITED = {"POST /v1/events", "POST /telemetry"}
 MAY_CONFLICT = {
     "POST /v1/devices",
     "POST /v1/keys",

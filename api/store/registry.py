@@ -80,18 +80,19 @@ class RegistryStore:
             async with self._database.connection(CHANGE_S_MAX) as connection:
                 await delete_events_for(connection, number, DELETE_EVENTS_S_MAX)
 
-    async def reset_reused_ids(self, device_id: str) -> None:
-        """Begin to count at zero again. Raises NotFound."""
-        async with change(self._database) as (connection, _):
-            number = await self._existing_device(connection, device_id)
-            await connection.execute(queries.delete_reused_ids, number)
-
     async def _device_to_forget(self, connection: Connection, device_id: str) -> int | None:
         """Its number, None if it had credentials alone, which are revoked here. Raises NotFound."""
         revoked = await revoke_device(connection, caller().actor, device_id)
         if revoked and await connection.fetchval(device_queries.find_device, device_id) is None:
             return None
         return await self._existing_device(connection, device_id)
+
+    async def reset_reused_ids(self, device_id: str) -> None:
+        """Begin to count at zero again. Raises NotFound."""
+        async with change(self._database) as (connection, _):
+            number = await self._existing_device(connection, device_id)
+            await connection.execute(queries.delete_reused_ids, number)
+            await note(connection, "device.reset_reused_ids", device_id)
 
     async def profiles(self, after: str, limit: int) -> list[asyncpg.Record]:
         """Return profiles by name, and one more than `limit` if there is another page."""

@@ -84,6 +84,9 @@ delete from browser_session where digest = $1
 select digest, credential_id, extract(epoch from expires_at - clock_timestamp())::float8 as left_s
 from browser_session where expires_at > clock_timestamp()
 
+-- may_delete_audit --
+select has_table_privilege('audit', 'delete')
+
 -- delete_old_audit --
 delete from audit where at < clock_timestamp() - make_interval(days => $1)
 

@@ -38,5 +38,6 @@ async def record(
 
 
 async def delete_old_audit(connection: Connection) -> None:
-    """Rows are kept for a year and a month."""
-    await connection.execute(queries.delete_old_audit, KEPT_DAYS)
+    """Delete rows after a year and a month. A login that may not, as the app role, leaves them."""
+    if await connection.fetchval(queries.may_delete_audit):
+        await connection.execute(queries.delete_old_audit, KEPT_DAYS)

@@ -17,7 +17,7 @@ EVERYBODY = {
 POSTS = {"POST /v1/events", "POST /v1/events/batch", "POST /telemetry"}
 KINDS = ("stranger", "wrong", "device", "ingest", "read", "metrics", "admin")
 REFUSED = {httpx.codes.UNAUTHORIZED, httpx.codes.FORBIDDEN}
-NUMBER = {"rejected_id", "id", "incident_id"}  # Path parameters that are numbers.
+NUMBER = {"rejected_id", "incident_id", "silence_id"}  # Path parameters that are numbers.
 FILES = ["/docs", "/openapi.json", "/docs-assets/swagger-ui.css"]
 
 

@@ -98,7 +98,7 @@ async def publish(guarded: GuardedMosquitto, login: str, topic: str, **options: 
 
 async def until_accepted(guarded: GuardedMosquitto, login: str) -> None:
     async with asyncio.timeout(10):
-        code = NOT_AUTHORIZED
+        code: int | None = NOT_AUTHORIZED
         while code != ACCEPTED:
             code = await guarded.code(login, password=secret_of(login))
 
@@ -204,6 +204,26 @@ async def test_a_device_with_a_colon_has_its_own_topics(guarded: GuardedMosquitt
         "devices/a:b/telemetry",
         "devices/a:b/status",
     ]
+
+
+async def test_members_share_the_telemetry_and_each_has_its_canary(
+    guarded: GuardedMosquitto,
+) -> None:
+    shared = topics.shared("voltwire", "devices/+/telemetry")
+    members = [
+        await guarded.ours(shared, client_id=f"voltwire-ingest{n}") for n in ("", "-2", "-9")
+    ]
+    for number, member in enumerate(members):
+        canary = topics.canary("voltwire", number + 1)
+        await member.subscribe(topics.shared("voltwire", canary))
+        await member.publish(canary, b"")
+        assert (await member.message()).topic == canary
+    sender = await guarded.connect("devA")
+    for _ in range(30):
+        await sender.publish("devices/devA/telemetry", b"1")
+    for member in members:
+        await member.ping()
+    assert sum(member.waiting for member in members) == 30
 
 
 async def test_the_first_member_alone_reads_what_the_broker_dropped() -> None:

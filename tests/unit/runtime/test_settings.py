@@ -28,6 +28,7 @@ DEFAULTS: dict[str, Any] = {
     "instance": "voltwire",
     "auth": "auto",
     "trusted_network": False,
+    "publish_host": "127.0.0.1",
     "rate_limit_requests": 10,
     "rate_limit_window_seconds": 1,
     "mqtt_rate_limit": 0,
