@@ -52,7 +52,7 @@ class CompletenessStore:
     async def of_range(self, device_no: int, start: datetime, end: datetime) -> Completeness | None:
         """None if no event of the range has a seq. Raises RawEventsDropped."""
         async with self._database.connection(QUERY_S_MAX) as connection:
-            where = await _where_to_read(connection, device_no, start, end)
+            where = await where_to_read(connection, device_no, start, end)
             row = await fetch_row(connection, queries.completeness, *where)
         for cut in _cut_hours(start, end):
             require_kept(cut, row["floor"])
@@ -75,7 +75,7 @@ class CompletenessStore:
             self._database.heavy_query_slot(),
             self._database.connection(QUERY_S_MAX) as connection,
         ):
-            where = await _where_to_read(connection, device_no, first, last)
+            where = await where_to_read(connection, device_no, first, last)
             rows = await connection.fetch(queries.gaps, *where, *after, limit + 1)
             floor = await connection.fetchval(queries.floor_of_raw_events)
         needed = first_needed(start, end)
@@ -84,7 +84,7 @@ class CompletenessStore:
         return rows
 
 
-async def _where_to_read(
+async def where_to_read(
     connection: Connection, device_no: int, start: datetime, end: datetime
 ) -> Sequence[Any]:
     """$1 to $6 of the queries."""

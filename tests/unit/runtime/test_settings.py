@@ -31,6 +31,7 @@ DEFAULTS: dict[str, Any] = {
     "publish_host": "127.0.0.1",
     "rate_limit_requests": 10,
     "rate_limit_window_seconds": 1,
+    "mqtt_rate_limit": 0,
     "cors_origins": None,
     "public_url": None,
     "public_mqtt_url": None,
