@@ -65,14 +65,15 @@ def test_a_kill_around_the_commit_redelivers_the_batch_and_stores_it_once(
             installation.start("ingest")
     scenario.finish(installation)
     require_each_transition_once(installation, rule_id)
-    httpx.delete(f"{installation.url}/v1/alerts/{rule_id}").raise_for_status()
+    plain_http.delete(f"{installation.url}/v1/alerts/{rule_id}").raise_for_status()
 
 
 def require_each_transition_once(installation: Installation, rule_id: str) -> None:
     """Each incident was notified once when it fired and once when it resolved, and one follows the other."""
     (counts,) = installation.sql(
         "with sent as (select (body ->> 'incident_id')::bigint as incident_id,"
-        "   count(*) filter (where state = 'firing') as firing, count(*) filter (where state = 'resolved') as resolved"
+        "   count(*) filter (where state = 'firing') as firing,"
+        "   count(*) filter (where state = 'resolved') as resolved"
         "   from outbox join feed using (block) where rule_id = $1 group by 1)"
         " select count(*) as incidents, count(*) filter (where sent.firing is distinct from 1"
         "   or sent.resolved is distinct from (resolved_at is not null)::int) as wrong,"

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import count
 from random import Random
+from typing import Any
 
 import asyncpg
 import httpx
@@ -32,7 +33,7 @@ def writing(url: str) -> Iterator[None]:
                 if stop.is_set():
                     return
                 device_id = f"reconnect{dice.randrange(4)}"
-                event = {
+                event: dict[str, Any] = {
                     "event_id": f"w{writer}-{n}",
                     "device_id": device_id,
                     "tags": ["reconnect"],
