@@ -22,6 +22,7 @@ from broker.simulator.fleet import GOODBYE, Fleet
 from runtime.addresses import MqttAddress
 from tests.acceptance.conftest import base_url, running_up
 from tests.support import plain_http
+from tests.support.guarded_mosquitto import GuardedMosquitto
 from tests.support.mosquitto import mosquitto
 from tests.support.mqtt import RawClient, embedded_broker
 from tests.support.services import ROOT, Process, clean_environment, free_port, temporary_folder
@@ -229,7 +230,9 @@ def test_without_a_broker_it_says_that_nothing_listens_and_what_was_not_sent() -
 
 
 def test_a_refused_login_is_named_as_such() -> None:
-    with mosquitto({"allow_anonymous": "false"}) as broker:
+    with mosquitto() as broker:
+        GuardedMosquitto(broker).write()
+        broker.restart()
         url = f"mqtt://someone:wrong@127.0.0.1:{broker.port}"
         with Run("1", "--devices", "1", "--duration", "1", MQTT_URL=url) as run:
             code, _, said = run.end(RUN_S_MAX)
