@@ -11,6 +11,7 @@ import typer
 from typer.core import TyperGroup
 
 from api.serve.workers import CHECK, Worker
+from cli.access import device, key
 from cli.backup.backup import backup
 from cli.backup.restore import restore
 from cli.broker_files.command import broker_files
@@ -209,6 +210,8 @@ def migrate(
         typer.echo(f"The role {app_role} may read and write the tables, and change none of them.")
 
 
+app.add_typer(device.app, name="device")
+app.add_typer(key.app, name="key")
 app.command()(simulate)
 app.command()(broker_files)
 app.command()(replay)

@@ -14,6 +14,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
+from cli.api_key import key_header
 from cli.tables import counts_table
 from runtime.addresses import http_url
 from runtime.errors import VoltwireError, ungrouped
@@ -169,7 +170,7 @@ def _forget(settings: Settings, device_ids: Sequence[str]) -> bool:
     time.sleep(SETTLE_S)
     url = http_url(settings.http_host, settings.http_port)
     try:
-        with httpx.Client(base_url=url, timeout=FORGET_S_MAX) as api:
+        with httpx.Client(base_url=url, headers=key_header(settings), timeout=FORGET_S_MAX) as api:
             for device_id in device_ids:
                 answer = api.delete(f"/v1/devices/{device_id}")
                 if answer.status_code != httpx.codes.NOT_FOUND:  # One that never reached it.

@@ -70,6 +70,11 @@ def both_forms(network: str) -> list[str]:
     return [str(parsed), f"::ffff:{parsed.network_address}/{96 + parsed.prefixlen}"]
 
 
+def is_wildcard(host: str) -> bool:
+    """Whether a listener on it takes connections to every address of the machine."""
+    return host in {"0.0.0.0", "::"}  # noqa: S104
+
+
 def connect_host(listen_host: str) -> str:
     """The address at which our own clients reach a listener on `listen_host`."""
     return {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(listen_host, listen_host)  # noqa: S104

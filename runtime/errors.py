@@ -15,6 +15,8 @@ VoltwireError
     ├── InvalidRequest     422: an invalid parameter or body
     ├── RawEventsDropped   422: the query needs raw events that retention has dropped
     ├── NotFound           404: the device, rule, incident or profile in the path
+    ├── NotAuthenticated   401: no credential, or a wrong one
+    ├── Forbidden          403: the credential is right, and may not do this
     ├── Conflict           409: the resource to create exists
     ├── TooManyRequests    429: over the rate limit of the device
     ├── PayloadTooLarge    413
@@ -108,6 +110,14 @@ class RawEventsDropped(RequestError):
 
 
 class NotFound(RequestError):
+    pass
+
+
+class NotAuthenticated(RequestError):
+    pass
+
+
+class Forbidden(RequestError):
     pass
 
 

@@ -308,7 +308,7 @@ def _address(url: str | None, schemes: set[str], examples: str) -> str | None:
         usable = parts.scheme in schemes and parts.hostname and parts.port != 0
     except ValueError:
         usable = False
-    if not usable or "@" in url:
+    if not usable or parts.query or parts.fragment or "@" in url:
         raise ValueError(f"must be an address without user and password, such as {examples}")
     return url.rstrip("/")
 

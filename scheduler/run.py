@@ -22,6 +22,8 @@ from scheduler.relay import OutboxRelay, prune_outbox
 from scheduler.retention import delete_old_dead_letters, retain
 from scheduler.rollups import roll
 from scheduler.silence import sweep
+from schema.access.audit import delete_old_audit
+from schema.access.credentials import delete_ended
 from schema.database import DATABASE_ERRORS, WRITER_SESSION, Connection, connect, open_pool
 from schema.deleted_devices import delete_events_of_deleted_devices
 from schema.migrate import make_partitions, until_migrated
@@ -65,6 +67,8 @@ def jobs(settings: Settings, metrics: Metrics) -> list[Job]:
         Job("retention", HOUR_S, lambda db: _retain(db, settings, metrics)),
         Job("deleted devices", ROLL_S, delete_events_of_deleted_devices),
         Job("outbox", HOUR_S, prune_outbox),
+        Job("credentials", HOUR_S, delete_ended),
+        Job("audit", HOUR_S, lambda db: _prune_audit(db, settings)),
         Job("channel tests", HOUR_S, prune_tests),
     ]
 
@@ -148,6 +152,11 @@ async def _retain(connection: Connection, settings: Settings, metrics: Metrics) 
             await retain(owner, settings.retention_days, datetime.now(UTC), metrics, log.info)
     except Deferred as deferred:
         log.info("Retention continues at its next run.", reason=str(deferred))
+
+
+async def _prune_audit(connection: Connection, settings: Settings) -> None:
+    async with _owner_connection(connection, settings) as owner:
+        await delete_old_audit(owner)
 
 
 @asynccontextmanager

@@ -9,7 +9,7 @@ import asyncpg
 import msgspec
 from pydantic import BaseModel, ConfigDict, Field
 
-from api.store.change import change
+from api.store.change import change, note
 from api.store.database import Database
 from runtime.errors import Conflict, NotFound
 from schema.alert import AlertState, Severity, alert
@@ -91,6 +91,8 @@ class IncidentStore:
             row = await connection.fetchrow(queries.acknowledge, incident_id, what.by, what.note)
             if row is not None:
                 notifications.append(_acknowledged(row, what))
+                details = {"by": what.by, "note": what.note}
+                await note(connection, "incident.acknowledge", str(incident_id), details)
             elif not await connection.fetchval(queries.is_acknowledged, incident_id):
                 raise Conflict(
                     f"The incident {incident_id} is resolved: only an open one can be acknowledged."

@@ -6,7 +6,7 @@ import asyncpg
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from api.http.bodies import Instant
-from api.store.change import change
+from api.store.change import change, note
 from api.store.database import Database
 from runtime.errors import InvalidRequest, NotFound
 from schema.database import fetch_row
@@ -57,6 +57,8 @@ class SilenceStore:
             if silence_id is None:
                 raise InvalidRequest("to_time: it must lie in the future.")
             await connection.execute(queries.increment_rules_version)
+            written = body.model_dump(mode="json", exclude_defaults=True)
+            await note(connection, "silence.create", str(silence_id), written)
             row = await fetch_row(connection, queries.list_silences, SILENCE_ID_MAX, 1, silence_id)
         return str(row["body"])
 
@@ -70,4 +72,5 @@ class SilenceStore:
             known = 1 <= silence_id <= SILENCE_ID_MAX
             if not known or await connection.fetchval(queries.delete_silence, silence_id) is None:
                 raise NotFound(f"There is no silence {silence_id}.")
+            await note(connection, "silence.delete", str(silence_id))
             await connection.execute(queries.increment_rules_version)

@@ -59,11 +59,11 @@ def is_json(content_type: str) -> bool:
 
 
 def operation_with_body(
-    schema: dict[str, Any], example: dict[str, Any] | None = None
+    schema: dict[str, Any], example: dict[str, Any] | None = None, *, required: bool = True
 ) -> type[Operation]:
     """The operation class of a handler that reads its body as bytes, so its schema is given here."""
     media_type = OpenAPIMediaType(schema=inlined(schema), example=example)  # type: ignore[arg-type]
-    body = RequestBody(content={"application/json": media_type}, required=True)
+    body = RequestBody(content={"application/json": media_type}, required=required)
 
     @dataclass
     class OperationWithBody(Operation):

@@ -11,6 +11,7 @@ from pydantic import ConfigDict, Field, TypeAdapter, with_config
 from typing_extensions import TypedDict
 
 from api.http.bodies import inlined
+from schema.access.credentials import Scope
 from schema.alert import AlertState, Severity
 from schema.event import Door, DuplicateReason, Reason, Status
 from schema.presence import IntervalSource, PresenceState
@@ -329,6 +330,64 @@ class ReplayAnswer(TypedDict):
 
 
 @with_config(STRICT)
+class KeyAnswer(TypedDict):
+    name: str
+    scopes: list[Scope]
+    created_at: Time
+    last_used_at: Annotated[Time | None, Field(description="To the minute")]
+
+
+@with_config(STRICT)
+class NewKeyAnswer(TypedDict):
+    name: str
+    scopes: list[Scope]
+    secret: Annotated[str, Field(description="Shown here and never again")]
+
+
+@with_config(STRICT)
+class CredentialsAnswer(TypedDict):
+    device_id: str
+    login: Annotated[str, Field(description="The user name at the broker")]
+    secret: NotRequired[Annotated[str, Field(description="Shown here and never again")]]
+
+
+@with_config(STRICT)
+class RotatedAnswer(CredentialsAnswer):
+    overlap_s: float
+
+
+@with_config(STRICT)
+class SessionAnswer(TypedDict):
+    key: str
+    scopes: list[Scope]
+    expires_in_s: int
+
+
+@with_config(STRICT)
+class AuditAnswer(TypedDict):
+    id: int
+    at: Time
+    actor: Annotated[str, Field(description="key:NAME, device:ID, command, or anyone")]
+    address: str | None
+    action: str
+    target: str | None
+    details: dict[str, Any]
+
+
+@with_config(STRICT)
+class InfoAnswer(TypedDict):
+    """Strangers see `authentication` alone."""
+
+    authentication: bool
+    version: NotRequired[str]
+    http_url: NotRequired[str]
+    mqtt_url: NotRequired[str]
+    retention_days: NotRequired[Count]
+    rejected_days: NotRequired[Count]
+    server_time: NotRequired[Time]
+
+
+@with_config(STRICT)
 class CheckAnswer(TypedDict):
     status: Literal["ok", "failing"]
     detail: str
@@ -336,9 +395,11 @@ class CheckAnswer(TypedDict):
 
 @with_config(STRICT)
 class HealthAnswer(TypedDict):
+    """Strangers see `status` alone."""
+
     status: Literal["ok", "failing"]
-    version: str
-    checks: dict[str, CheckAnswer]
+    version: NotRequired[str]
+    checks: NotRequired[dict[str, CheckAnswer]]
 
 
 @with_config(STRICT)
@@ -439,6 +500,16 @@ ANSWERS: dict[str, dict[int, Answer]] = {
         200: Answer(RejectedPayloadAnswer, ("application/octet-stream",))
     },
     "POST /v1/rejected/replay": {200: Answer(ReplayAnswer)},
+    "GET /v1/keys": {200: Answer(list[KeyAnswer])},
+    "POST /v1/keys": {201: Answer(NewKeyAnswer)},
+    "DELETE /v1/keys/{name}": {204: Answer()},
+    "POST /v1/devices/{device_id}/credentials": {201: Answer(CredentialsAnswer)},
+    "POST /v1/devices/{device_id}/credentials/rotate": {200: Answer(RotatedAnswer)},
+    "DELETE /v1/devices/{device_id}/credentials": {204: Answer()},
+    "POST /v1/session": {201: Answer(SessionAnswer)},
+    "DELETE /v1/session": {204: Answer()},
+    "GET /v1/audit": {200: Answer(list[AuditAnswer])},
+    "GET /v1/info": {200: Answer(InfoAnswer)},
     "GET /v1/alerts/stream": {200: STREAM},
     "GET /v1/presence/stream": {200: STREAM},
     "GET /health": {200: HEALTH, 503: HEALTH},

@@ -14,7 +14,7 @@ from api.store.devices import DeviceStore
 from api.store.registry import RegistryStore
 from runtime.errors import InvalidRequest
 from schema.presence import PresenceState
-from schema.registry import DeviceBody, NewDeviceBody, is_device_id
+from schema.registry import BAD_DEVICE_ID, DeviceBody, NewDeviceBody, is_device_id
 
 
 @get("/v1/devices", summary="Devices with their presence, by id", tags=["Devices"])
@@ -88,9 +88,7 @@ async def put_device(
     device_id: DeviceIdPath,
 ) -> Response[bytes]:
     if not is_device_id(device_id):
-        raise InvalidRequest(
-            "device_id: it must be a letter or digit, then up to 127 of [A-Za-z0-9._:-]."
-        )
+        raise InvalidRequest(BAD_DEVICE_ID)
     body = await read_body(request, DeviceBody)
     require_same("device_id", body.device_id, device_id)
     device, created = await registry.put_device(device_id, body)
@@ -100,8 +98,8 @@ async def put_device(
 @delete(
     "/v1/devices/{device_id:str}",
     summary="Forget a device",
-    description="Its registration, presence and incidents. With events that are kept it stays in the list as"
-    " never_seen; else it does not exist until something of it is received.",
+    description="Its registration, credentials, presence and incidents. With events that are kept it stays"
+    " in the list as never_seen; else it does not exist until something of it is received.",
     tags=["Devices"],
 )
 async def forget_device(

@@ -7,6 +7,7 @@ from litestar import Request, Response, post
 from litestar.di import NamedDependency
 from pydantic import TypeAdapter
 
+from api.auth.caller import caller
 from api.http.bodies import operation_with_body, require_json
 from api.ingest.door import BATCH_BYTES_MAX, HttpDoor
 from api.ingest.fast_posts import FastPath
@@ -62,7 +63,7 @@ def fast_posts(door: HttpDoor, payload_bytes_max: int) -> dict[str, FastPath]:
 
 
 async def _answer_event(door: HttpDoor, body: bytes) -> dict[str, str]:
-    verdict = await door.post_event(body)
+    verdict = await door.post_event(body, caller().device_id)
     answer = {"status": "ok" if verdict.status is Status.STORED else str(verdict.status)}
     if verdict.event_id is not None and verdict.event_id.startswith(_DERIVED):
         answer["event_id"] = verdict.event_id
@@ -72,7 +73,7 @@ async def _answer_event(door: HttpDoor, body: bytes) -> dict[str, str]:
 
 
 async def _answer_batch(door: HttpDoor, body: bytes) -> list[dict[str, str | None]]:
-    return [_result(verdict) for verdict in await door.post_batch(body)]
+    return [_result(verdict) for verdict in await door.post_batch(body, caller().device_id)]
 
 
 def _result(verdict: Verdict) -> dict[str, str | None]:

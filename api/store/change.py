@@ -1,9 +1,12 @@
-"""A change over HTTP: one transaction that ends by committing its notifications."""
+"""A change over HTTP: one transaction with its row of the audit, which ends with its notifications."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
+from typing import Any
 
+from api.auth.caller import caller
 from api.store.database import Database
+from schema.access.audit import record
 from schema.alert import AlertState, Notification, alert
 from schema.database import Connection
 from schema.feed import commit
@@ -27,6 +30,16 @@ async def change(database: Database) -> AsyncIterator[tuple[Connection, list[Not
             if not connection.is_closed():
                 await connection.execute("rollback")
             raise
+
+
+async def note(
+    connection: Connection,
+    action: str,
+    target: str | None = None,
+    details: Mapping[str, Any] | None = None,
+) -> None:
+    """The row of the audit: what the caller does, and to what. No secret belongs into `details`."""
+    await record(connection, caller().actor, action, target, details)
 
 
 async def end_incidents(

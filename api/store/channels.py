@@ -5,7 +5,7 @@ from time import monotonic
 
 import asyncpg
 
-from api.store.change import change
+from api.store.change import change, note
 from api.store.database import Database
 from runtime.errors import Conflict, InvalidRequest, NotFound, Overloaded
 from schema.channels.body import ChannelBody, NewChannelBody
@@ -50,6 +50,7 @@ class ChannelStore:
                 if await connection.fetchval(queries.channel_exists, body.name):
                     raise Conflict(f"The channel {body.name!r} exists.")
                 raise Conflict(f"There are {CHANNELS_MAX} channels already: delete one.")
+            await note(connection, "channel.create", body.name, {"address": shown})
 
     async def change(self, name: str, body: ChannelBody) -> None:
         """What is absent stays as it is. Raises NotFound, InvalidRequest."""
@@ -63,12 +64,15 @@ class ChannelStore:
             await connection.execute(queries.update_channel, name, url, shown, secret)
             if body.silent is not None:
                 await connection.execute(queries.set_silent, name, body.silent)
+            details = {"address": shown, "new_secret": body.secret is not None}
+            await note(connection, "channel.update", name, details)
 
     async def delete(self, name: str) -> None:
         """Raises NotFound."""
         async with change(self._database) as (connection, _):
             if await connection.fetchval(queries.delete_channel, name) is None:
                 raise _not_found(name)
+            await note(connection, "channel.delete", name)
 
     async def test(self, name: str) -> str | None:
         """Let the scheduler send a test; return why it failed, None if it was delivered.
@@ -79,6 +83,7 @@ class ChannelStore:
             if not await connection.fetchval(queries.channel_exists, name):
                 raise _not_found(name)
             test_id = await connection.fetchval(queries.request_test, name)
+            await note(connection, "channel.test", name)
         deadline = monotonic() + TEST_S_MAX
         while monotonic() < deadline:
             row = await self._database.fetch_row(queries.test_result, test_id)

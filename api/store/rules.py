@@ -5,9 +5,10 @@ from typing import Any
 
 import asyncpg
 
-from api.store.change import change, end_incidents, queries
+from api.store.change import change, end_incidents, note, queries
 from api.store.database import Database
 from runtime.errors import NotFound
+from schema.database import fetch_row
 from schema.locks import take_lanes
 from schema.rule import RuleBody, resolve_limit
 
@@ -24,8 +25,9 @@ class RuleStore:
 
     async def add(self, rule: RuleBody) -> Any:
         async with change(self._database) as (connection, _):
-            row = await connection.fetchrow(queries.add_rule, *_columns(rule))
+            row = await fetch_row(connection, queries.add_rule, *_columns(rule))
             await connection.execute(queries.increment_rules_version)
+            await note(connection, "rule.create", row["rule_id"], _written(rule))
             return row
 
     async def replace(self, rule_id: str, rule: RuleBody) -> Any:
@@ -33,6 +35,7 @@ class RuleStore:
         async with change(self._database) as (connection, notifications):
             await take_lanes(connection)
             old = _found(await connection.fetchrow(queries.lock_rule, rule_id), rule_id)
+            await note(connection, "rule.update", rule_id, _written(rule))
             if all(old[name] == value for name, value in rule):
                 return old
             restart = _decides_otherwise(old, rule)
@@ -49,6 +52,7 @@ class RuleStore:
             _found(await connection.fetchrow(queries.lock_rule, rule_id), rule_id)
             notifications.extend(await end_incidents(connection, rule_id=rule_id))
             await connection.execute(queries.delete_rule, rule_id)
+            await note(connection, "rule.delete", rule_id)
             await connection.execute(queries.increment_rules_version)
 
     async def page(self, after: tuple[datetime, str], limit: int) -> list[asyncpg.Record]:
@@ -70,6 +74,10 @@ def _decides_otherwise(old: Any, rule: RuleBody) -> bool:
     return resolve_limit(old["clear_threshold"], old["threshold"]) != resolve_limit(
         rule.clear_threshold, rule.threshold
     ) or any(old[name] != getattr(rule, name) for name in _DECISIVE)
+
+
+def _written(rule: RuleBody) -> dict[str, Any]:
+    return rule.model_dump(mode="json", exclude_defaults=True)
 
 
 def _columns(rule: RuleBody) -> tuple[Any, ...]:

@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 import typer
 from rich.console import Console
 
+from cli.api_key import key_header
 from runtime.addresses import http_url
 from runtime.errors import StartError, VoltwireError, ungrouped
 from runtime.logging import configure_logging
@@ -130,7 +131,7 @@ async def _run(
     stop_on_signals(stop)
 
     async def work() -> "Comparison":
-        async with connected(url, ledger) as api:
+        async with connected(url, ledger, key_header(settings)) as api:
             await api.check()
             ids = plan.device_ids
             async with device_addresses(settings, url, ids, stop, forget=True) as address_of:

@@ -9,7 +9,7 @@ broker='' stopping=''
 
 listeners() { cat "$files"/conf.d/*.conf 2>/dev/null; }
 # Files are replaced, never changed: each one that is new has another number or time.
-logins() { stat -c '%n %i %s %Z' "$files"/*_file "$files"/acl_* "$certificates"/* 2>/dev/null; }
+logins() { stat -L -c '%n %i %s %Z' "$files"/*_file "$files"/acl_* "$certificates"/* 2>/dev/null; }
 signal() { [ -z "$broker" ] || kill -s "$1" "$broker" 2>/dev/null; }
 # A trap interrupts `wait`.
 ended() {

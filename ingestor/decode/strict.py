@@ -215,13 +215,13 @@ def _with_integers(item: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 def _device(named: str | None, origin: Origin) -> str:
-    """The topic is the authority: a body may repeat its device but not name another."""
+    """The topic, or the secret of a device, is the authority: a body may not name another device."""
     if origin.device_id is None:
         if named is None:
             raise RefusedError(Reason.BAD_DEVICE_ID, "device_id: required over HTTP")
         return named
     if named is not None and named != origin.device_id:
-        detail = f"device_id: {named} on the topic of {origin.device_id}"
+        detail = f"device_id: {named} in an event of {origin.device_id}"
         raise RefusedError(Reason.DEVICE_MISMATCH, detail)
     return origin.device_id
 

@@ -16,13 +16,15 @@ returning scopes
 -- Every secret of this kind (null: of any) and name.
 delete from credential where kind = coalesce($1, kind) and name = any($2) returning kind, name
 
--- valid_credentials --
+-- valid_numbers --
 -- What is valid now, the oldest first, and in how many seconds the first of them ends.
-select credential_id, kind, name, scopes, digest,
-       extract(epoch from min(valid_until) over () - clock_timestamp())::float8 as ends_in_s
+select coalesce(array_agg(credential_id order by credential_id), '{}') as numbers,
+       extract(epoch from min(valid_until) - clock_timestamp())::float8 as ends_in_s
 from credential
 where valid_until is null or valid_until > clock_timestamp()
-order by credential_id
+
+-- credentials_by_number --
+select credential_id, kind, name, scopes, digest from credential where credential_id = any($1)
 
 -- broker_logins --
 -- What the files of a broker hold: one secret per name. Of a rotated one that is the former until its overlap
@@ -58,6 +60,35 @@ where credential.credential_id = used.credential_id
 -- any_admin --
 -- Whether somebody can administer this installation.
 select exists (select from credential where kind = 'key' and 'admin' = any(scopes) and valid_until is null)
+
+-- lock_admin_keys --
+-- The names of the admin keys. Nobody else can delete one of them before this transaction ends.
+select name from credential where kind = 'key' and 'admin' = any(scopes) and valid_until is null
+order by credential_id for update
+
+-- insert_session --
+-- Of a key that is valid, for $3 seconds. With more than $4 sessions of a key the oldest end.
+with ended as (
+    delete from browser_session where digest in (
+        select digest from browser_session where credential_id = $2 order by created_at desc offset $4 - 1)
+)
+insert into browser_session (digest, credential_id, expires_at)
+select $1, credential_id, clock_timestamp() + make_interval(secs => $3) from credential
+where credential_id = $2 and (valid_until is null or valid_until > clock_timestamp())
+returning true
+
+-- delete_session --
+delete from browser_session where digest = $1
+
+-- valid_sessions --
+select digest, credential_id, extract(epoch from expires_at - clock_timestamp())::float8 as left_s
+from browser_session where expires_at > clock_timestamp()
+
+-- may_delete_audit --
+select has_table_privilege('audit', 'delete')
+
+-- delete_old_audit --
+delete from audit where at < clock_timestamp() - make_interval(days => $1)
 
 -- insert_audit --
 -- A row of the audit.

@@ -9,6 +9,8 @@ import msgspec
 from schema.database import Connection
 from schema.queries import load_queries
 
+KEPT_DAYS = 400
+
 queries = load_queries("schema.access", "access.sql")
 
 
@@ -33,3 +35,9 @@ async def record(
     """Write a row. `action` is `subject.verb`, such as `rule.update`; `details` never hold a secret."""
     text = msgspec.json.encode(details or {}).decode()
     await connection.execute(queries.insert_audit, actor.name, actor.address, action, target, text)
+
+
+async def delete_old_audit(connection: Connection) -> None:
+    """Delete rows after a year and a month. A login that may not, as the app role, leaves them."""
+    if await connection.fetchval(queries.may_delete_audit):
+        await connection.execute(queries.delete_old_audit, KEPT_DAYS)

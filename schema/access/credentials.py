@@ -25,6 +25,11 @@ KeyName = Annotated[str, StringConstraints(pattern=KEY_NAME)]
 queries = load_queries("schema.access", "access.sql")
 
 
+def device_login(device_id: str) -> str:
+    """The user name of a device at the broker: in Mosquitto's file a colon would end it."""
+    return device_id.replace(":", "%3A")
+
+
 class Scope(StrEnum):
     INGEST = "ingest"
     READ = "read"
@@ -106,6 +111,32 @@ async def revoke(
     for its_kind, name in revoked:
         await record(connection, actor, f"{its_kind}.revoke", name)
     return revoked
+
+
+async def revoke_device(connection: Connection, actor: Actor, device_id: str) -> bool:
+    """Delete the secrets and the certificate of a device; a key of the same name stays."""
+    secrets = await revoke(connection, actor, [device_id], Kind.DEVICE)
+    certificate = await revoke(connection, actor, [device_id], Kind.CERTIFICATE)
+    return bool(secrets or certificate)
+
+
+async def any_admin_key(connection: Connection) -> bool:
+    return bool(await connection.fetchval(queries.any_admin))
+
+
+async def is_last_admin_key(connection: Connection, name: str) -> bool:
+    """Whether there is no other admin key. It stays true until the transaction of the caller ends."""
+    rows = await connection.fetch(queries.lock_admin_keys)
+    return [row["name"] for row in rows] == [name]
+
+
+async def delete_ended(connection: Connection) -> None:
+    """Delete secrets whose overlap is over, and sessions that have expired."""
+    await connection.execute(queries.delete_ended)
+
+
+async def save_last_used(connection: Connection, numbers: Sequence[int], at: datetime) -> None:
+    await connection.execute(queries.save_last_used, numbers, [at] * len(numbers))
 
 
 async def list_in_force(

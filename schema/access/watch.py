@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import suppress
+from functools import lru_cache
 from typing import TypeVar
 
 import asyncpg
@@ -10,11 +11,13 @@ import structlog
 
 from schema.access.credentials import Credential, Scope
 from schema.access.secrets import Kind
-from schema.database import DATABASE_ERRORS, Connection, connect
+from schema.access.sessions import Session
+from schema.database import DATABASE_ERRORS, Connection, connect, fetch_row
 from schema.queries import load_queries
 
-CHANNEL = "voltwire_credentials"
+CHANNEL, SESSIONS_CHANNEL = "voltwire_credentials", "voltwire_sessions"
 READ_EVERY_S, RETRY_S = 30.0, 1.0
+SLICE_ROWS = 500  # Between two slices everything else runs.
 ENDED_S_MIN = 0.05  # After the end of a secret, for the difference of the clocks.
 
 T = TypeVar("T")
@@ -25,15 +28,23 @@ queries = load_queries("schema.access", "access.sql")
 
 def follow_credentials(dsn: str, name: str) -> AsyncGenerator[Sequence[Credential], None]:
     """Yield the valid credentials now and after each change, without end."""
-    return follow(dsn, name, _read)
+    return follow(dsn, name, _CredentialReader())
+
+
+def follow_sessions(dsn: str, name: str) -> AsyncGenerator[Sequence[Session], None]:
+    """Yield the valid sessions of browsers in the same way."""
+    return follow(dsn, name, _read_sessions, SESSIONS_CHANNEL)
 
 
 async def follow(
-    dsn: str, name: str, read: Callable[[Connection], Awaitable[tuple[T, float]]]
+    dsn: str,
+    name: str,
+    read: Callable[[Connection], Awaitable[tuple[T | None, float]]],
+    channel: str = CHANNEL,
 ) -> AsyncGenerator[T, None]:
     """Yield what `read` makes of the credentials, now and after each change, without end.
 
-    `read` also returns for how many seconds its result is true unless something changes. While the
+    `read` returns None if nothing has changed, and for how many seconds that is true otherwise. While the
     database is away the last result stays in force: a device is not cut off by our outage.
     """
     while True:
@@ -41,11 +52,12 @@ async def follow(
         try:
             connection = await connect(dsn, name, command_timeout_s=10)
             changed = asyncio.Event()
-            await connection.add_listener(CHANNEL, lambda *_, changed=changed: changed.set())
+            await connection.add_listener(channel, lambda *_, changed=changed: changed.set())
             while True:
                 changed.clear()
                 found, wait_s = await read(connection)
-                yield found
+                if found is not None:
+                    yield found
                 del found  # Ten thousand credentials take megabytes.
                 with suppress(TimeoutError):
                     async with asyncio.timeout(wait_s):
@@ -58,10 +70,33 @@ async def follow(
         await asyncio.sleep(RETRY_S)
 
 
-async def _read(connection: Connection) -> tuple[list[Credential], float]:
-    """The valid ones, and for how long this list is true unless something changes."""
-    rows = await connection.fetch(queries.valid_credentials)
-    return [_credential(row) for row in rows], true_for_s(rows)
+class _CredentialReader:
+    """It keeps what it has read: what a number stands for never changes, so only new numbers are fetched."""
+
+    def __init__(self) -> None:
+        self._known: dict[int, Credential] | None = None
+
+    async def __call__(self, connection: Connection) -> tuple[Sequence[Credential] | None, float]:
+        """The valid ones, None if they are those of the last call; and for how long this is true."""
+        found = await fetch_row(connection, queries.valid_numbers)
+        before = self._known or {}
+        known = {number: before[number] for number in found["numbers"] if number in before}
+        if self._known is not None and len(known) == len(before) == len(found["numbers"]):
+            return None, true_for_s([found])
+        added = [number for number in found["numbers"] if number not in before]
+        for n in range(0, len(added), SLICE_ROWS):
+            part = added[n : n + SLICE_ROWS]
+            rows = await connection.fetch(queries.credentials_by_number, part)
+            known.update({row["credential_id"]: _credential(row) for row in rows})
+        self._known = known
+        return list(known.values()), true_for_s([found])
+
+
+async def _read_sessions(connection: Connection) -> tuple[list[Session], float]:
+    rows = await connection.fetch(queries.valid_sessions)
+    return [
+        Session(row["digest"], row["credential_id"], row["left_s"]) for row in rows
+    ], READ_EVERY_S
 
 
 def true_for_s(rows: Sequence[asyncpg.Record]) -> float:
@@ -77,6 +112,11 @@ def _credential(row: asyncpg.Record) -> Credential:
         row["credential_id"],
         Kind(row["kind"]),
         row["name"],
-        frozenset(map(Scope, row["scopes"])),
+        _scopes(tuple(row["scopes"])),
         row["digest"],
     )
+
+
+@lru_cache(16)
+def _scopes(names: tuple[str, ...]) -> frozenset[Scope]:
+    return frozenset(map(Scope, names))

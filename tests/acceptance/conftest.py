@@ -6,10 +6,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import httpx
 import pytest
 
 from tests.conftest import MAX_EVENT_AGE_DAYS, fresh_database
+from tests.support import plain_http
 from tests.support.services import Process, free_port, temporary_folder
 
 
@@ -74,7 +74,7 @@ def stored(url: str, device_id: str) -> Counter[str]:
     found: Counter[str] = Counter()
     page: str | None = f"{url}/v1/devices/{device_id}/events?limit=1000"
     while page:
-        answer = httpx.get(page, timeout=10).raise_for_status()
+        answer = plain_http.get(page, timeout=10).raise_for_status()
         found.update(event["event_id"] for event in answer.json())
         page = answer.links.get("next", {}).get("url")
         page = page and f"{url}{page}"

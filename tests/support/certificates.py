@@ -1,11 +1,10 @@
 """An authority of the test's own, made with openssl: certificates of servers and clients."""
 
-import shutil
 import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
-import pytest
+from tests.support.programs import require_program
 
 SETTINGS = """
 [ca]
@@ -40,8 +39,7 @@ class Authority:
 
     @classmethod
     def make(cls, folder: Path) -> "Authority":
-        if shutil.which("openssl") is None:
-            pytest.skip("openssl, which makes the certificates, is not installed.")
+        require_program("openssl")
         folder.mkdir(parents=True)
         authority = cls(folder)
         (folder / "openssl.cnf").write_text(SETTINGS.format(folder=folder))

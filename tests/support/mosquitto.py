@@ -14,6 +14,8 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
+import psutil
+
 from broker.mosquitto.files import BrokerFiles
 from broker.mosquitto.listeners import ListenAddress, Listeners
 from tests.support.programs import require_program
@@ -85,6 +87,11 @@ class Mosquitto:
     def restart(self) -> None:
         self.stop()
         self.start()
+
+    @property
+    def memory_bytes(self) -> int:
+        assert self._process is not None
+        return int(psutil.Process(self._process.pid).memory_info().rss)
 
     def reload(self) -> None:
         self._signal(signal.SIGHUP)

@@ -17,6 +17,8 @@ from typing import Self
 import httpx
 import psutil
 
+from tests.support import plain_http
+
 ROOT = Path(__file__).parents[2]
 START_S_MAX = 90  # A failure must not come from a machine that is busy with something else.
 COMMAND_S_MAX = 90
@@ -128,7 +130,7 @@ class Process:
             if self.process.poll() is not None:
                 break
             try:
-                if httpx.get(url, timeout=2).status_code == httpx.codes.OK:
+                if plain_http.get(url, timeout=2).status_code == httpx.codes.OK:
                     return
             except httpx.TransportError:
                 pass

@@ -19,6 +19,7 @@ from paho.mqtt.enums import CallbackAPIVersion
 from prometheus_client.parser import text_string_to_metric_families
 
 from tests.acceptance.chaos.seeds import LONG
+from tests.support import plain_http
 from tests.support.ledger.ledger import Ledger, Report, StoredRow, compare
 from tests.support.mosquitto import Mosquitto, mosquitto
 from tests.support.postgres_server import PostgresServer, postgres_server
@@ -138,14 +139,14 @@ class Installation:
     def health(self, name: str) -> dict[str, Any] | None:
         """The document of /health with its HTTP status as `code`; None without an answer."""
         try:
-            answer = httpx.get(f"{self._urls[name]}/health", timeout=5)
+            answer = plain_http.get(f"{self._urls[name]}/health", timeout=5)
         except httpx.TransportError:
             return None
         return {**answer.json(), "code": answer.status_code}
 
     def metrics(self, name: str) -> str:
         """The text of /metrics."""
-        return httpx.get(f"{self._urls[name]}/metrics", timeout=5).raise_for_status().text
+        return plain_http.get(f"{self._urls[name]}/metrics", timeout=5).raise_for_status().text
 
     def flow(self, name: str) -> list[dict[str, float]]:
         """The event counts of a role per door: received, and each outcome."""
@@ -227,7 +228,9 @@ class Installation:
         ]
         for start in range(0, 2000, 500):
             batch = bodies[start : start + 500]
-            httpx.post(f"{self.url}/v1/events/batch", json=batch, timeout=30).raise_for_status()
+            plain_http.post(
+                f"{self.url}/v1/events/batch", json=batch, timeout=30
+            ).raise_for_status()
         publish(
             self.broker.port,
             [(f"devices/{body['device_id']}/telemetry", json.dumps(body)) for body in bodies],
@@ -283,7 +286,7 @@ class Installation:
             "to_time": (now + timedelta(days=days)).isoformat(),
             "interval": "24h",
         }
-        answer = httpx.get(f"{self.url}/v1/metrics/aggregate", params=parameters, timeout=30)
+        answer = plain_http.get(f"{self.url}/v1/metrics/aggregate", params=parameters, timeout=30)
         buckets = answer.raise_for_status().json()
         return sum(each["count"] for each in buckets), sum(each["sum"] for each in buckets)
 

@@ -10,6 +10,7 @@ import httpx
 
 from broker.client.session import RECEIVE_MAXIMUM
 from tests.acceptance.chaos.conftest import Installation, Scenario, publish, say
+from tests.support import plain_http
 from tests.support.ledger.ledger import Key
 
 RECOVERY_S_MAX = 15.0
@@ -47,7 +48,7 @@ def post(installation: Installation, scenario: Scenario) -> tuple[Key, httpx.Res
     """Post one new event of a separate device; it is accepted if the answer is 200, else unknown."""
     key, value = scenario.ledger.attempt("probe")
     body = {"device_id": key[0], "event_id": key[1], "metrics": {"value": value}}
-    answer = httpx.post(f"{installation.url}/v1/events", json=body, timeout=ANSWER_S_MAX)
+    answer = plain_http.post(f"{installation.url}/v1/events", json=body, timeout=ANSWER_S_MAX)
     if answer.status_code == httpx.codes.OK:
         scenario.ledger.accept(key)
     return key, answer

@@ -30,6 +30,7 @@ from tests.acceptance.chaos.recovery import (
     until,
     until_noticed,
 )
+from tests.support import plain_http
 from tests.support.mosquitto import mosquitto
 from tests.support.postgres_server import PostgresServer, postgres_server
 from tests.support.proxy import Direction
@@ -81,7 +82,7 @@ def test_without_a_database_posts_get_503_in_time_and_devices_keep_publishing(
         installation.postgres.stop()
         until_noticed(installation, "api", "ingest")
         require_refused_post(installation, scenario)
-        read = httpx.get(f"{installation.url}/v1/devices", timeout=5)
+        read = plain_http.get(f"{installation.url}/v1/devices", timeout=5)
         assert read.status_code == httpx.codes.SERVICE_UNAVAILABLE, read.text
         key, value = scenario.ledger.attempt("meanwhile")
         body = f'{{"event_id":"{key[1]}","metrics":{{"value":{value}}}}}'
@@ -101,7 +102,9 @@ def test_a_commit_whose_answer_is_lost_is_neither_lost_nor_doubled(
     assert installation.postgres_proxy is not None
     alerting = f"{scenario.ledger.prefix}m0"
     rule = {"device_id": alerting, "metric": "value", "op": ">", "threshold": 0}
-    answer = httpx.post(f"{installation.url}/v1/alerts", json=rule, timeout=10).raise_for_status()
+    answer = plain_http.post(
+        f"{installation.url}/v1/alerts", json=rule, timeout=10
+    ).raise_for_status()
     faults = [
         (COMMIT, False),
         (COMMIT, True),

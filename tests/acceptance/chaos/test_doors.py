@@ -19,6 +19,7 @@ from paho.mqtt.enums import CallbackAPIVersion
 
 from broker.simulator.outbox import read_receipts
 from tests.acceptance.chaos.conftest import Installation, Scenario, install, publish
+from tests.support import plain_http
 from tests.support.ledger.payload_mix import PayloadMix
 from tests.support.services import temporary_folder
 
@@ -94,10 +95,10 @@ def test_one_event_fifty_times_over_both_doors_is_one_row_and_one_alert(
     device_id = f"{scenario.ledger.prefix}d"
     metric = f"hot-{device_id}"
     rule = {"device_id": device_id, "metric": metric, "op": ">", "threshold": 30}
-    made = httpx.post(f"{installation.url}/v1/alerts", json=rule).raise_for_status().json()
+    made = plain_http.post(f"{installation.url}/v1/alerts", json=rule).raise_for_status().json()
     with (
         device_with_receipts(installation, device_id) as device,
-        httpx.Client(base_url=installation.url, timeout=10) as client,
+        plain_http.Client(base_url=installation.url, timeout=10) as client,
         ThreadPoolExecutor(COPIES) as crowd,
     ):
         for _ in range(EVENTS):

@@ -11,11 +11,11 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-import httpx
 import pytest
 
 from runtime.postgres.home import PROGRAMS, wheel_folder
 from tests.acceptance.conftest import base_url, up_settings
+from tests.support import plain_http
 from tests.support.postgres_server import PostgresServer, postgres_server
 from tests.support.services import Process, clean_environment, temporary_folder
 
@@ -70,7 +70,7 @@ def post(up: Process, first: int, last: int) -> None:
          "timestamp": (start + timedelta(seconds=n)).isoformat()}
         for n in range(first, last)
     ]  # fmt: skip
-    httpx.post(f"{base_url(up)}/v1/events/batch", json=events, timeout=10).raise_for_status()
+    plain_http.post(f"{base_url(up)}/v1/events/batch", json=events, timeout=10).raise_for_status()
 
 
 def until(condition: Callable[[], Any], seconds: float = 20) -> None:
@@ -87,7 +87,7 @@ def embedded() -> Iterator[tuple[Commands, Process]]:
     with temporary_folder() as folder, Process(folder, "up", settings=settings) as up:
         up.wait_until_ok(f"{base_url(up)}/health")
         commands = Commands(folder, up.settings)
-        httpx.post(f"{base_url(up)}/v1/alerts", json=RULE, timeout=10).raise_for_status()
+        plain_http.post(f"{base_url(up)}/v1/alerts", json=RULE, timeout=10).raise_for_status()
         post(up, 1, EVENTS)
         commands.succeed("backup", "full.dump")
         pid = up.process.pid
@@ -163,7 +163,9 @@ def test_a_stream_resumes_after_a_restore_without_repeats(
     up.wait_until_ok(f"{base_url(up)}/health")
     post(up, EVENTS + 20, EVENTS + 21)
     url = f"{base_url(up)}/v1/alerts/stream"
-    with httpx.stream("GET", url, headers={"Last-Event-ID": str(newest)}, timeout=10) as stream:
+    with plain_http.stream(
+        "GET", url, headers={"Last-Event-ID": str(newest)}, timeout=10
+    ) as stream:
         lines = stream.iter_lines()
         told = int(next(line for line in lines if line.startswith("id:"))[3:])
         data = next(line for line in lines if line.startswith("data:"))

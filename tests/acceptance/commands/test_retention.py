@@ -11,6 +11,7 @@ import httpx
 import pytest
 
 from tests.acceptance.conftest import base_url
+from tests.support import plain_http
 from tests.support.services import COMMAND_S_MAX, Process, clean_environment, temporary_folder
 
 DAYS = 90
@@ -24,7 +25,7 @@ def up(embedded_up: Process) -> Process:
 
 @pytest.fixture
 def http(up: Process) -> Iterator[httpx.Client]:
-    with httpx.Client(base_url=base_url(up), timeout=30) as client:
+    with plain_http.Client(base_url=base_url(up), timeout=30) as client:
         yield client
 
 

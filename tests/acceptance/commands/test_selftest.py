@@ -15,6 +15,7 @@ import httpx
 import pytest
 
 from tests.acceptance.conftest import base_url, running_up, up_settings
+from tests.support import plain_http
 from tests.support.mosquitto import mosquitto
 from tests.support.services import ROOT, Process, clean_environment, free_port, temporary_folder
 
@@ -80,7 +81,7 @@ def assert_clean(ended: tuple[int, dict[str, int], str], events: int) -> None:
 
 
 def devices(url: str) -> list[dict[str, Any]]:
-    found: list[dict[str, Any]] = httpx.get(f"{url}/v1/devices?limit=1000&q=selftest").json()
+    found: list[dict[str, Any]] = plain_http.get(f"{url}/v1/devices?limit=1000&q=selftest").json()
     return found
 
 
@@ -209,7 +210,7 @@ def test_a_system_that_cannot_do_its_job_is_not_tested() -> None:
         deadline = time.monotonic() + UNTIL_S_MAX
         while True:
             try:
-                httpx.get(f"{base_url(api)}/live")
+                plain_http.get(f"{base_url(api)}/live")
                 break
             except httpx.TransportError:
                 assert time.monotonic() < deadline

@@ -21,6 +21,7 @@ from broker.simulator.device import Behaviour, build_fleet
 from broker.simulator.fleet import GOODBYE, Fleet
 from runtime.addresses import MqttAddress
 from tests.acceptance.conftest import base_url, running_up
+from tests.support import plain_http
 from tests.support.mosquitto import mosquitto
 from tests.support.mqtt import RawClient, embedded_broker
 from tests.support.services import ROOT, Process, clean_environment, free_port, temporary_folder
@@ -70,7 +71,7 @@ def stored(up: Process, device_id: str) -> list[dict[str, Any]]:
     url, events = base_url(up), []
     page: str | None = f"{url}/v1/devices/{device_id}/events?limit=1000"
     while page:
-        answer = httpx.get(page, timeout=30)
+        answer = plain_http.get(page, timeout=30)
         if answer.status_code == httpx.codes.NOT_FOUND:
             return []
         events += answer.raise_for_status().json()
@@ -85,12 +86,12 @@ def stored_by(up: Process, prefix: str, devices: int) -> dict[str, list[dict[str
 
 
 def presence(up: Process, device_id: str) -> Any:
-    answer = httpx.get(f"{base_url(up)}/v1/devices/{device_id}/presence", timeout=30)
+    answer = plain_http.get(f"{base_url(up)}/v1/devices/{device_id}/presence", timeout=30)
     return answer.json().get("state")
 
 
 def states(up: Process) -> Counter[str]:
-    devices = httpx.get(f"{base_url(up)}/v1/devices?limit=100", timeout=30).json()
+    devices = plain_http.get(f"{base_url(up)}/v1/devices?limit=100", timeout=30).json()
     return Counter(device["state"] for device in devices)
 
 

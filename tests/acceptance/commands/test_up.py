@@ -5,7 +5,6 @@ import socket
 import time
 from uuid import uuid4
 
-import httpx
 import paho.mqtt.client as mqtt
 from paho.mqtt.enums import CallbackAPIVersion
 from typer.testing import CliRunner
@@ -13,6 +12,7 @@ from typer.testing import CliRunner
 from cli.main import app
 from runtime.version import VERSION
 from tests.acceptance.conftest import base_url, up_settings
+from tests.support import plain_http
 from tests.support.mqtt import connect_packet
 from tests.support.services import Process, voltwire
 
@@ -34,9 +34,9 @@ def test_a_published_event_is_visible_within_200_ms_and_its_repeat_is_a_duplicat
     finally:
         client.disconnect()
         client.loop_stop()
-    (newest, *_) = httpx.get(f"{base_url(embedded_up)}/v1/devices/x/events?limit=1").json()
+    (newest, *_) = plain_http.get(f"{base_url(embedded_up)}/v1/devices/x/events?limit=1").json()
     again = {"event_id": newest["event_id"], "device_id": "x", "metrics": {"temp": 0}}
-    answer = httpx.post(f"{base_url(embedded_up)}/v1/events", json=again)
+    answer = plain_http.post(f"{base_url(embedded_up)}/v1/events", json=again)
     assert answer.json() == {"status": "duplicate"}
 
 
@@ -46,7 +46,7 @@ def test_nobody_else_connects_as_one_of_our_sessions(embedded_up: Process) -> No
         with socket.create_connection(("127.0.0.1", port), timeout=10) as stranger:
             stranger.sendall(connect_packet(client_id, clean=False))
             assert stranger.recv(4) == bytes((0x20, 2, 0, code))
-    assert httpx.get(f"{base_url(embedded_up)}/health").status_code == 200
+    assert plain_http.get(f"{base_url(embedded_up)}/health").status_code == 200
 
 
 def delay_of_ten(client: mqtt.Client, url: str) -> float:
@@ -57,7 +57,7 @@ def delay_of_ten(client: mqtt.Client, url: str) -> float:
         event = {"event_id": name, "metrics": {"temp": n}}
         began = time.monotonic()
         client.publish("devices/x/telemetry", json.dumps(event), qos=1)
-        while name not in httpx.get(f"{url}/v1/devices/x/events?limit=10", timeout=30).text:
+        while name not in plain_http.get(f"{url}/v1/devices/x/events?limit=10", timeout=30).text:
             assert time.monotonic() - began < VISIBLE_ANYWAY_S_MAX
         delays.append(time.monotonic() - began)
     return sorted(delays)[4]

@@ -10,6 +10,7 @@ import psutil
 import pytest
 
 from tests.acceptance.conftest import base_url, stored
+from tests.support import plain_http
 from tests.support.services import Process, assert_gone, family
 
 # The product refuses within 5 s and stops within 10 s; a busy machine delays both sides.
@@ -26,7 +27,7 @@ def test_sigterm_ends_with_exit_code_0_and_leaves_no_process(own_up: Process) ->
     ok = []
     stopping = threading.Timer(0.5, own_up.process.send_signal, (signal.SIGTERM,))
     stopping.start()
-    with httpx.Client() as client:
+    with plain_http.Client() as client:
         for n in range(2000):
             try:
                 body = {"event_id": f"t{n}", "device_id": f"d{n % 50}", "metrics": {"x": n}}
@@ -56,7 +57,7 @@ def test_kill_9_in_mid_stream_loses_nothing_that_was_answered_ok(own_up: Process
         children = family(own_up)
         killing = threading.Timer(0.4 + 0.2 * round_, own_up.process.send_signal, (signal.SIGKILL,))
         killing.start()
-        with httpx.Client() as client:
+        with plain_http.Client() as client:
             for n in range(10_000):
                 ids = [f"{round_}-{n}-{i}" for i in range(10)]
                 attempted.update(ids)
@@ -85,8 +86,8 @@ def test_a_frozen_database_is_reported_in_time_and_does_not_delay_the_shutdown(
     url = base_url(own_up)
     event = {"event_id": "1", "device_id": "f", "metrics": {"x": 1}}
     rule = {"metric": "x", "op": ">", "threshold": 1}
-    httpx.post(f"{url}/v1/events", json=event).raise_for_status()
-    httpx.get(f"{url}/v1/devices").raise_for_status()
+    plain_http.post(f"{url}/v1/events", json=event).raise_for_status()
+    plain_http.get(f"{url}/v1/devices").raise_for_status()
     frozen = [child for child in family(own_up) if child.name() == "postgres"]
     for child in frozen:
         child.suspend()
@@ -96,8 +97,8 @@ def test_a_frozen_database_is_reported_in_time_and_does_not_delay_the_shutdown(
             for path, body in (("/v1/events", event), ("/v1/alerts", rule))
         ]
     assert max(each.result() for each in requests) < REFUSED_S_MAX
-    assert httpx.get(f"{url}/health", timeout=REFUSED_S_MAX).status_code == 503
-    assert httpx.get(f"{url}/live", timeout=REFUSED_S_MAX).status_code == 200
+    assert plain_http.get(f"{url}/health", timeout=REFUSED_S_MAX).status_code == 503
+    assert plain_http.get(f"{url}/live", timeout=REFUSED_S_MAX).status_code == 200
     own_up.process.send_signal(signal.SIGTERM)
     assert own_up.process.wait(STOP_S_MAX) == 0
     assert_gone(frozen)
@@ -108,7 +109,7 @@ def test_a_frozen_database_is_reported_in_time_and_does_not_delay_the_shutdown(
 
 def refused_after_s(url: str, body: object) -> float:
     began = time.monotonic()
-    answer = httpx.post(url, json=body, timeout=REFUSED_S_MAX)
+    answer = plain_http.post(url, json=body, timeout=REFUSED_S_MAX)
     assert answer.status_code == httpx.codes.SERVICE_UNAVAILABLE, url
     assert int(answer.headers["Retry-After"]) >= 1
     return time.monotonic() - began
@@ -117,14 +118,14 @@ def refused_after_s(url: str, body: object) -> float:
 def test_an_embedded_part_that_dies_is_started_again(own_up: Process) -> None:
     url = base_url(own_up)
     body = {"event_id": "before", "device_id": "r", "metrics": {"x": 1}}
-    assert httpx.post(f"{url}/v1/events", json=body).json() == {"status": "ok"}
+    assert plain_http.post(f"{url}/v1/events", json=body).json() == {"status": "ok"}
     for child in psutil.Process(own_up.process.pid).children():
         child.kill()  # the postmaster and the broker
     deadline = time.monotonic() + BACK_S_MAX
     answer = None
     while time.monotonic() < deadline and answer != {"status": "ok"}:
         time.sleep(0.2)
-        answer = httpx.post(
+        answer = plain_http.post(
             f"{url}/v1/events", json=body | {"event_id": "after"}, timeout=30
         ).json()
         if answer == {"status": "duplicate"}:

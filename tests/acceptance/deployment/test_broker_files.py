@@ -1,6 +1,7 @@
 """`voltwire broker-files` and the script that runs Mosquitto: changes reach a running broker."""
 
 import asyncio
+import signal
 import stat
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -167,6 +168,23 @@ async def test_switching_authentication_restarts_the_broker_and_certificates_ope
     site.once("on")
     site.script.wait_for_port(site.tls_port)
     assert site.once("on") == "The files are up to date.\n"
+
+
+async def test_the_script_stops_with_its_broker_and_ends_when_that_ends(site: Site) -> None:
+    site.once("off")
+    script = site.start_broker()
+    await site.until_code("anyone", None, ACCEPTED)
+    (pid,) = brokers(script)
+    script.terminate()
+    assert script.wait(WAIT_S_MAX) == 0
+    assert not psutil.pid_exists(pid)
+    saved = site.script.log.read_text()
+    assert "terminating" in saved
+    script = site.start_broker()
+    await site.until_code("anyone", None, ACCEPTED)
+    for pid in brokers(script):
+        psutil.Process(pid).kill()
+    assert script.wait(WAIT_S_MAX) == 128 + signal.SIGKILL
 
 
 async def test_only_the_owner_and_the_group_can_read_the_files(site: Site) -> None:

@@ -5,6 +5,7 @@ Folders of the containers become folders of the test, ports free ones, group 188
 
 import asyncio
 import json
+import subprocess
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -97,6 +98,14 @@ def containers(server: str) -> Iterator[Containers]:
         yield Containers(folder, DOT_ENV, server)
 
 
+def broker_probe(port: int) -> int:
+    """The exit code of the health check of Mosquitto."""
+    kind, line = interpolated(COMPOSE["services"]["mosquitto"]["healthcheck"]["test"], DOT_ENV)
+    assert kind == "CMD-SHELL"
+    here = line.replace("127.0.0.1", f"127.0.0.1 -p {port}")
+    return subprocess.run(["sh", "-c", here], stderr=subprocess.DEVNULL, check=False).returncode
+
+
 async def registered_device(server: str) -> str:
     connection = await asyncpg.connect(
         server,
@@ -141,6 +150,7 @@ def test_one_line_in_the_env_file_turns_authentication_on(
             service.wait_until_healthy(processes[name])
 
         assert asyncio.run(connack(containers.port, connect_packet("stranger"))) == NOT_AUTHORIZED
+        assert broker_probe(containers.port) == 0
         secret = asyncio.run(registered_device(server))
         asyncio.run(accepted(containers.port, secret))
         assert asyncio.run(send_and_wait_for_the_receipt(containers.port, secret)) == "stored"

@@ -18,11 +18,11 @@ from urllib.parse import parse_qs, quote, urlsplit
 
 import aiomqtt
 import asyncpg
-import httpx
 import pytest
 import yaml
 
 from runtime.postgres.server import embedded_postgres
+from tests.support import plain_http
 from tests.support.mosquitto import Mosquitto, mosquitto
 from tests.support.services import ROOT, Process, free_port, temporary_folder
 
@@ -160,7 +160,7 @@ async def publish_and_receive_presence(broker: Mosquitto, event: Mapping[str, An
 
 def answer_with_an_event(url: str) -> Any:
     deadline = time.monotonic() + VISIBLE_S_MAX
-    while not (events := httpx.get(url).raise_for_status().json()):
+    while not (events := plain_http.get(url).raise_for_status().json()):
         assert time.monotonic() < deadline
         time.sleep(0.05)
     return events

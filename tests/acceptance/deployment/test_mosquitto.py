@@ -7,12 +7,12 @@ from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
-import httpx
 import paho.mqtt.client as mqtt
 import pytest
 from paho.mqtt.enums import CallbackAPIVersion
 
 from tests.acceptance.conftest import base_url, running_up, stored
+from tests.support import plain_http
 from tests.support.mosquitto import Mosquitto, mosquitto
 from tests.support.services import Process, assert_gone, family
 
@@ -104,9 +104,9 @@ def test_a_broker_restart_with_an_empty_store_gets_its_retained_messages_back(
 ) -> None:
     url = base_url(up)
     rule = {"metric": "temp", "op": ">", "threshold": 30}
-    httpx.post(f"{url}/v1/alerts", json=rule).raise_for_status()
+    plain_http.post(f"{url}/v1/alerts", json=rule).raise_for_status()
     hot = {"event_id": "1", "device_id": "hot", "metrics": {"temp": 40}}
-    httpx.post(f"{url}/v1/events", json=hot).raise_for_status()
+    plain_http.post(f"{url}/v1/events", json=hot).raise_for_status()
     topics = {"alerts/hot/r1", "presence/hot"}
     assert retained(broker.port, topics) == topics
     broker.kill()
@@ -114,7 +114,7 @@ def test_a_broker_restart_with_an_empty_store_gets_its_retained_messages_back(
     broker.start()
     assert retained(broker.port, topics, within_s=VISIBLE_S_MAX) == topics
     cool = {"event_id": "2", "device_id": "hot", "metrics": {"temp": 20}}
-    httpx.post(f"{url}/v1/events", json=cool).raise_for_status()
+    plain_http.post(f"{url}/v1/events", json=cool).raise_for_status()
     deadline = time.monotonic() + ANSWER_S_MAX
     while (
         "alerts/hot/r1" in retained(broker.port, topics, within_s=0.5)

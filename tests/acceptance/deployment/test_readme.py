@@ -9,10 +9,10 @@ import re
 import subprocess
 import time
 
-import httpx
 import pytest
 
 from tests.acceptance.conftest import base_url
+from tests.support import plain_http
 from tests.support.services import ROOT, Process
 
 DOCUMENTS = ("README.md", "docs/examples.md")
@@ -50,7 +50,7 @@ def up(embedded_up: Process) -> Process:
 def until_every_check_is_ok(up: Process) -> None:
     deadline = time.monotonic() + HEALTHY_S_MAX
     while True:
-        checks = httpx.get(f"{base_url(up)}/health", timeout=30).json()["checks"]
+        checks = plain_http.get(f"{base_url(up)}/health", timeout=30).json()["checks"]
         if "canary" in checks and all(check["status"] == "ok" for check in checks.values()):
             return  # The canary comes last.
         assert time.monotonic() < deadline, checks

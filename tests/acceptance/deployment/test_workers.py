@@ -19,6 +19,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from tests.acceptance.chaos.installation import FLOW, publish
 from tests.acceptance.commands.test_selftest import assert_clean, selftest
 from tests.acceptance.http.test_http import take_events
+from tests.support import plain_http
 from tests.support.ledger.ledger import Ledger, StoredRow, compare
 from tests.support.ledger.load import MqttLoad
 from tests.support.ledger.payload_mix import PayloadComposer, PayloadMix
@@ -125,7 +126,7 @@ def until(condition: Callable[[], object], process: Process) -> None:
 
 def flows(process: Process) -> dict[str, dict[str, float]]:
     """The event counts by worker, over all doors."""
-    text = httpx.get(f"{url(process)}/metrics", timeout=30).raise_for_status().text
+    text = plain_http.get(f"{url(process)}/metrics", timeout=30).raise_for_status().text
     found: dict[str, dict[str, float]] = {}
     for each in text_string_to_metric_families(text):
         kind = each.name.removeprefix("voltwire_events_")
@@ -192,7 +193,7 @@ def test_ingestors_share_the_telemetry_and_lose_nothing_when_one_dies_or_their_n
         running.wait(0.5)
         family(three)[1].kill()
         running.wait(0.5)
-        assert httpx.get(f"{url(three)}/health", timeout=30).status_code == 503
+        assert plain_http.get(f"{url(three)}/health", timeout=30).status_code == 503
         ready(three)
         assert len(flows(three)) == 3
         running.wait(0.5)
@@ -246,7 +247,7 @@ def stop(process: Process) -> None:
 
 def test_two_api_workers_answer_as_one_and_one_that_is_killed_comes_back(site: Site) -> None:
     api = ready(site.start("api", "--workers", "2"))
-    with httpx.Client(base_url=url(api), timeout=30, limits=NO_KEEP_ALIVE) as http:
+    with plain_http.Client(base_url=url(api), timeout=30, limits=NO_KEEP_ALIVE) as http:
         rule = {"device_id": "hot", "metric": "temp", "op": ">", "threshold": 30}
         http.post("/v1/alerts", json=rule).raise_for_status()
         with http.stream("GET", "/v1/alerts/stream?device_id=hot") as stream:

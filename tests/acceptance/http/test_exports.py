@@ -12,6 +12,7 @@ import psutil
 import pytest
 
 from tests.acceptance.conftest import base_url
+from tests.support import plain_http
 from tests.support.services import Process, free_port, temporary_folder
 
 EVENTS, VALUES = 300_000, 600_000
@@ -61,11 +62,11 @@ def test_clients_that_are_slow_leave_or_are_too_many(api: Process, dsn: str) -> 
     """One test, since generating its events takes longest."""
     rss = psutil.Process(api.process.pid).memory_info
     url = f"{base_url(api)}/v1/export?format="
-    assert httpx.get(f"{url}csv&device_id=d1", timeout=30).text.count("\n") == VALUES // 10 + 1
+    assert plain_http.get(f"{url}csv&device_id=d1", timeout=30).text.count("\n") == VALUES // 10 + 1
     before = rss().rss
 
     # A client may pause: the server buffers nothing, and the export holds nothing in the database.
-    with httpx.stream("GET", f"{url}csv", timeout=30) as slow:
+    with plain_http.stream("GET", f"{url}csv", timeout=30) as slow:
         assert slow.headers["content-disposition"].endswith('export.csv"')
         assert slow.headers["cache-control"] == "no-store"
         grown, lines = 0, 0
@@ -79,28 +80,28 @@ def test_clients_that_are_slow_leave_or_are_too_many(api: Process, dsn: str) -> 
 
     # Parquet, too, is written while it is read; the first file includes the memory of pyarrow itself.
     parquet = f"{url}parquet&from_time=2026-10-02T20:00:00Z"
-    assert httpx.get(f"{parquet}&device_id=d1", timeout=30).content.endswith(b"PAR1")
+    assert plain_http.get(f"{parquet}&device_id=d1", timeout=30).content.endswith(b"PAR1")
     before, grown = rss().rss, 0
-    with httpx.stream("GET", parquet, timeout=30) as answer:
+    with plain_http.stream("GET", parquet, timeout=30) as answer:
         for _ in answer.iter_bytes():
             grown = max(grown, rss().rss - before)
     assert grown < GROWTH_BYTES_MAX
 
     with ExitStack() as open_ones:
         held = [
-            open_ones.enter_context(httpx.stream("GET", f"{url}ndjson", timeout=30))
+            open_ones.enter_context(plain_http.stream("GET", f"{url}ndjson", timeout=30))
             for _ in range(PLACES)
         ]
         assert [one.status_code for one in held] == [200] * PLACES
-        refused = httpx.get(f"{url}ndjson", timeout=30)
+        refused = plain_http.get(f"{url}ndjson", timeout=30)
         assert refused.status_code == 503
         assert int(refused.headers["Retry-After"]) > 0
-        assert httpx.get(f"{base_url(api)}/v1/devices", timeout=30).status_code == 200
+        assert plain_http.get(f"{base_url(api)}/v1/devices", timeout=30).status_code == 200
 
         # A client that disconnects frees its slot at once.
         held[0].close()
         deadline = time.monotonic() + 30
-        while httpx.get(f"{url}csv&device_id=none", timeout=30).status_code != 200:
+        while plain_http.get(f"{url}csv&device_id=none", timeout=30).status_code != 200:
             assert time.monotonic() < deadline
             time.sleep(0.05)
 
@@ -108,6 +109,6 @@ def test_clients_that_are_slow_leave_or_are_too_many(api: Process, dsn: str) -> 
         asyncio.run(sql(dsn, "update rollup_state set floor = '2026-11-01Z';"))
         with pytest.raises(httpx.RemoteProtocolError, match="incomplete"):
             held[1].read()
-        gone = httpx.get(f"{url}csv&from_time=2026-10-01T00:00:00Z", timeout=30)
+        gone = plain_http.get(f"{url}csv&from_time=2026-10-01T00:00:00Z", timeout=30)
         assert gone.status_code == 422
         assert gone.json()["available_from"] == "2026-11-01T00:00:00Z"

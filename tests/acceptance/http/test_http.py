@@ -11,12 +11,13 @@ import httpx
 import pytest
 
 from tests.acceptance.conftest import base_url
+from tests.support import plain_http
 from tests.support.services import Process
 
 
 @pytest.fixture
 def http(up: Process) -> Iterator[httpx.Client]:
-    with httpx.Client(base_url=base_url(up), timeout=30) as client:
+    with plain_http.Client(base_url=base_url(up), timeout=30) as client:
         yield client
 
 
@@ -211,7 +212,7 @@ def test_a_stream_resumes_after_last_event_id_without_gap_or_repeat(
 ) -> None:
     rule = {"device_id": "sse", "metric": "temp", "op": ">", "threshold": 30}
     assert http.post("/v1/alerts", json=rule).status_code == 201
-    with httpx.stream(
+    with plain_http.stream(
         "GET", f"{base_url(up)}/v1/alerts/stream?device_id=sse", timeout=30
     ) as stream:
         http.post(
@@ -223,13 +224,13 @@ def test_a_stream_resumes_after_last_event_id_without_gap_or_repeat(
     http.post("/v1/events/batch", json=[event(device_id="sse", metrics={"temp": 10})])
     headers = {"Last-Event-ID": str(first[1]["id"])}
     url = f"{base_url(up)}/v1/alerts/stream?device_id=sse"
-    with httpx.stream("GET", url, headers=headers, timeout=30) as stream:
+    with plain_http.stream("GET", url, headers=headers, timeout=30) as stream:
         rest = take_events(stream, 3)
     numbers = [item["id"] for item in first + rest]
     assert numbers[2] == numbers[3], "what came after the last id that was seen"
     assert rest[1]["data"]["value"] == 50
     assert (rest[2]["event"], rest[2]["data"]["state"]) == ("resolved", "resolved")
-    assert_problem(httpx.get(url, headers={"Last-Event-ID": "x"}), 422)
+    assert_problem(plain_http.get(url, headers={"Last-Event-ID": "x"}), 422)
 
 
 def take_events(stream: httpx.Response, count: int) -> list[dict[str, Any]]:

@@ -12,10 +12,10 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
 from statistics import median
 
-import httpx
 import pytest
 
 from tests.acceptance.conftest import base_url
+from tests.support import plain_http
 from tests.support.services import Process, family
 
 MIB = 1024 * 1024
@@ -96,7 +96,7 @@ def neighbour(url: str, seconds: float) -> list[float]:
     """How long each post of a device took that sends all the time."""
     taken: list[float] = []
     until = time.monotonic() + seconds
-    with httpx.Client(base_url=url, timeout=30) as client:
+    with plain_http.Client(base_url=url, timeout=30) as client:
         while time.monotonic() < until:
             began = time.monotonic()
             body = {"device_id": "neighbour", "metrics": {"x": len(taken)}}
@@ -146,7 +146,7 @@ def test_a_batch_beside_a_thousand_streams_is_answered_at_once(up: Process) -> N
         for one in streams:
             one.sendall(b"GET /v1/presence/stream HTTP/1.1\r\nHost: localhost\r\n\r\n")
         assert {file.readline().split()[1] for file in files} == {b"200"}
-        refused = httpx.get(f"{url}/v1/alerts/stream", timeout=30)
+        refused = plain_http.get(f"{url}/v1/alerts/stream", timeout=30)
         assert refused.status_code == 503
         assert refused.headers["content-type"] == "application/problem+json"
         assert int(refused.headers["retry-after"]) > 0
@@ -154,8 +154,8 @@ def test_a_batch_beside_a_thousand_streams_is_answered_at_once(up: Process) -> N
             {"event_id": "1", "device_id": f"s{n}", "metrics": {"x": 1}} for n in range(DEVICES)
         ]
         began = time.monotonic()
-        httpx.post(f"{url}/v1/events/batch", json=batch, timeout=30).raise_for_status()
-        httpx.get(f"{url}/live", timeout=30).raise_for_status()
+        plain_http.post(f"{url}/v1/events/batch", json=batch, timeout=30).raise_for_status()
+        plain_http.get(f"{url}/live", timeout=30).raise_for_status()
         # A second on an idle machine; before, nothing was answered within 30 s.
         assert time.monotonic() - began < 10
 

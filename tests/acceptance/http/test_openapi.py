@@ -3,11 +3,11 @@
 import subprocess
 import sys
 
-import httpx
 import pytest
 
 from tests.acceptance.chaos.seeds import LONG, rounds
 from tests.acceptance.conftest import base_url
+from tests.support import plain_http
 from tests.support.services import ROOT, Process
 
 EXAMPLES = rounds(short=2, long=6)  # Per operation and kind.
@@ -32,4 +32,4 @@ def test_answers_match_the_openapi_document(up: Process) -> None:
         check=False,
     )  # fmt: skip
     assert run.returncode == 0, run.stdout[-20_000:] + run.stderr[-2000:]
-    assert httpx.get(f"{base_url(up)}/health").json()["status"] == "ok"
+    assert plain_http.get(f"{base_url(up)}/health").json()["status"] == "ok"

@@ -14,6 +14,7 @@ import pytest
 
 from tests.acceptance.conftest import base_url
 from tests.acceptance.http.test_http import assert_problem, event
+from tests.support import plain_http
 from tests.support.services import Process
 
 JSON = {"Content-Type": "application/json"}
@@ -23,7 +24,7 @@ ALL = [*SINGLE, "/v1/events/batch"]
 
 @pytest.fixture
 def http(up: Process) -> Iterator[httpx.Client]:
-    with httpx.Client(base_url=base_url(up), timeout=30) as client:
+    with plain_http.Client(base_url=base_url(up), timeout=30) as client:
         yield client
 
 

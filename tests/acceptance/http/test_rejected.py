@@ -18,6 +18,7 @@ import pytest
 
 from tests.acceptance.conftest import base_url
 from tests.conftest import with_database
+from tests.support import plain_http
 from tests.support.services import COMMAND_S_MAX, ROOT, Process, clean_environment
 
 ROW = re.compile(r"^ (\w+) +(\d+)", re.MULTILINE)
@@ -39,7 +40,7 @@ def run_sql(dsn: str, statement: str) -> None:
 
 @pytest.fixture
 def http(up: Process) -> Iterator[httpx.Client]:
-    with httpx.Client(base_url=base_url(up), timeout=30) as client:
+    with plain_http.Client(base_url=base_url(up), timeout=30) as client:
         yield client
 
 

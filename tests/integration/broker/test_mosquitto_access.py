@@ -2,11 +2,15 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from time import monotonic
 from typing import Any
 
 import pytest
 
 from broker import topics, wire
+from broker.mosquitto.files import Written
+from schema.access.broker_logins import BrokerLogin
+from schema.access.secrets import Kind, broker_hash
 from tests.integration.broker.test_embedded_broker_access import (
     DENIED_FILTERS,
     OWN_FILTERS,
@@ -94,7 +98,7 @@ async def publish(guarded: GuardedMosquitto, login: str, topic: str, **options: 
 
 async def until_accepted(guarded: GuardedMosquitto, login: str) -> None:
     async with asyncio.timeout(10):
-        code = NOT_AUTHORIZED
+        code: int | None = NOT_AUTHORIZED
         while code != ACCEPTED:
             code = await guarded.code(login, password=secret_of(login))
 
@@ -202,6 +206,26 @@ async def test_a_device_with_a_colon_has_its_own_topics(guarded: GuardedMosquitt
     ]
 
 
+async def test_members_share_the_telemetry_and_each_has_its_canary(
+    guarded: GuardedMosquitto,
+) -> None:
+    shared = topics.shared("voltwire", "devices/+/telemetry")
+    members = [
+        await guarded.ours(shared, client_id=f"voltwire-ingest{n}") for n in ("", "-2", "-9")
+    ]
+    for number, member in enumerate(members):
+        canary = topics.canary("voltwire", number + 1)
+        await member.subscribe(topics.shared("voltwire", canary))
+        await member.publish(canary, b"")
+        assert (await member.message()).topic == canary
+    sender = await guarded.connect("devA")
+    for _ in range(30):
+        await sender.publish("devices/devA/telemetry", b"1")
+    for member in members:
+        await member.ping()
+    assert sum(member.waiting for member in members) == 30
+
+
 async def test_the_first_member_alone_reads_what_the_broker_dropped() -> None:
     async with guarded_mosquitto(LOGINS) as guarded:
         first = await guarded.ours(topics.DROPPED, "$SYS/#")
@@ -224,6 +248,8 @@ async def test_a_revoked_device_is_cut_by_a_reload_and_its_neighbours_are_not(
     assert await guarded.code("devA", password=secret_of("devA")) == NOT_AUTHORIZED
     for client in (session, stays, reader):
         await client.ping()
+    await stays.publish("devices/devB/status", b"online")
+    assert (await session.message()).topic == "devices/devB/status"  # And no will of devA.
 
 
 async def test_a_revoked_device_with_a_session_on_the_broker_does_not_get_in(
@@ -258,3 +284,38 @@ async def test_a_key_that_loses_a_scope_loses_its_rights_while_it_is_connected(
     other = await guarded.connect("devA")
     await other.publish("devices/devA/telemetry", b"3")
     assert (await session.message()).payload == b"3"
+
+
+async def test_messages_of_qos_2_that_are_never_released_end_the_connection(
+    guarded: GuardedMosquitto,
+) -> None:
+    """Mosquitto holds as many as its window allows: 5,000 of a client."""
+    before = guarded.broker.memory_bytes
+    attacker, neighbour = await guarded.connect("devA"), await guarded.connect("devB")
+    payload = b"x" * 1000
+    for mid in range(1, 12_001):
+        packet = wire.publish("devices/devA/telemetry", payload, qos=2, retain=False, mid=mid)
+        attacker.send(packet)
+    assert await attacker.closed()
+    await neighbour.ping()
+    assert guarded.broker.memory_bytes - before < 40 * 1024 * 1024
+
+
+async def test_a_reload_with_ten_thousand_logins_keeps_neighbours_waiting_under_half_a_second() -> (
+    None
+):
+    """500 of them are connected: Mosquitto checks each one again."""
+    hashed = broker_hash("one for all")
+    fleet = [BrokerLogin(Kind.DEVICE, f"dev{n}", hash=hashed) for n in range(10_000)]
+    async with guarded_mosquitto(fleet) as guarded:
+        clients = [
+            await guarded.connect(f"dev{number}", password="one for all") for number in range(500)
+        ]
+        waits = []
+        for _ in range(5):
+            guarded.broker.reload()
+            began = monotonic()
+            await clients[0].ping()
+            waits.append(monotonic() - began)
+        assert min(waits) < 0.5  # A busy machine delays some; alone it is 0.05 s.
+        assert guarded.write(*fleet[1:]) == Written(listeners=False, logins=True)

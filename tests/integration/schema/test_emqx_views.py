@@ -25,7 +25,8 @@ async def logs_in(
         return False
     assert row["is_superuser"] is False
     salt = row["salt"].encode()
-    return hashlib.pbkdf2_hmac("sha512", secret.encode(), salt, 1, 64).hex() == row["password_hash"]
+    expected = hashlib.pbkdf2_hmac("sha512", secret.encode(), salt, 1, 64).hex()
+    return bool(row["password_hash"] == expected)
 
 
 async def allowed(db: Connection, username: str) -> set[tuple[str, str]]:
@@ -109,4 +110,4 @@ async def test_a_login_is_found_by_an_index_among_many(db: Connection) -> None:
     for query, arguments in ((AUTHENTICATE, ("d77", "d77")), (AUTHORIZE, ("d77",))):
         plan = "\n".join(row[0] for row in await db.fetch(f"explain {query}", *arguments))
         assert "credential_name" in plan
-        assert "Seq Scan on credential" not in plan.replace("kind = 'key'", "")
+        assert "Seq Scan on credential" not in plan

@@ -24,6 +24,7 @@ from paho.mqtt.enums import CallbackAPIVersion
 
 from broker.simulator.outbox import EventOutbox, as_payload, read_receipts
 from schema.event import Status
+from tests.support import plain_http
 from tests.support.ledger.ledger import Key
 from tests.support.ledger.payload_mix import ComposedMessage, PayloadComposer
 
@@ -163,7 +164,7 @@ class HttpLoad(Load):
         self._post: Post | None = None
         self._not_before = 0.0
         self.unanswered = 0  # Attempts that ended without a verdict.
-        self._client = httpx.Client(timeout=POST_S_MAX)
+        self._client = plain_http.Client(timeout=POST_S_MAX)
 
     @property
     def busy(self) -> bool:
@@ -205,7 +206,7 @@ class HttpLoad(Load):
         self.unanswered += 1
         self._not_before = time.monotonic() + RETRY_S
         self._client.close()  # A broken connection is not used again.
-        self._client = httpx.Client(timeout=POST_S_MAX)
+        self._client = plain_http.Client(timeout=POST_S_MAX)
 
     def _end(self) -> None:
         self._client.close()

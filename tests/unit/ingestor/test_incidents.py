@@ -1,4 +1,4 @@
-"""Incidents by docs/http-api.md#the-alert-object: what findings write, and what subscribers get."""
+"""Incidents by docs/alerts.md#the-alert-object: what findings write, and what subscribers get."""
 
 import json
 from collections.abc import Sequence

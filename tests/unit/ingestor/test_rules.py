@@ -1,4 +1,4 @@
-"""Rules by docs/http-api.md#rules: the evaluator against a second implementation of the same text."""
+"""Rules by docs/alerts.md#rules: the evaluator against a second implementation of the same text."""
 
 import operator
 from collections.abc import Callable, Iterable, Sequence
@@ -782,6 +782,19 @@ def test_a_muted_violation_starts_no_cooldown() -> None:
         ("fired e0", True, False),
         ("violated e1", False, True),
         ("violated e61", False, False),
+    ]
+
+
+@properties
+@given(st.randoms(use_true_random=False), st.sampled_from([1, 10, 60]))
+def test_an_hour_of_swinging_around_the_threshold_is_one_incident(random: Any, step_s: int) -> None:
+    """With a clear_threshold beyond the swing, and `notify: change`."""
+    rule = replace(HOT, threshold=50, clear_threshold=49, notify=Notify.CHANGE)
+    swing = [(float(at), 50 + random.uniform(-0.5, 0.5)) for at in range(0, 3600, step_s)]
+    log = live(rule, readings((-2.0, 40), (-1.0, 50.4), *swing, (3600.0, 48.9)))
+    assert [(what, event_id) for what, event_id, *_ in log] == [
+        ("fired", "e-1"),
+        ("resolved", "e3600"),
     ]
 
 

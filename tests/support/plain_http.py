@@ -1,0 +1,11 @@
+"""httpx without TLS: reading the certificates takes 30 ms of CPU for every client and single request."""
+
+from functools import partial
+
+import httpx
+
+get = partial(httpx.get, verify=False)
+post = partial(httpx.post, verify=False)
+delete = partial(httpx.delete, verify=False)
+stream = partial(httpx.stream, verify=False)
+Client = partial(httpx.Client, verify=False)
