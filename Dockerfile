@@ -31,7 +31,10 @@ LABEL org.opencontainers.image.title="Voltwire" \
 # Fixed numbers, because other systems do not know the image's /etc/passwd.
 RUN groupadd --gid 10001 voltwire \
     && useradd --uid 10001 --gid 10001 --no-create-home --home-dir /nonexistent \
-       --shell /usr/sbin/nologin voltwire
+       --shell /usr/sbin/nologin voltwire \
+    # New volumes take over these owners; 1883 is the group of Mosquitto in its image.
+    && install --directory --mode=0700 --owner=10001 --group=10001 /var/lib/voltwire \
+    && install --directory --mode=0750 --owner=10001 --group=1883 /mosquitto/files
 
 COPY --from=environment /opt/venv /opt/venv
 

@@ -56,11 +56,13 @@ check: .venv/.dev  ## formatting, lint, types, layers
 	$(BIN)/lint-imports
 
 # Mosquitto is the production broker, faketime sets clocks in tests, prometheus brings promtool, which checks
-# the alert rules. Root installs them from Debian; RUNLEVEL and SYSTEMD_OFFLINE keep the services from
-# being started. For other users their tests are skipped when they are missing.
-APT := mosquitto mosquitto-clients faketime prometheus
+# the alert rules, nginx is the proxy of deploy/nginx/, and openssl makes certificates. Root installs them from
+# Debian; RUNLEVEL and SYSTEMD_OFFLINE keep the services from being started. For other users their tests are
+# skipped when they are missing.
+APT := mosquitto mosquitto-clients faketime prometheus nginx openssl
 apt:
-	@{ { command -v mosquitto || test -x /usr/sbin/mosquitto; } && command -v mosquitto_sub && command -v faketime && command -v promtool; } >/dev/null \
+	@{ PATH="$$PATH:/usr/sbin" && command -v mosquitto && command -v mosquitto_sub && command -v faketime && command -v promtool \
+	  && command -v nginx && command -v openssl; } >/dev/null \
 	  || { test "$$(id -u)" = 0 && command -v apt-get >/dev/null \
 	  && echo "Installing $(APT) ..." && apt-get update -qq \
 	  && RUNLEVEL=1 SYSTEMD_OFFLINE=1 DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $(APT) >/dev/null; } || true
@@ -90,4 +92,8 @@ lock: .venv/.runtime  ## resolve the dependencies of pyproject.toml into require
 	$(COMPILE) --extra parquet pyproject.toml .venv/lock.in -o requirements.lock
 	$(COMPILE) -c requirements.lock --group dev -o requirements-dev.lock
 
-.PHONY: help setup stale up demo check apt test test-fast chaos bench format lock
+# --strict: a package that cannot be looked up fails the audit instead of being left out of it.
+audit: .venv/.runtime  ## ask PyPI for known vulnerabilities of the locked packages
+	$(BIN)/uv tool run pip-audit@2.10.1 --strict --disable-pip --require-hashes -r requirements.lock -r requirements-dev.lock
+
+.PHONY: help setup stale up demo check apt test test-fast chaos bench format lock audit

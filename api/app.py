@@ -8,6 +8,8 @@ from litestar.datastructures import State
 from litestar.di import Provide
 from litestar.types import ASGIApp
 
+from api.auth.authenticator import Authenticator
+from api.auth.guard import authorized, unauthenticated
 from api.http.browser_origins import browser_origins
 from api.http.head import head_as_get
 from api.http.host_guard import loopback_hosts_only
@@ -17,18 +19,25 @@ from api.http.problems import EXCEPTION_HANDLERS
 from api.http.request_metrics import counted
 from api.ingest.door import BATCH_BYTES_MAX
 from api.ingest.fast_posts import fast_path_first
-from api.openapi.document import openapi_config, openapi_document, reference_assets
+from api.openapi.document import AUTHENTICATED, openapi_config, openapi_document, reference_assets
 from api.routes import (
     aggregates,
+    audit,
+    channels,
+    credentials,
     devices,
     events,
     exports,
     health,
+    incidents,
+    info,
     posts,
+    presence,
     profiles,
     rejected,
     rules,
     search,
+    sessions,
     streams,
 )
 from api.serve.workers import Worker
@@ -57,18 +66,22 @@ def create_litestar(settings: Settings, services: Services) -> Litestar:
         _limited(settings.max_payload_bytes, posts.post_event),
         _limited(BATCH_BYTES_MAX, posts.post_batch),
         events.device_events,
+        events.device_gaps,
         search.search,
         events.device_metrics,
         events.device_summary,
         aggregates.aggregate,
         exports.export,
         devices.list_devices,
+        devices.fleet_summary,
         devices.add_device,
         devices.one_device,
         devices.put_device,
         devices.forget_device,
+        devices.reset_reused_ids,
         devices.device_latest,
-        devices.device_presence,
+        presence.device_presence,
+        presence.presence_history,
         profiles.list_profiles,
         profiles.one_profile,
         profiles.put_profile,
@@ -77,11 +90,34 @@ def create_litestar(settings: Settings, services: Services) -> Litestar:
         rules.one_rule,
         rules.put_rule,
         rules.delete_rule,
+        rules.backtest,
+        incidents.list_incidents,
+        incidents.one_incident,
+        incidents.acknowledge,
+        incidents.list_silences,
+        incidents.add_silence,
+        incidents.delete_silence,
+        channels.list_channels,
+        channels.add_channel,
+        channels.one_channel,
+        channels.put_channel,
+        channels.delete_channel,
+        channels.send_test,
         rejected.list_rejected,
         rejected.one_rejected,
         rejected.replay,
         streams.alert_stream,
         streams.presence_stream,
+        credentials.list_keys,
+        credentials.add_key,
+        credentials.delete_key,
+        credentials.add_credentials,
+        credentials.rotate_credentials,
+        credentials.revoke_credentials,
+        sessions.begin_session,
+        sessions.end_session,
+        audit.list_audit,
+        info.info,
         health.health,
         health.live,
         health.metrics,
@@ -96,20 +132,28 @@ def create_litestar(settings: Settings, services: Services) -> Litestar:
         middleware=[*_middleware(settings, services)],
         openapi_config=openapi_config(),
         request_max_body_size=OTHER_BYTES_MAX,
-        state=State({health.WORKER: services.worker}),
+        state=State({health.WORKER: services.worker, AUTHENTICATED: settings.authenticated}),
         logging_config=None,
     )
 
 
-def create_status_app(settings: Settings, checks: Health, worker: Worker | None = None) -> ASGIApp:
-    """The small application of roles that have no API."""
+def create_status_app(
+    settings: Settings,
+    checks: Health,
+    worker: Worker | None = None,
+    authenticator: Authenticator | None = None,
+) -> ASGIApp:
+    """The small application of roles that have no API; `authenticator` if authentication is on."""
     return head_as_get(
         Litestar(
             route_handlers=[health.health, health.live, health.metrics],
-            dependencies={"checks": Provide(lambda: checks, sync_to_thread=False)},
+            dependencies={
+                "checks": Provide(lambda: checks, sync_to_thread=False),
+                "settings": Provide(lambda: settings, sync_to_thread=False),
+            },
             before_request=refuse_unknown_parameters,
             exception_handlers=EXCEPTION_HANDLERS,
-            middleware=_guards(settings),
+            middleware=_guards(settings, authenticator),
             openapi_config=None,
             state=State({health.WORKER: worker}),
             logging_config=None,
@@ -119,17 +163,21 @@ def create_status_app(settings: Settings, checks: Health, worker: Worker | None 
 
 def _middleware(settings: Settings, services: Services) -> list[Callable[[ASGIApp], ASGIApp]]:
     """Middleware, the outermost first."""
-    return [counted(services.request_seconds), *_guards(settings)]
+    return [counted(services.request_seconds), *_guards(settings, services.authenticator)]
 
 
-def _guards(settings: Settings) -> list[Callable[[ASGIApp], ASGIApp]]:
-    """Who may call: while nobody shows who they are, this machine and its own pages."""
+def _guards(
+    settings: Settings, authenticator: Authenticator | None
+) -> list[Callable[[ASGIApp], ASGIApp]]:
+    """Who may call: who shows a credential; without authentication, this machine and its own pages."""
     origins = browser_origins(
-        settings.allowed_origins, refuse_others=not settings.authenticated, pages=PAGES
+        settings.allowed_origins, refuse_others=authenticator is None, pages=PAGES
     )
-    if settings.authenticated or settings.trusted_network:
-        return [origins]
-    return [loopback_hosts_only, origins]
+    if authenticator is not None:
+        return [origins, authorized(authenticator)]
+    if settings.trusted_network:
+        return [origins, unauthenticated]
+    return [loopback_hosts_only, origins, unauthenticated]
 
 
 def _limited(body_bytes_max: int, handler: Any) -> Router:

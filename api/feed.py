@@ -6,7 +6,7 @@ nothing but its position, and a client that does not read costs one kernel buffe
 """
 
 import asyncio
-from collections import deque
+from collections import Counter, deque
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from itertools import takewhile
@@ -15,7 +15,7 @@ from typing import Any
 
 from prometheus_client import Gauge
 
-from runtime.errors import Overloaded
+from runtime.errors import Overloaded, TooManyRequests
 from schema.feed import FeedItem, follow_feed, newest_id, read_feed
 
 KEPT_ITEMS_MAX = 2000
@@ -25,12 +25,13 @@ SLICE_ITEMS = 100  # Their frames take about 0.1 ms to send.
 class FeedReader:
     def __init__(self, dsn: str, pool: Any, name: str, streams: Gauge, *, streams_max: int) -> None:
         self._streams, self._streams_max, self._open_streams = streams, streams_max, 0
+        self._held: Counter[str | None] = Counter()
         self._turns = asyncio.Lock()
         self._dsn, self._pool, self._name = dsn, pool, name
         self._kept: deque[FeedItem] = deque(maxlen=KEPT_ITEMS_MAX)
         self._position = 0  # The number read last; 0 before the first read.
         self._changed = asyncio.Condition()
-        self._stopped = False
+        self._stopped, self._rechecks = False, 0
 
     async def run(self) -> None:
         """Read until cancelled."""
@@ -46,23 +47,44 @@ class FeedReader:
             self._stopped = True
             self._changed.notify_all()
 
+    async def recheck(self) -> None:
+        """Let every stream ask now whether it may go on."""
+        async with self._changed:
+            self._rechecks += 1
+            self._changed.notify_all()
+
     async def newest(self) -> int:
         return await newest_id(self._pool)
 
     @contextmanager
-    def stream_slot(self) -> Iterator[None]:
-        """One of the streams that this process may serve at a time. Raises Overloaded."""
+    def stream_slot(self, holder: str | None) -> Iterator[None]:
+        """One of the streams that this process may serve at a time, and half of them for one key.
+
+        `holder` is None while authentication is off. Raises Overloaded, TooManyRequests.
+        """
         if self._open_streams >= self._streams_max:
             raise Overloaded("Too many streams are open (STREAMS_MAX); retry.", retry_after_s=5)
+        if holder is not None and self._held[holder] >= max(1, self._streams_max // 2):
+            raise TooManyRequests(
+                "This key has half of all streams open (STREAMS_MAX); retry.", retry_after_s=5
+            )
         self._open_streams += 1
+        self._held[holder] += 1
         try:
             with self._streams.track_inprogress():
                 yield
         finally:
             self._open_streams -= 1
+            self._held[holder] -= 1
+            if not self._held[holder]:
+                del self._held[holder]
 
     async def follow(
-        self, after: int, matches: Callable[[FeedItem], bool], heartbeat_s: float
+        self,
+        after: int,
+        matches: Callable[[FeedItem], bool],
+        heartbeat_s: float,
+        may_go_on: Callable[[], bool] = lambda: True,
     ) -> AsyncIterator[Sequence[FeedItem]]:
         """The matching items after a number, in order and in slices; none after `heartbeat_s` without one.
 
@@ -70,7 +92,7 @@ class FeedReader:
         answered in between however many streams there are.
         """
         idle_since = monotonic()
-        while not self._stopped:
+        while not self._stopped and may_go_on():
             items = await self._after(after)
             for n in range(0, len(items), SLICE_ITEMS):
                 await self._turn()
@@ -97,8 +119,13 @@ class FeedReader:
         return await read_feed(self._pool, after)
 
     async def _wait_for_items_after(self, after: int, within_s: float) -> bool:
+        seen = self._rechecks
+
+        def is_reason_to_look() -> bool:
+            return self._stopped or self._position > after or self._rechecks != seen
+
         with suppress(TimeoutError):
             async with asyncio.timeout(within_s), self._changed:
-                await self._changed.wait_for(lambda: self._stopped or self._position > after)
+                await self._changed.wait_for(is_reason_to_look)
                 return True
         return False

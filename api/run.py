@@ -3,11 +3,13 @@
 import asyncio
 
 from api.app import create_app, create_status_app
+from api.auth.authenticator import Authenticator
+from api.auth.upkeep import follow
 from api.export.store import CONNECTIONS_MAX, EXPORT_SESSION
 from api.serve.sockets import listen
 from api.serve.uvicorn_server import serve
 from api.serve.workers import Worker
-from api.services import build_services
+from api.services import Services, build_services
 from ingestor.pipeline import Pipeline
 from runtime.health import Health
 from runtime.metrics import Metrics
@@ -60,11 +62,17 @@ async def run(
         )
         drained = asyncio.Event()
         async with asyncio.TaskGroup() as group:
-            group.create_task(until_migrated(dsn, health))
+            following = group.create_task(_follow(settings, health, services))
             writing = group.create_task(pipeline.run(drained))
             reading = group.create_task(services.feed.run())
             serving = group.create_task(
-                serve(create_app(settings, services), listener, stop, settings.bodies_bytes_max)
+                serve(
+                    create_app(settings, services),
+                    listener,
+                    stop,
+                    settings.bodies_bytes_max,
+                    settings.proxy_networks,
+                )
             )
             await stop.wait()
             await services.feed.stop()
@@ -72,6 +80,15 @@ async def run(
             drained.set()
             await writing
             reading.cancel()
+            following.cancel()
+
+
+async def _follow(settings: Settings, health: Health, services: Services) -> None:
+    """Once the tables exist, follow the credentials if authentication is on."""
+    await until_migrated(settings.dsn, health)
+    if services.authenticator is not None:
+        name = f"{settings.instance} api"
+        await follow(settings.dsn, name, services.authenticator, services.feed.recheck)
 
 
 async def run_status(
@@ -86,6 +103,19 @@ async def run_status(
         return
     shared = worker is not None
     listener = listen(settings.status_host, settings.status_port, "STATUS_PORT", shared=shared)
-    await serve(
-        create_status_app(settings, health, worker), listener, stop, settings.bodies_bytes_max
-    )
+    authenticator = Authenticator() if settings.authenticated else None
+    app = create_status_app(settings, health, worker, authenticator)
+    async with asyncio.TaskGroup() as group:
+        serving = group.create_task(
+            serve(app, listener, stop, settings.bodies_bytes_max, settings.proxy_networks)
+        )
+        if authenticator is not None:
+            following = group.create_task(_follow_for_status(settings, health, authenticator))
+            serving.add_done_callback(lambda _: following.cancel())
+
+
+async def _follow_for_status(
+    settings: Settings, health: Health, authenticator: Authenticator
+) -> None:
+    await until_migrated(settings.dsn, health)
+    await follow(settings.dsn, f"{settings.instance} status", authenticator)

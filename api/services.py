@@ -5,13 +5,21 @@ from dataclasses import dataclass
 import asyncpg
 from prometheus_client import Histogram
 
+from api.aggregate.completeness import CompletenessStore
 from api.aggregate.store import AggregateStore
+from api.alerts.backtest import BacktestStore
+from api.alerts.incidents import IncidentStore
+from api.alerts.silences import SilenceStore
+from api.auth.authenticator import Authenticator
 from api.export.store import ExportStore
 from api.feed import FeedReader
+from api.http.rate_limit import RateLimiter
 from api.ingest.door import HttpDoor
-from api.ingest.rate_limit import RateLimiter
 from api.ingest.replay import ReplayRunner
 from api.serve.workers import Worker
+from api.store.audit import AuditStore
+from api.store.channels import ChannelStore
+from api.store.credentials import CredentialStore
 from api.store.database import Database
 from api.store.dead_letters import DeadLetterStore
 from api.store.devices import DeviceStore
@@ -34,13 +42,22 @@ class Services:
     dead_letters: DeadLetterStore
     registry: RegistryStore
     rules: RuleStore
+    incidents: IncidentStore
+    silences: SilenceStore
+    backtests: BacktestStore
+    channels: ChannelStore
     aggregates: AggregateStore
+    completeness: CompletenessStore
     door: HttpDoor
     feed: FeedReader
     replays: ReplayRunner
     exports: ExportStore
+    credentials: CredentialStore
+    audit: AuditStore
     checks: Health
     request_seconds: Histogram
+    settings: Settings
+    authenticator: Authenticator | None = None  # None: authentication is off.
     worker: Worker | None = None  # Set if several processes share one port.
 
 
@@ -59,13 +76,19 @@ def build_services(
     limits = AcceptLimits.of(settings)
     database = Database(pool)
     limiter = RateLimiter(settings.rate_limit_requests, settings.rate_limit_window_seconds)
+    authenticator = Authenticator() if settings.authenticated else None
     return Services(
         events=EventStore(database),
         devices=DeviceStore(database, settings.default_profile),
         dead_letters=DeadLetterStore(database),
         registry=RegistryStore(database, settings.default_profile),
         rules=RuleStore(database),
+        incidents=IncidentStore(database),
+        silences=SilenceStore(database),
+        backtests=BacktestStore(database, settings.default_profile),
+        channels=ChannelStore(database, private_addresses=settings.notify_private_addresses),
         aggregates=AggregateStore(database),
+        completeness=CompletenessStore(database),
         door=HttpDoor(pipeline, limiter, limits),
         feed=FeedReader(
             settings.dsn,
@@ -76,6 +99,12 @@ def build_services(
         ),
         replays=ReplayRunner(settings.dsn, f"{name} replay", pipeline, limits),
         exports=ExportStore(export_pool),
+        credentials=CredentialStore(
+            database, None if authenticator is None else authenticator.keys, settings.instance
+        ),
+        audit=AuditStore(database),
+        settings=settings,
+        authenticator=authenticator,
         checks=health,
         request_seconds=metrics.request_seconds,
         worker=worker,

@@ -56,7 +56,7 @@ def _variant(ids: str, options: Options) -> Iterator[Row]:
             first = messages + options.stored  # Its time follows the run on the empty database.
             later = replace(plan, first=first, start_ms=plan.start_ms - options.stored)
             full = measure(later, ingestor, server, stored_before=first)
-        yield _row(ids, options.stored, full, full.best_known / empty.best_known, server)
+        yield _row(ids, options.stored, full, full.ratio_to(empty), server)
 
 
 def fill(server: DatabaseServer, ids: str, first: int, count: int, before_ms: int) -> None:

@@ -64,6 +64,12 @@ class Rates:
     def best_known(self) -> float:
         return self.whole if self.sustained is None else self.sustained
 
+    def ratio_to(self, other: "Rates") -> float:
+        """Of the same measure: a sustained rate is higher than a whole one."""
+        if self.sustained is None or other.sustained is None:
+            return self.whole / other.whole
+        return self.sustained / other.sustained
+
 
 def cases(options: Options) -> list[Case]:
     singles, arrays = options.scaled(500_000), options.scaled(60_000)

@@ -58,6 +58,18 @@ def database_of(settings: Settings, *, create: bool = False) -> Iterator[Databas
         yield Database(dsn, folder)
 
 
+def running_dsn(settings: Settings) -> str:
+    """The database of DATABASE_URL or of the `voltwire up` that runs. Raises StartError."""
+    if settings.database_url is not None:
+        return settings.dsn
+    if (dsn := running_postgres(settings.data_dir)) is not None:
+        return dsn
+    raise StartError(
+        f"DATABASE_URL is not set, and no voltwire up runs on {settings.data_dir}: set DATABASE_URL,"
+        " or start voltwire up first."
+    )
+
+
 @asynccontextmanager
 async def migrated_connection(
     dsn: str, name: str, limits: dict[str, str], *, command_timeout_s: float

@@ -4,7 +4,6 @@
 """
 
 import asyncio
-import sys
 from functools import partial
 from typing import Annotated, Any
 
@@ -12,8 +11,10 @@ import typer
 from typer.core import TyperGroup
 
 from api.serve.workers import CHECK, Worker
+from cli.access import device, key
 from cli.backup.backup import backup
 from cli.backup.restore import restore
+from cli.broker_files.command import broker_files
 from cli.database import database_errors
 from cli.replay import replay
 from cli.retention import retention
@@ -21,11 +22,10 @@ from cli.roles import Role, run_roles
 from cli.selftest.command import selftest
 from cli.simulate import simulate
 from cli.sql import sql
-from runtime.broker_password import broker_password, with_broker_password
+from runtime.broker_password import with_broker_password
 from runtime.errors import ConfigurationError, VoltwireError
 from runtime.health import Health
 from runtime.logging import configure_logging
-from runtime.metrics import Metrics
 from runtime.settings import Settings, load_settings
 from runtime.signals import fail_on_signals
 from runtime.version import VERSION
@@ -108,22 +108,14 @@ def up(
 
 @app.command()
 def broker(
-    password_from_stdin: Annotated[
-        bool, typer.Option("--password-from-stdin", hidden=True, help="As voltwire up starts it.")
+    parent_on_stdin: Annotated[
+        bool, typer.Option("--parent-on-stdin", hidden=True, help="As voltwire up starts it.")
     ] = False,
 ) -> None:
     """Run the embedded broker alone. It speaks MQTT 3.1.1 and keeps everything in memory."""
-    from broker.embedded import server  # noqa: PLC0415
-    from broker.embedded.rights import Rights  # noqa: PLC0415
+    from cli.broker import run, run_for_parent  # noqa: PLC0415
 
-    settings = _settings()
-    password = sys.stdin.readline().strip() if password_from_stdin else broker_password(settings)
-    rights = Rights(settings.instance, password)
-
-    async def run(settings: Settings, stop: asyncio.Event, _: Health, __: Metrics) -> None:
-        await server.run(settings.mqtt_host, settings.mqtt_port, stop, rights)
-
-    run_roles(settings, Health(()), run)
+    run_roles(_settings(), Health(()), run_for_parent if parent_on_stdin else run)
 
 
 @app.command()
@@ -190,20 +182,38 @@ def schedule() -> None:
 
 
 @app.command()
-def migrate() -> None:
-    """Migrate the database to this version. It is safe to repeat, also at the same time."""
+def migrate(
+    app_role: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="Also grant this database role what ingest, api and schedule need.",
+        ),
+    ] = None,
+) -> None:
+    """Migrate the database to this version. It is safe to repeat, also at the same time.
+
+    It logs in with OWNER_DATABASE_URL, or DATABASE_URL if that is not set.
+    """
     from schema.migrate import migrate as run_migrations  # noqa: PLC0415
 
-    settings = _settings()
+    settings = _settings().as_owner()
     fail_on_signals("The migration was interrupted: run it again.")
     with database_errors("migrated"):
         applied = asyncio.run(
-            run_migrations(settings.dsn, max_age_days=settings.max_event_age_days)
+            run_migrations(
+                settings.dsn, max_age_days=settings.max_event_age_days, app_role=app_role
+            )
         )
     typer.echo(f"Applied {', '.join(applied)}." if applied else "The database is up to date.")
+    if app_role is not None:
+        typer.echo(f"The role {app_role} may read and write the tables, and change none of them.")
 
 
+app.add_typer(device.app, name="device")
+app.add_typer(key.app, name="key")
 app.command()(simulate)
+app.command()(broker_files)
 app.command()(replay)
 app.command()(retention)
 app.command()(selftest)

@@ -10,9 +10,8 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from cli.database import database_errors, migrated_connection
+from cli.database import database_errors, migrated_connection, running_dsn
 from cli.tables import size_text
-from runtime.errors import StartError
 from runtime.logging import configure_logging
 from runtime.metrics import Metrics
 from runtime.settings import Settings, load_settings
@@ -35,10 +34,10 @@ def retention(
     """Drop raw events older than RETENTION_DAYS and dead letters older than REJECTED_DAYS, now.
 
     The scheduler does the same once an hour. Whole months (UTC) are dropped with their keys; rollups
-    stay. It works on the database of DATABASE_URL, or on that of the voltwire up that runs on DATA_DIR.
-    It is safe to repeat or interrupt.
+    stay. It works on the database of DATABASE_URL, with the login of OWNER_DATABASE_URL if that is set,
+    or on that of the voltwire up that runs on DATA_DIR. It is safe to repeat or interrupt.
     """
-    settings = load_settings()
+    settings = load_settings().as_owner()
     configure_logging(settings)
     fail_on_signals(
         "Retention was interrupted: its next run, or the scheduler's, continues from there."
@@ -86,20 +85,7 @@ def _connection(
     settings: Settings, limits: dict[str, str]
 ) -> AbstractAsyncContextManager[Connection]:
     name = f"{settings.instance} retention"
-    return migrated_connection(_dsn(settings), name, limits, command_timeout_s=COUNT_S_MAX)
-
-
-def _dsn(settings: Settings) -> str:
-    from runtime.postgres.server import running_postgres  # noqa: PLC0415
-
-    if settings.database_url is not None:
-        return settings.dsn
-    if (dsn := running_postgres(settings.data_dir)) is not None:
-        return dsn
-    raise StartError(
-        f"DATABASE_URL is not set, and no voltwire up runs on {settings.data_dir}: set DATABASE_URL,"
-        " or start voltwire up first."
-    )
+    return migrated_connection(running_dsn(settings), name, limits, command_timeout_s=COUNT_S_MAX)
 
 
 def _table(plans: Sequence["DropPlan"]) -> Table:

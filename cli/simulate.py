@@ -14,13 +14,16 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
+from cli.api_key import key_header
 from cli.tables import counts_table
 from runtime.addresses import http_url
+from runtime.errors import VoltwireError, ungrouped
 from runtime.logging import configure_logging
 from runtime.settings import Settings, load_settings
 from runtime.signals import stop_on_signals
 
 if TYPE_CHECKING:  # Other commands start faster without these imports.
+    from broker.simulator.device import BatteryDevice
     from broker.simulator.fleet import Fleet
 
 YEAR_S = 366 * 86_400
@@ -88,21 +91,18 @@ def simulate(
     connect or any event has no receipt in the end.
     """
     from broker.simulator.device import Behaviour, build_fleet  # noqa: PLC0415
-    from broker.simulator.fleet import Fleet  # noqa: PLC0415
 
     settings = load_settings()
     configure_logging(settings)
     seed = randrange(SEEDS) if seed is None else seed  # noqa: S311  # Not for a secret.
     behaviour = Behaviour(interval, loss, duplicate, skew, sleep)
-    fleet = Fleet(
-        settings.mqtt,
-        build_fleet(prefix, [behaviour] * devices, booted_at=datetime.now(UTC), seed=seed),
-        payload_bytes_max=settings.max_payload_bytes,
-        keep_status=not forget,
+    fleet_devices = build_fleet(
+        prefix, [behaviour] * devices, booted_at=datetime.now(UTC), seed=seed
     )
     console = Console()
     console.print(f"{devices} devices {prefix}-… on {settings.mqtt}, seed {seed}.", style="bold")
-    asyncio.run(_run(fleet, duration, console))
+    with ungrouped(VoltwireError):
+        fleet = asyncio.run(_run(settings, fleet_devices, duration, console, forget=forget))
     console.print(_table(fleet))
     forgotten = not (forget and fleet.was_connected) or _forget(settings, fleet.device_ids)
     if not fleet.was_connected:
@@ -117,9 +117,35 @@ def simulate(
         raise typer.Exit(1)
 
 
-async def _run(fleet: "Fleet", duration_s: float, console: Console) -> None:
+async def _run(
+    settings: Settings,
+    devices: "Sequence[BatteryDevice]",
+    duration_s: float,
+    console: Console,
+    *,
+    forget: bool,
+) -> "Fleet":
+    from broker.simulator.fleet import Fleet  # noqa: PLC0415
+    from cli.device_logins.addresses import device_addresses  # noqa: PLC0415
+
     stop = asyncio.Event()
     stop_on_signals(stop)
+    url = http_url(settings.http_host, settings.http_port)
+    ids = [each.device_id for each in devices]
+    async with device_addresses(settings, url, ids, stop, forget=False) as address_of:
+        fleet = Fleet(
+            address_of,
+            devices,
+            payload_bytes_max=settings.max_payload_bytes,
+            keep_status=not forget,
+        )
+        await _run_fleet(fleet, stop, duration_s, console)
+    return fleet
+
+
+async def _run_fleet(
+    fleet: "Fleet", stop: asyncio.Event, duration_s: float, console: Console
+) -> None:
     if duration_s:
         asyncio.get_running_loop().call_later(duration_s, stop.set)
     async with asyncio.TaskGroup() as group:
@@ -144,7 +170,7 @@ def _forget(settings: Settings, device_ids: Sequence[str]) -> bool:
     time.sleep(SETTLE_S)
     url = http_url(settings.http_host, settings.http_port)
     try:
-        with httpx.Client(base_url=url, timeout=FORGET_S_MAX) as api:
+        with httpx.Client(base_url=url, headers=key_header(settings), timeout=FORGET_S_MAX) as api:
             for device_id in device_ids:
                 answer = api.delete(f"/v1/devices/{device_id}")
                 if answer.status_code != httpx.codes.NOT_FOUND:  # One that never reached it.

@@ -10,7 +10,16 @@ import msgspec
 from ingestor.decode.acceptance import Origin
 from ingestor.decode.presence import PresenceSignal, PresenceUpdate, merge
 from ingestor.decode.strict import Items, reject
-from schema.event import DeviceNo, Door, Event, Reason, Rejection, Status, Verdict
+from schema.event import (
+    DeviceNo,
+    Door,
+    DuplicateReason,
+    Event,
+    Reason,
+    Rejection,
+    Status,
+    Verdict,
+)
 from schema.locks import lane
 
 Item = Event | Rejection
@@ -104,6 +113,13 @@ class RejectedItem(NamedTuple):
         return self.message.origin.replay_of is None
 
 
+class Written(NamedTuple):
+    """What a transaction found: the keys that were new, and the places in the batch of reused event ids."""
+
+    new: set[tuple[int, str]]
+    reused: frozenset[int] = frozenset()
+
+
 @dataclass(slots=True)
 class Batch:
     """What one transaction writes: events in order of arrival, dead letters, presence updates."""
@@ -114,8 +130,8 @@ class Batch:
     receipts: dict[DeviceNo, bool] = field(default_factory=dict)
     device_ids: dict[DeviceNo, str] = field(default_factory=dict)  # of the devices in `presence`
     registry_version: RegistryVersion = UNCHECKED
-    # While the outcome of a commit is unknown: the keys that it would have stored as new.
-    in_doubt: set[tuple[int, str]] | None = None
+    # While the outcome of a commit is unknown: what it would have written.
+    in_doubt: Written | None = None
 
     @property
     def lanes(self) -> list[int]:
@@ -151,24 +167,32 @@ class Batch:
         rejection = reject(row.event, row.message.source, Reason.REFUSED_BY_DATABASE, REFUSED)
         self.dead_letters.append(RejectedItem(rejection, row.message, row.place))
 
-    def settle(self, new_keys: set[tuple[int, str]]) -> None:
-        """Give every item its verdict; of rows with equal keys the first counts as stored."""
-        if len(new_keys) == len(self.rows):
-            for row in self.rows:
-                row.message.verdicts[row.place] = Verdict(row.event.event_id, Status.STORED)
-        else:
-            self._settle_rows(set(new_keys))
+    def repeats(self, new_keys: set[tuple[int, str]]) -> Iterator[int]:
+        """The places of the rows that are not stored; of rows with equal keys the first is."""
+        unclaimed = set(new_keys)
+        for place, row in enumerate(self.rows):
+            key = (row.device_no, row.event.event_id)
+            if key in unclaimed:
+                unclaimed.discard(key)
+            else:
+                yield place
+
+    def settle(self, written: Written) -> None:
+        """Give every item its verdict."""
+        for row in self.rows:
+            row.message.verdicts[row.place] = Verdict(row.event.event_id, Status.STORED)
+        if len(written.new) < len(self.rows):
+            self._settle_repeats(written)
         for rejection, message, place, *_ in self.dead_letters:
             message.verdicts[place] = Verdict(
                 rejection.event_id, Status.REJECTED, rejection.reason, rejection.detail
             )
 
-    def _settle_rows(self, unclaimed: set[tuple[int, str]]) -> None:
-        for row in self.rows:
-            key = (row.device_no, row.event.event_id)
-            status = Status.STORED if key in unclaimed else Status.DUPLICATE
-            unclaimed.discard(key)
-            row.message.verdicts[row.place] = Verdict(row.event.event_id, status)
+    def _settle_repeats(self, written: Written) -> None:
+        for place in self.repeats(written.new):
+            row = self.rows[place]
+            reason = DuplicateReason.OTHER_CONTENT if place in written.reused else None
+            row.message.verdicts[row.place] = Verdict(row.event.event_id, Status.DUPLICATE, reason)
 
 
 def in_order_of_evaluation(rows: Iterable[Row]) -> list[Row]:

@@ -91,11 +91,10 @@ class DeadLetter:
 
     @property
     def origin(self) -> Origin:
-        """Over MQTT the topic names the device, over HTTP the body. A retained message stays retained."""
-        device_id = self.device_id if self.door is Door.MQTT else None
+        """It stays of the device that it was of, so that no replay stores it as another's; and retained."""
         return Origin(
             epoch_us(self.received_at),
-            device_id,
+            self.device_id,
             self.reason is Reason.NO_IDENTITY,
             replay_of=self.number,
         )

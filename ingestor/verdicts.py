@@ -15,5 +15,6 @@ def count_verdicts(counts: EventCounts, verdicts: Iterable[Verdict]) -> None:
                 counts.without_identity += 1
         elif verdict.status is Status.DUPLICATE:
             counts.duplicate += 1
+            counts.reused_ids += verdict.reason is not None
         elif verdict.reason is not None:
             counts.rejected[verdict.reason] += 1

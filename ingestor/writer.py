@@ -15,7 +15,7 @@ from typing import Self
 import structlog
 from prometheus_client import Histogram
 
-from ingestor.batch import Batch, Item, Message, Part
+from ingestor.batch import Batch, Item, Message, Part, Written
 from ingestor.decode.acceptance import AcceptLimits, outside_window
 from ingestor.decode.fast import FastDecoder
 from ingestor.retry import StoreRetry
@@ -142,7 +142,7 @@ class Writer:
         BatchRefused         it is split until the bad row is alone, which becomes a dead letter
         """
         try:
-            new = await self._retry(lambda: self._attempt(batch), by=self)
+            written = await self._retry(lambda: self._attempt(batch), by=self)
         except StaleRegistryError:
             await self._write(await self._builder.rebuild(batch))
         except BelowFloorError as error:
@@ -152,9 +152,9 @@ class Writer:
         except BatchRefused as refused:
             await self._write_in_pieces(batch, refused)
         else:
-            batch.settle(new)
+            batch.settle(written)
 
-    async def _attempt(self, batch: Batch) -> set[tuple[int, str]]:
+    async def _attempt(self, batch: Batch) -> Written:
         """A partition may be missing because our clock was wrong when the batch was decoded."""
         try:
             return await self._store.write(batch)

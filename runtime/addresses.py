@@ -44,6 +44,11 @@ class MqttAddress:
             key_file=key_file,
         )
 
+    @property
+    def anonymous(self) -> bool:
+        """Whether nothing here says who we are."""
+        return self.username is None and self.password is None and self.cert_file is None
+
     def __str__(self) -> str:
         return f"{'mqtts' if self.tls else 'mqtt'}://{self.host}:{self.port}"
 
@@ -55,6 +60,19 @@ def is_loopback(host: str) -> bool:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
         return False
+
+
+def both_forms(network: str) -> list[str]:
+    """A network, and for IPv4 the same one as `::ffff:a.b.c.d`, as an IPv6 socket names its clients."""
+    parsed = ipaddress.ip_network(network)
+    if parsed.version != 4:  # noqa: PLR2004  # IPv4.
+        return [str(parsed)]
+    return [str(parsed), f"::ffff:{parsed.network_address}/{96 + parsed.prefixlen}"]
+
+
+def is_wildcard(host: str) -> bool:
+    """Whether a listener on it takes connections to every address of the machine."""
+    return host in {"0.0.0.0", "::"}  # noqa: S104
 
 
 def connect_host(listen_host: str) -> str:

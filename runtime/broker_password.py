@@ -1,7 +1,7 @@
-"""The password by which the embedded broker knows Voltwire's own sessions.
+"""The password by which a broker knows Voltwire's own sessions.
 
-`voltwire up` makes one at each start and keeps it in memory. For separate roles it is the password in
-MQTT_URL, else a file in DATA_DIR that the first of them creates and only its user can read.
+`voltwire up` makes one for its embedded broker at each start and keeps it in memory. For separate roles it is
+the password in MQTT_URL, else a file in DATA_DIR that the first of them creates and only its user can read.
 """
 
 import os
@@ -21,15 +21,19 @@ def make_password() -> str:
 
 
 def broker_password(settings: Settings) -> str:
-    """For the broker itself. Raises StartError."""
+    """For the broker itself, or its files. Raises StartError."""
     if settings.mqtt_url is not None and settings.mqtt.password:
         return settings.mqtt.password
     return _stored_password(settings.data_dir)
 
 
 def with_broker_password(settings: Settings) -> Settings:
-    """For a role that connects to a broker; MQTT_URL says all about any other broker. Raises StartError."""
-    if settings.mqtt_url is not None:
+    """For a role that connects to a broker. Raises StartError.
+
+    Another broker than the embedded one needs a login if authentication is on; MQTT_URL may have one, and
+    a client certificate is one, too.
+    """
+    if settings.mqtt_url is not None and not (settings.authenticated and settings.mqtt.anonymous):
         return settings
     return settings.with_mqtt_password(_stored_password(settings.data_dir))
 
@@ -49,7 +53,7 @@ def _stored_password(folder: Path) -> str:
         password = file.read_text(encoding="utf-8").strip()
     except OSError as error:
         raise StartError(
-            f"The password of the embedded broker in {file} cannot be used"
+            f"The password of the broker in {file} cannot be used"
             f" ({error.strerror or error}): run all roles as one user with one DATA_DIR, or set MQTT_URL"
             " with a password in every role."
         ) from error

@@ -8,12 +8,15 @@ VoltwireError
 │   │   └── NoPartition    retried too, unless our clock was wrong: the event is outside the accepted window
 │   └── BatchRefused       for good: the data is refused; the batch is split until the bad row is alone
 ├── BrokerUnavailable      the broker did not take a message: no connection, no PUBACK in time, or refused
+├── NotOwner               this login does not own the tables; the message names the setting to change
 ├── Deferred               a scheduler job cannot continue now; its next run will
 ├── Overloaded             a bounded queue is full or a deadline passed; the caller retries later
 └── RequestError           a caller's mistake over HTTP
     ├── InvalidRequest     422: an invalid parameter or body
     ├── RawEventsDropped   422: the query needs raw events that retention has dropped
     ├── NotFound           404: the device, rule, incident or profile in the path
+    ├── NotAuthenticated   401: no credential, or a wrong one
+    ├── Forbidden          403: the credential is right, and may not do this
     ├── Conflict           409: the resource to create exists
     ├── TooManyRequests    429: over the rate limit of the device
     ├── PayloadTooLarge    413
@@ -66,6 +69,10 @@ class BrokerUnavailable(VoltwireError):
     pass
 
 
+class NotOwner(VoltwireError):
+    pass
+
+
 class Deferred(VoltwireError):
     pass
 
@@ -103,6 +110,14 @@ class RawEventsDropped(RequestError):
 
 
 class NotFound(RequestError):
+    pass
+
+
+class NotAuthenticated(RequestError):
+    pass
+
+
+class Forbidden(RequestError):
     pass
 
 

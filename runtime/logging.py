@@ -1,7 +1,9 @@
 """The logging of every process: structured lines on standard error."""
 
+import io
 import logging
 import sys
+from typing import Any, TextIO
 
 import stamina
 import structlog
@@ -24,9 +26,10 @@ def configure_logging(settings: Settings) -> None:
     tracebacks = structlog.tracebacks.ExceptionDictTransformer(show_locals=False)
     last: list[structlog.typing.Processor] = (
         [
+            escape_controls,
             structlog.dev.ConsoleRenderer(
-                colors=sys.stderr.isatty(), exception_formatter=structlog.dev.plain_traceback
-            )
+                colors=sys.stderr.isatty(), exception_formatter=_escaped_traceback
+            ),
         ]
         if text
         else [
@@ -51,3 +54,25 @@ def configure_logging(settings: Settings) -> None:
     # Our jobs report overlaps and late runs themselves.
     logging.getLogger("apscheduler").setLevel(logging.ERROR)
     stamina.instrumentation.set_on_retry_hooks([])  # ingestor/retry.py logs each outage once.
+
+
+def escape_controls(
+    _: Any, __: str, fields: structlog.typing.EventDict
+) -> structlog.typing.EventDict:
+    """Escape what would end a line of text or command a terminal: values may come from devices."""
+    return {
+        name: _escaped(value) if isinstance(value, str) else value for name, value in fields.items()
+    }
+
+
+def _escaped_traceback(target: TextIO, error: structlog.typing.ExcInfo) -> None:
+    """A traceback, indented: messages of errors may hold lines that a device sent."""
+    text = io.StringIO()
+    structlog.dev.plain_traceback(text, error)
+    target.write("\n".join(f"    {_escaped(line)}" for line in text.getvalue().split("\n")))
+
+
+def _escaped(text: str) -> str:
+    if text.isprintable():
+        return text
+    return "".join(char if char.isprintable() else repr(char)[1:-1] for char in text)

@@ -28,6 +28,7 @@ class Dropped(StrEnum):
     BAD_TOPIC = "bad_topic"  # the topic holds no valid device id
     EMPTY = "empty"  # no payload, as when a retained message is cleared
     SUPERSEDED = "superseded"  # redelivered while its first copy still waits here
+    RATE_LIMITED = "rate_limited"  # above MQTT_RATE_LIMIT of its device
 
 
 @dataclass(slots=True)
@@ -42,6 +43,7 @@ class EventCounts:
     in_flight: int = 0
     stored: int = 0
     duplicate: int = 0
+    reused_ids: int = 0  # of the duplicates: the stored event has another own time
     without_identity: int = 0  # of the stored: the delivery promise does not cover them
     rejected: Tally[str] = field(default_factory=Tally)  # by reason
     dropped: Tally[Dropped] = field(default_factory=Tally)
@@ -133,6 +135,12 @@ class Metrics:
         )
 
     def _define_scheduler_metrics(self) -> None:
+        self.channel_deliveries = Counter(
+            "voltwire_channel_notifications",
+            "Notifications of channels by outcome: delivered, failed (it is retried) or given_up.",
+            ("outcome",),
+            registry=self._registry,
+        )
         self.published = Counter(
             "voltwire_feed_published",
             "Alerts and presence changes published over MQTT.",
@@ -199,17 +207,32 @@ class _Events(Collector):
             "Stored events with neither event_id nor own time, so that a copy is another event.",
             labels=door,
         )
+        reused_ids = CounterMetricFamily(
+            "voltwire_events_reused_id",
+            "Duplicates with another own time than the stored event: their device uses an event_id twice.",
+            labels=door,
+        )
         for name, counts in self._events.items():
             received.add_metric((name,), counts.received)
             stored.add_metric((name,), counts.stored)
             duplicate.add_metric((name,), counts.duplicate)
             in_flight.add_metric((name,), counts.in_flight)
             without_identity.add_metric((name,), counts.without_identity)
+            reused_ids.add_metric((name,), counts.reused_ids)
             for reason in sorted({*self._reasons, *counts.rejected}):
                 rejected.add_metric((name, reason), counts.rejected[reason])
             for cause in Dropped:
                 dropped.add_metric((name, cause), counts.dropped[cause])
-        return (received, stored, duplicate, rejected, dropped, in_flight, without_identity)
+        return (
+            received,
+            stored,
+            duplicate,
+            rejected,
+            dropped,
+            in_flight,
+            without_identity,
+            reused_ids,
+        )
 
 
 class _Messages(Collector):

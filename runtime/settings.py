@@ -3,6 +3,9 @@
 docs/configuration.md fixes names and defaults; a test compares the two.
 """
 
+import ipaddress
+import re
+from dataclasses import replace
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any, Self
@@ -18,10 +21,11 @@ from pydantic import (
 )
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from runtime.addresses import MqttAddress, connect_host, is_loopback
+from runtime.addresses import MqttAddress, both_forms, connect_host, is_loopback
 from runtime.errors import ConfigurationError
 
 Port = Annotated[int, Field(ge=0, le=65535)]
+_HEADER_TEXT = re.compile(r"[\x21-\x7e]{1,256}")
 MAX_WINDOW_DAYS = 36_525  # A century of monthly partitions.
 
 
@@ -56,6 +60,7 @@ class Settings(BaseSettings):
     )
 
     database_url: SecretStr | None = None
+    owner_database_url: SecretStr | None = None
     mqtt_url: SecretStr | None = None
     mqtt_ca_file: Path | None = None
     mqtt_cert_file: Path | None = None
@@ -72,9 +77,15 @@ class Settings(BaseSettings):
     )
     auth: Auth = Auth.AUTO
     trusted_network: bool = False
+    publish_host: str = "127.0.0.1"
     rate_limit_requests: Annotated[int, Field(ge=1, le=1_000_000)] = 10
     rate_limit_window_seconds: Annotated[float, Field(gt=0, le=86_400)] = 1.0
+    mqtt_rate_limit: Annotated[float, Field(ge=0, le=1_000_000)] = 0
     cors_origins: str | None = None
+    public_url: str | None = None
+    public_mqtt_url: str | None = None
+    api_key: SecretStr | None = None
+    trusted_proxies: str | None = None
     streams_max: Annotated[int, Field(ge=1, le=100_000)] = 1000
     bodies_bytes_max: Annotated[int, Field(ge=16 * 1024 * 1024, le=2**40)] = 134_217_728
     max_payload_bytes: Annotated[int, Field(ge=256, le=8 * 1024 * 1024)] = 262_144
@@ -84,13 +95,14 @@ class Settings(BaseSettings):
     offline_after_seconds: Annotated[int, Field(ge=10, le=86_400 * 366)] = 300
     retention_days: Annotated[int, Field(ge=0, le=MAX_WINDOW_DAYS)] = 0
     rejected_days: Annotated[int, Field(ge=1, le=MAX_WINDOW_DAYS)] = 30
+    notify_private_addresses: bool = False
     log_level: LogLevel = LogLevel.INFO
     log_format: LogFormat = LogFormat.AUTO
 
-    # Proves to the embedded broker that a session is ours. No setting: see runtime/broker_password.py.
+    # Proves to the broker that a session is ours. No setting: see runtime/broker_password.py.
     _mqtt_password: SecretStr | None = PrivateAttr(default=None)
 
-    @field_validator("database_url")
+    @field_validator("database_url", "owner_database_url")
     @classmethod
     def _require_postgres_url(cls, url: SecretStr | None) -> SecretStr | None:
         """Accept SQLAlchemy's scheme too: the services that Voltwire replaces have it in .env files."""
@@ -132,6 +144,44 @@ class Settings(BaseSettings):
                 )
         return text
 
+    @field_validator("public_url")
+    @classmethod
+    def _require_public_url(cls, url: str | None) -> str | None:
+        return _address(
+            url, {"http", "https"}, "http://192.168.1.5:8000 or https://voltwire.example"
+        )
+
+    @field_validator("public_mqtt_url")
+    @classmethod
+    def _require_public_mqtt_url(cls, url: str | None) -> str | None:
+        return _address(url, {"mqtt", "mqtts"}, "mqtt://192.168.1.5:1883 or mqtts://broker.example")
+
+    @field_validator("api_key")
+    @classmethod
+    def _require_header_text(cls, key: SecretStr | None) -> SecretStr | None:
+        """It becomes a header."""
+        if key is not None and _HEADER_TEXT.fullmatch(key.get_secret_value()) is None:
+            raise ValueError("must be what voltwire key create showed: vwk_ and letters and digits")
+        return key
+
+    @field_validator("trusted_proxies")
+    @classmethod
+    def _require_networks(cls, text: str | None) -> str | None:
+        for each in _listed(text):
+            try:
+                ipaddress.ip_network(each)
+            except ValueError:
+                raise ValueError(
+                    "must list addresses or networks of proxies, comma separated, such as 127.0.0.1 or"
+                    f" 10.0.0.0/8, and {each!r} is none"
+                ) from None
+        return text
+
+    @property
+    def proxy_networks(self) -> list[str]:
+        """The networks of TRUSTED_PROXIES; those of IPv4 also as a socket of both families shows them."""
+        return [form for each in _listed(self.trusted_proxies) for form in both_forms(each)]
+
     @property
     def allowed_origins(self) -> tuple[str, ...]:
         """The origins of CORS_ORIGINS; pages of these may call the API."""
@@ -146,6 +196,12 @@ class Settings(BaseSettings):
             )
         return self.database_url.get_secret_value()
 
+    def as_owner(self) -> Self:
+        """The same settings for work that only the owner of the tables may do."""
+        if self.owner_database_url is None:
+            return self
+        return self.model_copy(update={"database_url": self.owner_database_url})
+
     @property
     def mqtt(self) -> MqttAddress:
         """The address that our MQTT clients connect to."""
@@ -157,15 +213,18 @@ class Settings(BaseSettings):
                 password=None if ours is None else ours.get_secret_value(),
                 embedded=True,
             )
-        return MqttAddress.parse(
+        address = MqttAddress.parse(
             self.mqtt_url.get_secret_value(),
             ca_file=self.mqtt_ca_file,
             cert_file=self.mqtt_cert_file,
             key_file=self.mqtt_key_file,
         )
+        if self._mqtt_password is None:
+            return address
+        return replace(address, password=self._mqtt_password.get_secret_value())
 
     def with_mqtt_password(self, password: str) -> Self:
-        """The same settings for a role that is known to the embedded broker."""
+        """The same settings for a role that is known to the broker."""
         settings = self.model_copy()
         settings._mqtt_password = SecretStr(password)  # noqa: SLF001  # A copy of this class.
         return settings
@@ -190,18 +249,20 @@ class Settings(BaseSettings):
     def contradictions(self) -> list[str]:
         """Every impossible combination, each as a sentence that says what to change."""
         found = []
-        if self.authenticated:
-            # Fail closed: keys do not exist yet, so an API that requires them must not start.
+        if self.owner_database_url is not None and self.database_url is None:
             found.append(
-                "Authentication is on (AUTH=on, or a listener that is not loopback), and this version"
-                " has no keys yet: listen on 127.0.0.1, or set AUTH=off and TRUSTED_NETWORK=true"
-                " behind a proxy that authenticates."
+                "OWNER_DATABASE_URL needs DATABASE_URL, the login that the roles use: set both."
             )
         exposed = sorted({host for host in self.listen_hosts if not is_loopback(host)})
         if exposed and not self.authenticated and not self.trusted_network:
             found.append(
                 f"AUTH=off with a listener on {', '.join(exposed)}: listen on 127.0.0.1, or set"
                 " TRUSTED_NETWORK=true if everyone who can reach it may write."
+            )
+        if not is_loopback(self.publish_host) and not self.authenticated:
+            found.append(
+                f"PUBLISH_HOST={self.publish_host} opens the ports to others, and authentication is off:"
+                " set AUTH=on."
             )
         if self.authenticated and "*" in self.allowed_origins:
             found.append("CORS_ORIGINS=* with authentication on: name the origins.")
@@ -236,6 +297,20 @@ def load_settings(**overrides: object) -> Settings:
     if not faults:
         return settings
     raise ConfigurationError("The settings cannot be used. " + " ".join(faults))
+
+
+def _address(url: str | None, schemes: set[str], examples: str) -> str | None:
+    """An address that everyone may see, so it holds no password."""
+    if url is None:
+        return None
+    try:
+        parts = urlsplit(url)
+        usable = parts.scheme in schemes and parts.hostname and parts.port != 0
+    except ValueError:
+        usable = False
+    if not usable or parts.query or parts.fragment or "@" in url:
+        raise ValueError(f"must be an address without user and password, such as {examples}")
+    return url.rstrip("/")
 
 
 def _listed(text: str | None) -> list[str]:

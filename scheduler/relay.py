@@ -12,12 +12,13 @@ import structlog
 
 from broker import topics
 from broker.client.session import Session
+from runtime.client_ids import delivery_client_id
 from runtime.errors import BrokerUnavailable
 from runtime.metrics import Metrics
 from runtime.settings import Settings
 from schema.alert import AlertState
 from schema.database import DATABASE_ERRORS, WRITER_SESSION, Connection, connect
-from schema.feed import FeedItem, feed_item, follow_feed
+from schema.feed import NOTIFICATION_DAYS_KEPT, FeedItem, feed_item, follow_feed
 from schema.locks import RELAY, take_lease
 from schema.presence import PresenceState
 from schema.queries import load_queries
@@ -26,7 +27,6 @@ LEASE_RETRY_S = 2.0
 LEASE_CHECK_S = 2.0
 READER = "mqtt"
 PAGE_DEVICES = 500
-NOTIFICATION_DAYS_KEPT = 30
 
 queries = load_queries("scheduler", "relay.sql", {"days_kept": NOTIFICATION_DAYS_KEPT})
 log = structlog.get_logger()
@@ -36,7 +36,7 @@ class OutboxRelay:
     def __init__(self, settings: Settings, metrics: Metrics) -> None:
         self._metrics = metrics
         self._dsn, self._name = settings.dsn, f"{settings.instance} delivery"
-        self._address, self._client_id = settings.mqtt, f"{settings.instance}-delivery"
+        self._address, self._client_id = settings.mqtt, delivery_client_id(settings.instance)
         self._reader = f"{READER} {settings.instance}"
         self._broker_state_lost = asyncio.Event()
         self._publishing = (
@@ -129,16 +129,22 @@ class OutboxRelay:
 
 
 async def prune_outbox(connection: Connection) -> None:
-    """Delete notifications older than NOTIFICATION_DAYS_KEPT, except those that `_republish` needs."""
+    """Delete notifications older than NOTIFICATION_DAYS_KEPT, except those that `_republish` needs.
+
+    Silences that ended before go, too.
+    """
     await connection.execute(queries.prune_outbox)
     await connection.execute(queries.prune_feed)
+    await connection.execute(queries.prune_silences)
 
 
 def messages(item: FeedItem) -> list[tuple[str, bytes, bool]]:
     """(topic, payload, retain) of a notification. A late alert does not replace the retained one.
 
-    A resolved alert and a forgotten device clear what was retained.
+    A resolved alert and a forgotten device clear what was retained. An acknowledgement is not published.
     """
+    if item.state == AlertState.ACKNOWLEDGED:
+        return []
     if item.kind == "presence":
         topic, ended = topics.presence(item.device_id), item.state == PresenceState.NEVER_SEEN
     else:

@@ -15,7 +15,7 @@ join device using (device_no)
 cross join lateral (
     select o.block, o.n, o.kind, o.device_id, o.rule_id, o.state, o.late, o.body from outbox o
     where o.kind = 'alert' and o.device_id = device.device_id and o.rule_id = incident.rule_id
-      and not o.late and o.state <> 'resolved'
+      and not o.late and o.state = 'firing'
       and (o.body ->> 'incident_id')::bigint = incident.incident_id
     order by o.block desc, o.n desc limit 1
 ) latest
@@ -40,14 +40,14 @@ order by latest.device_id
 select max(device_id) from (select device_id from device where device_id > $1 order by device_id limit $2) page
 
 -- prune_outbox --
--- Deletes notifications older than NOTIFICATION_DAYS_KEPT, except the latest one of each device and rule: republishing needs it,
--- unless it says that an incident or a device ended.
+-- Deletes notifications older than NOTIFICATION_DAYS_KEPT, except the latest one of each device and rule that is
+-- retained over MQTT: republishing needs it, unless it says that an incident or a device ended.
 delete from outbox o using feed f
 where f.block = o.block and f.committed_at < statement_timestamp() - make_interval(days => :days_kept)
-  and (o.state in ('resolved', 'never_seen') or exists (
+  and (o.state in ('resolved', 'acknowledged', 'never_seen') or o.late or exists (
       select from outbox newer
       where newer.device_id = o.device_id and newer.kind = o.kind
-        and newer.rule_id is not distinct from o.rule_id
+        and newer.rule_id is not distinct from o.rule_id and newer.state <> 'acknowledged' and not newer.late
         and (newer.block, newer.n) > (o.block, o.n)))
 
 -- prune_feed --
@@ -55,3 +55,6 @@ where f.block = o.block and f.committed_at < statement_timestamp() - make_interv
 delete from feed f
 where f.committed_at < statement_timestamp() - make_interval(days => :days_kept)
   and not exists (select from outbox o where o.block = f.block)
+
+-- prune_silences --
+delete from silence where ends_at < statement_timestamp() - make_interval(days => :days_kept)

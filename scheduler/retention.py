@@ -1,5 +1,6 @@
 """Retention drops raw events older than RETENTION_DAYS, by whole months (UTC); their rollups stay.
 
+0. right      refuse, before anything changes, if this login may not drop the months
 1. floor      move the first instant that is kept to the beginning of a month, and commit
 2. wait       until every writer that may not have seen the floor has ended: nothing older is written then
 3. rollups    roll up every hour before the floor for the last time
@@ -22,7 +23,7 @@ from typing import Any
 
 import asyncpg
 
-from runtime.errors import Deferred
+from runtime.errors import Deferred, NotOwner
 from runtime.metrics import Metrics
 from scheduler.rollups import roll, until_writers_ended
 from schema.database import Connection, fetch_row
@@ -66,16 +67,18 @@ async def retain(
     """Drop months older than `days`; 0 keeps everything except a month that is already partly dropped.
 
     `now` is the clock of this process: a month is dropped only if the database's clock agrees. The
-    connection must not be used for anything else meanwhile. Raises Deferred if it must wait for others.
+    connection must not be used for anything else meanwhile. Raises Deferred if it must wait for others, and
+    NotOwner, before anything has changed, if this login may not drop months.
     """
     await connection.execute(queries.set_lock_timeout)
     if not await connection.fetchval(queries.lock_retention):
         raise Deferred("Another retention run is in progress.")
     try:
-        if days == 0:
-            months = await partly_dropped(connection)
-        else:
+        if days > 0:
+            await require_right_to_drop(connection)
             months = await droppable(connection, await move_floor(connection, days, now), log)
+        elif months := await partly_dropped(connection):
+            await require_right_to_drop(connection)
         for month in months:
             await detach(connection, month)
             await delete_keys(connection, month)
@@ -84,6 +87,15 @@ async def retain(
             log("A month of raw events was dropped.", partition=month.partition)
     finally:
         await connection.fetchval(queries.unlock_retention)
+
+
+async def require_right_to_drop(connection: Connection) -> None:
+    """The floor hides what is below it, so it must not move for a login that cannot drop anything."""
+    if not await connection.fetchval(queries.may_drop):
+        raise NotOwner(
+            "Retention does not run: this login does not own the tables, so it may not drop months. Set"
+            " OWNER_DATABASE_URL to the login of their owner."
+        )
 
 
 async def partly_dropped(connection: Connection) -> list[Month]:

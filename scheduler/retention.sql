@@ -11,6 +11,12 @@ select pg_try_advisory_lock(:retention_lock)
 -- unlock_retention --
 select pg_advisory_unlock(:retention_lock)
 
+-- may_drop --
+-- Whether this login has the rights of the owner of every partition, and of the table that they are detached from.
+select bool_and(pg_has_role(relowner, 'usage')) from pg_class
+where oid = 'event'::regclass or oid in (select inhrelid from pg_inherits where inhparent = 'event'::regclass)
+   or oid in (select to_regclass(partition) from partition_drop)
+
 -- floor_for --
 -- The floor for $1 days of retention: the beginning of a month (UTC), never lower than the current floor. The
 -- earlier of two clocks counts, $2 being ours: a clock that is far ahead must not delete any data.

@@ -23,6 +23,7 @@ from time import monotonic
 import structlog
 
 from schema.database import Connection, fetch_row
+from schema.event import SEQ_STEP_MAX
 from schema.locks import LOCKS
 from schema.queries import load_queries
 
@@ -35,7 +36,7 @@ STEP_S = 2.0
 # The smallest unit of work is one hour of one device; the server's own limit is in rollups.sql.
 STATEMENT_S_MAX = 310.0
 
-queries = load_queries("scheduler", "rollups.sql", LOCKS)
+queries = load_queries("scheduler", "rollups.sql", LOCKS | {"seq_step_max": SEQ_STEP_MAX})
 log = structlog.get_logger()
 
 

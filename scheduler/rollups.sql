@@ -41,12 +41,31 @@ order by device_no, hour limit $2
 -- Computes hours again from their events and deletes their marks, in one statement: it sees the events of
 -- every mark that it sees, and a mark that it does not see stays. For each device of $1 it takes the span $3
 -- from its start in $2; $4 and $5 bound all spans, so that the plan contains few partitions.
+-- seq_rollup: a step to a smaller seq or beyond seq_step_max begins a new run, and a step of 0 is a repetition.
 with span as materialized (
     select device_no, start, start + $3::interval as stop
     from unnest($1::int[], $2::timestamptz[]) as given (device_no, start)
 ), unmarked as (
     delete from rollup_mark m using span
     where m.device_no = span.device_no and m.hour >= span.start and m.hour < span.stop
+), seq_rolled as (
+    insert into seq_rollup (device_no, hour, first, last, received, missing)
+    select device_no, hour, max(seq) filter (where step is null), max(seq) filter (where next is null),
+           count(*) filter (where step is distinct from 0),
+           coalesce(sum(step - 1) filter (where step between 2 and :seq_step_max), 0)
+    from (
+        select device_no, hour, seq, seq - lag(seq) over in_order as step, lead(seq) over in_order as next
+        from span
+        cross join lateral (
+            select date_bin('1 hour', ts, 'epoch') as hour, ts, seq from event
+            where device_no = span.device_no and ts >= span.start and ts < span.stop and ts >= $4 and ts < $5
+              and seq is not null
+            offset 0) event
+        window in_order as (partition by device_no, hour order by ts, seq)
+    ) numbered
+    group by device_no, hour
+    on conflict (device_no, hour) do update set
+        first = excluded.first, last = excluded.last, received = excluded.received, missing = excluded.missing
 )
 insert into rollup (device_no, metric, hour, count, sum, squares, min, max, first, first_ts, first_id,
                     last, last_ts, last_id)

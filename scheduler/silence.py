@@ -4,6 +4,8 @@
 2. Offline: a last will without a newer sign of life for 10 s, or silence of twice the expected interval.
 3. Late: silence of one and a half expected intervals.
 4. Each change writes one notification in its own transaction; `offline` also opens an incident.
+5. A device is flapping after more than 6 changes in an hour, and its incident stays open until an hour
+   without a change.
 """
 
 import asyncpg
@@ -23,7 +25,9 @@ async def sweep(connection: Connection, offline_after_s: int) -> int:
     try:
         evaluated = await connection.fetch(queries.sweep_presence, float(offline_after_s))
         changed = [row for row in evaluated if row["old_state"] != row["state"]]
-        await commit(connection, await _notifications(connection, changed))
+        notifications = await _notifications(connection, changed)
+        notifications += await _end_flapping(connection)
+        await commit(connection, notifications)
     except BaseException:
         if not connection.is_closed():
             await connection.execute("rollback")
@@ -50,6 +54,23 @@ async def _notifications(
         for row in opened:
             device_id = offline[row["device_no"]]["device_id"]
             notifications.append(
-                silence_alert(device_id, row["incident_id"], row["opened_at"], AlertState.FIRING)
-            )
+                silence_alert(
+                    device_id, row["incident_id"], row["opened_at"], AlertState.FIRING,
+                    muted=row["muted"], channels=row["channels"],
+                )
+            )  # fmt: skip
     return notifications
+
+
+async def _end_flapping(connection: Connection) -> list[Notification]:
+    """The incidents that resolve because their devices are not flapping any more."""
+    return [
+        silence_alert(
+            row["device_id"],
+            row["incident_id"],
+            row["resolved_at"],
+            AlertState.RESOLVED,
+            channels=row["channels"],
+        )
+        for row in await connection.fetch(queries.end_flapping)
+    ]

@@ -37,7 +37,12 @@ async def _delete_piece(connection: Connection, device_no: int) -> bool:
     if month is not None:
         await connection.execute(queries.delete_events, device_no, *month, PIECE_ROWS_MAX)
         return True
-    for query in (queries.delete_keys, queries.delete_rollups, queries.delete_marks):
+    for query in (
+        queries.delete_keys,
+        queries.delete_rollups,
+        queries.delete_seq_rollups,
+        queries.delete_marks,
+    ):
         if await connection.fetchval(query, device_no, PIECE_ROWS_MAX):
             return True
     return False

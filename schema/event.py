@@ -17,6 +17,7 @@ DeviceNo = NewType("DeviceNo", int)
 MAX_ITEMS = 1000
 MAX_METRICS = 256  # of one event
 MAX_EXACT_INTEGER = 2**53
+SEQ_STEP_MAX = 1_000_000  # A larger step of `seq` is no gap but the beginning of a new run.
 PLAIN_MIN, PLAIN_MAX = 1e-4, 1e15  # Numbers without an exponent, in every way of writing them,
 PLAIN_DIGITS = 6  # and so are smaller ones with up to six decimals.
 # Prefixes of generated ids: derived from the event's time and content, or random if it has no identity.
@@ -83,6 +84,12 @@ class Door(StrEnum):
     HTTP = "http"
 
 
+class DuplicateReason(StrEnum):
+    """What a duplicate is, if it is no resend."""
+
+    OTHER_CONTENT = "other_content"  # The stored event has another own time: the id was used twice.
+
+
 class Status(StrEnum):
     STORED = "stored"
     DUPLICATE = "duplicate"
@@ -93,7 +100,7 @@ class Event(msgspec.Struct, gc=False):
     """An event that the database accepts. `metrics` holds ints where the value is integral.
 
     `ts_us` and `received_us` are microseconds since the Unix epoch. `item` is the index in the array that
-    the event arrived in.
+    the event arrived in. `own_time`: it has `timestamp` or `ts`, so every copy of it has the same time.
     """
 
     device_id: str
@@ -104,6 +111,7 @@ class Event(msgspec.Struct, gc=False):
     seq: int | None
     received_us: int
     item: int | None = None
+    own_time: bool = True
 
     @property
     def ts(self) -> datetime:
@@ -132,7 +140,7 @@ class Verdict(msgspec.Struct, frozen=True, gc=False):
 
     event_id: str | None
     status: Status
-    reason: Reason | None = None
+    reason: Reason | DuplicateReason | None = None
     detail: str | None = None
 
 

@@ -23,6 +23,7 @@ from schema.queries import load_queries
 
 CHANNEL = "voltwire_feed"
 READ_ROWS_MAX = 500
+NOTIFICATION_DAYS_KEPT = 30  # The newest one of each device and rule is kept for longer.
 POLL_S = 1.0  # NOTIFY only wakes the reader: a lost one costs a second.
 
 queries = load_queries("schema", "feed.sql", LOCKS)
@@ -54,7 +55,7 @@ async def commit_statement(connection: Connection, notifications: Sequence[Notif
     block = await connection.fetchval(queries.next_block)
     await connection.copy_records_to_table(
         "outbox",
-        columns=["block", "n", "kind", "device_id", "rule_id", "state", "late", "body"],
+        columns=["block", "n", "kind", "device_id", "rule_id", "state", "late", "body", "channels"],
         records=[
             (
                 block,
@@ -65,6 +66,7 @@ async def commit_statement(connection: Connection, notifications: Sequence[Notif
                 str(row.state),
                 row.late,
                 _text(row.body),
+                list(row.channels) or None,
             )
             for n, row in enumerate(notifications)
         ],

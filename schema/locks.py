@@ -11,6 +11,7 @@
 | 4244 | one | the scheduler that keeps rollups, for its session | one roller at a time |
 | 4245 | one | the scheduler that applies retention, for its session | one retention run at a time |
 | 4246 | two: 4246, hash of the database | `voltwire restore`, for its session | one restore at a time |
+| 4247 | two: 4247, hash of `channels` | the scheduler that delivers to channels | one deliverer |
 
 Locks with one key and locks with two keys are separate in PostgreSQL, so the two uses of 4244 never conflict.
 
@@ -26,7 +27,7 @@ from schema.queries import load_queries
 LANES = 16  # Fixed for a database: every process must compute the same lane.
 
 LANE, MIGRATION, RELAY, FEED, INGEST, ROLLUPS, RETENTION = 77, 4240, 4241, 4242, 4244, 4244, 4245
-RESTORE = 4246
+RESTORE, CHANNELS = 4246, 4247
 LOCKS = {
     "lane_lock": LANE,
     "feed_lock": FEED,

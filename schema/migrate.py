@@ -4,6 +4,7 @@
 2. Compare the recorded migrations with the files: a changed file or a newer database is an error.
 3. Apply the missing ones and record each with its checksum.
 4. Create the event partitions of the whole accepted window.
+5. Grant the user of the roles what it needs, if one is named.
 """
 
 import asyncio
@@ -13,10 +14,12 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from importlib.resources import files
 
+import asyncpg
 import structlog
 
 from runtime.errors import StartError
 from runtime.health import Health
+from schema.app_role import grant_app_role
 from schema.database import DATABASE_ERRORS, Connection, connect, report_durability, require_version
 from schema.locks import MIGRATION
 
@@ -47,32 +50,34 @@ def known_migrations() -> list[Migration]:
     return sorted(found, key=lambda migration: migration.version)
 
 
-async def migrate(dsn: str, *, max_age_days: int) -> list[str]:
-    """Apply the missing migrations and return their names.
+async def migrate(dsn: str, *, max_age_days: int, app_role: str | None = None) -> list[str]:
+    """Apply the missing migrations, grant `app_role` its rights, and return the names of the migrations.
 
-    Raises StartError if the server is older than PostgreSQL 18, the schema is newer than the code, or a
-    file has changed since it was applied.
+    Raises StartError if the server is older than PostgreSQL 18, the schema is newer than the code, a file has
+    changed since it was applied, or the login may not change the tables.
     """
     connection = await connect(dsn, "voltwire migrate", command_timeout_s=600)
     try:
         await require_version(connection)
         await connection.execute("select pg_advisory_lock($1)", MIGRATION)
-        await connection.execute(
-            "create table if not exists schema_migration (version int primary key, name text not null,"
-            " checksum text not null, applied_at timestamptz not null default clock_timestamp())"
-        )
-        pending = await _pending(connection, known_migrations())
-        for migration in pending:
-            await _apply(connection, migration)
+        pending = await _apply_missing(connection)
         await make_partitions(connection, datetime.now(UTC), max_age_days=max_age_days)
+        if app_role is not None:
+            await grant_app_role(connection, app_role)
         return [migration.name for migration in pending]
+    except asyncpg.InsufficientPrivilegeError as error:
+        reason = str(error).splitlines()[0]
+        raise StartError(
+            f"This login may not migrate the database ({reason}): set OWNER_DATABASE_URL to the login of"
+            " the owner of the tables."
+        ) from error
     finally:
         await connection.close(timeout=5)
 
 
 async def is_migrated(connection: Connection) -> bool:
     """Whether the schema is as new as the code. Raises StartError if it is newer."""
-    if await connection.fetchval("select to_regclass('schema_migration')") is None:
+    if not await _has_record(connection):
         return False
     return not await _pending(connection, known_migrations())
 
@@ -91,6 +96,9 @@ async def until_migrated(dsn: str, health: Health) -> None:
                 health.report("schema", ok=False, detail="run voltwire migrate")
             finally:
                 connection.terminate()
+        except asyncpg.InsufficientPrivilegeError:
+            detail = "this login may not read the tables: run voltwire migrate --app-role"
+            health.report("schema", ok=False, detail=detail)
         except DATABASE_ERRORS:
             health.report("schema", ok=False, detail="the database cannot be queried")
         await asyncio.sleep(CHECK_S)
@@ -129,6 +137,23 @@ async def _pending(connection: Connection, known: Sequence[Migration]) -> list[M
                 " restore the file and put changes into a new one."
             )
     return [migration for migration in known if migration.version not in applied]
+
+
+async def _apply_missing(connection: Connection) -> list[Migration]:
+    if not await _has_record(connection):
+        await connection.execute(
+            "create table schema_migration (version int primary key, name text not null,"
+            " checksum text not null, applied_at timestamptz not null default clock_timestamp())"
+        )
+    pending = await _pending(connection, known_migrations())
+    for migration in pending:
+        await _apply(connection, migration)
+    return pending
+
+
+async def _has_record(connection: Connection) -> bool:
+    """Whether anything was ever migrated here."""
+    return await connection.fetchval("select to_regclass('schema_migration')") is not None
 
 
 async def _apply(connection: Connection, migration: Migration) -> None:

@@ -4,6 +4,7 @@ The queries that decide (`update_presence` and `insert_keys` of the ingestor, `s
 scheduler) take these times from here.
 """
 
+from collections.abc import Sequence
 from datetime import datetime
 from enum import StrEnum
 
@@ -16,10 +17,18 @@ OFFLINE_S_MIN = 10  # but never sooner than this.
 WILL_GRACE_S = 10  # A last will takes effect if nothing newer arrives for this long.
 SLEEP_GRACE_S = 10  # Telemetry that another member delivers within this time does not end a sleep.
 # last_seen is not updated while it is fresher than this: most messages write nothing.
-LAST_SEEN_STEP_S_MAX = 2
+LAST_SEEN_STEP_S_MAX = 1
 # Of a device with a short interval it is not updated while it is fresher than this share of the interval.
 LAST_SEEN_STEP_INTERVALS = 0.1
 CANARY_STALE_S = 10  # A client without a canary for this long does not receive what devices send.
+# The learned interval is the third longest of the last seven gaps, from five on; each is the longest gap of
+# a span of time (columns gaps and learned_s of presence; docs/decisions/0038-learned-interval.md).
+GAP_S_MIN = 1  # Signs of life within this time count as one.
+SPAN_INTERVALS = (
+    3  # A span is this many learned intervals; before there is one, each gap is a span.
+)
+FLAPPING_CHANGES = 6  # A device with more changes of state than this
+FLAPPING_S = 3600  # within this time is flapping, until it had none for this time.
 
 TIMES: dict[str, float] = {
     "late_intervals": LATE_INTERVALS,
@@ -30,6 +39,10 @@ TIMES: dict[str, float] = {
     "last_seen_step_s_max": LAST_SEEN_STEP_S_MAX,
     "last_seen_step_intervals": LAST_SEEN_STEP_INTERVALS,
     "canary_stale_s": CANARY_STALE_S,
+    "gap_s_min": GAP_S_MIN,
+    "span_intervals": SPAN_INTERVALS,
+    "flapping_changes": FLAPPING_CHANGES,
+    "flapping_s": FLAPPING_S,
 }
 
 
@@ -39,6 +52,16 @@ class PresenceState(StrEnum):
     ASLEEP = "asleep"
     LATE = "late"
     OFFLINE = "offline"
+
+
+class IntervalSource(StrEnum):
+    """Where the expected interval of a silence comes from; the first that exists counts."""
+
+    ANNOUNCED = "announced"
+    DEVICE = "device"
+    PROFILE = "profile"
+    LEARNED = "learned"
+    NONE = "none"
 
 
 def presence_changed(
@@ -71,7 +94,13 @@ def presence_forgotten(device_id: str, since: datetime) -> Notification:
 
 
 def silence_alert(
-    device_id: str, incident_id: int, at: datetime, state: AlertState
+    device_id: str,
+    incident_id: int,
+    at: datetime,
+    state: AlertState,
+    *,
+    muted: bool = False,
+    channels: Sequence[str] | None = None,
 ) -> Notification:
     """The built-in rule: `offline` opens its incident, life resolves it. `at` is a time of receipt."""
     return alert(
@@ -82,4 +111,6 @@ def silence_alert(
         rule_id=SILENT_RULE,
         severity=Severity.WARNING,
         state=state,
+        muted=muted,
+        channels=channels or (),
     )

@@ -17,6 +17,7 @@ from schema.event import ID, DeviceId, MetricName, MetricValue, Tag
 MIN_INTERVAL_S, MAX_INTERVAL_S = 0.1, 366 * 86_400
 MAX_TAGS = 32
 PROFILE_NAME = f"^{ID}$"
+BAD_DEVICE_ID = "device_id: it must be a letter or digit, then up to 127 of [A-Za-z0-9._:-]."
 
 ProfileName = Annotated[str, StringConstraints(pattern=PROFILE_NAME)]
 Interval = Annotated[

@@ -1,16 +1,34 @@
 """Request bodies that handlers read as bytes: their checks, and their description in OpenAPI."""
 
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from datetime import datetime
+from typing import Annotated, Any, TypeVar
 
 from litestar import Request
 from litestar.openapi.spec import OpenAPIMediaType, Operation, RequestBody
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, BeforeValidator, ValidationError, WithJsonSchema
 
 from api.http.messages import plain
 from runtime.errors import InvalidRequest, UnsupportedMediaType
+from schema.instants import EARLIEST, LATEST, parse_instant
 
 Body = TypeVar("Body", bound=BaseModel)
+
+
+def _instant(value: Any) -> datetime:
+    if not isinstance(value, str):
+        raise ValueError("it must be an RFC 3339 text")  # noqa: TRY004  # pydantic reports ValueError.
+    found = parse_instant(value)
+    if not EARLIEST <= found <= LATEST:
+        raise ValueError(f"it must lie between the years {EARLIEST.year} and {LATEST.year}")
+    return found
+
+
+Instant = Annotated[
+    datetime,
+    BeforeValidator(_instant),
+    WithJsonSchema({"type": "string", "format": "date-time"}),
+]
 
 
 async def read_body(request: Request[Any, Any, Any], model: type[Body]) -> Body:
@@ -40,10 +58,12 @@ def is_json(content_type: str) -> bool:
     return content_type.partition(";")[0].strip().lower() == "application/json"
 
 
-def operation_with_body(schema: dict[str, Any]) -> type[Operation]:
+def operation_with_body(
+    schema: dict[str, Any], example: dict[str, Any] | None = None, *, required: bool = True
+) -> type[Operation]:
     """The operation class of a handler that reads its body as bytes, so its schema is given here."""
-    media_type = OpenAPIMediaType(schema=inlined(schema))  # type: ignore[arg-type]
-    body = RequestBody(content={"application/json": media_type}, required=True)
+    media_type = OpenAPIMediaType(schema=inlined(schema), example=example)  # type: ignore[arg-type]
+    body = RequestBody(content={"application/json": media_type}, required=required)
 
     @dataclass
     class OperationWithBody(Operation):

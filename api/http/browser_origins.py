@@ -11,13 +11,14 @@ from http import HTTPStatus
 from urllib.parse import urlsplit
 
 from litestar.config.cors import CORSConfig
-from litestar.enums import ScopeType
 from litestar.types import ASGIApp, HTTPScope, Message, Receive, Scope, Send
 
 from api.http.problems import send_refusal
+from api.http.scopes import HTTP
 
 EXPOSED_HEADERS = ["Link", "X-Interval", "Retry-After"]
 PREFLIGHT_S = 600
+_OF_BROWSERS = {b"origin", b"sec-fetch-site"}  # Programs send neither, and need no further look.
 REFUSAL = "Pages of other sites are not answered; CORS_ORIGINS names those that may call this API."
 
 
@@ -34,10 +35,13 @@ def browser_origins(
 
     def middleware(app: ASGIApp) -> ASGIApp:
         async def guarded(scope: Scope, receive: Receive, send: Send) -> None:
-            if scope["type"] != ScopeType.HTTP:
+            if scope["type"] != HTTP:
                 await app(scope, receive, send)
                 return
             sent = dict(scope["headers"])
+            if _OF_BROWSERS.isdisjoint(sent):
+                await app(scope, receive, send)
+                return
             origin = sent.get(b"origin", b"").decode("latin-1")
             if origin and cors.is_origin_allowed(origin):
                 await _answer_allowed(app, cors, origin, sent, scope, receive, send)
@@ -54,7 +58,7 @@ def browser_origins(
 def _is_foreign(
     scope: HTTPScope, origin: str, sent: dict[bytes, bytes], pages: Sequence[str]
 ) -> bool:
-    """Whether another site caused the request. Programs send neither of the two headers."""
+    """Whether another site caused the request."""
     if (
         origin
         and urlsplit(origin).netloc.lower() != sent.get(b"host", b"").decode("latin-1").lower()

@@ -2,8 +2,9 @@
 
 from typing import cast
 
-from litestar.enums import ScopeType
 from litestar.types import ASGIApp, Message, Receive, Scope, Send
+
+from api.http.scopes import HTTP
 
 ASKED_FOR_HEAD = "voltwire.head"  # In the scope of a request that came as HEAD.
 
@@ -12,7 +13,7 @@ def head_as_get(app: ASGIApp) -> ASGIApp:
     """Middleware: the application sees GET; to it, the client leaves behind the headers."""
 
     async def middleware(scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != ScopeType.HTTP or scope["method"] != "HEAD":
+        if scope["type"] != HTTP or scope["method"] != "HEAD":
             await app(scope, receive, send)
             return
 

@@ -3,9 +3,9 @@
 from contextlib import ExitStack
 
 import structlog
-from litestar.enums import ScopeType
 from litestar.types import ASGIApp, Message, Receive, Scope, Send
 
+from api.http.scopes import HTTP
 from runtime.errors import innermost
 
 RESOURCES = "resources_until_sent"
@@ -29,7 +29,7 @@ def resources_until_sent(app: ASGIApp) -> ASGIApp:
             await send(message)
 
         with ExitStack() as stack:
-            if scope["type"] == ScopeType.HTTP:
+            if scope["type"] == HTTP:
                 scope["state"][RESOURCES] = stack
             try:
                 await app(scope, receive, send_and_record)

@@ -8,10 +8,10 @@ import re
 from functools import lru_cache
 from http import HTTPStatus
 
-from litestar.enums import ScopeType
 from litestar.types import ASGIApp, Receive, Scope, Send
 
 from api.http.problems import send_refusal
+from api.http.scopes import HTTP
 from runtime.addresses import is_loopback
 
 REFUSAL = "Without authentication the Host must be a loopback name; see AUTH and TRUSTED_NETWORK."
@@ -22,7 +22,7 @@ _HOST = re.compile(r"(?:\[([0-9A-Fa-f:.]+)\]|([^:\[\]]+))(?::[0-9]*)?")
 
 def loopback_hosts_only(app: ASGIApp) -> ASGIApp:
     async def middleware(scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == ScopeType.HTTP and not _names_loopback(scope):
+        if scope["type"] == HTTP and not _names_loopback(scope):
             await send_refusal(HTTPStatus.MISDIRECTED_REQUEST, REFUSAL, send)
         else:
             await app(scope, receive, send)

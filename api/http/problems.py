@@ -13,7 +13,9 @@ from litestar.types import Receive, Scope, Send
 from api.http.messages import plain
 from runtime.errors import (
     Conflict,
+    Forbidden,
     InvalidRequest,
+    NotAuthenticated,
     NotFound,
     Overloaded,
     PayloadTooLarge,
@@ -28,6 +30,7 @@ from schema.instants import rfc3339
 
 PROBLEM = "application/problem+json"
 RETRY_AFTER_S = 1
+CHALLENGE = 'Bearer realm="voltwire"'
 
 log = structlog.get_logger()
 
@@ -35,6 +38,8 @@ _STATUS: dict[type[VoltwireError], HTTPStatus] = {
     InvalidRequest: HTTPStatus.UNPROCESSABLE_ENTITY,
     RawEventsDropped: HTTPStatus.UNPROCESSABLE_ENTITY,
     NotFound: HTTPStatus.NOT_FOUND,
+    NotAuthenticated: HTTPStatus.UNAUTHORIZED,
+    Forbidden: HTTPStatus.FORBIDDEN,
     Conflict: HTTPStatus.CONFLICT,
     TooManyRequests: HTTPStatus.TOO_MANY_REQUESTS,
     PayloadTooLarge: HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
@@ -77,6 +82,8 @@ def voltwire_problem(
     if wait_s is None and status is HTTPStatus.SERVICE_UNAVAILABLE:
         wait_s = RETRY_AFTER_S
     headers = {} if wait_s is None else {"Retry-After": str(wait_s)}
+    if status is HTTPStatus.UNAUTHORIZED:
+        headers["WWW-Authenticate"] = CHALLENGE
     detail = str(error)
     if isinstance(error, StoreUnavailable):
         detail = "The database is unavailable; retry."

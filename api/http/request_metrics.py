@@ -6,9 +6,10 @@ Litestar's own plugin adds 50 to 80 µs to a request, this middleware 5 µs (mea
 from collections.abc import Callable
 from time import perf_counter
 
-from litestar.enums import ScopeType
 from litestar.types import ASGIApp, HTTPScope, Message, Receive, Scope, Send
 from prometheus_client import Histogram
+
+from api.http.scopes import HTTP
 
 
 def counted(seconds: Histogram) -> Callable[[ASGIApp], ASGIApp]:
@@ -26,7 +27,7 @@ def counted(seconds: Histogram) -> Callable[[ASGIApp], ASGIApp]:
             began = perf_counter()
 
             async def send_and_count(message: Message) -> None:
-                if message["type"] == "http.response.start" and scope["type"] == ScopeType.HTTP:
+                if message["type"] == "http.response.start" and scope["type"] == HTTP:
                     observe(scope, message["status"], began)
                 await send(message)
 

@@ -5,7 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from time import monotonic
 
-from api.ingest.rate_limit import RateLimiter
+from api.http.rate_limit import RateLimiter
 from ingestor.decode.acceptance import AcceptLimits, Origin
 from ingestor.decode.fast import FastDecoder
 from ingestor.decode.large import LargeDecoder
@@ -40,11 +40,14 @@ class HttpDoor:
         self._large = LargeDecoder(limits, BATCH_BYTES_MAX)
         self._threads = ThreadPoolExecutor(LARGE_AT_ONCE, "large batch")
 
-    async def post_event(self, payload: bytes) -> Verdict:
-        """Store one event. Raises InvalidRequest if it is rejected, TooManyRequests over the limit."""
+    async def post_event(self, payload: bytes, device_id: str | None = None) -> Verdict:
+        """Store one event. Raises InvalidRequest if it is rejected, TooManyRequests over the limit.
+
+        `device_id`: the device whose secret was shown; an event that names another one is rejected.
+        """
         deadline = _deadline()
-        origin = Origin(now_us())
-        item = _one_object(self._one.decode(payload, origin), payload)
+        origin = Origin(now_us(), device_id)
+        item = _one_object(self._one.decode(payload, origin), payload, device_id)
         now = monotonic()
         if item.device_id is not None:
             self._limiter.take(item.device_id, now)
@@ -59,16 +62,16 @@ class HttpDoor:
             raise InvalidRequest(verdict.detail or "Rejected.", reason=verdict.reason)
         return verdict
 
-    async def post_batch(self, payload: bytes) -> list[Verdict]:
+    async def post_batch(self, payload: bytes, device_id: str | None = None) -> list[Verdict]:
         """Store a batch; one verdict per item. Raises InvalidRequest if the body as a whole is rejected."""
         deadline = _deadline()
-        origin = Origin(now_us())
+        origin = Origin(now_us(), device_id)
         source: Items | None = None
         if len(payload) <= self._small_bytes_max:
             items = self._many.decode(payload, origin)
         else:
             items, source = await self._decode_large(payload, origin, deadline)
-        items = _an_array(items, payload)
+        items = _an_array(items, payload, device_id)
         verdicts = await self._submit(payload, origin, items, deadline, source)
         if items[0].item is None:
             raise InvalidRequest(verdicts[0].detail or "Rejected.", reason=verdicts[0].reason)
@@ -95,8 +98,11 @@ class HttpDoor:
         deadline: float,
         source: Items | None = None,
     ) -> list[Verdict]:
-        """The deadline is a timer, because asyncio.timeout costs as much as decoding a post."""
-        answer = self._pipeline.submit(payload, origin, items, source)
+        """The deadline is a timer, because asyncio.timeout costs as much as decoding a post.
+
+        Its items name the device, so the pipeline treats the posts of keys and of devices alike.
+        """
+        answer = self._pipeline.submit(payload, Origin(origin.received_us), items, source)
         deadline_passed = answer.get_loop().call_at(deadline, _time_out, answer)
         try:
             return await answer
@@ -118,18 +124,22 @@ def _time_out(answer: asyncio.Future[list[Verdict]]) -> None:
         )
 
 
-def _one_object(items: list[Event | Rejection], payload: bytes) -> Event | Rejection:
+def _one_object(
+    items: list[Event | Rejection], payload: bytes, device_id: str | None
+) -> Event | Rejection:
     if items[0].item is None:
         return items[0]
     detail = "the body must be a JSON object, one event; send arrays to /v1/events/batch"
-    return Rejection(Reason.NOT_AN_OBJECT, detail, payload, items[0].received_at)
+    return Rejection(Reason.NOT_AN_OBJECT, detail, payload, items[0].received_at, device_id)
 
 
-def _an_array(items: list[Event | Rejection], payload: bytes) -> list[Event | Rejection]:
+def _an_array(
+    items: list[Event | Rejection], payload: bytes, device_id: str | None
+) -> list[Event | Rejection]:
     first = items[0]
     if first.item is not None:
         return items
     if isinstance(first, Rejection) and first.reason in _FAULTS_OF_THE_BODY:
         return items
     detail = "the body must be a JSON array of events; send one event to /v1/events"
-    return [Rejection(Reason.NOT_AN_ARRAY, detail, payload, first.received_at)]
+    return [Rejection(Reason.NOT_AN_ARRAY, detail, payload, first.received_at, device_id)]

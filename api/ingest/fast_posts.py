@@ -9,11 +9,11 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import msgspec
-from litestar.enums import ScopeType
 from litestar.types import ASGIApp, HTTPScope, Receive, Scope, Send
 
 from api.http.bodies import is_json
 from api.http.problems import send_problem
+from api.http.scopes import HTTP
 
 LENGTH_DIGITS_MAX = 10  # Content-Length: int() raises on thousands of digits.
 
@@ -33,8 +33,8 @@ def fast_path_first(
     handlers = {path: _behind(middleware, _answering(post)) for path, post in posts.items()}
 
     async def first(scope: Scope, receive: Receive, send: Send) -> None:
-        post = posts.get(scope["path"]) if scope["type"] == ScopeType.HTTP else None
-        if scope["type"] == ScopeType.HTTP and post is not None and _is_fast(scope, post):
+        post = posts.get(scope["path"]) if scope["type"] == HTTP else None
+        if scope["type"] == HTTP and post is not None and _is_fast(scope, post):
             scope["path_template"] = scope["path"]
             await handlers[scope["path"]](scope, receive, send)
         else:

@@ -12,12 +12,14 @@ from litestar.openapi.plugins import SwaggerRenderPlugin
 from litestar.router import Router
 from litestar.static_files import create_static_files_router
 
+from api.auth.rights import Need, needed
 from api.http.problems import PROBLEM
 from api.openapi.responses import ANSWERS, Answer
 from runtime.version import VERSION
 from schema.event import Reason
 
 ASSETS = "/docs-assets"
+AUTHENTICATED = "authenticated"  # Key in the state of the application.
 PROBLEM_SCHEMA = {
     "title": "Problem",
     "description": "RFC 9457 problem details",
@@ -43,13 +45,29 @@ PROBLEM_SCHEMA = {
         },
     },
 }
-RATE_LIMITED = {"POST /v1/events", "POST /telemetry"}
-MAY_CONFLICT = {"POST /v1/devices"}
+MAY_CONFLICT = {
+    "POST /v1/devices",
+    "POST /v1/keys",
+    "DELETE /v1/keys/{name}",
+    "POST /v1/devices/{device_id}/credentials",
+    "POST /v1/session",
+    "POST /v1/incidents/{incident_id}/ack",
+}
+SECRET = "secret"  # noqa: S105  # The name of the scheme below.
+SECURITY_SCHEMES = {
+    SECRET: {
+        "type": "http",
+        "scheme": "bearer",
+        "description": "A key (`vwk_…`) with one of the scopes of the operation or `admin`; where the scope"
+        " `ingest` suffices, also the secret of a device (`vwd_…`), for its own events.",
+    }
+}
 
 
 class _SwaggerUI(SwaggerRenderPlugin):
     def render(self, request: Request[Any, Any, Any], openapi_schema: dict[str, Any]) -> bytes:
-        return super().render(request, described(openapi_schema))
+        authenticated: bool = request.app.state[AUTHENTICATED]
+        return super().render(request, described(openapi_schema, authenticated=authenticated))
 
 
 def openapi_config() -> OpenAPIConfig:
@@ -73,13 +91,15 @@ def openapi_config() -> OpenAPIConfig:
 
 @get("/openapi.json", include_in_schema=False)
 async def openapi_document(request: Request[Any, Any, Any]) -> dict[str, Any]:
-    return described(request.app.openapi_schema.to_schema())
+    authenticated: bool = request.app.state[AUTHENTICATED]
+    return described(request.app.openapi_schema.to_schema(), authenticated=authenticated)
 
 
-def described(document: dict[str, Any]) -> dict[str, Any]:
-    """Litestar's document with the answers of api/openapi/responses.py and problem details."""
-    schemas = document.setdefault("components", {}).setdefault("schemas", {})
-    schemas["Problem"] = PROBLEM_SCHEMA
+def described(document: dict[str, Any], *, authenticated: bool) -> dict[str, Any]:
+    """Litestar's document with the answers of api/openapi/responses.py, problem details and rights."""
+    components = document.setdefault("components", {})
+    components.setdefault("schemas", {})["Problem"] = PROBLEM_SCHEMA
+    components["securitySchemes"] = SECURITY_SCHEMES
     for path, operations in document["paths"].items():
         for method, operation in operations.items():
             for parameter in operation.get("parameters", ()):
@@ -92,7 +112,16 @@ def described(document: dict[str, Any]) -> dict[str, Any]:
             for status in _problems_of(name, operation):
                 responses.setdefault(str(int(status)), _problem(status))
             operation["responses"] = responses
+            operation["security"] = _security(
+                needed(method.upper(), path), optional=not authenticated
+            )
     return document
+
+
+def _security(need: Need, *, optional: bool) -> list[dict[str, list[str]]]:
+    """The empty requirement means that nothing has to be shown (OpenAPI 3.1, 4.8.30)."""
+    required = [] if need.nothing else [{SECRET: [str(scope) for scope in need.scopes]}]
+    return [*required, {}] if optional or need.nothing else required
 
 
 def _without_null(schema: dict[str, Any]) -> dict[str, Any]:
@@ -125,14 +154,13 @@ def reference_assets() -> Router | HTTPRouteHandler:
 def _problems_of(name: str, operation: dict[str, Any]) -> list[HTTPStatus]:
     """All but 405, which belongs to no operation, and 500, which is a bug."""
     found = [HTTPStatus.UNPROCESSABLE_ENTITY, HTTPStatus.MISDIRECTED_REQUEST]
+    found += [HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN, HTTPStatus.TOO_MANY_REQUESTS]
     if name not in {"GET /live", "GET /health"}:
         found.append(HTTPStatus.SERVICE_UNAVAILABLE)
     if "{" in name:
         found.append(HTTPStatus.NOT_FOUND)
     if "requestBody" in operation:
         found += [HTTPStatus.REQUEST_ENTITY_TOO_LARGE, HTTPStatus.UNSUPPORTED_MEDIA_TYPE]
-    if name in RATE_LIMITED:
-        found.append(HTTPStatus.TOO_MANY_REQUESTS)
     if name in MAY_CONFLICT:
         found.append(HTTPStatus.CONFLICT)
     return found

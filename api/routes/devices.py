@@ -1,4 +1,4 @@
-"""Devices: registration, presence, newest values."""
+"""Devices: registration, newest values, and the fleet in numbers."""
 
 from typing import Annotated, Any
 
@@ -14,7 +14,7 @@ from api.store.devices import DeviceStore
 from api.store.registry import RegistryStore
 from runtime.errors import InvalidRequest
 from schema.presence import PresenceState
-from schema.registry import DeviceBody, NewDeviceBody, is_device_id
+from schema.registry import BAD_DEVICE_ID, DeviceBody, NewDeviceBody, is_device_id
 
 
 @get("/v1/devices", summary="Devices with their presence, by id", tags=["Devices"])
@@ -41,6 +41,16 @@ async def list_devices(
     key = read_cursor(cursor, query_hash, 1)
     rows = await devices.page("" if key is None else str(key[0]), state, tag, q, limit)
     return page(request, rows, limit, query_hash, lambda row: [row["device_id"]])
+
+
+@get(
+    "/v1/devices/summary",
+    summary="How many devices there are in each state",
+    description="Also how many there are in all, how many are flapping, and how many incidents are open.",
+    tags=["Devices"],
+)
+async def fleet_summary(devices: NamedDependency[DeviceStore]) -> Response[bytes]:
+    return json_text(await devices.fleet())
 
 
 @get("/v1/devices/{device_id:str}", summary="One device", tags=["Devices"])
@@ -78,9 +88,7 @@ async def put_device(
     device_id: DeviceIdPath,
 ) -> Response[bytes]:
     if not is_device_id(device_id):
-        raise InvalidRequest(
-            "device_id: it must be a letter or digit, then up to 127 of [A-Za-z0-9._:-]."
-        )
+        raise InvalidRequest(BAD_DEVICE_ID)
     body = await read_body(request, DeviceBody)
     require_same("device_id", body.device_id, device_id)
     device, created = await registry.put_device(device_id, body)
@@ -90,8 +98,8 @@ async def put_device(
 @delete(
     "/v1/devices/{device_id:str}",
     summary="Forget a device",
-    description="Its registration, presence and incidents. With events that are kept it stays in the list as"
-    " never_seen; else it does not exist until something of it is received.",
+    description="Its registration, credentials, presence and incidents. With events that are kept it stays"
+    " in the list as never_seen; else it does not exist until something of it is received.",
     tags=["Devices"],
 )
 async def forget_device(
@@ -105,6 +113,17 @@ async def forget_device(
     await registry.forget_device(device_id, with_events=bool(with_events))
 
 
+@delete(
+    "/v1/devices/{device_id:str}/reused_ids",
+    summary="Set the count of reused event ids to zero",
+    tags=["Devices"],
+)
+async def reset_reused_ids(
+    registry: NamedDependency[RegistryStore], device_id: DeviceIdPath
+) -> None:
+    await registry.reset_reused_ids(device_id)
+
+
 @get(
     "/v1/devices/{device_id:str}/latest",
     summary="The newest value of each metric of a device",
@@ -114,10 +133,3 @@ async def device_latest(
     devices: NamedDependency[DeviceStore], device_id: DeviceIdPath
 ) -> Response[bytes]:
     return json_text(await devices.latest(device_id))
-
-
-@get("/v1/devices/{device_id:str}/presence", summary="Presence of a device", tags=["Devices"])
-async def device_presence(
-    devices: NamedDependency[DeviceStore], device_id: DeviceIdPath
-) -> Response[bytes]:
-    return json_text(await devices.presence(device_id))

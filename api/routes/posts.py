@@ -7,6 +7,7 @@ from litestar import Request, Response, post
 from litestar.di import NamedDependency
 from pydantic import TypeAdapter
 
+from api.auth.caller import caller
 from api.http.bodies import operation_with_body, require_json
 from api.ingest.door import BATCH_BYTES_MAX, HttpDoor
 from api.ingest.fast_posts import FastPath
@@ -28,7 +29,8 @@ _DERIVED = (AUTO_ID, RANDOM_ID)
     status_code=200,
     operation_class=operation_with_body(_EVENT_SCHEMA),
     summary="Store one event",
-    description="`ok` if it is stored now, `duplicate` if its (device_id, event_id) was stored before.",
+    description="`ok` if it is stored now, `duplicate` if its (device_id, event_id) was stored before;"
+    " with the reason `other_content` if that was an event of another time.",
     tags=["Events"],
 )
 async def post_event(
@@ -61,15 +63,17 @@ def fast_posts(door: HttpDoor, payload_bytes_max: int) -> dict[str, FastPath]:
 
 
 async def _answer_event(door: HttpDoor, body: bytes) -> dict[str, str]:
-    verdict = await door.post_event(body)
+    verdict = await door.post_event(body, caller().device_id)
     answer = {"status": "ok" if verdict.status is Status.STORED else str(verdict.status)}
     if verdict.event_id is not None and verdict.event_id.startswith(_DERIVED):
         answer["event_id"] = verdict.event_id
+    if verdict.reason is not None:
+        answer["reason"] = str(verdict.reason)
     return answer
 
 
 async def _answer_batch(door: HttpDoor, body: bytes) -> list[dict[str, str | None]]:
-    return [_result(verdict) for verdict in await door.post_batch(body)]
+    return [_result(verdict) for verdict in await door.post_batch(body, caller().device_id)]
 
 
 def _result(verdict: Verdict) -> dict[str, str | None]:

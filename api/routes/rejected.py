@@ -140,7 +140,9 @@ async def one_rejected(
     tags=["Dead letters"],
 )
 async def replay(
-    request: Request[Any, Any, Any], replays: NamedDependency[ReplayRunner]
+    request: Request[Any, Any, Any],
+    replays: NamedDependency[ReplayRunner],
+    dead_letters: NamedDependency[DeadLetterStore],
 ) -> dict[str, int | None]:
     require_json(request)
     body = _parse(await request.body())
@@ -149,6 +151,7 @@ async def replay(
         body.get("ids"), body.get("device_id"), body.get("reason"), body.get("door"), start, end,
         body.get("after", 0),
     )  # fmt: skip
+    await dead_letters.note_replay({name: str(value) for name, value in body.items()})
     outcome = await replays.run(selection, body.get("limit", DEAD_LETTERS_MAX))
     return {
         "letters": outcome.dead_letters,

@@ -1,7 +1,7 @@
 """Server-sent events (WHATWG HTML 9.2): alerts and presence as they are committed."""
 
 from collections.abc import AsyncIterator, Callable
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Annotated, Any
 
 from litestar import Request, get
@@ -9,6 +9,8 @@ from litestar.di import NamedDependency
 from litestar.params import FromQuery, HeaderParameter, QueryParameter
 from litestar.response import Stream
 
+from api.auth.authenticator import Authenticator
+from api.auth.caller import caller
 from api.feed import KEPT_ITEMS_MAX, FeedReader
 from api.http.head import is_head
 from api.http.held_resources import held_resources, resources_until_sent
@@ -44,13 +46,14 @@ LastEventIdOfPolyfill = Annotated[
 async def alert_stream(
     request: Request[Any, Any, Any],
     feed: NamedDependency[FeedReader],
+    authenticator: NamedDependency[Authenticator | None],
     device_id: FromQuery[str | None] = None,
     last_event_id: LastEventId = None,
     in_query: LastEventIdInQuery = None,
     of_polyfill: LastEventIdOfPolyfill = None,
 ) -> Stream:
     resume = last_event_id or in_query or of_polyfill or None
-    return await _stream(request, feed, "alert", device_id, resume)
+    return await _stream(request, feed, authenticator, "alert", device_id, resume)
 
 
 @get(
@@ -63,18 +66,20 @@ async def alert_stream(
 async def presence_stream(
     request: Request[Any, Any, Any],
     feed: NamedDependency[FeedReader],
+    authenticator: NamedDependency[Authenticator | None],
     device_id: FromQuery[str | None] = None,
     last_event_id: LastEventId = None,
     in_query: LastEventIdInQuery = None,
     of_polyfill: LastEventIdOfPolyfill = None,
 ) -> Stream:
     resume = last_event_id or in_query or of_polyfill or None
-    return await _stream(request, feed, "presence", device_id, resume)
+    return await _stream(request, feed, authenticator, "presence", device_id, resume)
 
 
 async def _stream(
     request: Request[Any, Any, Any],
     feed: FeedReader,
+    authenticator: Authenticator | None,
     kind: str,
     device_id: str | None,
     last_event_id: str | None,
@@ -87,16 +92,33 @@ async def _stream(
     asked = None if last_event_id is None else _number(last_event_id)
     if is_head(request.scope):
         return Stream((), media_type=MEDIA_TYPE, headers=HEADERS)
-    held_resources(request.scope).enter_context(feed.stream_slot())
+    held_resources(request.scope).enter_context(feed.stream_slot(_holder()))
     newest = await feed.newest()
     after = newest if asked is None else min(asked, newest)
-    return Stream(_frames(feed, after, matches), media_type=MEDIA_TYPE, headers=HEADERS)
+    frames = _frames(feed, after, matches, _may_go_on(authenticator))
+    return Stream(frames, media_type=MEDIA_TYPE, headers=HEADERS)
+
+
+def _holder() -> str | None:
+    credential = caller().credential
+    return None if credential is None else credential.actor
+
+
+def _may_go_on(authenticator: Authenticator | None) -> Callable[[], bool]:
+    """Whether the credential that began a stream is still valid."""
+    found = caller()
+    if authenticator is None or found.credential is None:
+        return lambda: True
+    return partial(authenticator.keys.is_valid, found.credential, found.session)
 
 
 async def _frames(
-    feed: FeedReader, after: int, matches: Callable[[FeedItem], bool]
+    feed: FeedReader,
+    after: int,
+    matches: Callable[[FeedItem], bool],
+    may_go_on: Callable[[], bool],
 ) -> AsyncIterator[bytes]:
-    async for items in feed.follow(after, matches, HEARTBEAT_S):
+    async for items in feed.follow(after, matches, HEARTBEAT_S, may_go_on):
         yield b"".join(map(frame, items)) if items else b": still here\n\n"
 
 

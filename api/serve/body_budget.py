@@ -8,21 +8,46 @@ class BodyBudget:
     """The bytes of all bodies that were received and belong to requests without an answer yet."""
 
     def __init__(self, bytes_max: int) -> None:
-        self._bytes_max = bytes_max
-        self._bytes, self._large_bytes = 0, 0
+        self.bytes_max, self.large_bytes_max = bytes_max, bytes_max * LARGE_SHARE
+        self.bytes, self.large_bytes = 0, 0  # `large_bytes` of `bytes`
 
-    def take(self, more: int, *, large: bool) -> bool:
-        """Whether there is room for so many more bytes; then they count until they are given back."""
-        if self._bytes + more > self._bytes_max:
+
+class HeldBody:
+    """What one connection holds of the budget for the body that it receives."""
+
+    def __init__(self, budget: BodyBudget) -> None:
+        self._budget = budget
+        self._bytes, self.large = 0, False  # `large` from its announced length, or since it grew
+
+    def take(self, more: int) -> bool:
+        """Whether the process may hold so many bytes more of this body."""
+        budget, held = self._budget, self._bytes + more
+        if self.large or held > SMALL_BODY_BYTES:
+            return self._take_large(more)
+        if budget.bytes + more > budget.bytes_max:
             return False
-        if large:
-            if self._large_bytes + more > self._bytes_max * LARGE_SHARE:
-                return False
-            self._large_bytes += more
-        self._bytes += more
+        budget.bytes += more
+        self._bytes = held
         return True
 
-    def give_back(self, taken: int, *, large: bool) -> None:
-        self._bytes -= taken
-        if large:
-            self._large_bytes -= taken
+    def give_back(self) -> None:
+        self._budget.bytes -= self._bytes
+        if self.large:
+            self._budget.large_bytes -= self._bytes
+        self._bytes = 0
+
+    def _take_large(self, more: int) -> bool:
+        if not self.large:  # In chunks, and large after all.
+            more += self._bytes
+            self.give_back()
+            self.large = True
+        budget = self._budget
+        if (
+            budget.bytes + more > budget.bytes_max
+            or budget.large_bytes + more > budget.large_bytes_max
+        ):
+            return False
+        budget.bytes += more
+        budget.large_bytes += more
+        self._bytes += more
+        return True

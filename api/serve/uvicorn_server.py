@@ -2,7 +2,7 @@
 
 import asyncio
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from typing import Any, cast
@@ -25,9 +25,17 @@ class _Server(uvicorn.Server):
 
 
 async def serve(
-    app: ASGIApp, listener: socket.socket, stop: asyncio.Event, bodies_bytes_max: int
+    app: ASGIApp,
+    listener: socket.socket,
+    stop: asyncio.Event,
+    bodies_bytes_max: int,
+    trusted_proxies: Sequence[str] = (),
 ) -> None:
-    """Answer requests until `stop` is set; of bodies the process holds `bodies_bytes_max` at a time."""
+    """Answer requests until `stop` is set; of bodies the process holds `bodies_bytes_max` at a time.
+
+    The client of a request is the one that the connection comes from. `trusted_proxies` are networks whose
+    `X-Forwarded-For` and `X-Forwarded-Proto` name another client and the scheme it used.
+    """
     server = _Server(
         uvicorn.Config(
             cast("Any", app),  # The two libraries type ASGI differently.
@@ -37,7 +45,10 @@ async def serve(
             access_log=False,
             log_config=None,
             server_header=False,
-            proxy_headers=False,  # The client's address and scheme are not used.
+            proxy_headers=bool(trusted_proxies),
+            forwarded_allow_ips=list(
+                trusted_proxies
+            ),  # Never None, for which uvicorn has a default.
             timeout_keep_alive=KEEP_ALIVE_S,
             timeout_graceful_shutdown=GRACE_S,
         )

@@ -1,9 +1,12 @@
-"""A change over HTTP: one transaction that ends by committing its notifications."""
+"""A change over HTTP: one transaction with its row of the audit, which ends with its notifications."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
+from typing import Any
 
+from api.auth.caller import caller
 from api.store.database import Database
+from schema.access.audit import record
 from schema.alert import AlertState, Notification, alert
 from schema.database import Connection
 from schema.feed import commit
@@ -29,6 +32,16 @@ async def change(database: Database) -> AsyncIterator[tuple[Connection, list[Not
             raise
 
 
+async def note(
+    connection: Connection,
+    action: str,
+    target: str | None = None,
+    details: Mapping[str, Any] | None = None,
+) -> None:
+    """The row of the audit: what the caller does, and to what. No secret belongs into `details`."""
+    await record(connection, caller().actor, action, target, details)
+
+
 async def end_incidents(
     connection: Connection, *, device_no: int | None = None, rule_id: str | None = None
 ) -> list[Notification]:
@@ -36,6 +49,7 @@ async def end_incidents(
 
     The caller holds the lanes of the device or rule.
     """
+    await connection.execute(queries.lock_alert_states, device_no, rule_id)
     return [
         alert(
             device_id=row["device_id"],
@@ -43,11 +57,13 @@ async def end_incidents(
             time=row["resolved_at"],
             incident_id=row["incident_id"],
             rule_id=row["rule_id"],
+            rule_name=row["rule_name"],
             severity=row["severity"],
             state=AlertState.RESOLVED,
             metric=row["metric"],
             op=row["op"],
             threshold=row["threshold"],
+            channels=row["channels"] or (),
         )
         for row in await connection.fetch(queries.end_incidents, device_no, rule_id)
     ]

@@ -1,9 +1,11 @@
 """Dead letters as the API lists them."""
 
+from collections.abc import Mapping
 from datetime import datetime
 
 import asyncpg
 
+from api.store.change import change, note
 from api.store.database import Database
 from runtime.errors import NotFound
 from schema.queries import load_queries
@@ -41,6 +43,11 @@ class DeadLetterStore:
         if row is None:
             raise no_dead_letter(rejected_id)
         return row["body"], row["payload"]
+
+    async def note_replay(self, selection: Mapping[str, str]) -> None:
+        """The row of the audit, before the replay begins: what it does is in many transactions."""
+        async with change(self._database) as (connection, _):
+            await note(connection, "rejected.replay", details=selection)
 
 
 def no_dead_letter(rejected_id: int) -> NotFound:

@@ -1,14 +1,32 @@
 """Devices as the API shows them: registration, presence, and the newest value of each metric."""
 
+from datetime import datetime
 from typing import Any, NamedTuple
 
 import asyncpg
 
-from api.store.database import Database
+from api.store.database import QUERY_S_MAX, Database
 from runtime.errors import NotFound
+from schema.database import Connection
+from schema.event import SEQ_STEP_MAX
+from schema.instants import EARLIEST, LATEST
+from schema.presence import PresenceState
 from schema.queries import load_queries
 
-queries = load_queries("api.store", "devices.sql")
+# Events of the hours without rollups that a list reads per device, for completeness_percent.
+NEWEST_EVENTS = 50
+
+queries = load_queries(
+    "api.store", "devices.sql", {"newest_events": NEWEST_EVENTS, "seq_step_max": SEQ_STEP_MAX}
+)
+ONE_PRESENCE = queries.one_presence.format(presence=queries.presence_columns)
+LIST_DEVICES, ONE_DEVICE = (
+    query.format(
+        presence=queries.presence_columns,
+        completeness=queries.completeness_percent.format(closed=closed),
+    )
+    for query, closed in ((queries.list_devices, "$7"), (queries.one_device, "$3"))
+)
 LATEST_VALUES = queries.latest_values.format(late="", candidates="known")
 LATEST_VALUES_WITH_LATE = queries.latest_values.format(late=queries.late, candidates="candidate")
 
@@ -37,15 +55,39 @@ class DeviceStore:
         self, after: str, state: str | None, tag: str | None, text: str | None, limit: int
     ) -> list[asyncpg.Record]:
         """Return devices by id, and one more than `limit` if there is another page."""
-        return await self._database.fetch(
-            queries.list_devices, self._default_profile, after, state, tag, text, limit + 1
-        )
+        closed = await self._database.fetch_value(queries.closed_hour)
+        arguments = self._default_profile, after, state, tag, text, limit + 1, closed
+        return await self._database.fetch(LIST_DEVICES, *arguments)
 
     async def one(self, device_id: str) -> str:
-        return await self._body(queries.one_device, self._default_profile, device_id)
+        async with self._database.connection(QUERY_S_MAX) as connection:
+            return await one_device(connection, device_id, self._default_profile)
 
     async def presence(self, device_id: str) -> str:
-        return await self._body(queries.one_presence, device_id)
+        return await self._body(ONE_PRESENCE, device_id)
+
+    async def presence_history(
+        self,
+        device_id: str,
+        start: datetime | None,
+        end: datetime | None,
+        after: tuple[int, int],
+        limit: int,
+    ) -> list[asyncpg.Record]:
+        """Return changes, the newest first, and one more than `limit` if there is another page."""
+        await self.known(device_id)
+        return await self._database.fetch(
+            queries.presence_history,
+            device_id,
+            start or EARLIEST,
+            end or LATEST,
+            *after,
+            limit + 1,
+        )
+
+    async def fleet(self) -> str:
+        """The number of devices per state and in all, and of open incidents, as JSON text."""
+        return str(await self._database.fetch_value(queries.fleet, list(PresenceState)))
 
     async def latest(self, device_id: str) -> str:
         """The newest value of each metric. It is exact, however far the rollups lag behind."""
@@ -63,6 +105,15 @@ class DeviceStore:
         if body is None:
             raise no_device(arguments[-1])
         return str(body)
+
+
+async def one_device(connection: Connection, device_id: str, default_profile: str) -> str:
+    """The device as JSON text. Raises NotFound."""
+    closed = await connection.fetchval(queries.closed_hour)
+    body = await connection.fetchval(ONE_DEVICE, default_profile, device_id, closed)
+    if body is None:
+        raise no_device(device_id)
+    return str(body)
 
 
 def no_device(device_id: str) -> NotFound:

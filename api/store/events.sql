@@ -33,7 +33,8 @@ order by ts desc, event_id desc, device_no desc
 -- The first $5 points of the range, oldest first.
 select row_to_json(answer)::text from (
     select $2::text as device_id, count(*) > $5 as truncated,
-           coalesce(json_agg(point order by ts, event_id) filter (where n <= $5), '[]') as points
+           ('[' || coalesce(string_agg(point::text, ',' order by ts, event_id) filter (where n <= $5), '')
+            || ']')::json as points
     from (
         select ts, event_id, row_number() over (order by ts, event_id) as n,
                (select row_to_json(shown)

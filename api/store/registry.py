@@ -7,12 +7,15 @@ from typing import Any
 
 import asyncpg
 import msgspec
+from pydantic import BaseModel
 
-from api.store.change import CHANGE_S_MAX, change, end_incidents
+from api.auth.caller import caller
+from api.store.change import CHANGE_S_MAX, change, end_incidents, note
 from api.store.database import Database
-from api.store.devices import no_device
+from api.store.devices import no_device, one_device
 from api.store.devices import queries as device_queries
 from runtime.errors import Conflict, InvalidRequest, NotFound
+from schema.access.credentials import revoke_device
 from schema.database import Connection, fetch_row
 from schema.deleted_devices import delete_events_for
 from schema.event import json_number
@@ -39,6 +42,7 @@ class RegistryStore:
                     f"The device {body.device_id!r} is already registered; use PUT to replace it."
                 )
             await connection.execute(queries.increment_registry_version)
+            await note(connection, "device.register", body.device_id, _written(body))
             return await self._device(connection, body.device_id)
 
     async def put_device(self, device_id: str, body: DeviceBody) -> tuple[str, bool]:
@@ -47,21 +51,26 @@ class RegistryStore:
             number, created = await self._locked_device(connection, device_id)
             if await self._register(connection, number, body, replace=True):
                 await connection.execute(queries.increment_registry_version)
+            await note(connection, "device.register", device_id, _written(body))
             return await self._device(connection, device_id), created
 
     async def forget_device(self, device_id: str, *, with_events: bool) -> None:
-        """Forget registration, presence and incidents of a device, and its events if asked to.
+        """Forget registration, credentials, presence and incidents of a device, and its events if asked to.
 
         It stays as `never_seen` if it has events that stay. Raises NotFound.
         """
         async with change(self._database) as (connection, notifications):
-            number = await self._existing_device(connection, device_id)
+            await note(connection, "device.forget", device_id, {"events": with_events})
+            number = await self._device_to_forget(connection, device_id)
+            if number is None:
+                return
             # Presence first: a sweep that is opening an incident ends before, and the next skips the device.
             forgotten = await fetch_row(connection, queries.forget_presence, number)
             notifications.extend(await end_incidents(connection, device_no=number))
             if forgotten["was"] != PresenceState.NEVER_SEEN:
                 notifications.append(presence_forgotten(device_id, forgotten["since"]))
             await connection.execute(queries.delete_registration, number)
+            await connection.execute(queries.delete_reused_ids, number)
             await self._update_expected_intervals(connection, device_no=number)
             if with_events:
                 await connection.execute(queries.note_deleted_device, number)
@@ -70,6 +79,20 @@ class RegistryStore:
         if with_events:
             async with self._database.connection(CHANGE_S_MAX) as connection:
                 await delete_events_for(connection, number, DELETE_EVENTS_S_MAX)
+
+    async def _device_to_forget(self, connection: Connection, device_id: str) -> int | None:
+        """Its number, None if it had credentials alone, which are revoked here. Raises NotFound."""
+        revoked = await revoke_device(connection, caller().actor, device_id)
+        if revoked and await connection.fetchval(device_queries.find_device, device_id) is None:
+            return None
+        return await self._existing_device(connection, device_id)
+
+    async def reset_reused_ids(self, device_id: str) -> None:
+        """Begin to count at zero again. Raises NotFound."""
+        async with change(self._database) as (connection, _):
+            number = await self._existing_device(connection, device_id)
+            await connection.execute(queries.delete_reused_ids, number)
+            await note(connection, "device.reset_reused_ids", device_id)
 
     async def profiles(self, after: str, limit: int) -> list[asyncpg.Record]:
         """Return profiles by name, and one more than `limit` if there is another page."""
@@ -99,13 +122,12 @@ class RegistryStore:
             if written["changed"]:
                 await self._update_expected_intervals(connection, profile=name)
                 await connection.execute(queries.increment_registry_version)
+            await note(connection, "profile.write", name, _written(body))
             return bool(written["created"])
 
     async def _device(self, connection: Connection, device_id: str) -> str:
         """Read in the transaction of the change: later another request may have changed it."""
-        return str(
-            await connection.fetchval(device_queries.one_device, self._default_profile, device_id)
-        )
+        return await one_device(connection, device_id, self._default_profile)
 
     async def _locked_device(self, connection: Connection, device_id: str) -> tuple[int, bool]:
         """The device's number with its lane locked, and whether it is new. Raises Conflict."""
@@ -150,6 +172,11 @@ class RegistryStore:
         await connection.execute(
             queries.update_expected_intervals, numbers, profile, self._default_profile
         )
+
+
+def _written(body: BaseModel) -> dict[str, Any]:
+    """What was written, without what was left at its default."""
+    return body.model_dump(mode="json", exclude_defaults=True)
 
 
 def _json_members(limits: MetricBody) -> dict[str, Any]:

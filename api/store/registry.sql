@@ -28,10 +28,14 @@ returning (old.name, old.profile, old.tags, old.interval_s, old.registered)
 update device set name = null, profile = null, tags = '{}', interval_s = null, registered = false, receipts = false
 where device_no = $1
 
+-- delete_reused_ids --
+delete from reused_id where device_no = $1
+
 -- forget_presence --
 -- The sweep does not evaluate the device again before its next sign of life.
 update presence set
     state = 'never_seen', reason = 'forgotten', last_seen = null, sleep_s = null, will_at = null,
+    gaps = null, span_ends = null, learned_s = null, slept = false, changes = null, flapping = false,
     since = case when reason = 'forgotten' then since else statement_timestamp() end, check_at = 'infinity'
 where device_no = $1
 returning old.state as was, new.since
@@ -83,7 +87,10 @@ returning old.name is null as created,
 
 -- list_profiles --
 -- By name, after $1; only the profile $2, if it is given.
-select name, row_to_json(profile)::text as body from profile
+-- A metric has no nulls; json_strip_nulls writes jsonb without white space.
+select name, (select row_to_json(shown) from (
+    select name, json_strip_nulls(metrics::json) as metrics, interval_s, receipts) shown)::text as body
+from profile
 where name > $1 and ($2::text is null or name = $2)
 order by name
 limit $3

@@ -5,15 +5,18 @@ from typing import Any
 
 import asyncpg
 
-from api.store.change import change, end_incidents, queries
+from api.store.change import change, end_incidents, note, queries
 from api.store.database import Database
 from runtime.errors import NotFound
-from schema.alert import RuleBody, resolve_limit
+from schema.database import fetch_row
 from schema.locks import take_lanes
+from schema.rule import RuleBody, resolve_limit
 
 # These members decide whether and when a rule fires: if one changes, evaluation restarts. So does another
 # limit at which incidents resolve.
-_DECISIVE = ("device_id", "tag", "metric", "op", "threshold", "for_s", "enabled")
+_DECISIVE = (
+    "condition", "device_id", "tag", "metric", "op", "threshold", "for_s", "max_gap_s", "enabled",
+)  # fmt: skip
 
 
 class RuleStore:
@@ -22,15 +25,17 @@ class RuleStore:
 
     async def add(self, rule: RuleBody) -> Any:
         async with change(self._database) as (connection, _):
-            row = await connection.fetchrow(queries.add_rule, *_columns(rule))
+            row = await fetch_row(connection, queries.add_rule, *_columns(rule))
             await connection.execute(queries.increment_rules_version)
+            await note(connection, "rule.create", row["rule_id"], _written(rule))
             return row
 
     async def replace(self, rule_id: str, rule: RuleBody) -> Any:
         """A rule that decides otherwise ends its open incidents. Raises NotFound."""
         async with change(self._database) as (connection, notifications):
             await take_lanes(connection)
-            old = _found(await connection.fetchrow(queries.one_rule, rule_id), rule_id)
+            old = _found(await connection.fetchrow(queries.lock_rule, rule_id), rule_id)
+            await note(connection, "rule.update", rule_id, _written(rule))
             if all(old[name] == value for name, value in rule):
                 return old
             restart = _decides_otherwise(old, rule)
@@ -44,9 +49,10 @@ class RuleStore:
         """End the rule's open incidents, too. Raises NotFound."""
         async with change(self._database) as (connection, notifications):
             await take_lanes(connection)
-            _found(await connection.fetchrow(queries.one_rule, rule_id), rule_id)
+            _found(await connection.fetchrow(queries.lock_rule, rule_id), rule_id)
             notifications.extend(await end_incidents(connection, rule_id=rule_id))
             await connection.execute(queries.delete_rule, rule_id)
+            await note(connection, "rule.delete", rule_id)
             await connection.execute(queries.increment_rules_version)
 
     async def page(self, after: tuple[datetime, str], limit: int) -> list[asyncpg.Record]:
@@ -70,8 +76,13 @@ def _decides_otherwise(old: Any, rule: RuleBody) -> bool:
     ) or any(old[name] != getattr(rule, name) for name in _DECISIVE)
 
 
+def _written(rule: RuleBody) -> dict[str, Any]:
+    return rule.model_dump(mode="json", exclude_defaults=True)
+
+
 def _columns(rule: RuleBody) -> tuple[Any, ...]:
     return (
         rule.device_id, rule.tag, rule.metric, rule.op, rule.threshold, rule.name, rule.severity,
         rule.for_s, rule.clear_threshold, rule.cooldown_s, rule.notify, rule.enabled,
+        rule.condition, rule.max_gap_s, rule.channels,
     )  # fmt: skip

@@ -11,6 +11,7 @@ from paho.mqtt.properties import Properties
 
 from broker.wire import SESSION_EXPIRY_S
 from runtime.addresses import MqttAddress
+from runtime.errors import StartError
 
 ANSWER_S_MAX = 5  # For CONNACK, SUBACK and the end of DISCONNECT.
 
@@ -26,6 +27,22 @@ class ClientIdentity:
     receive_maximum: int
     will: tuple[str, bytes] | None = None  # Topic and payload; QoS 1, retained.
     session_expiry_s: int = SESSION_EXPIRY_S  # 0: the session ends with its connection.
+
+
+def tls_context(address: MqttAddress) -> ssl.SSLContext | None:
+    """Raises StartError if a file cannot be used."""
+    if not address.tls:
+        return None
+    try:
+        context = ssl.create_default_context(cafile=address.ca_file)
+        if address.cert_file is not None:
+            context.load_cert_chain(address.cert_file, address.key_file)
+    except OSError as error:  # Also ssl.SSLError.
+        raise StartError(
+            f"The certificates for MQTT cannot be used ({error}): "
+            "check MQTT_CA_FILE, MQTT_CERT_FILE and MQTT_KEY_FILE."
+        ) from error
+    return context
 
 
 def wrap_tls(sock: Any, identity: ClientIdentity) -> Any:

@@ -13,11 +13,11 @@ from structlog.typing import FilteringBoundLogger
 
 from broker.client.connection import Connection
 from broker.client.delivery import Delivery
-from broker.client.options import ClientIdentity
+from broker.client.options import ClientIdentity, tls_context
 from broker.client.version_choice import VersionChoice
 from broker.wire import SESSION_EXPIRY_S
 from runtime.addresses import MqttAddress
-from runtime.errors import BrokerUnavailable, StartError
+from runtime.errors import BrokerUnavailable
 
 __all__ = ["Delivery", "Session", "end_session", "silent_logger"]
 
@@ -62,7 +62,7 @@ class Session:
         self._identity = ClientIdentity(
             address,
             client_id,
-            _tls_context(address),
+            tls_context(address),
             keepalive_s,
             receive_maximum,
             will,
@@ -83,6 +83,11 @@ class Session:
     def connected(self) -> bool:
         """Connected and subscribed, on this connection or an earlier one of the session."""
         return self._subscribed
+
+    @property
+    def generation(self) -> int:
+        """The number of the present connection, as its deliveries have it."""
+        return self._generation
 
     async def run(self, stop: asyncio.Event) -> None:
         """Stay connected, retrying indefinitely, until `stop` is set; then send DISCONNECT.
@@ -273,18 +278,3 @@ def _pause_s(failures: int) -> float:
     """1 s doubling to 15 s, less up to half at random, so that many clients do not return together."""
     backoff_s = min(RETRY_S_MAX, RETRY_S_MIN * (1 << min(failures, DOUBLINGS_MAX)))
     return max(RETRY_S_MIN, backoff_s * random.uniform(0.5, 1.0))  # noqa: S311  # No secret.
-
-
-def _tls_context(address: MqttAddress) -> ssl.SSLContext | None:
-    if not address.tls:
-        return None
-    try:
-        context = ssl.create_default_context(cafile=address.ca_file)
-        if address.cert_file is not None:
-            context.load_cert_chain(address.cert_file, address.key_file)
-    except OSError as error:  # Also ssl.SSLError.
-        raise StartError(
-            f"The certificates for MQTT cannot be used ({error}): "
-            "check MQTT_CA_FILE, MQTT_CERT_FILE and MQTT_KEY_FILE."
-        ) from error
-    return context

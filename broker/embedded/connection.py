@@ -9,6 +9,7 @@ from amqtt.mqtt.protocol.broker_handler import BrokerProtocolHandler
 
 from broker import wire
 from broker.embedded import limits
+from broker.embedded.rights import Login
 from broker.embedded.session_queue import QueuedMessage, SessionQueue
 
 READ_BYTES_MAX = 65_536
@@ -89,11 +90,11 @@ class ClientConnection(BrokerProtocolHandler):  # type: ignore[misc]  # amqtt ha
     """
 
     stream: PacketStream
-    ours = False  # It proved to be one of Voltwire's own sessions.
+    login: Login
+    queue: SessionQueue
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self.queue = SessionQueue()
         self.ended = asyncio.Event()
         self._open = False
 

@@ -15,6 +15,14 @@ FILES_RESERVE = 100  # Files of the process that are no connections.
 # Sessions, connected or away: a new one is refused (CONNACK 3). Our own are not counted.
 SESSIONS_MAX = 10_000
 
+# CONNECTs of one client id, on average and at once: one more is refused (CONNACK 3), and the connection that
+# it would have replaced stays. Our own sessions may connect as often as they like.
+CONNECTS_PER_S = 1.0
+CONNECTS_BURST_S = 60.0
+
+# Messages of QoS 2 that a client has not released with PUBREL: one more ends the connection.
+UNRELEASED_MAX = 1000
+
 # Filters of one client: another one is refused (SUBACK 0x80).
 FILTERS_MAX = 100
 

@@ -1,35 +1,186 @@
-"""What is reserved for Voltwire's own sessions: their client ids, and the topics that only they write.
+"""Who a client is, and what it may publish and subscribe to.
 
-Our sessions prove themselves with a password made at start. Every other client may connect under any other
-client id, with or without a password, because authentication is off.
+Our own sessions prove themselves with a password made at start. With authentication on, everybody else
+logs in with the secret of a device or key, under the login as client id. With authentication off, every
+other client may connect under any client id that is not reserved, with or without a password.
 """
 
 import hmac
 import re
+from dataclasses import dataclass, replace
+from typing import Protocol
 
+from broker import topics
+from broker.embedded.accounts import Account, AccountChange, Accounts
 from broker.embedded.packets import Connect
+from broker.topics import TopicKind
+from runtime.client_ids import is_own_client_id
+from schema.access.credentials import KEY_LOGIN_PREFIX, Scope
+
+READ_ROOTS = ("alerts", "presence")
 
 _match_outgoing = re.compile(r"alerts/.*|presence/.*|devices/[^/]*/receipts(/.*)?", re.DOTALL)
 
 
-class Rights:
-    """`instance` is the setting INSTANCE. Without a `password` nobody can prove to be one of ours."""
+class Rights(Protocol):
+    def may_publish(self, topic: str) -> bool: ...
 
-    def __init__(self, instance: str, password: str | None) -> None:
+    def may_subscribe(self, topic_filter: str) -> bool:
+        """Whether every topic that the filter matches may be read."""
+
+
+class Unlimited:
+    """Of our own sessions."""
+
+    def may_publish(self, _topic: str) -> bool:
+        return True
+
+    def may_subscribe(self, _topic_filter: str) -> bool:
+        return True
+
+
+class NoRights:
+    """Of a revoked account."""
+
+    def may_publish(self, _topic: str) -> bool:
+        return False
+
+    def may_subscribe(self, _topic_filter: str) -> bool:
+        return False
+
+
+class AnyClient:
+    """Of every other client while authentication is off: all but what only Voltwire publishes."""
+
+    def __init__(self, instance: str) -> None:
+        canary = rf"voltwire/{re.escape(instance)}/canary(/.*)?"
+        self._match_canary = re.compile(canary, re.DOTALL).fullmatch
+
+    def may_publish(self, topic: str) -> bool:
+        return not (_match_outgoing.fullmatch(topic) or self._match_canary(topic))
+
+    def may_subscribe(self, _topic_filter: str) -> bool:
+        return True
+
+
+class DeviceRights:
+    """Its own telemetry, status and heartbeat, and its own receipts."""
+
+    def __init__(self, device_id: str) -> None:
+        self._written = frozenset(topics.device(device_id, kind) for kind in TopicKind)
+        self._receipts = topics.receipts(device_id)
+
+    def may_publish(self, topic: str) -> bool:
+        return topic in self._written
+
+    def may_subscribe(self, topic_filter: str) -> bool:
+        return _is_within(topic_filter, self._receipts)
+
+
+class KeyRights:
+    """`ingest`: what devices publish, of any device. `read`: alerts and presence."""
+
+    def __init__(self, scopes: tuple[str, ...]) -> None:
+        self._ingest, self._read = Scope.INGEST in scopes, Scope.READ in scopes
+
+    def may_publish(self, topic: str) -> bool:
+        return self._ingest and topics.parse(topic) is not None
+
+    def may_subscribe(self, topic_filter: str) -> bool:
+        return self._read and any(_is_within(topic_filter, root) for root in READ_ROOTS)
+
+
+@dataclass(frozen=True, slots=True)
+class Login:
+    """Who a client proved to be. `client_id` is what its session is known by; "" leaves it to the broker."""
+
+    client_id: str
+    rights: Rights
+    ours: bool = False
+    account: Account | None = None
+    digest: bytes | None = None  # Of the secret that it showed.
+
+    def without_rights(self) -> "Login":
+        return replace(self, rights=NoRights())
+
+
+class Access:
+    """`instance` is the setting INSTANCE. Without `accounts` authentication is off.
+
+    Without a `password` nobody can prove to be one of ours.
+    """
+
+    def __init__(
+        self, instance: str, password: str | None, accounts: Accounts | None = None
+    ) -> None:
         self._password = password.encode() if password else None
-        name = re.escape(instance)
-        self._match_client_id = re.compile(rf"{name}-(ingest(-\d+)?|delivery)").fullmatch
-        self._match_canary = re.compile(rf"voltwire/{name}/canary(/.*)?", re.DOTALL).fullmatch
+        self._instance = instance
+        self._unlimited, self._any_client = Unlimited(), AnyClient(instance)
+        self._accounts = accounts
 
-    def is_ours(self, connect: Connect) -> bool:
+    @property
+    def ready(self) -> bool:
+        """Whether it is known who may log in."""
+        return self._accounts is None or self._accounts.complete
+
+    def is_reserved(self, client_id: str) -> bool:
+        return is_own_client_id(self._instance, client_id)
+
+    def login(self, connect: Connect) -> Login | None:
+        """None: the user name, the password or the client id is wrong."""
+        if self._is_ours(connect):
+            return Login(connect.client_id, self._unlimited, ours=True)
+        if self._accounts is None:
+            return Login(connect.client_id, self._any_client)
+        return _login(connect, self._accounts)
+
+    def apply(self, change: AccountChange) -> list[str]:
+        """The logins that were changed or removed."""
+        return [] if self._accounts is None else self._accounts.apply(change)
+
+    def is_valid(self, login: Login) -> bool:
+        """Whether it may stay connected: the secret that it showed is still valid."""
+        if self._accounts is None or login.account is None:
+            return True
+        now = self._accounts.get(login.client_id)
+        return (
+            now is not None and now.scopes == login.account.scopes and login.digest in now.digests
+        )
+
+    def is_revoked(self, login: Login) -> bool:
+        """Whether it lost its rights, rather than one of its secrets."""
+        if self._accounts is None or login.account is None:
+            return False
+        now = self._accounts.get(login.client_id)
+        return now is None or now.scopes != login.account.scopes
+
+    def _is_ours(self, connect: Connect) -> bool:
         return (
             self._password is not None
             and connect.password is not None
             and hmac.compare_digest(connect.password, self._password)
         )
 
-    def is_reserved(self, client_id: str) -> bool:
-        return self._match_client_id(client_id) is not None
 
-    def only_ours_write(self, topic: str) -> bool:
-        return bool(_match_outgoing.fullmatch(topic) or self._match_canary(topic))
+def _login(connect: Connect, accounts: Accounts) -> Login | None:
+    """The client id must be the login, or empty: then the broker sets it."""
+    name = _decoded(connect.username or "")
+    account = accounts.get(name)
+    if account is None or connect.password is None:
+        return None
+    digest = account.accepts(connect.password)
+    if digest is None or _decoded(connect.client_id) not in {"", name}:
+        return None
+    is_key = name.startswith(KEY_LOGIN_PREFIX)
+    rights = KeyRights(account.scopes) if is_key else DeviceRights(name)
+    return Login(name, rights, account=account, digest=digest)
+
+
+def _decoded(login: str) -> str:
+    """A login as Mosquitto's files hold it, where a colon is written %3A."""
+    return login.replace("%3A", ":")
+
+
+def _is_within(topic_filter: str, root: str) -> bool:
+    """Whether a filter matches only topics at or below `root`, which contains no wildcard."""
+    return topic_filter == root or topic_filter.startswith(f"{root}/")

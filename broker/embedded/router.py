@@ -5,7 +5,6 @@ from collections.abc import Callable, Iterable
 from broker.embedded.connection import ClientConnection
 from broker.embedded.limits import LimitLog, Pace
 from broker.embedded.retained import RetainedMessages, compile_filter
-from broker.embedded.rights import Rights
 from broker.embedded.session_queue import QueuedMessage
 from broker.embedded.subscriptions import Subscriptions
 
@@ -16,10 +15,8 @@ SHARE = "$share/"
 class Router:
     """`connection_of` finds the latest connection of a session by its client id."""
 
-    def __init__(
-        self, rights: Rights, connection_of: Callable[[str], ClientConnection | None]
-    ) -> None:
-        self._rights, self._connection_of = rights, connection_of
+    def __init__(self, connection_of: Callable[[str], ClientConnection | None]) -> None:
+        self._connection_of = connection_of
         self._subscriptions = Subscriptions()
         self._retained = RetainedMessages()
         self._limit_log, self._pace = LimitLog(), Pace()
@@ -30,16 +27,16 @@ class Router:
         if message.topic.startswith("$"):  # Clients must not use these topics [MQTT-4.7.2-1].
             return
         client_id = sender.session.client_id
-        if not sender.ours and self._rights.only_ours_write(message.topic):
+        if not sender.login.rights.may_publish(message.topic):
             self._limit_log.report(
-                "A client's message was dropped: only Voltwire publishes to this topic.",
+                "A client's message was dropped: it may not publish to this topic.",
                 client_id=client_id,
                 topic=message.topic,
             )
             return
         # No other task runs between these two: a new subscriber gets either the live or the retained one.
         sessions = self._recipients(message.topic)
-        self._retain(client_id, message, qos, ours=sender.ours)
+        self._retain(client_id, message, qos, ours=sender.login.ours)
         await self._deliver(sessions, message._replace(retain=False), qos)  # [MQTT-3.3.1-9]
 
     def _recipients(self, topic: str) -> list[tuple[ClientConnection, int]]:
@@ -68,11 +65,19 @@ class Router:
 
     def subscribe(self, client: ClientConnection, wanted: Iterable[tuple[str, int]]) -> list[int]:
         """The granted QoS of each filter, at most 1, or REFUSED."""
-        return [self._subscribe(client.session.client_id, *each) for each in wanted]
+        return [self._subscribe(client, *each) for each in wanted]
 
-    def _subscribe(self, client_id: str, topic_filter: str, qos: int) -> int:
+    def _subscribe(self, client: ClientConnection, topic_filter: str, qos: int) -> int:
         """Shared subscriptions are refused: there is no MQTT 5 here."""
+        client_id = client.session.client_id
         if topic_filter.startswith(SHARE):
+            return REFUSED
+        if not client.login.rights.may_subscribe(topic_filter):
+            self._limit_log.report(
+                "A subscription was refused: this client may not read all topics of the filter.",
+                client_id=client_id,
+                topic=topic_filter,
+            )
             return REFUSED
         granted = min(qos, 1)
         if self._subscriptions.add(client_id, topic_filter, granted):

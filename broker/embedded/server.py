@@ -2,14 +2,15 @@
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 
 import structlog
 from amqtt.adapters import StreamWriterAdapter
 
 from broker.embedded import limits
+from broker.embedded.accounts import AccountChange
 from broker.embedded.connection import PacketStream
-from broker.embedded.rights import Rights
+from broker.embedded.rights import Access
 from broker.embedded.sessions import EmbeddedBroker
 from runtime.errors import StartError
 
@@ -20,20 +21,25 @@ async def run(
     host: str,
     port: int,
     stop: asyncio.Event,
-    rights: Rights,
+    access: Access,
+    changes: AsyncIterator[AccountChange] | None = None,
     *,
     on_ready: Callable[[int], None] | None = None,
 ) -> None:
-    """Serve until `stop`. `on_ready` gets the port (0 asks for a free one). Raises StartError."""
+    """Serve until `stop`, with the accounts that `changes` brings. Raises StartError.
+
+    `on_ready` gets the port (0 asks for a free one).
+    """
     logging.getLogger("amqtt").setLevel(logging.ERROR)  # It warns of every lost client.
     logging.getLogger("transitions").setLevel(logging.ERROR)
-    broker = EmbeddedBroker(rights)
+    broker = EmbeddedBroker(access)
     listener = _Listener(broker)
     server = await _listen(host, port, listener)
     await broker.start()
     try:
         async with asyncio.TaskGroup() as connections:
             listener.connections = connections
+            following = connections.create_task(_follow(changes, broker)) if changes else None
             await server.start_serving()
             port = server.sockets[0].getsockname()[1]
             log.info("The embedded broker is listening.", host=host, port=port)
@@ -42,8 +48,17 @@ async def run(
             await stop.wait()
             server.close()
             listener.abort_all()
+            if following is not None:
+                following.cancel()
     finally:
         await broker.shutdown()
+
+
+async def _follow(changes: AsyncIterator[AccountChange], broker: EmbeddedBroker) -> None:
+    """Apply the changes, and let the event loop handle clients after each."""
+    async for change in changes:
+        await broker.change_accounts(change)
+        await asyncio.sleep(0)
 
 
 async def _listen(host: str, port: int, listener: "_Listener") -> asyncio.Server:

@@ -8,6 +8,9 @@ IN_FLIGHT_MAX = 5000  # As in mosquitto.conf.
 MESSAGES_MAX = 100_000
 BYTES_MAX = 256 * 1024 * 1024  # Payloads and topics; Python adds about 300 bytes per message.
 PACKET_ID_MAX = 65_535
+# In the queues of all other clients than Voltwire's own sessions together.
+OTHERS_BYTES_MAX = 256 * 1024 * 1024
+MESSAGE_BYTES = 300  # Counted there for each message in addition.
 
 
 class QueuedMessage(NamedTuple):
@@ -20,14 +23,34 @@ class QueuedMessage(NamedTuple):
         return len(self.topic) + len(self.payload)
 
 
+class SharedBudget:
+    """The bytes of the messages in several queues."""
+
+    def __init__(self) -> None:
+        self._bytes = 0
+
+    def take(self, message: QueuedMessage) -> bool:
+        """Whether there is room for the message; then it counts until it is given back."""
+        taken = self._bytes + message.size + MESSAGE_BYTES
+        if taken > OTHERS_BYTES_MAX:
+            return False
+        self._bytes = taken
+        return True
+
+    def give_back(self, message: QueuedMessage) -> None:
+        self._bytes -= message.size + MESSAGE_BYTES
+
+
 class SessionQueue:
     """The messages in flight (sent, without PUBACK) and after them the waiting ones.
 
     A full queue refuses the newest message, as Mosquitto does: a client that stays away must not block
-    the others. `refused` counts since the queue was last empty.
+    the others. `refused` counts since the queue was last empty. Without `budget` only the limits of the queue
+    itself count.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, budget: SharedBudget | None = None) -> None:
+        self._budget = budget
         self._in_flight: dict[int, QueuedMessage] = {}
         self._waiting: deque[QueuedMessage] = deque()
         self._bytes = 0
@@ -38,7 +61,8 @@ class SessionQueue:
         return len(self._in_flight) + len(self._waiting)
 
     def add(self, message: QueuedMessage) -> bool:
-        if len(self) >= MESSAGES_MAX or self._bytes + message.size > BYTES_MAX:
+        full = len(self) >= MESSAGES_MAX or self._bytes + message.size > BYTES_MAX
+        if full or (self._budget and not self._budget.take(message)):
             self.refused += 1
             return False
         self._waiting.append(message)
@@ -60,8 +84,19 @@ class SessionQueue:
         message = self._in_flight.pop(mid, None)
         if message is not None:
             self._bytes -= message.size
+            if self._budget:
+                self._budget.give_back(message)
         if not self:
             self.refused = 0
+
+    def clear(self) -> None:
+        """The session has ended."""
+        if self._budget:
+            for message in (*self._in_flight.values(), *self._waiting):
+                self._budget.give_back(message)
+        self._in_flight.clear()
+        self._waiting.clear()
+        self._bytes = self.refused = 0
 
     def _free_id(self) -> int:
         while True:

@@ -6,6 +6,7 @@ tasks for each message. Its sessions and their expiry are used; packets (packets
 the path of a message (router.py) are replaced. All state is in memory and ends with the process.
 """
 
+from time import monotonic
 from typing import Any
 from uuid import uuid4
 
@@ -18,12 +19,14 @@ from amqtt.session import Session
 
 from broker import wire
 from broker.embedded import limits, packets
+from broker.embedded.accounts import AccountChange
 from broker.embedded.connection import ClientConnection, PacketStream
 from broker.embedded.packets import Connect
-from broker.embedded.rights import Rights
+from broker.embedded.rights import Access, Login
 from broker.embedded.router import REFUSED, Router
-from broker.embedded.session_queue import QueuedMessage
+from broker.embedded.session_queue import QueuedMessage, SessionQueue, SharedBudget
 from broker.wire import SESSION_EXPIRY_S, PacketType
+from runtime.rate import RateLimit
 
 KEEPALIVE_FACTOR = 1.5  # [MQTT-3.1.2-24]
 # What a returning client may change in its CONNECT; the rest of its session stays.
@@ -33,18 +36,37 @@ log = structlog.get_logger()
 
 
 class EmbeddedBroker(Broker):  # type: ignore[misc]  # amqtt has no type information.
-    """Every client may connect: the settings allow only loopback or a trusted network."""
-
-    def __init__(self, rights: Rights) -> None:
+    def __init__(self, access: Access) -> None:
         listener = ListenerConfig(type=ListenerType.EXTERNAL)  # We listen ourselves.
         super().__init__(
             BrokerConfig(
                 {"default": listener}, session_expiry_interval=SESSION_EXPIRY_S, plugins={}
             )
         )
-        self._rights = rights
-        self._router = Router(rights, self._connection_of)
+        self._access = access
+        self._router = Router(self._connection_of)
+        self._queues_of_others = SharedBudget()
         self._limit_log = limits.LimitLog()
+        self._connects = RateLimit(limits.CONNECTS_PER_S, limits.CONNECTS_BURST_S)
+
+    async def change_accounts(self, change: AccountChange) -> None:
+        """Cut off who may not stay connected. Of revoked accounts, session, queue and will are forgotten."""
+        cut = [
+            connection
+            for client_id in self._access.apply(change)
+            if (connection := self._connection_of(client_id)) is not None
+            and not self._access.is_valid(connection.login)
+        ]
+        revoked = [each for each in cut if self._access.is_revoked(each.login)]
+        for connection in revoked:
+            connection.session.will_flag = False
+            # Packets that were read before may still be handled.
+            connection.login = connection.login.without_rights()
+        for connection in cut:
+            connection.close()
+        for connection in revoked:
+            await connection.ended.wait()
+            await self._delete_session(connection.session.client_id)
 
     async def _initialize_client_session(
         self, reader: PacketStream, *_: Any
@@ -59,42 +81,58 @@ class EmbeddedBroker(Broker):  # type: ignore[misc]  # amqtt has no type informa
         if packet is None:
             raise NoDataError
         connect = packets.parse_connect(*packet)
-        ours = self._rights.is_ours(connect)
-        session = _session(connect)
-        if code := self._refusal(reader, connect, session.client_id, ours=ours):
-            await reader.finish(packets.connack(code=code))
-            raise ConnectionError(f"The client was refused with code {code}.")
+        login = await self._admit(reader, connect)
+        session = _session(connect, login.client_id)
         connection = ClientConnection(self.plugins_manager)
-        connection.stream, connection.ours = reader, ours
+        connection.stream, connection.login = reader, login
+        connection.queue = SessionQueue(None if login.ours else self._queues_of_others)
         while (older := self._connection_of(session.client_id)) and not older.ended.is_set():
             await older.stop()
-        if session.clean_session or (older and older.ours != ours):
+        if session.clean_session or (older and older.login.ours != login.ours):
             await self._delete_session(session.client_id)
         elif older:
             session, connection.queue = _resume(older.session, session), older.queue
             session.parent = int(connect.level == packets.MQTT_311)  # Reserved in MQTT 3.1.
         return connection, session
 
+    async def _admit(self, stream: PacketStream, connect: Connect) -> Login:
+        """Who the client is. One that may not connect is told so in CONNACK: raises ConnectionError."""
+        login = self._access.login(connect)
+        code, reason = connect.refusal, ""
+        if not code:
+            code, reason = self._refusal(stream, connect, login)
+        if login is not None and not code:
+            return login
+        if reason:
+            self._limit_log.report(f"A client was refused: {reason}.", client_id=connect.client_id)
+        await stream.finish(packets.connack(code=code))
+        raise ConnectionError(f"The client was refused with code {code}.")
+
     def _refusal(
-        self, stream: PacketStream, connect: Connect, client_id: str, *, ours: bool
-    ) -> int:
-        """The return code for CONNACK; 0 if the client may connect."""
-        if connect.refusal or ours:
-            return connect.refusal
+        self, stream: PacketStream, connect: Connect, login: Login | None
+    ) -> tuple[int, str]:
+        """The return code for CONNACK, and its reason; 0 if the client may connect."""
+        if login is not None and login.ours:
+            return 0, ""
+        if not self._access.ready:
+            return packets.SERVER_UNAVAILABLE, "the credentials have not been read yet"
+        client_id = connect.client_id if login is None else login.client_id
         older = self._connection_of(client_id)
-        if self._rights.is_reserved(client_id) or (older and older.ours):
-            self._limit_log.report(
-                "A client was refused: its client id is one of Voltwire's own.", client_id=client_id
-            )
-            return packets.NOT_AUTHORIZED
-        if stream.only_ours or (older is None and len(self._sessions) >= limits.SESSIONS_MAX):
-            self._limit_log.report(
-                "A client was refused: the embedded broker has as many connections or sessions as it"
-                " can serve.",
-                client_id=client_id,
-            )
-            return packets.SERVER_UNAVAILABLE
-        return 0
+        if self._access.is_reserved(client_id) or (older and older.login.ours):
+            return packets.NOT_AUTHORIZED, "its client id is one of Voltwire's own"
+        if login is None:
+            return packets.NOT_AUTHORIZED, "its user name, its password or its client id is wrong"
+        if reason := self._exceeded(stream, client_id, known=older is not None):
+            return packets.SERVER_UNAVAILABLE, reason
+        return 0, ""
+
+    def _exceeded(self, stream: PacketStream, client_id: str, *, known: bool) -> str:
+        """The limit that does not allow it to connect now."""
+        if client_id and not self._connects.take(client_id, 1, monotonic()):
+            return "it connects too often"
+        if stream.only_ours or not (known or len(self._sessions) < limits.SESSIONS_MAX):
+            return "the embedded broker has as many connections or sessions as it can serve"
+        return ""
 
     async def _handle_client_session(
         self,
@@ -104,6 +142,8 @@ class EmbeddedBroker(Broker):  # type: ignore[misc]  # amqtt has no type informa
         connection: ClientConnection,
         *_: Any,
     ) -> None:
+        if not self._access.is_valid(connection.login):
+            raise ConnectionError("The secret ended while the client connected.")
         connection.attach(session, reader, writer)
         session.transitions.connect()
         self._sessions[session.client_id] = (session, connection)
@@ -171,6 +211,8 @@ class EmbeddedBroker(Broker):  # type: ignore[misc]  # amqtt has no type informa
             connection.stream.write(wire.pubacks((mid,)))
         elif qos:
             session.inflight_in[mid] = None
+            if len(session.inflight_in) > limits.UNRELEASED_MAX:
+                raise ConnectionError("Too many messages of QoS 2 wait for PUBREL.")
             connection.stream.write(wire.acknowledgement(PacketType.PUBREC, mid))
 
     async def _subscribe(self, connection: ClientConnection, body: bytes) -> None:
@@ -193,6 +235,12 @@ class EmbeddedBroker(Broker):  # type: ignore[misc]  # amqtt has no type informa
         if session.clean_session:
             await self._delete_session(session.client_id)
 
+    async def _delete_session(self, client_id: str) -> None:
+        """Called by amqtt, too, when a session expires."""
+        if connection := self._connection_of(client_id):
+            connection.queue.clear()
+        await super()._delete_session(client_id)
+
     async def _del_all_subscriptions(self, session: Session) -> None:
         """Called by amqtt, when it deletes a session."""
         self._router.forget(session.client_id)
@@ -202,9 +250,9 @@ class EmbeddedBroker(Broker):  # type: ignore[misc]  # amqtt has no type informa
         return connection
 
 
-def _session(connect: Connect) -> Session:
+def _session(connect: Connect, client_id: str) -> Session:
     session = Session()
-    session.client_id = connect.client_id or f"auto-{uuid4().hex}"  # [MQTT-3.1.3-6]
+    session.client_id = client_id or f"auto-{uuid4().hex}"  # [MQTT-3.1.3-6]
     session.clean_session = connect.clean
     session.keep_alive = connect.keepalive_s
     if will := connect.will:

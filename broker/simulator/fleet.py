@@ -3,7 +3,7 @@
 import asyncio
 import math
 from collections import Counter
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime
 from time import monotonic
@@ -31,21 +31,25 @@ START_GAP_S = 0.005  # Devices connect one after another.
 
 
 class Fleet:
-    """A fleet runs once. `payload_bytes_max` limits the arrays of buffered events.
+    """A fleet runs once. `address_of` says where a device connects, and as whom.
+
+    `payload_bytes_max` limits the arrays of buffered events.
 
     With `keep_status` the last status of each device stays retained on the broker.
     """
 
     def __init__(
         self,
-        address: MqttAddress,
+        address_of: Callable[[str], MqttAddress],
         devices: Sequence[BatteryDevice],
         *,
         payload_bytes_max: int,
         keep_status: bool = True,
     ) -> None:
         self._devices = [
-            SimulatedDevice(address, each, payload_bytes_max, keep_status=keep_status)
+            SimulatedDevice(
+                address_of(each.device_id), each, payload_bytes_max, keep_status=keep_status
+            )
             for each in devices
         ]
 

@@ -54,7 +54,7 @@ def backup(
     It reads the database of DATABASE_URL, or of the voltwire up on DATA_DIR, whether that runs or not.
     The file appears when it is complete, and only its owner can read it. voltwire restore reads it.
     """
-    settings = load_settings()
+    settings = load_settings().as_owner()
     configure_logging(settings)
     fail_on_signals("The backup was interrupted and no file was written: run it again.")
     console = Console(stderr=True)

@@ -69,7 +69,7 @@ def restore(
     It replaces the database of DATABASE_URL, or the embedded one in DATA_DIR, whose server it starts itself.
     The old database is dropped when the new one is complete; until then nothing of it changes.
     """
-    settings = load_settings()
+    settings = load_settings().as_owner()
     configure_logging(settings)
     fail_on_signals("The restore was interrupted: the database is as it was before. Run it again.")
     console = Console(stderr=True)

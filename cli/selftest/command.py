@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 import typer
 from rich.console import Console
 
+from cli.api_key import key_header
 from runtime.addresses import http_url
 from runtime.errors import StartError, VoltwireError, ungrouped
 from runtime.logging import configure_logging
@@ -122,6 +123,7 @@ async def _run(
     settings: Settings, url: str, plan: "Plan", ledger: "Ledger", timeout_s: float, console: Console
 ) -> "Comparison | None":
     """Returns None if a signal arrives first."""
+    from cli.device_logins.addresses import device_addresses  # noqa: PLC0415
     from cli.selftest.over_http import connected  # noqa: PLC0415
     from cli.selftest.over_mqtt import ledger_devices  # noqa: PLC0415
 
@@ -129,11 +131,13 @@ async def _run(
     stop_on_signals(stop)
 
     async def work() -> "Comparison":
-        async with connected(url, ledger) as api:
+        async with connected(url, ledger, key_header(settings)) as api:
             await api.check()
-            devices = ledger_devices(settings.mqtt, plan, ledger)
-            async with _online(devices):
-                return await _send_and_compare(api, devices, plan, ledger, timeout_s)
+            ids = plan.device_ids
+            async with device_addresses(settings, url, ids, stop, forget=True) as address_of:
+                devices = ledger_devices(address_of, plan, ledger)
+                async with _online(devices):
+                    return await _send_and_compare(api, devices, plan, ledger, timeout_s)
 
     async with asyncio.TaskGroup() as group:
         showing = group.create_task(_show(ledger, console))

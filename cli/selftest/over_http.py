@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 import httpx
 
 from broker.simulator.outbox import ReceiptBody, read_receipts
+from cli.api_key import require_admitted
 from cli.selftest.ledger import DeviceReading, Ledger, StoredRow
 from cli.selftest.plan import METRIC, Plan, Submission
 from runtime.errors import StartError, VoltwireError
@@ -40,11 +41,14 @@ class Api:
         url = self._client.base_url.copy_with(userinfo=b"")
         try:
             response = await self._client.get("/health")
+            listing = await self._client.get("/v1/devices", params={"limit": 1})
         except (httpx.TransportError, httpx.InvalidURL) as error:
             raise StartError(
                 f"{url} does not respond ({_describe(error)}): start voltwire up or voltwire api there,"
                 " or name another address with --url."
             ) from error
+        for each in (response, listing):
+            require_admitted(each.status_code, str(url), self._client.headers)
         if response.status_code == HTTPStatus.SERVICE_UNAVAILABLE:
             failing = "; ".join(_failing(response))
             raise StartError(
@@ -113,10 +117,14 @@ class Api:
 
 
 @asynccontextmanager
-async def connected(url: str, ledger: Ledger) -> AsyncIterator[Api]:
+async def connected(url: str, ledger: Ledger, headers: dict[str, str]) -> AsyncIterator[Api]:
     """Connect without HTTP_PROXY, which also catches 127.0.0.1; trust the machine's certificates."""
     async with httpx.AsyncClient(
-        base_url=url, timeout=RESPONSE_S_MAX, trust_env=False, verify=ssl.create_default_context()
+        base_url=url,
+        headers=headers,
+        timeout=RESPONSE_S_MAX,
+        trust_env=False,
+        verify=ssl.create_default_context(),
     ) as client:
         yield Api(client, ledger)
 

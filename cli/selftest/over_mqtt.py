@@ -2,6 +2,7 @@
 
 import asyncio
 import math
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from time import monotonic
@@ -121,8 +122,10 @@ class LedgerDevice:
                 return
 
 
-def ledger_devices(address: MqttAddress, plan: Plan, ledger: Ledger) -> list[LedgerDevice]:
+def ledger_devices(
+    address_of: Callable[[str], MqttAddress], plan: Plan, ledger: Ledger
+) -> list[LedgerDevice]:
     return [
-        LedgerDevice(address, device_id, plan.over(Door.MQTT, device_id), ledger)
+        LedgerDevice(address_of(device_id), device_id, plan.over(Door.MQTT, device_id), ledger)
         for device_id in plan.device_ids
     ]

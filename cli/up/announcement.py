@@ -4,10 +4,13 @@ import asyncio
 
 import typer
 
+from api.auth.upkeep import FIRST_KEY
 from runtime.addresses import http_url
 from runtime.health import Health
 from runtime.metrics import Metrics
 from runtime.settings import Settings
+from schema.access.credentials import any_admin_key
+from schema.database import connect
 
 POLL_S = 0.02
 
@@ -17,6 +20,8 @@ async def announce(settings: Settings, stop: asyncio.Event, health: Health, _: M
         await asyncio.sleep(POLL_S)
     if not stop.is_set():
         typer.echo(_addresses(settings))
+        if settings.authenticated:
+            typer.echo(await _authentication(settings))
 
 
 def stopped_message(settings: Settings) -> str:
@@ -24,6 +29,19 @@ def stopped_message(settings: Settings) -> str:
     if settings.database_url is not None:
         return "Stopped. The data stays in the database of DATABASE_URL."
     return f"Stopped. The data stays in {settings.data_dir}."
+
+
+async def _authentication(settings: Settings) -> str:
+    connection = await connect(settings.dsn, f"{settings.instance} announcement")
+    try:
+        known = await any_admin_key(connection)
+    finally:
+        connection.terminate()
+    if known:
+        return "  Authentication is on."
+    return (
+        f"  Authentication is on, and there is no admin key yet. This makes one:\n    {FIRST_KEY}"
+    )
 
 
 def _addresses(settings: Settings) -> str:

@@ -11,10 +11,11 @@ from api.run import run as run_api
 from cli.database import database_errors
 from cli.roles import Role, run_roles
 from cli.up.announcement import announce, stopped_message
-from cli.up.embedded import EmbeddedPart, broker_part, postgres_part, supervisor
+from cli.up.broker import BrokerProcess, account_feed, broker_part
+from cli.up.embedded import EmbeddedPart, postgres_part, supervisor
 from cli.up.ports import require_free
 from ingestor.run import run as run_ingest
-from runtime.broker_password import make_password
+from runtime.broker_password import make_password, with_broker_password
 from runtime.health import Health
 from runtime.settings import Settings
 from scheduler.run import run as run_schedule
@@ -30,6 +31,7 @@ def up(settings: Settings, *, demo: bool) -> None:
     if settings.mqtt_url is None:
         require_free(settings.mqtt_host, settings.mqtt_port, "MQTT_PORT")
     parts: list[EmbeddedPart[Any]] = []
+    broker: EmbeddedPart[BrokerProcess] | None = None
     stopped = stopped_message(settings)
     typer.echo("Voltwire starts. Ctrl-C stops it.")
     postgres_stop_s = STOP_S_MAX
@@ -41,10 +43,15 @@ def up(settings: Settings, *, demo: bool) -> None:
         if settings.mqtt_url is None:
             password = make_password()
             settings = settings.with_mqtt_password(password)
-            parts.append(stack.enter_context(broker_part(settings.mqtt, password)))
+            broker = stack.enter_context(broker_part(settings.mqtt, password))
+            parts.append(broker)
+        else:
+            settings = with_broker_password(settings)
         with database_errors("used"):
-            asyncio.run(migrate(settings.dsn, max_age_days=settings.max_event_age_days))
+            asyncio.run(migrate(settings.as_owner().dsn, max_age_days=settings.max_event_age_days))
         roles = _roles(parts, demo=demo)
+        if broker is not None and settings.authenticated:
+            roles.append(account_feed(broker))
         spent_s = run_roles(settings, Health(("broker", "database", "schema", "storing")), *roles)
         postgres_stop_s = max(POSTGRES_STOP_S_MIN, STOP_S_MAX - spent_s)
     typer.echo(stopped)

@@ -1,6 +1,8 @@
 """The fleet of `voltwire up --demo`: 20 devices, of which three sleep and one is faulty."""
 
 import asyncio
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
 
@@ -8,6 +10,8 @@ import structlog
 
 from broker.simulator.device import Behaviour, build_fleet
 from broker.simulator.fleet import Fleet
+from cli.device_logins.in_database import DatabaseLogins
+from cli.device_logins.lifecycle import AddressOf, logged_in
 from runtime.health import Health
 from runtime.metrics import Metrics
 from runtime.settings import Settings
@@ -30,8 +34,23 @@ async def run(settings: Settings, stop: asyncio.Event, health: Health, _: Metric
         await asyncio.sleep(POLL_S)
     try:
         devices = build_fleet("demo", FLEET, booted_at=datetime.now(UTC))
-        address = replace(settings.mqtt, password=None) if settings.mqtt.embedded else settings.mqtt
-        fleet = Fleet(address, devices, payload_bytes_max=settings.max_payload_bytes)
-        await fleet.run(stop, drain_s=0)  # The ingestor stops too, so no receipt would come.
+        ids = [each.device_id for each in devices]
+        async with _addresses(settings, ids, stop) as address_of:
+            fleet = Fleet(address_of, devices, payload_bytes_max=settings.max_payload_bytes)
+            await fleet.run(stop, drain_s=0)  # The ingestor stops too, so no receipt would come.
     except Exception:
         log.exception("The demo devices stopped; everything else keeps running.")
+
+
+@asynccontextmanager
+async def _addresses(
+    settings: Settings, device_ids: Sequence[str], stop: asyncio.Event
+) -> AsyncIterator[AddressOf]:
+    if settings.authenticated:
+        logins = DatabaseLogins(settings.dsn, f"{settings.instance} demo")
+        async with logged_in(logins, settings.mqtt, device_ids, stop) as address_of:
+            yield address_of
+        return
+    # Our own password would make the devices sessions of ours.
+    address = replace(settings.mqtt, password=None) if settings.mqtt.embedded else settings.mqtt
+    yield lambda _: address

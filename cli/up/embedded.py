@@ -1,32 +1,20 @@
 """The embedded PostgreSQL and broker: each in a process of its own, restarted when it ends."""
 
 import asyncio
-import os
-import signal
-import socket
-import subprocess
-import sys
-import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, ExitStack
 from pathlib import Path
-from typing import IO, Any, Generic, Self, TypeVar, cast
+from typing import Any, Generic, Self, TypeVar
 
 import structlog
 
 from cli.roles import Role
-from runtime.addresses import MqttAddress
-from runtime.errors import StartError
 from runtime.health import Health
 from runtime.metrics import Metrics
 from runtime.postgres.server import embedded_postgres, has_listener
-from runtime.postgres.user import end_with_parent
 from runtime.settings import Settings
 from runtime.signals import unless_stopped
 
-BROKER_READY_S_MAX = 15
-BROKER_STOP_S_MAX = 1
-BROKER_POLL_S = 0.02
 CHECK_EVERY_S = 0.5
 
 T = TypeVar("T")
@@ -67,13 +55,6 @@ def postgres_part(data_dir: Path, stop_s_max: Callable[[], float]) -> EmbeddedPa
     )
 
 
-def broker_part(address: MqttAddress, password: str) -> EmbeddedPart["subprocess.Popen[bytes]"]:
-    """It gets the password of our sessions through a pipe: nobody else can read it there."""
-    return EmbeddedPart(
-        "broker", lambda: _broker(address, password), lambda process: process.poll() is None
-    )
-
-
 def supervisor(parts: Sequence[EmbeddedPart[Any]]) -> Role:
     """A role that restarts the parts."""
 
@@ -83,37 +64,3 @@ def supervisor(parts: Sequence[EmbeddedPart[Any]]) -> Role:
                 part.restart_if_ended()
 
     return supervise
-
-
-@contextmanager
-def _broker(address: MqttAddress, password: str) -> Iterator["subprocess.Popen[bytes]"]:
-    """The embedded broker in its own process, so that its work does not delay the roles."""
-    process = subprocess.Popen(
-        [sys.executable, "-m", "cli", "broker", "--password-from-stdin"],
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
-        stdin=subprocess.PIPE,
-        start_new_session=True,
-        preexec_fn=end_with_parent(signal.SIGKILL),  # noqa: PLW1509  # No thread runs yet.
-    )
-    try:
-        with suppress(BrokenPipeError), cast("IO[bytes]", process.stdin) as pipe:
-            pipe.write(f"{password}\n".encode())
-        _wait_for_broker(process, address)
-        yield process
-    finally:
-        process.terminate()
-        with suppress(subprocess.TimeoutExpired):
-            process.wait(BROKER_STOP_S_MAX)
-        process.kill()
-        process.wait()
-
-
-def _wait_for_broker(process: "subprocess.Popen[bytes]", address: MqttAddress) -> None:
-    deadline = time.monotonic() + BROKER_READY_S_MAX
-    while time.monotonic() < deadline:
-        if process.poll() is not None:
-            raise StartError("The embedded broker did not start; the lines above give the reason.")
-        with suppress(OSError), socket.create_connection((address.host, address.port), timeout=1):
-            return
-        time.sleep(BROKER_POLL_S)
-    raise StartError(f"The embedded broker did not listen within {BROKER_READY_S_MAX} s.")

@@ -5,9 +5,11 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
 
-from ingestor.alerts.rules import Candidate, Finding, RuleState, Step, evaluate
-from schema.alert import AlertState, Notification, Rule, alert
+from ingestor.alerts.evaluation import Finding, RuleState, Step, evaluate
+from ingestor.alerts.rules import Candidate
+from schema.alert import AlertState, Notification, alert
 from schema.event import DeviceNo, Event
+from schema.rule import Rule
 
 
 @dataclass(slots=True)
@@ -15,7 +17,7 @@ class NewIncident:
     """An incident opened by this batch; the database gives it its number only in `assign_numbers`."""
 
     pair: Candidate
-    event: Event
+    finding: Finding[Event]
     resolved_by: Event | None = None
     incident_id: int | None = None
 
@@ -30,7 +32,7 @@ class Evaluation:
 
     pair: Candidate
     state: RuleState
-    findings: list[Finding]
+    findings: list[Finding[Event]]
     incidents: list[IncidentRef] = field(default_factory=list)
 
 
@@ -57,11 +59,13 @@ class IncidentChanges:
                 opened.pair.device_no,
                 opened.pair.rule.rule_id,
                 str(opened.pair.rule.severity),
-                opened.event.ts,
-                opened.event.event_id,
-                float(opened.event.metrics[opened.pair.rule.metric]),
+                opened.finding.event.ts,
+                opened.finding.event.event_id,
+                float(opened.finding.value),
                 None if opened.resolved_by is None else opened.resolved_by.ts,
                 None if opened.resolved_by is None else opened.resolved_by.event_id,
+                opened.pair.rule.metric,
+                *opened.pair.rule.comparison,
             )
             for opened in self.opened
         )
@@ -75,7 +79,8 @@ class IncidentChanges:
     def state_columns(self) -> list[list[Any]]:
         return _columns(
             (device_no, rule_id, state.pending_since, _number(incident), state.notified_at,
-             state.decided_at, state.incident_notified)
+             state.decided_at, state.incident_notified, state.incident_told, state.last_at,
+             state.last_value)
             for device_no, rule_id, state, incident in self.states
         )  # fmt: skip
 
@@ -96,12 +101,14 @@ def decide(pairs: Sequence[Candidate], newest: Sequence[datetime | None]) -> Inc
     """
     changes = IncidentChanges()
     for pair, evaluated_until in zip(pairs, newest, strict=True):
-        state, findings = evaluate(pair.rule, pair.state, pair.events, evaluated_until)
+        state, findings = evaluate(
+            pair.rule, pair.state, pair.events, evaluated_until, pair.max_gap_s, pair.mute
+        )
         evaluation = Evaluation(pair, state, findings)
         open_incident: IncidentRef = pair.state.incident_id
         for finding in findings:
             if finding.step is Step.FIRED:
-                open_incident = NewIncident(pair, finding.event)
+                open_incident = NewIncident(pair, finding)
                 changes.opened.append(open_incident)
             evaluation.incidents.append(open_incident)
             if finding.step is Step.RESOLVED:
@@ -125,7 +132,7 @@ def _resolve(
         changes.resolved.append((pair.device_no, incident, event))
 
 
-def _alert(rule: Rule, finding: Finding, incident_id: int | None) -> Notification:
+def _alert(rule: Rule, finding: Finding[Event], incident_id: int | None) -> Notification:
     event = finding.event
     state = AlertState.RESOLVED if finding.step is Step.RESOLVED else AlertState.FIRING
     return alert(
@@ -134,14 +141,17 @@ def _alert(rule: Rule, finding: Finding, incident_id: int | None) -> Notificatio
         time=event.ts,
         incident_id=incident_id,
         rule_id=rule.rule_id,
+        rule_name=rule.name,
         severity=rule.severity,
         state=state,
         metric=rule.metric,
-        value=event.metrics[rule.metric],
+        value=finding.value,
         op=rule.op,
         threshold=rule.threshold,
         late=finding.late,
         event_id=event.event_id,
+        muted=finding.muted,
+        channels=rule.channels if finding.told else (),
     )
 
 

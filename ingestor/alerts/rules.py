@@ -1,61 +1,21 @@
-"""Evaluate newly stored events against the rules in force. Pure: the caller writes the result.
+"""The rules in force, and which of them new events concern. Pure.
 
-For one (rule, device), events in order:
-1. An event older than the newest already evaluated is late. It never causes a transition; under `every`
-   its violation is notified.
-2. Firing: the first event that clears resolves the incident; under `every` other violations are notified.
-   While a cooldown has kept the incident from being notified, the first violation after it is notified under
-   `change`, too; the resolution is notified only if the incident was.
-3. Not firing: the first violating event of an unbroken run starts the run, and the first violating event
-   at least `for_s` after that one fires.
-All times are event times; docs/http-api.md gives the semantics in full.
+Nearly every event violates nothing, however many rules there are: it costs one comparison per metric that any
+rule names (`MetricRules`).
 """
 
+from bisect import bisect_left, bisect_right
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from datetime import datetime, timedelta
-from enum import StrEnum
+from dataclasses import dataclass, field
 
+from ingestor.alerts.evaluation import RuleState
+from ingestor.alerts.silences import NOT_MUTED, Mute
 from ingestor.batch import Row, in_order_of_evaluation
-from schema.alert import Notify, Rule
 from schema.event import DeviceNo, Event
+from schema.rule import Condition, Op, Rule
 
 Pair = tuple[DeviceNo, str]  # A device and a rule_id.
-
-
-@dataclass(frozen=True, slots=True)
-class RuleState:
-    """The stored state of a rule for a device; `incident_id` is set while firing.
-
-    `incident_notified`: a notification of this incident was sent, so subscribers know that it fires.
-    """
-
-    pending_since: datetime | None = None
-    incident_id: int | None = None
-    notified_at: datetime | None = None
-    decided_at: datetime | None = None
-    incident_notified: bool = False
-
-    @property
-    def quiet(self) -> bool:
-        return self.pending_since is None and self.incident_id is None
-
-
-class Step(StrEnum):
-    FIRED = "fired"
-    VIOLATED = "violated"
-    RESOLVED = "resolved"
-
-
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """The effect of one event. `notified` is False while a cooldown suppresses the notification."""
-
-    step: Step
-    event: Event
-    notified: bool
-    late: bool = False
 
 
 @dataclass(slots=True)
@@ -66,30 +26,81 @@ class Candidate:
     device_no: DeviceNo
     state: RuleState
     events: list[Event] = field(default_factory=list)
+    max_gap_s: float | None = None
+    mute: Mute = NOT_MUTED
+
+
+class MetricRules:
+    """The rules of one metric. A value between `below` and `above` violates at most one of the `others`."""
+
+    __slots__ = ("_over", "_under", "above", "below", "others")
+
+    def __init__(self, rules: Sequence[Rule]) -> None:
+        self._over = _Sorted(rules, Op.GT, Op.GE)
+        self._under = _Sorted(rules, Op.LT, Op.LE)
+        self.above = min(self._over.limits, default=float("inf"))
+        self.below = max(self._under.limits, default=float("-inf"))
+        self.others = [rule for rule in rules if rule.keeps_last or rule.op in {Op.EQ, Op.NE}]
+
+    def concerned(self, value: float) -> Iterator[Rule]:
+        """The rules that the value violates, and those for which every value counts."""
+        yield from self._over.rules[: bisect_left(self._over.keys, (value, 1))]
+        yield from self._under.rules[bisect_right(self._under.keys, (value, 0)) :]
+        for rule in self.others:
+            op, threshold = rule.comparison
+            if rule.keeps_last or op.compare(value, threshold):
+                yield rule
+
+
+class _Sorted:
+    """Rules of two ops by threshold, so that those that a value violates are one end of the list.
+
+    A key is (threshold, rank). The key (v, 1) lies behind `>= v` and is that of `> v`; the key (v, 0) is that
+    of `< v` and lies before `<= v`.
+    """
+
+    __slots__ = ("keys", "limits", "rules")
+
+    def __init__(self, rules: Iterable[Rule], strict: Op, inclusive: Op) -> None:
+        found = [
+            (rule.comparison, rule)
+            for rule in rules
+            if rule.op in {strict, inclusive} and not rule.keeps_last
+        ]
+        over = strict is Op.GT
+        keyed = [
+            ((threshold, int((op is strict) is over)), rule) for (op, threshold), rule in found
+        ]
+        keyed.sort(key=lambda pair: pair[0])
+        self.keys = [key for key, _ in keyed]
+        self.limits = [threshold for threshold, _ in self.keys]
+        self.rules = [rule for _, rule in keyed]
 
 
 class RuleBook:
-    """The rules in force, by metric; a device with rules of its own has a mapping of its own."""
+    """The rules in force, by metric: general ones, and those of one device."""
 
     def __init__(self, rules: Iterable[Rule] = ()) -> None:
-        self._general: dict[str, list[Rule]] = defaultdict(list)
-        self._of_device: dict[str, dict[str, list[Rule]]] = {}
-        special = []
-        for rule in rules:
-            if rule.device_id is None:
-                self._general[rule.metric].append(rule)
+        self.by_id = {rule.rule_id: rule for rule in rules}
+        general: dict[str, list[Rule]] = defaultdict(list)
+        special: dict[str, dict[str, list[Rule]]] = defaultdict(lambda: defaultdict(list))
+        self.no_data: dict[str, list[Rule]] = defaultdict(list)
+        for rule in self.by_id.values():
+            if rule.condition is Condition.NO_DATA:
+                self.no_data[rule.metric].append(rule)
+            elif rule.device_id is None:
+                general[rule.metric].append(rule)
             else:
-                special.append((rule.device_id, rule))
-        for device_id, rule in special:
-            by_metric = self._of_device.setdefault(device_id, {**self._general})
-            by_metric[rule.metric] = [*by_metric.get(rule.metric, ()), rule]
+                special[rule.device_id][rule.metric].append(rule)
+        self.general = _by_metric(general)
+        self.special = {device_id: _by_metric(found) for device_id, found in special.items()}
 
     def __bool__(self) -> bool:
-        return bool(self._general or self._of_device)
+        return bool(self.by_id)
 
-    def of(self, device_id: str) -> Mapping[str, Sequence[Rule]]:
-        """The rules that may apply to the device, by metric; their tags are checked in `applies`."""
-        return self._of_device.get(device_id, self._general)
+
+def _by_metric(rules: Mapping[str, Sequence[Rule]]) -> dict[str, MetricRules]:
+    return {metric: MetricRules(of_metric) for metric, of_metric in rules.items()}
 
 
 def candidates(
@@ -97,106 +108,59 @@ def candidates(
 ) -> list[Candidate]:
     """The pairs whose state may change: an event violates the rule, or the state is not quiet."""
     active = {pair for pair, state in states.items() if not state.quiet}
-    active.update(_violated(rows, rules))
-    if not active:
+    active.update(_concerned(rows, rules))
+    rules_of: dict[DeviceNo, list[Rule]] = defaultdict(list)
+    for device_no, rule_id in sorted(active):
+        rule = rules.by_id.get(rule_id)
+        if rule is not None and rule.condition is not Condition.NO_DATA:
+            rules_of[device_no].append(rule)
+    if not rules_of:
         return []
-    concerned = {device_no for device_no, _ in active}
     found: dict[Pair, Candidate] = {}
-    for row in in_order_of_evaluation(row for row in rows if row.device_no in concerned):
-        of_metric = rules.of(row.event.device_id)
-        for metric in row.event.metrics:
-            for rule in of_metric.get(metric, ()):
-                pair = (row.device_no, rule.rule_id)
-                if pair not in active or not applies(rule, row.event):
-                    continue
-                if pair not in found:
-                    found[pair] = Candidate(rule, row.device_no, states.get(pair, RuleState()))
-                found[pair].events.append(row.event)
+    for row in in_order_of_evaluation(row for row in rows if row.device_no in rules_of):
+        for rule in rules_of[row.device_no]:
+            if rule.metric not in row.event.metrics or not applies(rule, row.event):
+                continue
+            pair = (row.device_no, rule.rule_id)
+            if pair not in found:
+                found[pair] = Candidate(rule, row.device_no, states.get(pair, RuleState()))
+            found[pair].events.append(row.event)
     return list(found.values())
 
 
-def _violated(rows: Iterable[Row], rules: RuleBook) -> Iterator[Pair]:
-    """The violated pairs. Nearly every event violates nothing and costs no more than this loop."""
+def received(rows: Iterable[Row], rules: RuleBook) -> dict[Pair, Event]:
+    """The pairs of `no_data` whose metric arrived, each with its newest arrival."""
+    found: dict[Pair, Event] = {}
+    if not rules.no_data:
+        return found
+    for row in rows:
+        for metric in row.event.metrics.keys() & rules.no_data.keys():
+            for rule in rules.no_data[metric]:
+                if applies(rule, row.event):
+                    found[row.device_no, rule.rule_id] = row.event
+    return found
+
+
+def _concerned(rows: Iterable[Row], rules: RuleBook) -> Iterator[Pair]:
+    """The pairs that an event violates or counts for. Most events cost no more than this loop."""
+    general, special = rules.general, rules.special
+    if not general and not special:
+        return
     for row in rows:
         event = row.event
-        of_metric = rules.of(event.device_id)
-        for metric, value in event.metrics.items():
-            if metric in of_metric:
-                for rule in of_metric[metric]:
-                    if rule.violated_by(value) and applies(rule, event):
-                        yield row.device_no, rule.rule_id
+        own = special.get(event.device_id)
+        for of_metric in (general,) if own is None else (general, own):
+            for metric, value in event.metrics.items():
+                found = of_metric.get(metric)
+                if found is not None and (
+                    value >= found.above or value <= found.below or found.others
+                ):
+                    for rule in found.concerned(value):
+                        if applies(rule, event):
+                            yield row.device_no, rule.rule_id
 
 
 def applies(rule: Rule, event: Event) -> bool:
     if rule.device_id is not None and rule.device_id != event.device_id:
         return False
     return rule.tag is None or rule.tag in event.tags
-
-
-def evaluate(
-    rule: Rule, state: RuleState, events: Iterable[Event], newest: datetime | None
-) -> tuple[RuleState, list[Finding]]:
-    """Apply events to a state. `newest` is the newest event time already evaluated for it, if any.
-
-    `incident_id` of the returned state is still the old one, because new incidents have no number yet.
-    """
-    run = _Run(rule, state, firing=state.incident_id is not None)
-    for event in events:
-        if newest is not None and event.ts < newest:
-            run.late(event)
-            continue
-        newest = event.ts
-        if run.firing:
-            run.while_firing(event)
-        else:
-            run.while_not_firing(event)
-    return run.state, run.findings
-
-
-@dataclass(slots=True)
-class _Run:
-    rule: Rule
-    state: RuleState
-    firing: bool
-    findings: list[Finding] = field(default_factory=list)
-
-    def late(self, event: Event) -> None:
-        every = self.rule.notify is Notify.EVERY and (self.firing or self.rule.for_s == 0)
-        if every and self._violated(event):
-            self._violation(Step.VIOLATED, event, late=True)
-
-    def while_firing(self, event: Event) -> None:
-        if self.rule.cleared_by(event.metrics[self.rule.metric]):
-            self.firing = False
-            self.findings.append(Finding(Step.RESOLVED, event, self.state.incident_notified))
-            self.state = replace(self.state, decided_at=event.ts, incident_notified=False)
-        elif self._violated(event) and (
-            self.rule.notify is Notify.EVERY or not self.state.incident_notified
-        ):
-            self._violation(Step.VIOLATED, event)
-
-    def while_not_firing(self, event: Event) -> None:
-        since = self.state.pending_since
-        if not self._violated(event):
-            if since is not None:
-                self.state = replace(self.state, pending_since=None, decided_at=event.ts)
-        elif event.ts - (since or event.ts) >= timedelta(seconds=self.rule.for_s):
-            self.firing = True
-            self.state = replace(self.state, pending_since=None, decided_at=event.ts)
-            self._violation(Step.FIRED, event)
-        elif since is None:
-            self.state = replace(self.state, pending_since=event.ts, decided_at=event.ts)
-
-    def _violated(self, event: Event) -> bool:
-        return self.rule.violated_by(event.metrics[self.rule.metric])
-
-    def _violation(self, step: Step, event: Event, *, late: bool = False) -> None:
-        """Notify, except within the cooldown, which starts with the last notification."""
-        notified, last = True, self.state.notified_at
-        if self.rule.cooldown_s > 0:
-            notified = last is None or event.ts >= last + timedelta(seconds=self.rule.cooldown_s)
-            if notified:
-                self.state = replace(self.state, notified_at=event.ts)
-        if notified and self.firing:
-            self.state = replace(self.state, incident_notified=True)
-        self.findings.append(Finding(step, event, notified, late))

@@ -51,8 +51,9 @@ class AcceptLimits:
 
 
 class Origin(msgspec.Struct, frozen=True, gc=False):
-    """What the door knows of a payload. `device_id` comes from the topic; over HTTP the body names it.
+    """What the door knows of a payload.
 
+    `device_id` comes from the topic, over HTTP from the secret of a device; with a key the body names it.
     `received_us` is the time of arrival in microseconds since the Unix epoch. `replay_of` is the number of
     the dead letter that is replayed: it must not create a second one.
     """

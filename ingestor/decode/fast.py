@@ -114,7 +114,8 @@ class FastDecoder:
             event_id = derived_id(device_id, own_us, (metrics, tags, seq), origin, index or 0)
         elif not (1 <= len(event_id) <= TEXT_CHARS_MAX and event_id.isprintable()):
             raise _NotOnFastPathError
-        return Event(device_id, event_id, ts_us, metrics, tags, seq, origin.received_us, index)
+        received_us, own_time = origin.received_us, own_us is not None
+        return Event(device_id, event_id, ts_us, metrics, tags, seq, received_us, index, own_time)
 
     def _own_time(self, body: FastBody, origin: Origin) -> int | None:
         """In µs, inside the accepted window. The strict decoder handles the rare cases."""

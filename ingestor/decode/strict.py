@@ -183,7 +183,8 @@ def _event(item: Any, index: int, origin: Origin, limits: AcceptLimits) -> Event
     if event_id is None:
         content = (metrics, tags, seq)
         event_id = derived_id(device_id, ts_us if has_own_time else None, content, origin, index)
-    return Event(device_id, event_id, ts_us, metrics, tags, seq, origin.received_us)
+    received_us = origin.received_us
+    return Event(device_id, event_id, ts_us, metrics, tags, seq, received_us, own_time=has_own_time)
 
 
 def _require_known_fields(item: Mapping[str, Any]) -> None:
@@ -214,13 +215,13 @@ def _with_integers(item: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 def _device(named: str | None, origin: Origin) -> str:
-    """The topic is the authority: a body may repeat its device but not name another."""
+    """The topic, or the secret of a device, is the authority: a body may not name another device."""
     if origin.device_id is None:
         if named is None:
             raise RefusedError(Reason.BAD_DEVICE_ID, "device_id: required over HTTP")
         return named
     if named is not None and named != origin.device_id:
-        detail = f"device_id: {named} on the topic of {origin.device_id}"
+        detail = f"device_id: {named} in an event of {origin.device_id}"
         raise RefusedError(Reason.DEVICE_MISMATCH, detail)
     return origin.device_id
 

@@ -13,10 +13,11 @@ import asyncio
 from collections.abc import Callable
 from contextlib import suppress
 from time import monotonic
+from uuid import uuid4
 
 import structlog
 
-from broker.client.session import Session
+from broker.client.session import Delivery, Session
 from ingestor.pipeline import Pipeline
 from runtime.errors import BrokerUnavailable
 from runtime.health import Health
@@ -50,6 +51,7 @@ class CanaryMonitor:
         self._dsn, self._client_id, self._pipeline = dsn, client_id, pipeline
         self._health, self._clock = health, clock
         self.topic = topic
+        self._process = uuid4().hex  # The broker may hold canaries that an earlier process sent.
         self._session: Session | None = None
         self._returned = asyncio.Event()
         self._delivered_at: float | None = None  # None: never in this process.
@@ -78,18 +80,28 @@ class CanaryMonitor:
         """Return when one canary has come back and everything before it is stored; instead of `run`."""
         while not self._returned.is_set():
             with suppress(BrokerUnavailable):
-                await session.publish(self.topic, b"canary", qos=1)
+                await self._send(session)
             with suppress(TimeoutError):
                 async with asyncio.timeout(EVERY_S):
                     await self._returned.wait()
         await self._pipeline.flushed()
+
+    def is_of_connection(self, delivery: Delivery) -> bool:
+        """Whether this canary was sent on the connection on which it arrived, rather than earlier."""
+        return delivery.payload == self._payload(delivery.generation)
+
+    async def _send(self, session: Session) -> None:
+        await session.publish(self.topic, self._payload(session.generation), qos=1)
+
+    def _payload(self, generation: int) -> bytes:
+        return f"canary {self._process} {generation}".encode()
 
     async def _send_loop(self, session: Session) -> None:
         while True:
             self._report()
             self._reconnect_if_silent(session)
             with suppress(BrokerUnavailable):
-                await session.publish(self.topic, b"canary", qos=1)
+                await self._send(session)
             await asyncio.sleep(EVERY_S if session.connected else 0.1)
 
     def _reconnect_if_silent(self, session: Session) -> None:

@@ -12,6 +12,7 @@ from ingestor.decode.presence import HEARTBEAT, TELEMETRY, read_status
 from ingestor.decode.strict import OVERSIZE_KEPT_BYTES
 from ingestor.mqtt.broker_drops import DropWatch
 from ingestor.mqtt.canary import CanaryMonitor
+from ingestor.mqtt.device_rate import DeviceRate
 from ingestor.mqtt.dropped_topics import DroppedTopics
 from ingestor.mqtt.receipts import Receipts
 from ingestor.pipeline import Pipeline
@@ -42,9 +43,11 @@ class MqttDoor:
         drops: DropWatch,
         receipts: Receipts,
         messages: Counter[tuple[str, int]],
+        rate: DeviceRate | None = None,
     ) -> None:
         self._pipeline, self._settle, self._canary = pipeline, settle, canary
         self._drops, self._receipts, self._messages = drops, receipts, messages
+        self._rate = rate  # None: devices may send as much as they like.
         self._parsed: dict[str, tuple[TopicKind, str]] = {}
         self._dropped_topics = DroppedTopics()
         self._open = True
@@ -86,6 +89,12 @@ class MqttDoor:
             self._drop(Dropped.EMPTY)
             self._settle(delivery)
             return
+        if self._rate is not None:
+            excess = self._rate.excess(device_id, delivery.payload, delivery.generation)
+            if excess:
+                self._drop(Dropped.RATE_LIMITED, excess)
+                self._settle(delivery)
+                return
         # A retained message may be an event, but it is no sign of life.
         signal = None if delivery.retain else TELEMETRY
         origin = Origin(now_us(), device_id, delivery.retain)
@@ -116,6 +125,8 @@ class MqttDoor:
         self._messages[OTHER, delivery.qos] += 1
         if delivery.topic == self._canary.topic:
             self._canary.on_canary()
+            if self._rate is not None and self._canary.is_of_connection(delivery):
+                self._rate.caught_up(delivery.generation)
         elif delivery.topic == topics.DROPPED:
             self._drops.take(delivery.payload)
         else:
@@ -124,9 +135,9 @@ class MqttDoor:
                 self._drop(Dropped.BAD_TOPIC)
         self._settle(delivery)
 
-    def _drop(self, reason: Dropped) -> None:
-        self._pipeline.counts.enter(1)
-        self._pipeline.counts.leave(1, reason)
+    def _drop(self, reason: Dropped, events: int = 1) -> None:
+        self._pipeline.counts.enter(events)
+        self._pipeline.counts.leave(events, reason)
 
     def _begin_generation(self, generation: int) -> None:
         self._generation = generation

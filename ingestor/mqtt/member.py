@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from broker import topics
 from broker.topics import TopicKind
+from runtime.client_ids import ingest_client_id
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +30,7 @@ class Member:
 
     @property
     def client_id(self) -> str:
-        return f"{self.instance}-ingest" + (f"-{self.number}" if self.number > 1 else "")
+        return ingest_client_id(self.instance, self.number)
 
     @property
     def canary(self) -> str:

@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable, Collection, Sequence
 from broker.client.session import Delivery, Session
 from ingestor.mqtt.broker_drops import DropWatch
 from ingestor.mqtt.canary import CanaryMonitor
+from ingestor.mqtt.device_rate import DeviceRate
 from ingestor.mqtt.door import MqttDoor
 from ingestor.mqtt.lease import Lease
 from ingestor.mqtt.member import Member
@@ -65,6 +66,7 @@ class Receiver:
             DropWatch(metrics),
             self._receipts,
             metrics.messages,
+            _device_rate(settings),
         )
         self.session = Session(
             settings.mqtt,
@@ -117,3 +119,9 @@ class Receiver:
         for topic_filter in self._stale_filters:
             await self.session.unsubscribe(topic_filter)
         self.subscribed.set()
+
+
+def _device_rate(settings: Settings) -> DeviceRate | None:
+    if not settings.mqtt_rate_limit:
+        return None
+    return DeviceRate(settings.mqtt_rate_limit, settings.max_payload_bytes)

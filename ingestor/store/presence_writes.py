@@ -72,7 +72,10 @@ async def set_receipts(connection: Connection, batch: Batch) -> None:
 
 
 async def _notifications(connection: Connection, changed: Sequence[Any]) -> list[Notification]:
-    """Every change of state, and the resolved incident of a device that was offline."""
+    """Every change of state, and the resolved incident of a device that was offline.
+
+    The incident of a device that is flapping stays open; the sweep resolves it.
+    """
     device_ids = await _device_ids(connection, [row["device_no"] for row in changed])
     notifications = [
         presence_changed(
@@ -84,12 +87,16 @@ async def _notifications(connection: Connection, changed: Sequence[Any]) -> list
         )
         for row in changed
     ]
-    returned = [row["device_no"] for row in changed if row["was"] == "offline"]
+    returned = [
+        row["device_no"] for row in changed if row["was"] == "offline" and not row["flapping"]
+    ]
     if returned:
         for row in await connection.fetch(queries.resolve_silence, returned):
             device_id, at = device_ids[row["device_no"]], row["resolved_at"]
             notifications.append(
-                silence_alert(device_id, row["incident_id"], at, AlertState.RESOLVED)
+                silence_alert(
+                    device_id, row["incident_id"], at, AlertState.RESOLVED, channels=row["channels"]
+                )
             )
     return notifications
 

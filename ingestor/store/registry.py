@@ -13,15 +13,17 @@ from typing import Any
 import msgspec
 
 from ingestor.alerts.rules import RuleBook
+from ingestor.alerts.silences import Silence
 from ingestor.batch import RegistryVersion
 from ingestor.retry import StoreRetry
 from runtime.errors import StoreUnavailable
-from schema.alert import Notify, Op, Rule, Severity
+from schema.alert import Severity
 from schema.database import WRITER_SESSION, Connection, connect
 from schema.event import DeviceNo, Event, json_number
 from schema.locks import LOCKS
 from schema.presence import TIMES
 from schema.queries import load_queries
+from schema.rule import Condition, Notify, Op, Rule
 
 CACHED_DEVICES_MAX = 500_000  # About 100 MB. A cache that would exceed it is emptied first.
 
@@ -68,7 +70,7 @@ class Registry:
         self._lock = asyncio.Lock()
         self._profiles: dict[str, Profile] = {}
         self.devices: dict[str, Device] = {}
-        self.rules = RuleBook()
+        self.rules, self.silences = RuleBook(), list[Silence]()
         self.rules_version = self._database_version = -1
         self._times_expired = 0
 
@@ -101,8 +103,9 @@ class Registry:
         self._times_expired += 1
 
     async def refresh_rules(self, connection: Connection, version: int) -> None:
-        """Read the rules in a writing transaction: they are at least as new as `version`."""
+        """Read rules and silences in a writing transaction: they are at least as new as `version`."""
         self.rules = RuleBook(map(rule_from_row, await connection.fetch(queries.read_rules)))
+        self.silences = [Silence(**row) for row in await connection.fetch(queries.read_silences)]
         self.rules_version = version
 
     def learn_receipts(
@@ -172,7 +175,7 @@ def rule_from_row(row: Any) -> Rule:
         device_id=row["device_id"],
         tag=row["tag"],
         metric=row["metric"],
-        op=Op(row["op"]),
+        op=None if row["op"] is None else Op(row["op"]),
         threshold=row["threshold"],
         severity=Severity(row["severity"]),
         for_s=row["for_s"],
@@ -180,6 +183,10 @@ def rule_from_row(row: Any) -> Rule:
         cooldown_s=row["cooldown_s"],
         notify=Notify(row["notify"]),
         in_force_from=row["in_force_from"],
+        condition=Condition(row["condition"]),
+        max_gap_s=row["max_gap_s"],
+        name=row["name"],
+        channels=tuple(row["channels"]),
     )
 
 

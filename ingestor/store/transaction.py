@@ -4,22 +4,22 @@
 2. keys       insert … on conflict do nothing returning: the returned keys are new; last_seen of devices
               that sent telemetry only; the versions of rules and registry, the closed hours, the floor,
               and which devices want receipts
-3. facts      alert states, and the newest event already evaluated
-4. events     COPY of the new rows; marks for their closed hours; dead letters
+3. facts      alert states, and the newest event already evaluated (alert_writes.py)
+4. events     COPY of the new rows; marks for their closed hours; dead letters; which duplicates reuse an id
 5. presence   the other presence updates; a device that returns resolves its silence
 6. alerts     transitions, incidents, outbox
 7. end        COMMIT; with notifications: feed lock, number, NOTIFY and COMMIT as one message
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from datetime import datetime
 from typing import Any
 
-from ingestor.alerts.incidents import IncidentChanges, decide
-from ingestor.alerts.rules import Candidate, RuleState, candidates
-from ingestor.batch import Batch, Row
+from ingestor.batch import Batch, Row, Written
+from ingestor.store.alert_writes import read_alert_facts, write_alerts
 from ingestor.store.copy_format import COLUMNS, EventCopy
+from ingestor.store.dead_letters import insert_dead_letters
 from ingestor.store.pg_errors import copy_line, is_poison, lacks_partition, without_data
 from ingestor.store.presence_writes import (
     SEPARATOR,
@@ -29,8 +29,8 @@ from ingestor.store.presence_writes import (
     update_presence,
 )
 from ingestor.store.registry import Registry
+from ingestor.store.reused_ids import record_reused_ids
 from runtime.errors import BatchRefused, NoPartition, StoreUnavailable
-from schema.alert import Notification
 from schema.database import WRITER_SESSION, Connection, connect, fetch_row
 from schema.event import DeviceNo
 from schema.feed import commit_statement
@@ -40,8 +40,6 @@ from schema.presence import TIMES
 from schema.queries import load_queries
 
 queries = load_queries("ingestor.store", constants=LOCKS | TIMES)
-
-REJECTED_COLUMNS = ("received_at", "door", "device_id", "reason", "detail", "item", "payload")
 
 HOUR_S = 3600
 HOUR_US = HOUR_S * 1_000_000
@@ -71,8 +69,8 @@ class Store:
         self._copy = EventCopy()
         self._copied: Sequence[Row] = ()  # the lines of the last COPY, which errors name
 
-    async def write(self, batch: Batch) -> NewKeys:
-        """Store the batch and return the keys that are new.
+    async def write(self, batch: Batch) -> Written:
+        """Store the batch and return which keys are new.
 
         Raises BatchRefused if PostgreSQL refuses the data, StaleRegistryError or BelowFloorError if the
         batch must be checked again, StoreUnavailable for everything else. After any of them nothing is
@@ -92,76 +90,59 @@ class Store:
                 await self._connection.close(timeout=2)
             self._connection = None
 
-    async def _transaction(self, connection: Connection, batch: Batch) -> NewKeys:
+    async def _transaction(self, connection: Connection, batch: Batch) -> Written:
         await connection.execute(_begin(batch.lanes))
         if batch.in_doubt is not None and await self._was_committed(connection, batch):
             await connection.execute("rollback")
             return batch.in_doubt
         batch.in_doubt = None
         first = batch.first_rows()
-        new, facts = await self._insert_keys(connection, list(first), batch)
+        new, facts = await self._insert_keys(connection, first, batch)
         if not self._registry.is_current(batch.registry_version, facts["registry_version"]):
             raise StaleRegistryError
         _require_kept(batch.rows, facts["floor"])
         if facts["rules_version"] != self._registry.rules_version:
             await self._registry.refresh_rules(connection, facts["rules_version"])
         new_rows = [row for key, row in first.items() if key in new]
-        pairs = await self._candidates(connection, new_rows)
-        newest = await _newest_evaluated(connection, pairs)
+        alerts = await read_alert_facts(connection, self._registry, new_rows, facts["now"])
         await self._insert_events(connection, new_rows)
         await _mark_hours(connection, new_rows, facts["closing"])
-        await self._insert_dead_letters(connection, batch)
+        await insert_dead_letters(connection, batch)
+        written = Written(new, await record_reused_ids(connection, batch, new))
         notifications = await update_presence(
             connection, batch, self._offline_after_s, needs_full_update=facts["needs_full_update"]
         )
         await set_receipts(connection, batch)
-        notifications += await self._write_incidents(connection, decide(pairs, newest))
+        notifications += await write_alerts(connection, alerts)
         end = await commit_statement(connection, notifications)
-        batch.in_doubt = new
+        batch.in_doubt = written
         await connection.execute(end)
         batch.in_doubt = None
         self._registry.learn_receipts(batch.device_ids, facts["receipts"] or (), batch.receipts)
-        return new
+        return written
 
     async def _insert_keys(
-        self, connection: Connection, keys: Sequence[tuple[DeviceNo, str]], batch: Batch
+        self, connection: Connection, first: Mapping[tuple[DeviceNo, str], Row], batch: Batch
     ) -> tuple[NewKeys, Any]:
         """Which keys are new, and a row of facts: versions of rules and registry, closing, floor, receipts.
 
         `needs_full_update`: for some devices of telemetry alone a newer last_seen is not enough.
         """
-        numbers = SEPARATOR.join([str(number) for number, _ in keys])
-        event_ids = SEPARATOR.join([event_id for _, event_id in keys])
+        numbers = SEPARATOR.join([str(number) for number, _ in first])
+        event_ids = SEPARATOR.join([event_id for _, event_id in first])
         row = await fetch_row(
             connection,
             queries.insert_keys,
             numbers,
             event_ids,
-            len(keys),
+            len(first),
             telemetry_only_devices(batch),
             devices_with_more(batch),
+            _own_times(first.values()),
         )
-        if row["stored"] == len(keys):
-            return set(keys), row
+        if row["stored"] == len(first):
+            return set(first), row
         return set(zip(row["device_nos"] or (), row["event_ids"] or (), strict=True)), row
-
-    async def _candidates(self, connection: Connection, new_rows: Sequence[Row]) -> list[Candidate]:
-        rules = self._registry.rules
-        if not rules or not new_rows:
-            return []
-        devices = sorted({row.device_no for row in new_rows})
-        rows = await connection.fetch(queries.read_alert_states, devices)
-        states = {
-            (row["device_no"], row["rule_id"]): RuleState(
-                row["pending_since"],
-                row["incident_id"],
-                row["notified_at"],
-                row["decided_at"],
-                row["incident_notified"],
-            )
-            for row in rows
-        }
-        return candidates(new_rows, rules, states)
 
     async def _insert_events(self, connection: Connection, new_rows: Sequence[Row]) -> None:
         self._copied = new_rows
@@ -170,35 +151,6 @@ class Store:
         # asyncpg would read a file object in a thread; its type stubs do not know bytes-like sources.
         source: Any = memoryview(self._copy(new_rows))
         await connection.copy_to_table("event", source=source, columns=COLUMNS, format="binary")
-
-    async def _insert_dead_letters(self, connection: Connection, batch: Batch) -> None:
-        records = [
-            (
-                rejection.received_at, str(message.door), rejection.device_id,
-                str(rejection.reason), rejection.detail, rejection.item, rejection.payload,
-            )
-            for rejection, message, *_ in (item for item in batch.dead_letters if item.is_new)
-        ]  # fmt: skip
-        if not records:
-            return
-        await connection.copy_records_to_table(
-            "rejected", records=records, columns=REJECTED_COLUMNS
-        )
-
-    async def _write_incidents(
-        self, connection: Connection, changes: IncidentChanges
-    ) -> list[Notification]:
-        if not changes:
-            return []
-        if changes.resolved:
-            await connection.execute(queries.resolve_incidents, *changes.resolved_columns())
-        if changes.opened:
-            numbers = await connection.fetch(queries.next_incident_numbers, len(changes.opened))
-            changes.assign_numbers([row[0] for row in numbers])
-            await connection.execute(queries.open_incidents, *changes.opened_columns())
-        if changes.states:
-            await connection.execute(queries.save_alert_states, *changes.state_columns())
-        return changes.notifications()
 
     async def _connected(self) -> Connection:
         """After a failover the server may have other device numbers, so the cache expires."""
@@ -221,7 +173,7 @@ class Store:
         A batch without new events and dead letters may simply be written again.
         """
         device_ids = {row.device_no: row.event.device_id for row in batch.rows}
-        keys = sorted(batch.in_doubt or ())
+        keys = sorted(batch.in_doubt.new) if batch.in_doubt else []
         rejections = [item.rejection for item in batch.dead_letters if item.is_new]
         if not keys and not rejections:
             return False
@@ -267,6 +219,12 @@ def _begin(lanes: Sequence[int]) -> str:
     return str(queries.begin_in_lanes).format(lanes=",".join(map(str, lanes)))
 
 
+def _own_times(rows: Collection[Row]) -> str:
+    """A letter per row, t or f: whether its event has its own time. Empty if all have, as nearly always."""
+    own_times = [row.event.own_time for row in rows]
+    return "" if all(own_times) else "".join(["t" if own else "f" for own in own_times])
+
+
 def _require_kept(rows: Sequence[Row], floor: datetime) -> None:
     """Raises BelowFloorError: keys from below the floor may be deleted, so a repeat would be stored."""
     limit = epoch_us(floor)
@@ -283,25 +241,3 @@ async def _mark_hours(connection: Connection, new_rows: Sequence[Row], closing: 
     if late:
         devices, hours = zip(*sorted(late), strict=True)
         await connection.execute(queries.mark_hours, devices, [hour * HOUR_S for hour in hours])
-
-
-async def _newest_evaluated(
-    connection: Connection, pairs: Sequence[Candidate]
-) -> list[datetime | None]:
-    """The newest event time that the rule of each candidate has evaluated for its device."""
-    if not pairs:
-        return []
-    oldest = min(event.ts for pair in pairs for event in pair.events)
-    rows = await connection.fetch(
-        queries.newest_evaluated,
-        [pair.device_no for pair in pairs],
-        [pair.rule.metric for pair in pairs],
-        [pair.rule.tag for pair in pairs],
-        [pair.rule.in_force_from for pair in pairs],
-        list(range(len(pairs))),
-        oldest,
-    )
-    return [
-        max(filter(None, (row["newest"], pair.state.decided_at)), default=None)
-        for row, pair in zip(rows, pairs, strict=True)
-    ]

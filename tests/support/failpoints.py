@@ -14,8 +14,8 @@ import sys
 from typing import NoReturn
 
 from cli.main import main
-from ingestor.batch import Batch
-from ingestor.store.transaction import NewKeys, Store
+from ingestor.batch import Batch, Written
+from ingestor.store.transaction import Store
 
 BEFORE_COMMIT, AFTER_COMMIT = "before_commit", "after_commit"
 
@@ -30,17 +30,17 @@ def install(point: str, batches: int) -> None:
     write = Store.write
     left = batches
 
-    async def write_and_fail(store: Store, batch: Batch) -> NewKeys:
+    async def write_and_fail(store: Store, batch: Batch) -> Written:
         nonlocal left
         if not batch.rows:
             return await write(store, batch)
         left -= 1
         if left < 0 and point == BEFORE_COMMIT:
             _kill()
-        new = await write(store, batch)
+        written = await write(store, batch)
         if left < 0:
             _kill()
-        return new
+        return written
 
     setattr(Store, "write", write_and_fail)  # noqa: B010  # mypy knows methods, not functions.
 

@@ -9,6 +9,7 @@ import httpx
 from pydantic import SecretStr
 
 from api.app import create_app
+from api.auth.upkeep import follow
 from api.services import build_services
 from ingestor.pipeline import Pipeline
 from runtime.health import Health
@@ -21,12 +22,15 @@ POSTS_PER_SECOND = 1000
 
 
 @asynccontextmanager
-async def api_on(dsn: str, name: str = "test api") -> AsyncIterator[httpx.AsyncClient]:
-    settings = Settings(
-        database_url=SecretStr(dsn),
-        rate_limit_requests=POSTS_PER_SECOND,
-        rate_limit_window_seconds=1,
-    )
+async def api_on(
+    dsn: str, name: str = "test api", **overrides: Any
+) -> AsyncIterator[httpx.AsyncClient]:
+    """`overrides` are settings. With authentication on it begins once the credentials are read.
+
+    Its services are the attribute `services` of the client.
+    """
+    defaults = {"rate_limit_requests": POSTS_PER_SECOND, "rate_limit_window_seconds": 1}
+    settings = Settings(database_url=SecretStr(dsn), **defaults | overrides)
     health, metrics = Health(("database",)), Metrics()
     pipeline = Pipeline.of(
         settings, name=f"{name} writer", door=Door.HTTP, health=health, metrics=metrics
@@ -46,12 +50,21 @@ async def api_on(dsn: str, name: str = "test api") -> AsyncIterator[httpx.AsyncC
             health=health,
             metrics=metrics,
         )
+        if (authenticator := services.authenticator) is not None:
+            changed = services.feed.recheck
+            following = group.create_task(follow(dsn, name, authenticator, changed))
+            await authenticator.keys.until(lambda: authenticator.keys.were_read)
+        reading = group.create_task(services.feed.run())
         transport = httpx.ASGITransport(cast("Any", create_app(settings, services)))
         async with httpx.AsyncClient(
             transport=transport, base_url="http://127.0.0.1:8000"
         ) as client:
+            cast("Any", client).services = services
             yield client
         stop.set()
+        reading.cancel()
+        if authenticator is not None:
+            following.cancel()
 
 
 def next_page(answer: httpx.Response) -> str | None:

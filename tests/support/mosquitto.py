@@ -1,8 +1,11 @@
-"""A real Mosquitto with the product's mosquitto.conf, on a free port and in a temporary folder."""
+"""A real Mosquitto with the product's mosquitto.conf, on a free port and in a temporary folder.
 
+Its listener accepts everybody, unless a test writes other files: voltwire broker-files, as in production.
+"""
+
+import grp
 import os
 import re
-import shutil
 import signal
 import socket
 import subprocess
@@ -11,8 +14,11 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
-import pytest
+import psutil
 
+from broker.mosquitto.files import BrokerFiles
+from broker.mosquitto.listeners import ListenAddress, Listeners
+from tests.support.programs import require_program
 from tests.support.services import ROOT, free_port, temporary_folder
 
 START_S_MAX = 5
@@ -20,15 +26,20 @@ STOP_S_MAX = 10
 
 
 def require_mosquitto() -> str:
-    """Return the path of the program; without it the test is skipped, and fails in CI."""
-    path = os.pathsep.join((os.environ.get("PATH", ""), "/usr/sbin", "/usr/local/sbin"))
-    program = shutil.which("mosquitto", path=path)
-    if program is None:
-        reason = "Mosquitto is not installed: as root, make test installs it."
-        if os.environ.get("CI"):
-            pytest.fail(reason)
-        pytest.skip(reason)
-    return program
+    return require_program("mosquitto")
+
+
+def mosquitto_group() -> int | None:
+    """Started as root, Mosquitto switches to a user of this group."""
+    return grp.getgrnam("mosquitto").gr_gid if os.geteuid() == 0 else None
+
+
+def placed(text: str, data: Path, files: Path) -> str:
+    """The text of mosquitto.conf with other folders."""
+    for name, folder in (("/mosquitto/data/", data), ("/mosquitto/files/", files)):
+        assert text.count(name) == 1
+        text = text.replace(name, f"{folder}/")
+    return text
 
 
 class Mosquitto:
@@ -39,11 +50,19 @@ class Mosquitto:
 
     def __init__(self, folder: Path, options: Mapping[str, str] = {}) -> None:
         self.port = free_port()
+        self.more_ports: tuple[int, ...] = ()
         self.data = folder / "data"
+        self.files = folder / "files"
         self.log = folder / "mosquitto.log"
         self._conf = folder / "mosquitto.conf"
         self._program = require_mosquitto()
         self._process: subprocess.Popen[bytes] | None = None
+        self.listeners = Listeners(
+            ListenAddress(self.port, "127.0.0.1"),
+            ListenAddress(free_port(), "127.0.0.1"),
+            ListenAddress(free_port(), "127.0.0.1"),
+        )
+        BrokerFiles(self.files, self.listeners, mosquitto_group()).write_open()
         self.data.mkdir()
         self.data.chmod(0o777)  # Started as root, Mosquitto switches to another user.
         self._conf.write_text(self._configuration(options))
@@ -69,6 +88,14 @@ class Mosquitto:
         self.stop()
         self.start()
 
+    @property
+    def memory_bytes(self) -> int:
+        assert self._process is not None
+        return int(psutil.Process(self._process.pid).memory_info().rss)
+
+    def reload(self) -> None:
+        self._signal(signal.SIGHUP)
+
     def lose_state(self) -> None:
         """Empty the data folder, between kill and start."""
         for file in self.data.iterdir():
@@ -77,24 +104,29 @@ class Mosquitto:
     @contextmanager
     def frozen(self) -> Iterator[None]:
         """Freeze it during the block: connections stay open and nothing answers."""
-        assert self._process is not None
-        self._process.send_signal(signal.SIGSTOP)
+        self._signal(signal.SIGSTOP)
         try:
             yield
         finally:
-            self._process.send_signal(signal.SIGCONT)
+            self._signal(signal.SIGCONT)
 
     def _configuration(self, options: Mapping[str, str]) -> str:
         text = (ROOT / "mosquitto.conf").read_text()
         for name, value in options.items():
             text, found = re.subn(rf"(?m)^{name} .*", f"{name} {value}", text)
             assert found == 1, name
-        text = re.sub(r"(?m)^listener .*", f"listener {self.port} 127.0.0.1", text)
-        return re.sub(r"(?m)^persistence_location .*", f"persistence_location {self.data}/", text)
+        return placed(text, self.data, self.files)
+
+    def _signal(self, number: signal.Signals) -> None:
+        assert self._process is not None
+        self._process.send_signal(number)
 
     def _listens(self) -> bool:
+        return all(self._listens_on(port) for port in (self.port, *self.more_ports))
+
+    def _listens_on(self, port: int) -> bool:
         with socket.socket() as probe:
-            return probe.connect_ex(("127.0.0.1", self.port)) == 0
+            return probe.connect_ex(("127.0.0.1", port)) == 0
 
     def _end(self, number: signal.Signals) -> None:
         if self._process is not None:

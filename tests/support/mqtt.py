@@ -1,6 +1,7 @@
 """A hand-written MQTT 3.1.1 client that does nothing by itself, and sessions that record messages."""
 
 import asyncio
+import ssl
 from collections import deque
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -9,7 +10,8 @@ from typing import Any, NamedTuple, Self
 from broker import wire
 from broker.client.session import Delivery, Session
 from broker.embedded import server
-from broker.embedded.rights import Rights
+from broker.embedded.accounts import AccountChange, Accounts
+from broker.embedded.rights import Access
 from broker.wire import PacketType
 from runtime.addresses import MqttAddress
 
@@ -82,16 +84,30 @@ class RawClient(Peer):
         keepalive_s: int = 60,
         will: tuple[str, bytes] | None = None,
         password: str | None = None,
+        username: str | None = None,
+        tls: ssl.SSLContext | None = None,
     ) -> Self:
         """Connect. A will is retained and of QoS 1."""
-        client = cls(*await asyncio.open_connection("127.0.0.1", port))
+        name = "localhost" if tls else None
+        client = cls(
+            *await asyncio.open_connection("127.0.0.1", port, ssl=tls, server_hostname=name)
+        )
         client.send(
             connect_packet(
-                client_id, clean=clean, keepalive_s=keepalive_s, will=will, password=password
+                client_id,
+                clean=clean,
+                keepalive_s=keepalive_s,
+                will=will,
+                password=password,
+                username=username,
             )
         )
-        body = await client._answer(CONNACK)
-        assert body[1] == 0, f"refused: {body[1]}"
+        try:
+            body = await client._answer(CONNACK)
+            assert body[1] == 0, f"refused: {body[1]}"
+        except BaseException:
+            client.drop()
+            raise
         client.session_present = bool(body[0])
         return client
 
@@ -115,9 +131,25 @@ class RawClient(Peer):
         if qos == 1:
             assert int.from_bytes((await self._answer(PacketType.PUBACK))[:2]) == mid
 
+    async def try_to_publish(self, topic: str, *, qos: int = 1, retain: bool = False) -> None:
+        """Return once the broker has handled it. Mosquitto 2.0.11 ends the connection if it is denied."""
+        self.send(wire.publish(topic, b"1", qos=qos, retain=retain, mid=self._next_mid()))
+        self.send(wire.packet(PacketType.PINGREQ << 4, b""))
+        while (packet := await self._read(ANSWER_S_MAX)) is not None:
+            if packet[0] >> 4 == PacketType.PINGRESP:
+                return
+
     async def message(self, timeout_s: float = ANSWER_S_MAX) -> Received:
         while not self._inbox:
             assert await self._read(timeout_s) is not None, "the connection was closed"
+        return self._inbox.popleft()
+
+    @property
+    def waiting(self) -> int:
+        """Messages that were read and not yet taken."""
+        return len(self._inbox)
+
+    def taken(self) -> Received:
         return self._inbox.popleft()
 
     async def silent(self, seconds: float) -> bool:
@@ -176,16 +208,17 @@ def connect_packet(
     level: int = 4,
     name: str = "MQTT",
     password: str | None = None,
+    username: str | None = None,
 ) -> bytes:
-    """With a password, the client id is also the user name."""
-    flags = clean << 1 | (0b101100 if will else 0) | (0xC0 if password else 0)
+    """With a password, the client id is also the user name, unless that is given."""
+    flags = clean << 1 | (0b101100 if will else 0) | (0xC0 if password is not None else 0)
     properties = b"\0" if level > 4 else b""
     body = _text(name) + bytes((level, flags)) + keepalive_s.to_bytes(2)
     body += properties + _text(client_id)
     if will is not None:
         body += _text(will[0]) + len(will[1]).to_bytes(2) + will[1]
     if password is not None:
-        body += _text(client_id) + _text(password)
+        body += _text(client_id if username is None else username) + _text(password)
     return wire.packet(PacketType.CONNECT << 4, body)
 
 
@@ -194,13 +227,18 @@ def _text(text: str) -> bytes:
 
 
 @asynccontextmanager
-async def embedded_broker(port: int = 0) -> AsyncIterator[int]:
-    """Run the embedded broker in the loop of the test; yield its port."""
+async def embedded_broker(
+    port: int = 0, changes: AsyncIterator[AccountChange] | None = None
+) -> AsyncIterator[int]:
+    """Run the embedded broker in the loop of the test; yield its port.
+
+    With `changes` of its accounts, authentication is on.
+    """
     stop = asyncio.Event()
     ready: asyncio.Future[int] = asyncio.get_running_loop().create_future()
-    rights = Rights("voltwire", PASSWORD)
+    access = Access("voltwire", PASSWORD, None if changes is None else Accounts())
     running = asyncio.create_task(
-        server.run("127.0.0.1", port, stop, rights, on_ready=ready.set_result)
+        server.run("127.0.0.1", port, stop, access, changes, on_ready=ready.set_result)
     )
     try:
         yield await ready

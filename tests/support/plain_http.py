@@ -6,5 +6,6 @@ import httpx
 
 get = partial(httpx.get, verify=False)
 post = partial(httpx.post, verify=False)
+delete = partial(httpx.delete, verify=False)
 stream = partial(httpx.stream, verify=False)
 Client = partial(httpx.Client, verify=False)

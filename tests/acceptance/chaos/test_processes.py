@@ -4,6 +4,7 @@ import signal
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import pytest
 
@@ -52,6 +53,8 @@ def test_a_kill_around_the_commit_redelivers_the_batch_and_stores_it_once(
     installation: Installation, scenario: Scenario, point: str
 ) -> None:
     program = ("-m", "tests.support.failpoints", point)
+    # The values grow at the rate of the load, so the rate of a device swings around its threshold.
+    rule_id = add_rule(installation, condition="rate", threshold=5000, notify="change")
     with scenario.load(installation, mqtt=80, http=10):
         for batches in range(rounds(short=1, long=6)):
             time.sleep(0.5)
@@ -61,6 +64,27 @@ def test_a_kill_around_the_commit_redelivers_the_batch_and_stores_it_once(
             assert installation.wait_for_end("ingest", 30) == -signal.SIGKILL
             installation.start("ingest")
     scenario.finish(installation)
+    require_each_transition_once(installation, rule_id)
+    plain_http.delete(f"{installation.url}/v1/alerts/{rule_id}").raise_for_status()
+
+
+def require_each_transition_once(installation: Installation, rule_id: str) -> None:
+    """Each incident was notified once when it fired and once when it resolved, and one follows the other."""
+    (counts,) = installation.sql(
+        "with sent as (select (body ->> 'incident_id')::bigint as incident_id,"
+        "   count(*) filter (where state = 'firing') as firing,"
+        "   count(*) filter (where state = 'resolved') as resolved"
+        "   from outbox join feed using (block) where rule_id = $1 group by 1)"
+        " select count(*) as incidents, count(*) filter (where sent.firing is distinct from 1"
+        "   or sent.resolved is distinct from (resolved_at is not null)::int) as wrong,"
+        " count(*) filter (where resolved_at is null and exists (select from incident newer"
+        "   where newer.device_no = incident.device_no and newer.rule_id = $1"
+        "     and newer.incident_id > incident.incident_id)) as overtaken"
+        " from incident left join sent using (incident_id) where rule_id = $1",
+        rule_id,
+    )
+    assert counts["incidents"] > 0
+    assert (counts["wrong"], counts["overtaken"]) == (0, 0)
 
 
 @pytest.mark.chaos_short
@@ -69,7 +93,7 @@ def test_what_was_committed_but_not_acknowledged_is_redelivered_and_counts_once(
     installation: Installation, scenario: Scenario
 ) -> None:
     """The backlog of the killed ingestor is one batch per writer; each event also fires one alert."""
-    rules = [add_rule(installation, f"{scenario.ledger.prefix}m{n}") for n in range(7)]
+    rules = [add_rule(installation, device_id=f"{scenario.ledger.prefix}m{n}") for n in range(7)]
     installation.kill("ingest")
     with scenario.load(installation, mqtt=200):
         time.sleep(1)
@@ -88,8 +112,8 @@ def test_what_was_committed_but_not_acknowledged_is_redelivered_and_counts_once(
     assert [tuple(row) for row in counts] == [(of_devices, of_devices)]
 
 
-def add_rule(installation: Installation, device_id: str) -> str:
-    rule = {"device_id": device_id, "metric": "value", "op": ">", "threshold": 0}
+def add_rule(installation: Installation, **changes: Any) -> str:
+    rule = {"metric": "value", "op": ">", "threshold": 0} | changes
     answer = plain_http.post(f"{installation.url}/v1/alerts", json=rule).raise_for_status()
     return str(answer.json()["id"])
 

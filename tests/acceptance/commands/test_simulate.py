@@ -282,9 +282,8 @@ async def test_a_device_with_nothing_to_report_sends_heartbeats(
     async with embedded_broker() as port, asyncio.TaskGroup() as group:
         listener = await RawClient.connect(port, "listener")
         await listener.subscribe("devices/+/heartbeat")
-        fleet = Fleet(
-            MqttAddress("127.0.0.1", port, embedded=True), devices, payload_bytes_max=1000
-        )
+        address = MqttAddress("127.0.0.1", port, embedded=True)
+        fleet = Fleet(lambda _: address, devices, payload_bytes_max=1000)
         group.create_task(fleet.run(stop, drain_s=0))
         received = [await listener.message() for _ in range(2)]
         listener.disconnect()

@@ -1,13 +1,13 @@
-"""Every curl command of the README and of docs/examples.md gives the answer below it, the stream included.
+"""Every curl command of the README and of docs/examples.md gives the answer below it, byte for byte.
+
+Only times of receipt, numbers given by the system and details differ. The stream is compared as well.
 
 Among them are the commands in the documents of the two services that Voltwire replaces, as written there.
 """
 
-import json
 import re
 import subprocess
 import time
-from typing import Any
 
 import pytest
 
@@ -19,20 +19,19 @@ DOCUMENTS = ("README.md", "docs/examples.md")
 EXAMPLE = re.compile(r"```bash\n(curl .*?)```\n```json\n(.*?)```", re.DOTALL)
 STREAM = re.compile(r"The stream shows:\n\n```\n(.*?)```", re.DOTALL)
 HEALTHY_S_MAX = 60
-DIFFERS = {"received_at", "created_at", "detail", "id", "rule_id", "incident_id"}
+DIFFERS = re.compile(
+    r'"(received_at|created_at|detail|id|rule_id|incident_id)":("(?:[^"\\]|\\.)*"|[0-9]+)'
+)
 
 
-def examples() -> list[tuple[str, Any]]:
+def examples() -> list[tuple[str, str]]:
     """Those of the README first: the examples of the other document continue from there."""
     texts = [(ROOT / name).read_text() for name in DOCUMENTS]
-    found = [example for text in texts for example in EXAMPLE.findall(text)]
-    return [(command, json.loads(answer)) for command, answer in found]
+    return [example for text in texts for example in EXAMPLE.findall(text)]
 
 
-def without_what_differs(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {k: without_what_differs(v) for k, v in value.items() if k not in DIFFERS}
-    return [without_what_differs(item) for item in value] if isinstance(value, list) else value
+def without_what_differs(answer: str) -> str:
+    return DIFFERS.sub(r'"\1":"differs"', answer.strip())
 
 
 def pasted(command: str, up: Process) -> subprocess.CompletedProcess[str]:
@@ -70,9 +69,7 @@ def test_every_example_gives_the_answer_shown_and_the_stream_shows_the_alert(up:
         try:
             for command, answer in examples():
                 shown = pasted(command, up).stdout
-                assert without_what_differs(json.loads(shown)) == without_what_differs(answer), (
-                    command
-                )
+                assert without_what_differs(shown) == without_what_differs(answer), command
             assert stream.stdout is not None
             lines = [stream.stdout.readline().strip() for _ in range(2)]
         finally:
@@ -81,16 +78,10 @@ def test_every_example_gives_the_answer_shown_and_the_stream_shows_the_alert(up:
     assert expected is not None
     _, data = expected[1].strip().splitlines()
     assert lines[0].startswith("id: ")
-    shown_first = json.loads(lines[1].removeprefix("data: "))
-    assert without_what_differs(shown_first) == without_what_differs(
-        json.loads(data.removeprefix("data: "))
-    )
-    assert lines[1].startswith(
-        'data: {"device_id":"deviceA","metrics":{"temp":40},"time":"2025-01-15 11:01:00"'
-    )
+    assert without_what_differs(lines[1]) == without_what_differs(data)
 
 
 def test_an_example_sent_again_is_a_duplicate(up: Process) -> None:
     command, _ = examples()[0]
     pasted(command, up)
-    assert json.loads(pasted(command, up).stdout) == {"status": "duplicate"}
+    assert pasted(command, up).stdout == '{"status":"duplicate"}'

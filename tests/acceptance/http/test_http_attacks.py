@@ -131,6 +131,8 @@ def test_an_attack_leaves_memory_flat_and_a_neighbour_served(up: Process, attack
     assert grown < allowed, f"{grown / MIB:.0f} MiB"
     assert median(taken) < limit_s, taken
     assert median(neighbour(url, 1)) < limit_s
+    left = memory(up) - before
+    assert left < GROWTH_BYTES_MAX, f"{left / MIB:.0f} MiB stay"
 
 
 def test_a_batch_beside_a_thousand_streams_is_answered_at_once(up: Process) -> None:

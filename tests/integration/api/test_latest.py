@@ -62,7 +62,7 @@ async def test_the_newest_by_time_and_event_id_of_each_metric(http: httpx.AsyncC
     ]
     await send(http, events)
     assert await latest(http) == newest(events)
-    assert '"value" : 3,' in (await http.get("/v1/devices/a/latest")).text
+    assert '"value":3,' in (await http.get("/v1/devices/a/latest")).text
 
 
 async def test_an_unknown_device_is_404_and_one_without_events_has_no_metrics(

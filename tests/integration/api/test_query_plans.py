@@ -8,13 +8,15 @@ import asyncpg
 import pytest
 
 from api.aggregate.buckets import buckets, offset_changes
+from api.aggregate.completeness import queries as of_completeness
+from api.aggregate.completeness import where_to_read
 from api.aggregate.query import AggregateQuery, Fill, GroupBy
 from api.aggregate.sql import Source, statement
 from api.aggregate.store import arguments
 from api.export.store import EXPORT_SESSION
 from api.export.store import queries as of_exports
 from api.store.dead_letters import queries as of_dead_letters
-from api.store.devices import LATEST_VALUES
+from api.store.devices import LATEST_VALUES, LIST_DEVICES, NEWEST_EVENTS
 from api.store.devices import queries as of_devices
 from api.store.events import FLEET_WINDOWS, LAST_KEY, lookback_windows, queries
 from api.store.registry import queries as of_registry
@@ -22,7 +24,7 @@ from api.store.tags import tags_query
 from scheduler.rollups import roll
 from schema.database import Connection, fetch_row
 from schema.instants import EARLIEST, LATEST
-from tests.support.oracle.plans import DEVICES, generate, plan_of
+from tests.support.oracle.plans import DEVICES, EVENTS_OF_A_DEVICE, generate, plan_of
 
 pytestmark = pytest.mark.slow
 
@@ -166,11 +168,40 @@ async def test_pages_of_devices_follow_the_index_of_names(filled: Connection) ->
         "insert into presence (device_no) select device_no from device on conflict do nothing"
     )
     await filled.execute("vacuum analyze device, presence")
-    plan = await plan_of(filled, of_devices.list_devices, "battery", "d5", None, None, None, 101)
+    plan = await plan_of(filled, LIST_DEVICES, "battery", "d5", None, None, None, 101, NOW)
     assert "device_device_id_key" in plan.indexes
     assert plan.rows_most <= 101
     plan = await plan_of(filled, of_registry.update_expected_intervals, [5], None, "battery")
     assert not plan.read_whole - {"profile"}
+
+
+async def test_completeness_and_gaps_read_few_events_of_a_long_history(
+    filled: Connection,
+) -> None:
+    """Half of the events of d5 are lost; only its hours are read, and a page of gaps stops at its end."""
+    await filled.execute(
+        "update event set seq = 3002 - 2 * substr(event_id, 2)::int where device_no = 5"
+    )
+    await roll(filled)
+    await filled.execute("vacuum analyze event, seq_rollup")
+    closed = await filled.fetchval("select closed from rollup_state")
+    day = closed.replace(hour=0) - timedelta(days=1)
+    where = await where_to_read(filled, 5, day, day + timedelta(days=1))
+    plan = await plan_of(filled, of_completeness.completeness, *where)
+    assert not plan.read_whole - {"rollup_state"}
+    assert plan.rows_most <= 50
+    where = await where_to_read(filled, 5, EARLIEST, LATEST)
+    plan = await plan_of(filled, of_completeness.gaps, *where, LATEST, 0, 11)
+    assert not plan.read_whole - {"rollup_state"}
+    assert plan.rows_most <= EVENTS_OF_A_DEVICE, "the rollups of its hours, and a few events"
+
+
+async def test_a_page_of_devices_reads_few_events_of_each(filled: Connection) -> None:
+    plan = await plan_of(
+        filled, LIST_DEVICES, "battery", "", None, None, None, 101, NOW - timedelta(days=80)
+    )
+    assert plan.rows_most <= DEVICES * NEWEST_EVENTS
+    assert not plan.read_whole & {name for name in plan.read_whole if name.startswith("event")}
 
 
 async def test_pages_of_dead_letters_follow_an_index(filled: Connection) -> None:

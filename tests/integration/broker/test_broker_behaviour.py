@@ -8,7 +8,7 @@ import pytest
 
 from broker import wire
 from broker.embedded import server
-from broker.embedded.rights import Rights
+from broker.embedded.rights import Access
 from broker.embedded.router import REFUSED
 from runtime.errors import StartError
 from tests.support.mosquitto import mosquitto, require_mosquitto
@@ -434,7 +434,7 @@ async def guarded_port(request: pytest.FixtureRequest) -> AsyncIterator[int]:
     with temporary_folder() as folder:
         acl = folder / "acl"
         acl.write_text("topic read alerts/#\ntopic readwrite devices/+/status\n")
-        with mosquitto({"allow_anonymous": f"true\nacl_file {acl}"}) as broker:
+        with mosquitto({"sys_interval": f"30\nacl_file {acl}"}) as broker:
             yield broker.port
 
 
@@ -474,7 +474,7 @@ async def taken(port: int, *, expected: int, settled: int = 0) -> list[bytes]:
 async def test_the_embedded_broker_reports_that_its_port_is_taken() -> None:
     async with embedded_broker() as port:
         with pytest.raises(StartError, match=rf"cannot listen on 127\.0\.0\.1:{port} .*MQTT_PORT"):
-            await server.run("127.0.0.1", port, asyncio.Event(), Rights("voltwire", None))
+            await server.run("127.0.0.1", port, asyncio.Event(), Access("voltwire", None))
 
 
 async def test_the_embedded_broker_refuses_mqtt_5_with_a_reason() -> None:

@@ -11,7 +11,7 @@ from structlog.testing import capture_logs
 
 from broker import wire
 from broker.client.session import Session
-from broker.embedded import limits
+from broker.embedded import limits, session_queue
 from broker.embedded.router import REFUSED
 from runtime.addresses import MqttAddress
 from tests.support.mqtt import (
@@ -280,6 +280,36 @@ async def test_retained_messages_of_strangers_have_a_limit_in_bytes(
     assert await retained_topics(port) == {"a", "devices/a/status", "presence/a"}
 
 
+async def test_queues_of_strangers_have_a_limit_together_and_give_back_what_a_session_held(
+    port: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(session_queue, "OTHERS_BYTES_MAX", 3 * 1000)
+    ours = await RawClient.connect(port, "voltwire-ingest", clean=False, password=PASSWORD)
+    away = [await RawClient.connect(port, f"away-{n}", clean=False) for n in range(2)]
+    for client in (ours, *away):
+        await client.subscribe("t")
+        client.drop()
+
+    async def waiting(client_id: str, password: str | None = None) -> int:
+        client = await RawClient.connect(port, client_id, clean=False, password=password)
+        await client.ping()  # The broker answers behind what has waited.
+        client.drop()
+        return len(client._inbox)
+
+    for _ in range(4):
+        await send(port, b"x" * 600, topic="t")
+    assert await waiting("voltwire-ingest", PASSWORD) == 4
+    assert await waiting("away-0") + await waiting("away-1") == 3
+    for n in range(2):  # A clean session deletes the one that was kept.
+        (await RawClient.connect(port, f"away-{n}")).disconnect()
+    again = await RawClient.connect(port, "away-2", clean=False)
+    await again.subscribe("t")
+    again.drop()
+    for _ in range(4):
+        await send(port, b"x" * 600, topic="t")
+    assert await waiting("away-2") == 3
+
+
 async def test_the_loop_gives_way_while_retained_messages_are_sent(port: int) -> None:
     """20 subscriptions to 2,000 statuses each: 40,000 deliveries."""
     sender = await RawClient.connect(port, "sender")
@@ -328,3 +358,18 @@ async def test_our_own_sessions_log_in_with_the_password_of_their_address(
     assert session.connected is (password is not None)
     stop.set()
     await running
+
+
+async def test_messages_of_qos_2_that_are_never_released_have_a_limit(
+    port: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(limits, "UNRELEASED_MAX", 3)
+    client = await RawClient.connect(port, "client", clean=False)
+    for mid in (1, 2, 3, 3):
+        client.send(wire.publish("a", b"1", qos=2, retain=False, mid=mid))
+        assert await client.packet() == (0x50, mid.to_bytes(2))
+    client.send(wire.packet(0x62, b"\0\x01"), wire.publish("a", b"1", qos=2, retain=False, mid=4))
+    assert await client.packet() == (0x70, b"\0\x01")
+    assert await client.packet() == (0x50, b"\0\x04")
+    client.send(wire.publish("a", b"1", qos=2, retain=False, mid=5))
+    assert await client.closed()

@@ -55,7 +55,7 @@ async def test_a_rule_is_in_force_for_the_next_event_and_the_alert_begins_as_the
     (alert,) = await notified(db)
     assert list(alert) == [
         "device_id", "metrics", "time", "timestamp", "id", "incident_id", "rule_id", "metric",
-        "value", "op", "threshold", "severity", "state", "late", "event_id",
+        "value", "op", "threshold", "severity", "state", "late", "event_id", "rule_name", "muted",
     ]  # fmt: skip
     assert alert["time"] == "2026-03-01 00:01:00"
     assert (alert["rule_id"], alert["state"], alert["late"]) == (rule_id, "firing", False)

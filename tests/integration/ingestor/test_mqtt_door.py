@@ -10,6 +10,7 @@ import pytest
 from broker.client.session import Delivery
 from ingestor.mqtt.broker_drops import DropWatch
 from ingestor.mqtt.canary import CanaryMonitor
+from ingestor.mqtt.device_rate import DeviceRate
 from ingestor.mqtt.door import MqttDoor
 from ingestor.mqtt.dropped_topics import EVERY_S, TOPICS_MAX, DroppedTopics
 from ingestor.mqtt.receipts import Receipts
@@ -21,6 +22,7 @@ from tests.integration.conftest import make_pipeline
 from tests.support.mqtt import until
 
 TOPIC = "devices/a/telemetry"
+CANARY = "voltwire/test/canary"
 
 
 def delivery(
@@ -37,18 +39,20 @@ def event(n: int, **more: Any) -> dict[str, Any]:
 class Entrance:
     """A door with its pipeline, which works only from `open` on, and what was acknowledged."""
 
-    def __init__(self, dsn: str) -> None:
+    def __init__(self, dsn: str, rate: DeviceRate | None = None) -> None:
         self.metrics = Metrics()
         self.pipeline, _ = make_pipeline(dsn, metrics=self.metrics)
         self.settled: list[Delivery] = []
         self.receipts = Receipts(self.metrics.receipts)
+        self.canary = CanaryMonitor(dsn, "test", self.pipeline, Health(()), topic=CANARY)
         self.door = MqttDoor(
             self.pipeline,
             self.settled.append,
-            CanaryMonitor(dsn, "test", self.pipeline, Health(()), topic="voltwire/test/canary"),
+            self.canary,
             DropWatch(self.metrics),
             self.receipts,
             self.metrics.messages,
+            rate,
         )
         self.stop = asyncio.Event()
         self._working: asyncio.Task[None] | None = None
@@ -56,6 +60,10 @@ class Entrance:
     @property
     def receipts_waiting(self) -> int:
         return len(self.receipts._waiting)
+
+    def receive_canary(self, *, sent_on: int, generation: int) -> None:
+        payload = self.canary._payload(sent_on)
+        self.door.receive(delivery(payload, topic=CANARY, generation=generation))
 
     def open(self) -> None:
         self._working = asyncio.create_task(self.pipeline.run(self.stop))
@@ -213,3 +221,71 @@ async def test_a_report_of_dropped_messages_is_logged_once(
     assert "messages=7" in logged[0]
     assert "messages=2" in logged[1]
     assert len(entrance.settled) == 6
+
+
+async def test_a_device_above_its_rate_loses_whole_messages_and_its_neighbours_lose_nothing(
+    dsn: str, db: Connection
+) -> None:
+    """Ten times what it may send, beside five devices below the limit."""
+    now = 0.0
+    entrance = Entrance(dsn, DeviceRate(2, 1000, clock=lambda: now))
+    entrance.receive_canary(sent_on=1, generation=1)
+    entrance.open()
+    for second in range(20):
+        now = float(second)
+        for n in range(10):
+            entrance.door.receive(delivery([event(100 * second + 2 * n + i) for i in range(2)]))
+        for name in "bcdef":
+            entrance.door.receive(delivery(event(second), topic=f"devices/{name}/telemetry"))
+    await until(lambda: len(entrance.settled) == 1 + 20 * 15)
+    await until(lambda: entrance.pipeline.idle)
+    rows = await db.fetch(
+        "select device_id, count(*)::int from event join device using (device_no) group by device_id"
+    )
+    stored = {row["device_id"]: row["count"] for row in rows}
+    assert stored == {"a": 2 * (10 + 19), "b": 20, "c": 20, "d": 20, "e": 20, "f": 20}
+    assert entrance.pipeline.counts.dropped[Dropped.RATE_LIMITED] == 400 - stored["a"]
+    assert entrance.pipeline.counts.balanced
+    assert entrance.pipeline.counts.in_flight == 0
+    await entrance.close()
+
+
+async def test_what_waited_in_the_broker_is_stored_whatever_the_rate(
+    dsn: str, db: Connection
+) -> None:
+    """An older canary, which waited too, does not end the exception; one of this connection does."""
+    entrance = Entrance(dsn, DeviceRate(1, 1000, clock=lambda: 0.0))
+    entrance.receive_canary(sent_on=1, generation=1)
+    entrance.open()
+    for n in range(50):
+        entrance.door.receive(delivery(event(n), generation=2))
+    entrance.receive_canary(sent_on=1, generation=2)
+    for n in range(50, 100):
+        entrance.door.receive(delivery(event(n), generation=2))
+    entrance.receive_canary(sent_on=2, generation=2)
+    for n in range(100, 150):
+        entrance.door.receive(delivery(event(n), generation=2))
+    await until(lambda: len(entrance.settled) == 153)
+    assert await db.fetchval("select count(*) from event") == 110
+    assert entrance.pipeline.counts.dropped[Dropped.RATE_LIMITED] == 40
+    await entrance.close()
+
+
+async def test_a_retained_message_is_no_sign_of_life(entrance: Entrance, db: Connection) -> None:
+    """It may have been planted, or be older than the end of its device."""
+    entrance.open()
+    for mid, (topic, payload) in enumerate(
+        [
+            ("devices/a/status", b"online"),
+            ("devices/a/heartbeat", b"1"),
+            (TOPIC, json.dumps(event(1)).encode()),
+        ],
+        start=1,
+    ):
+        entrance.door.receive(Delivery(topic, payload, 1, retain=True, mid=mid, generation=1))
+    await until(lambda: len(entrance.settled) == 3)
+    assert await db.fetchval("select count(*) from event") == 1
+    assert await db.fetchval("select count(*) from presence where last_seen is not null") == 0
+    entrance.door.receive(delivery(event(2), mid=4))
+    await until(lambda: len(entrance.settled) == 4)
+    assert await db.fetchval("select count(*) from presence where last_seen is not null") == 1

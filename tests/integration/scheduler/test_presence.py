@@ -9,6 +9,7 @@ import msgspec
 import pytest
 
 from ingestor.decode.presence import HEARTBEAT, WILL, PresenceSignal, read_status
+from ingestor.mqtt.canary import queries as canary_queries
 from scheduler.silence import sweep
 from schema.database import Connection, fetch_row
 from schema.feed import read_feed
@@ -149,6 +150,20 @@ async def test_a_will_alone_makes_offline_after_ten_seconds_and_life_takes_it_ba
     assert await state(db) == ("offline", "will")
 
 
+async def test_the_will_of_a_device_that_never_spoke_leaves_it_never_seen(
+    doors: Doors, db: Connection
+) -> None:
+    await canary_returned(db)
+    await doors.signal("a", WILL)
+    await db.execute("update presence set check_at = '-infinity'")
+    assert await sweep(db, OFFLINE_AFTER_S) == 0
+    assert await state(db) == ("never_seen", "first message")
+    assert await presence_feed(db) == []
+    assert await db.fetchval("select count(*) from incident") == 0
+    await doors.signal("a", HEARTBEAT)
+    assert await presence_feed(db) == ["online"]
+
+
 async def test_telemetry_of_a_device_that_is_online_is_noted_and_takes_back_a_will(
     doors: Doors, db: Connection
 ) -> None:
@@ -218,6 +233,34 @@ async def test_our_own_downtime_is_not_the_devices_silence(doors: Doors, db: Con
     await db.execute("update canary set since = now() - interval '303 s'")
     await seen_ago(db, 4000)
     assert await sweep(db, OFFLINE_AFTER_S) == 1
+
+
+async def test_an_ingestor_that_was_stopped_for_15_minutes_makes_none_of_1000_living_devices_offline(
+    doors: Doors, db: Connection
+) -> None:
+    """Half of them have an interval of a minute, half of them none; one of them really died."""
+    await db.execute(
+        "insert into device (device_id) select 'd' || n from generate_series(1, 1000) n;"
+        "insert into presence (device_no, state, last_seen, check_at, interval_s)"
+        " select device_no, 'online', now() - interval '15 min', now() - interval '13 min',"
+        " case when device_no % 2 = 0 then 60 end from device;"
+        "insert into canary values ('test', now() - interval '1 day', now() - interval '15 min')"
+    )
+    assert await sweep(db, OFFLINE_AFTER_S) == 0, "we do not receive yet"
+    await doors.publish("d1", {"metrics": {"x": 1}})  # The backlog comes before the canary.
+    assert await sweep(db, OFFLINE_AFTER_S) == 0
+    await db.execute(canary_queries.record_canary, "test")
+    assert await sweep(db, OFFLINE_AFTER_S) == 0, "silence counts from now on"
+    await asyncio.gather(*(doors.signal(f"d{number}", HEARTBEAT) for number in range(2, 1000)))
+    await db.execute("update presence set check_at = '-infinity'")
+    await db.execute("update canary set since = now() - interval '119 s'")
+    assert await sweep(db, OFFLINE_AFTER_S) == 1, "the one that died"
+    row = await fetch_row(db, "select * from presence where state <> 'online'")
+    assert (row["device_no"], row["state"], row["reason"]) == (1000, "late", "silent")
+    await db.execute("update presence set check_at = '-infinity'")
+    await db.execute("update canary set since = now() - interval '122 s', received_at = now()")
+    await sweep(db, OFFLINE_AFTER_S)
+    assert await presence_feed(db) == ["late", "offline"]
 
 
 async def test_an_instance_receives_only_while_each_of_its_members_does(

@@ -3,26 +3,29 @@
 import asyncio
 import random
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import uuid4
 
 import asyncpg
 import pytest
+from pydantic import SecretStr
 
-from runtime.errors import Deferred
+from runtime.errors import Deferred, NotOwner
+from runtime.health import Health
 from runtime.metrics import Metrics
 from runtime.settings import Settings
 from scheduler import retention
 from scheduler.retention import old_months, preview, retain
 from scheduler.rollups import roll
-from scheduler.run import jobs
+from scheduler.run import _run_job, jobs
 from schema.database import Connection, fetch_row
 from schema.event import Reason, Status
-from schema.migrate import make_partitions
+from schema.migrate import make_partitions, migrate
 from tests.conftest import MAX_EVENT_AGE_DAYS
 from tests.integration.conftest import Doors
+from tests.support.app_role import as_user, database_user
 from tests.support.http_api import api_on
 
 DAYS = 100
@@ -481,3 +484,75 @@ async def test_with_writers_near_a_moving_floor_every_event_counts_once(
     assert await summed_up(db) == stored
     keys, events = await keys_and_events(db)
     assert keys == events
+
+
+# -- A login that does not own the tables. --
+
+
+@pytest.fixture(scope="module")
+def role(postgres: str) -> Iterator[str]:
+    with database_user(postgres) as name:
+        yield name
+
+
+@pytest.fixture
+async def app(dsn: str, role: str) -> AsyncIterator[Connection]:
+    """A connection with the login of the roles."""
+    await migrate(dsn, max_age_days=MAX_EVENT_AGE_DAYS, app_role=role)
+    connection = await asyncpg.connect(as_user(dsn, role))
+    yield connection
+    connection.terminate()
+
+
+async def test_without_the_right_to_drop_the_floor_does_not_move(
+    app: Connection, db: Connection, doors: Doors
+) -> None:
+    await doors.post([event(200, "old")])
+    before = await db.fetchval("select floor from rollup_state")
+    with pytest.raises(NotOwner, match="Set OWNER_DATABASE_URL to the login of their owner"):
+        await run(app)
+    assert await db.fetchval("select floor from rollup_state") == before
+    assert await db.fetchval("select count(*) from event") == 1
+    await run(app, days=0)  # Everything is kept, so no right is missing.
+
+
+async def test_one_partition_of_another_owner_is_enough_to_stop_before_the_floor_moves(
+    db: Connection, role: str, scheduler: Connection
+) -> None:
+    month = f"event_{ago(150):%Y_%m}"
+    await db.execute(f'create role "{role}_owner" login; alter table event owner to "{role}_owner"')
+    await db.execute(f'grant all on all tables in schema public to "{role}_owner"')
+    await scheduler.execute(f'set role "{role}_owner"')
+    with pytest.raises(NotOwner):
+        await run(scheduler)
+    assert await db.fetchval(f"select count(*) from {month}") == 0
+    await scheduler.execute("reset role")
+    await db.execute(f'drop owned by "{role}_owner" cascade; drop role "{role}_owner"')
+
+
+@pytest.mark.usefixtures("app")
+async def test_the_scheduler_reports_once_that_retention_needs_the_owner_and_works_with_its_login(
+    dsn: str, db: Connection, role: str, doors: Doors, capsys: pytest.CaptureFixture[str]
+) -> None:
+    await doors.post([event(200, "old")])
+    login = SecretStr(as_user(dsn, role))
+    settings = Settings(database_url=login, retention_days=DAYS)
+    health, metrics = Health(()), Metrics()
+    async with asyncpg.create_pool(login.get_secret_value(), min_size=0) as pool:
+
+        async def hourly(settings: Settings) -> None:
+            (job,) = [job for job in jobs(settings, metrics) if job.name == "retention"]
+            await _run_job(job, pool, health, metrics)
+
+        await hourly(settings)
+        await hourly(settings)
+        ok, detail = health.checks["retention"]
+        assert not ok
+        assert "Set OWNER_DATABASE_URL" in detail
+        assert capsys.readouterr().out.count("cannot run with this login") == 1
+        assert metrics.job_runs.labels("retention", "failed")._value.get() == 2
+        assert await db.fetchval("select count(*) from event") == 1
+
+        await hourly(settings.model_copy(update={"owner_database_url": SecretStr(dsn)}))
+    assert health.checks["retention"] == (True, "runs")
+    assert await db.fetchval("select count(*) from event") == 0

@@ -33,13 +33,13 @@ class Door(HttpDoor):
         self.result = result
         self.bodies: list[bytes] = []
 
-    async def post_event(self, payload: bytes) -> Verdict:
+    async def post_event(self, payload: bytes, device_id: str | None = None) -> Verdict:
         self.bodies.append(payload)
         if isinstance(self.result, Exception):
             raise self.result
         return self.result
 
-    async def post_batch(self, payload: bytes) -> list[Verdict]:
+    async def post_batch(self, payload: bytes, device_id: str | None = None) -> list[Verdict]:
         return [await self.post_event(payload)] * 2
 
 

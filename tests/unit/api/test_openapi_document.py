@@ -12,7 +12,9 @@ from runtime.settings import Settings
 def document() -> dict[str, Any]:
     nothing: Any = None
     services = Services(**dict.fromkeys(Services.__slots__, nothing))
-    return described(create_litestar(Settings(), services).openapi_schema.to_schema())
+    return described(
+        create_litestar(Settings(), services).openapi_schema.to_schema(), authenticated=True
+    )
 
 
 def test_every_operation_has_documented_answers_and_no_other_has() -> None:

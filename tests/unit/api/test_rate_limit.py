@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from api.ingest import rate_limit
-from api.ingest.rate_limit import RateLimiter
+from api.http import rate_limit
+from api.http.rate_limit import RateLimiter
 from runtime.errors import TooManyRequests
 
 properties = settings(max_examples=30, deadline=None, database=None)
@@ -54,7 +54,7 @@ def test_a_post_is_refused_exactly_if_the_window_before_it_is_full(
 
 @properties
 @given(st.integers(1, 5), st.sampled_from([0.5, 1.0, 2.5]), STEPS)
-def test_a_client_that_waits_for_retry_after_is_accepted(
+def test_a_client_that_waits_for_retry_after_is_counted(
     requests: int, window_s: float, steps: list[float]
 ) -> None:
     limiter = RateLimiter(requests, window_s)
@@ -105,7 +105,7 @@ def test_refused_posts_do_not_count() -> None:
     assert accepted(limiter, "a", 1.0)
 
 
-def test_a_post_that_was_not_accepted_after_all_does_not_count() -> None:
+def test_a_post_that_was_not_counted_after_all_does_not_count() -> None:
     limiter = RateLimiter(2, 1.0)
     limiter.take("a", 0.0)
     for _ in range(10):
@@ -139,23 +139,23 @@ def test_memory_is_bounded_per_device() -> None:
     limiter = RateLimiter(3, 1.0)
     for tick in range(1000):
         accepted(limiter, "a", tick / 8)
-    assert len(limiter._accepted["a"]) <= 3
+    assert len(limiter._counted["a"]) <= 3
 
 
 def test_beyond_the_limit_the_device_with_the_oldest_post_is_evicted(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(rate_limit, "TRACKED_DEVICES_MAX", 3)
+    monkeypatch.setattr(rate_limit, "TRACKED_MAX", 3)
     limiter = RateLimiter(2, 1000.0)
     for now, device_id in enumerate("abcac"):
         limiter.take(device_id, float(now))
     assert not accepted(limiter, "a", 5.0)  # A refused post does not count as a post.
     limiter.take("d", 6.0)
-    assert set(limiter._accepted) == {"a", "c", "d"}
+    assert set(limiter._counted) == {"a", "c", "d"}
     limiter.take("e", 7.0)
-    assert set(limiter._accepted) == {"c", "d", "e"}
+    assert set(limiter._counted) == {"c", "d", "e"}
     assert not accepted(limiter, "c", 8.0)
     assert accepted(limiter, "a", 8.0)
     for other in range(100):
         limiter.take(f"s{other}", 9.0)
-    assert len(limiter._accepted) == 3
+    assert len(limiter._counted) == 3

@@ -1,7 +1,7 @@
 import pytest
 
 from broker.embedded import session_queue
-from broker.embedded.session_queue import QueuedMessage, SessionQueue
+from broker.embedded.session_queue import MESSAGE_BYTES, QueuedMessage, SessionQueue, SharedBudget
 
 
 def message(number: int) -> QueuedMessage:
@@ -53,3 +53,26 @@ def test_bytes_are_limited_and_given_back(monkeypatch: pytest.MonkeyPatch) -> No
     queue.acknowledge(mid)
     queue.acknowledge(mid)
     assert queue.add(QueuedMessage("a", b"1234", retain=False))
+
+
+def test_queues_share_a_budget_until_acknowledged_or_cleared(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(session_queue, "OTHERS_BYTES_MAX", 2 * (MESSAGE_BYTES + 2))
+    budget = SharedBudget()
+    first, second, ours = SessionQueue(budget), SessionQueue(budget), SessionQueue()
+    assert first.add(message(1))
+    assert second.add(message(2))
+    assert not first.add(message(3))
+    assert (len(first), first.refused) == (1, 1)
+    assert ours.add(message(3)), "our own sessions have room of their own"
+    ((mid, _),) = first.due()
+    first.acknowledge(mid)
+    first.acknowledge(mid)
+    assert first.add(message(4))
+    assert not first.add(message(5))
+    second.clear()
+    second.clear()
+    assert (len(second), second.refused) == (0, 0)
+    assert first.add(message(6))
+    assert not second.add(message(7))

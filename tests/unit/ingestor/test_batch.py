@@ -17,6 +17,7 @@ from ingestor.batch import (
     Message,
     RejectedItem,
     Row,
+    Written,
     in_order_of_evaluation,
 )
 from ingestor.decode.acceptance import AcceptLimits, Origin
@@ -105,21 +106,21 @@ def test_the_first_of_equal_keys_is_stored_and_every_item_gets_its_verdict(
             stored = key in new and key not in seen
             seen.add(key)
             expected.append(Verdict(spec[1], Status.STORED if stored else Status.DUPLICATE))
-    batch.settle({(int(number), event_id) for number, event_id in new})
+    batch.settle(Written({(int(number), event_id) for number, event_id in new}))
     assert [verdict for message in messages for verdict in message.verdicts] == expected
 
 
 def test_two_devices_may_use_the_same_event_id() -> None:
     batch, (message,) = filled([[("a", "1"), ("b", "1")]])
-    batch.settle({(DEVICES["a"], "1"), (DEVICES["b"], "1")})
+    batch.settle(Written({(DEVICES["a"], "1"), (DEVICES["b"], "1")}))
     assert [verdict.status for verdict in message.verdicts] == [Status.STORED, Status.STORED]
 
 
 def test_settling_leaves_what_the_store_returned_untouched() -> None:
     batch, _ = filled([[("a", "1")]])
     new: set[tuple[int, str]] = {(DEVICES["a"], "1")}
-    batch.settle(new)
-    batch.settle(new)
+    batch.settle(Written(new))
+    batch.settle(Written(new))
     assert new == {(DEVICES["a"], "1")}
 
 
@@ -224,7 +225,7 @@ def test_halving_down_to_one_row_gives_the_verdicts_of_the_whole_except_for_the_
         stored.update(new)
         rejected.extend(piece.dead_letters)
         updated.update(piece.presence.keys())
-        piece.settle(set(new))
+        piece.settle(Written(set(new)))
 
     signals = dict.fromkeys(batch.presence, 1)
     write(batch)
@@ -256,7 +257,7 @@ def test_a_refused_row_becomes_a_dead_letter_with_its_own_item() -> None:
     (item,) = batch.dead_letters
     assert json.loads(item.rejection.payload) == items[2]
     assert item.rejection.item == item.place == 2
-    batch.settle(set())
+    batch.settle(Written(set()))
     assert message.verdicts[2] == Verdict(
         "e2", Status.REJECTED, Reason.REFUSED_BY_DATABASE, REFUSED
     )

@@ -1,4 +1,4 @@
-"""Incidents by docs/http-api.md#the-alert-object: what findings write, and what subscribers get."""
+"""Incidents by docs/alerts.md#the-alert-object: what findings write, and what subscribers get."""
 
 import json
 from collections.abc import Sequence
@@ -8,12 +8,14 @@ from typing import Any
 
 import pytest
 
+from ingestor.alerts.evaluation import RuleState
 from ingestor.alerts.incidents import IncidentChanges, decide
-from ingestor.alerts.rules import Candidate, RuleState
-from schema.alert import AlertState, Notification, Notify, Op, Rule, Severity, alert
+from ingestor.alerts.rules import Candidate
+from schema.alert import AlertState, Notification, Severity, alert
 from schema.event import DeviceNo, Event
 from schema.instants import epoch_us
 from schema.presence import presence_changed, silence_alert
+from schema.rule import Notify, Op, Rule
 
 START = datetime(2025, 1, 15, 11, 1, tzinfo=UTC)
 DEVICE, OTHER = DeviceNo(7), DeviceNo(8)
@@ -44,6 +46,7 @@ def reading(at: float, value: float, device_id: str = "deviceA") -> Event:
 def pair(*pairs: tuple[float, float], rule: Rule = HOT, **state: Any) -> Candidate:
     """An incident that is open counts as notified, unless the test says otherwise."""
     state = {"incident_notified": "incident_id" in state} | state
+    state = {"incident_told": state["incident_notified"]} | state
     return Candidate(rule, DEVICE, RuleState(**state), [reading(*each) for each in pairs])
 
 
@@ -59,6 +62,13 @@ def rows(columns: list[list[Any]]) -> list[tuple[Any, ...]]:
     return list(zip(*columns, strict=True))
 
 
+def state_rows(changes: IncidentChanges) -> list[tuple[Any, ...]]:
+    """The states without what silences, gaps and rates keep, of which there are none."""
+    written = rows(changes.state_columns())
+    assert all(row[6:] == (row[6], row[6], None, None) for row in written)
+    return [row[:7] for row in written]
+
+
 def lines(notifications: Sequence[Notification]) -> list[tuple[Any, ...]]:
     return [(t.state, t.body["event_id"], t.body["incident_id"], t.late) for t in notifications]
 
@@ -67,15 +77,15 @@ def test_a_first_violation_opens_an_incident_and_is_notified() -> None:
     changes = changes_of(pair((0, 40)))
     assert changes
     assert rows(changes.opened_columns()) == [
-        (101, DEVICE, "r1", "critical", second(0), "e0", 40.0, None, None)
+        (101, DEVICE, "r1", "critical", second(0), "e0", 40.0, None, None, "temp", ">", 30.0)
     ]
     assert rows(changes.resolved_columns()) == []
-    assert rows(changes.state_columns()) == [(DEVICE, "r1", None, 101, None, second(0), True)]
+    assert state_rows(changes) == [(DEVICE, "r1", None, 101, None, second(0), True)]
     assert lines(changes.notifications()) == [("firing", "e0", 101, False)]
 
 
 def test_the_value_that_opened_an_incident_is_written_as_a_double() -> None:
-    ((*_, value, _, _),) = rows(changes_of(pair((0, 40))).opened_columns())
+    ((*_, value, _, _, _, _, _),) = rows(changes_of(pair((0, 40))).opened_columns())
     assert type(value) is float
 
 
@@ -83,7 +93,7 @@ def test_a_value_that_clears_resolves_the_incident_of_before() -> None:
     changes = changes_of(pair((5, 30), incident_id=9, decided_at=second(0)))
     assert changes.opened_columns() == []
     assert rows(changes.resolved_columns()) == [(DEVICE, 9, second(5), "e5")]
-    assert rows(changes.state_columns()) == [(DEVICE, "r1", None, None, None, second(5), False)]
+    assert state_rows(changes) == [(DEVICE, "r1", None, None, None, second(5), False)]
     assert lines(changes.notifications()) == [("resolved", "e5", 9, False)]
 
 
@@ -97,10 +107,10 @@ def test_a_violation_while_firing_is_notified_but_writes_nothing() -> None:
 def test_an_incident_that_ends_in_the_batch_it_began_in_is_written_as_resolved() -> None:
     changes = changes_of(pair((0, 40), (1, 20)))
     assert rows(changes.opened_columns()) == [
-        (101, DEVICE, "r1", "critical", second(0), "e0", 40.0, second(1), "e1")
+        (101, DEVICE, "r1", "critical", second(0), "e0", 40.0, second(1), "e1", "temp", ">", 30.0)
     ]
     assert changes.resolved_columns() == []
-    assert rows(changes.state_columns()) == [(DEVICE, "r1", None, None, None, second(1), False)]
+    assert state_rows(changes) == [(DEVICE, "r1", None, None, None, second(1), False)]
     assert lines(changes.notifications()) == [
         ("firing", "e0", 101, False),
         ("resolved", "e1", 101, False),
@@ -116,7 +126,7 @@ def test_of_several_incidents_in_a_batch_only_the_last_may_stay_open() -> None:
         (101, second(2)),
         (102, None),
     ]
-    assert rows(changes.state_columns()) == [(DEVICE, "r1", None, 102, None, second(3), True)]
+    assert state_rows(changes) == [(DEVICE, "r1", None, 102, None, second(3), True)]
     assert lines(changes.notifications()) == [
         ("resolved", "e0", 9, False),
         ("firing", "e1", 101, False),
@@ -130,12 +140,10 @@ def test_a_run_that_waits_for_for_s_is_stored_and_not_notified() -> None:
     rule = replace(HOT, for_s=10)
     changes = changes_of(pair((0, 40), (1, 40), rule=rule))
     assert changes
-    assert rows(changes.state_columns()) == [
-        (DEVICE, "r1", second(0), None, None, second(0), False)
-    ]
+    assert state_rows(changes) == [(DEVICE, "r1", second(0), None, None, second(0), False)]
     assert changes.notifications() == []
     broken = changes_of(pair((2, 20), rule=rule, pending_since=second(0), decided_at=second(0)))
-    assert rows(broken.state_columns()) == [(DEVICE, "r1", None, None, None, second(2), False)]
+    assert state_rows(broken) == [(DEVICE, "r1", None, None, None, second(2), False)]
     assert broken.notifications() == []
 
 
@@ -162,7 +170,7 @@ def test_under_a_cooldown_the_incident_is_written_and_nothing_else_notified() ->
         ("firing", "e0", 101, False),
         ("resolved", "e1", 101, False),
     ]
-    assert rows(changes.state_columns()) == [(DEVICE, "r1", None, 102, second(0), second(2), False)]
+    assert state_rows(changes) == [(DEVICE, "r1", None, 102, second(0), second(2), False)]
 
 
 def test_an_incident_that_was_not_notified_is_notified_after_the_cooldown_and_never_resolved_before() -> (
@@ -176,11 +184,9 @@ def test_an_incident_that_was_not_notified_is_notified_after_the_cooldown_and_ne
         ("firing", "e60", 9, False),
         ("resolved", "e62", 9, False),
     ]
-    assert rows(changes.state_columns()) == [
-        (DEVICE, "r1", None, None, second(60), second(62), False)
-    ]
+    assert state_rows(changes) == [(DEVICE, "r1", None, None, second(60), second(62), False)]
     changes = changes_of(pair((60, 40), rule=rule, **owed))
-    assert rows(changes.state_columns()) == [(DEVICE, "r1", None, 9, second(60), None, True)]
+    assert state_rows(changes) == [(DEVICE, "r1", None, 9, second(60), None, True)]
 
 
 def test_pairs_keep_their_incidents_apart() -> None:
@@ -230,6 +236,8 @@ def test_the_alert_object_has_the_documented_fields_in_their_order() -> None:
             "state": "firing",
             "late": False,
             "event_id": "e1",
+            "rule_name": None,
+            "muted": False,
         }
     )
 

@@ -1,10 +1,11 @@
-"""Rules by docs/http-api.md#rules: the evaluator against a second implementation of the same text."""
+"""Rules by docs/alerts.md#rules: the evaluator against a second implementation of the same text."""
 
 import operator
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
-from itertools import pairwise, takewhile
+from itertools import pairwise
+from sys import float_info
 from typing import Any
 
 import pytest
@@ -13,13 +14,16 @@ from hypothesis import strategies as st
 from msgspec.structs import replace as altered
 from pydantic import ValidationError
 
+from ingestor.alerts.evaluation import Finding, RuleState, Step, evaluate
 from ingestor.alerts.incidents import decide
-from ingestor.alerts.rules import Finding, RuleBook, RuleState, Step, applies, candidates, evaluate
+from ingestor.alerts.rules import RuleBook, applies, candidates
+from ingestor.alerts.silences import Mute
 from ingestor.batch import Message, Row, in_order_of_evaluation
 from ingestor.decode.acceptance import Origin
-from schema.alert import Notify, Op, Rule, RuleBody, Severity
+from schema.alert import Severity
 from schema.event import DeviceNo, Door, Event
 from schema.instants import epoch_us
+from schema.rule import Condition, Notify, Op, Rule, RuleBody
 
 properties = settings(max_examples=40, deadline=None, database=None)
 
@@ -69,7 +73,7 @@ def readings(*pairs: tuple[float, float | None]) -> list[Event]:
     return [reading(at, value) for at, value in pairs]
 
 
-def in_words(findings: Iterable[Finding]) -> list[str]:
+def in_words(findings: Iterable[Finding[Event]]) -> list[str]:
     """The findings as words: `fired e1`, in brackets without a notification."""
     return [
         f"{finding.step} {finding.event.event_id}"
@@ -105,6 +109,8 @@ class Stream:
             for place, event in enumerate(events)
         )
         pairs = candidates(rows, RuleBook([self.rule]), {(DEVICE, self.rule.rule_id): self.state})
+        for pair in pairs:
+            pair.max_gap_s, pair.mute = self.rule.max_gap_s, MUTE
         changes = decide(pairs, [self._newest(pair.events) for pair in pairs])
         numbers = range(self.incidents + 1, self.incidents + 1 + len(changes.opened))
         changes.assign_numbers(numbers)
@@ -127,17 +133,20 @@ class Stream:
 
     def _newest(self, events: Sequence[Event]) -> datetime | None:
         """As the store queries: stored events newer than the oldest candidate, and the last decision."""
+        if self.rule.keeps_last:
+            return None
         oldest = min(event.ts for event in events)
         known = [ts for ts in self.evaluated if ts > oldest]
         if self.state.decided_at is not None:
             known.append(self.state.decided_at)
         return max(known, default=None)
 
-    def _note(self, finding: Finding, incident: int | None) -> None:
+    def _note(self, finding: Finding[Event], incident: int | None) -> None:
         what = NAMES[finding.step]
         self.log.append((what, finding.event.event_id, incident, finding.notified, finding.late))
 
 
+MUTE = Mute(tags=frozenset({"muted"}))
 MESSAGE = Message(Door.MQTT, b"", Origin(epoch_us(START), "deviceA"), lambda _: None)
 
 
@@ -197,23 +206,57 @@ class ReferenceEvaluator:
             self.sent.append(event.ts)
 
     def what_of(self, event: Event) -> str | None:
+        result = self.result(len(self.on_time) - 1)
+        if result is None:
+            return None
         if self.firing():
             clear = self.rule.clear_threshold
-            limit = self.rule.threshold if clear is None else clear
-            if not COMPARE[self.rule.op.value](event.metrics["temp"], limit):
+            if not self.compares(result, self.rule.threshold if clear is None else clear):
                 return "resolved"
             wanted = self.rule.notify is Notify.EVERY or not self.known()
-            return "violated" if wanted and self.violates(event) else None
-        run = list(takewhile(self.violates, reversed(self.on_time)))
-        if run and event.ts - run[-1].ts >= timedelta(seconds=self.rule.for_s):
+            return "violated" if wanted and self.violates(result) else None
+        began = self.begin_of_run()
+        if began is not None and event.ts - began >= timedelta(seconds=self.rule.for_s):
             return "fired"
         return None
+
+    def result(self, place: int) -> float | None:
+        """What is compared: the value, or its change per minute to the event before."""
+        event = self.on_time[place]
+        if self.rule.condition is Condition.THRESHOLD:
+            return event.metrics["temp"]
+        if place == 0 or self.gap_before(place):
+            return None
+        before = self.on_time[place - 1]
+        minutes = (event.ts - before.ts) / timedelta(minutes=1)
+        return (event.metrics["temp"] - before.metrics["temp"]) / minutes if minutes else None
+
+    def gap_before(self, place: int) -> bool:
+        longest, events = self.rule.max_gap_s, self.on_time
+        span = events[place].ts - events[place - 1].ts
+        return place > 0 and longest is not None and span > timedelta(seconds=longest)
+
+    def begin_of_run(self) -> datetime | None:
+        """The first violating event of the unbroken run that ends now."""
+        began = None
+        for place in reversed(range(len(self.on_time))):
+            result = self.result(place)
+            if result is not None:
+                if not self.violates(result):
+                    break
+                began = self.on_time[place].ts
+            if self.gap_before(place):
+                break
+        return began
 
     def what_of_late(self, event: Event) -> str | None:
         """Without `for_s` each violation counts alone, so a late one is notified without an incident."""
         of_an_incident = self.firing() or self.rule.for_s == 0
         every = self.rule.notify is Notify.EVERY
-        return "violated" if every and of_an_incident and self.violates(event) else None
+        if self.rule.condition is Condition.RATE:
+            return None
+        violates = self.violates(event.metrics["temp"])
+        return "violated" if every and of_an_incident and violates else None
 
     def firing(self) -> bool:
         transitions = [outcome[0] for outcome in self.log if outcome[0] != "violated"]
@@ -224,8 +267,13 @@ class ReferenceEvaluator:
         number = sum(outcome[0] == "fired" for outcome in self.log)
         return any(outcome[2] == number and outcome[3] for outcome in self.log)
 
-    def violates(self, event: Event) -> bool:
-        return COMPARE[self.rule.op.value](event.metrics["temp"], self.rule.threshold)
+    def violates(self, result: float) -> bool:
+        return self.compares(result, self.rule.threshold)
+
+    def compares(self, result: float, limit: float | None) -> bool:
+        assert self.rule.op is not None
+        assert limit is not None
+        return COMPARE[self.rule.op.value](result, limit)
 
     def cooling(self, event: Event) -> bool:
         span = timedelta(seconds=self.rule.cooldown_s)
@@ -245,6 +293,8 @@ def rules(draw: st.DrawFn) -> Rule:
         op=op,
         threshold=3.0,
         clear_threshold=clear,
+        condition=draw(st.sampled_from([Condition.THRESHOLD, Condition.THRESHOLD, Condition.RATE])),
+        max_gap_s=draw(st.sampled_from([None, None, 1.0, 2.5, 4.0])),
         for_s=draw(st.sampled_from([0.0, 0.0, 1.0, 2.5, 6.0])),
         cooldown_s=draw(st.sampled_from([0.0, 0.0, 2.0, 5.0])),
         notify=draw(st.sampled_from(Notify)),
@@ -285,7 +335,9 @@ def test_live_delivery_in_any_order_agrees_with_the_reference(
 def test_one_evaluation_of_all_events_agrees_with_the_reference(
     rule: Rule, events: list[Event]
 ) -> None:
-    _, findings = evaluate(rule, RuleState(), [e for e in events if relevant(rule, e)], None)
+    _, findings = evaluate(
+        rule, RuleState(), [e for e in events if relevant(rule, e)], None, rule.max_gap_s
+    )
     found = [(str(f.step), f.event.event_id, f.notified, f.late) for f in findings]
     expected = by_definition(rule, events)
     assert found == [
@@ -645,6 +697,107 @@ def test_evaluation_knows_what_earlier_batches_have_seen() -> None:
     assert state.decided_at == second(7)
 
 
+# -- Gaps, rates and silences. --
+
+
+def test_a_gap_breaks_a_run_and_leaves_an_incident_as_it_is() -> None:
+    rule = replace(HOT, for_s=10, max_gap_s=6)
+    assert story(rule, (0, 60), (5, 60), (11, 60)) == ["fired e11"]
+    assert story(rule, (0, 60), (5, 60), (11.001, 60), (16, 60)) == []
+    assert story(rule, (0, 60), (7, 60), (12, 60), (17, 60), (99, 60), (200, 40)) == [
+        "fired e17",
+        "violated e99",
+        "resolved e200",
+    ]
+
+
+def test_an_event_without_violation_in_a_gap_keeps_no_run_alive() -> None:
+    rule = replace(HOT, for_s=10, max_gap_s=6, tag=None)
+    assert story(rule, (0, 60), (5, None), (10, 60)) == []  # An event without the metric is none.
+
+
+def test_a_rate_is_the_change_per_minute_to_the_newest_earlier_event() -> None:
+    rule = replace(HOT, condition=Condition.RATE, op=Op.GE, threshold=60)
+    log = live(rule, readings((0, 10), (30, 39), (60, 69), (120, 129), (180, 188.9)))
+    assert [outcome[:2] for outcome in log] == [
+        ("fired", "e60"),
+        ("violated", "e120"),
+        ("resolved", "e180"),
+    ]
+    _, findings = evaluate(rule, RuleState(), readings((0, 10), (30, 39), (60, 69)), None)
+    assert [finding.value for finding in findings] == [60.0]
+
+
+def test_a_rate_has_no_result_at_equal_times_after_a_gap_and_for_late_events() -> None:
+    rule = replace(HOT, condition=Condition.RATE, threshold=1, max_gap_s=60)
+    equal = [reading(0, 1, "a"), reading(0, 90, "b"), reading(60, 91, "c"), reading(120, 93, "d")]
+    assert [outcome[:2] for outcome in live(rule, equal)] == [("fired", "d")]
+    assert story(rule, (0, 1), (61, 900)) == []
+    assert story(rule, (60, 10), (30, 900), (90, 11)) == ["fired e90"]
+
+
+def test_a_rate_beyond_a_double_is_the_largest_double() -> None:
+    rule = replace(HOT, condition=Condition.RATE, threshold=1)
+    _, findings = evaluate(rule, RuleState(), readings((0, -1.7e308), (1, 1.7e308)), None)
+    assert [finding.value for finding in findings] == [float_info.max]
+
+
+def muted_story(rule: Rule, *pairs: tuple[float, float, bool]) -> list[tuple[str, bool, bool]]:
+    """What subscribers get of events that arrive one by one: what, whether muted, whether channels get it."""
+    state, log = RuleState(), []
+    for at, value, muted in pairs:
+        event = reading(at, value, tags=["muted"] if muted else [])
+        after, findings = evaluate(rule, state, [event], None, None, MUTE)
+        firing = state.incident_id is not None
+        for finding in findings:
+            firing = finding.step is not Step.RESOLVED and (firing or finding.step is Step.FIRED)
+            if finding.notified:
+                log.append((f"{finding.step} {event.event_id}", finding.muted, finding.told))
+        state = replace(after, incident_id=1 if firing else None)
+    return log
+
+
+@pytest.mark.parametrize("notify", Notify)
+def test_what_a_silence_muted_is_told_by_the_first_violation_after_it(notify: Notify) -> None:
+    rule = replace(HOT, notify=notify)
+    log = muted_story(
+        rule, (0, 60, True), (1, 60, True), (2, 60, False), (3, 60, False), (4, 40, True)
+    )
+    told = [what for what, _, told in log if told]
+    assert told == ["violated e2", "resolved e4"]
+    assert log[0] == ("fired e0", True, False)
+    assert log[-1] == ("resolved e4", True, True)
+    assert len(log) == (3 if notify is Notify.CHANGE else 5)
+
+
+def test_channels_get_nothing_of_an_incident_that_begins_and_ends_under_a_silence() -> None:
+    log = muted_story(HOT, (0, 60, True), (1, 40, False))
+    assert log == [("fired e0", True, False), ("resolved e1", False, False)]
+
+
+def test_a_muted_violation_starts_no_cooldown() -> None:
+    rule = replace(HOT, cooldown_s=60)
+    log = muted_story(rule, (0, 60, True), (1, 60, False), (2, 60, False), (61, 60, False))
+    assert log == [
+        ("fired e0", True, False),
+        ("violated e1", False, True),
+        ("violated e61", False, False),
+    ]
+
+
+@properties
+@given(st.randoms(use_true_random=False), st.sampled_from([1, 10, 60]))
+def test_an_hour_of_swinging_around_the_threshold_is_one_incident(random: Any, step_s: int) -> None:
+    """With a clear_threshold beyond the swing, and `notify: change`."""
+    rule = replace(HOT, threshold=50, clear_threshold=49, notify=Notify.CHANGE)
+    swing = [(float(at), 50 + random.uniform(-0.5, 0.5)) for at in range(0, 3600, step_s)]
+    log = live(rule, readings((-2.0, 40), (-1.0, 50.4), *swing, (3600.0, 48.9)))
+    assert [(what, event_id) for what, event_id, *_ in log] == [
+        ("fired", "e-1"),
+        ("resolved", "e3600"),
+    ]
+
+
 # -- Which pairs are looked at. --
 
 
@@ -720,6 +873,7 @@ MINIMAL: dict[str, Any] = {"metric": "temp", "op": ">", "threshold": 50}
 
 def test_a_rule_needs_no_more_than_metric_op_and_threshold() -> None:
     assert RuleBody.model_validate(MINIMAL).model_dump(mode="json") == {
+        "condition": "threshold",
         "device_id": None,
         "tag": None,
         "metric": "temp",
@@ -728,9 +882,11 @@ def test_a_rule_needs_no_more_than_metric_op_and_threshold() -> None:
         "name": None,
         "severity": "warning",
         "for_s": 0,
+        "max_gap_s": None,
         "clear_threshold": None,
         "cooldown_s": 0,
         "notify": "every",
+        "channels": [],
         "enabled": True,
     }
 
@@ -800,3 +956,71 @@ def test_a_rule_with_a_wrong_value_is_refused(wrong: dict[str, Any]) -> None:
 def test_a_rule_without_metric_op_or_threshold_is_refused(missing: str) -> None:
     with pytest.raises(ValidationError, match=missing):
         RuleBody.model_validate({name: MINIMAL[name] for name in MINIMAL if name != missing})
+
+
+@pytest.mark.parametrize(
+    ("wrong", "field", "message"),
+    [
+        (
+            {"condition": "no_data", "for_s": 60, "op": ">"},
+            "op",
+            "not allowed with condition no_data",
+        ),
+        ({"condition": "no_data", "for_s": 60, "threshold": 1}, "threshold", "not allowed"),
+        ({"condition": "no_data", "for_s": 60, "max_gap_s": 1}, "max_gap_s", "not allowed"),
+        (
+            {"condition": "no_data", "for_s": 60, "clear_threshold": 1},
+            "clear_threshold",
+            "not allowed",
+        ),
+        ({"condition": "no_data"}, "for_s", "at least 1 with condition no_data"),
+        ({"condition": "no_data", "for_s": 0.5}, "for_s", "at least 1"),
+        ({"condition": "rate", "op": ">"}, "threshold", "required with condition rate"),
+        ({"condition": "rate", "threshold": 1}, "op", "required with condition rate"),
+        ({"op": ">", "threshold": 1, "max_gap_s": 0}, "max_gap_s", "greater than 0"),
+        ({"op": ">", "threshold": 1, "channels": ["a b"]}, "channels.0", "pattern"),
+        ({"op": ">", "threshold": 1, "channels": ["x"] * 33}, "channels", "at most 32"),
+        ({"condition": "gone"}, "condition", "'threshold', 'no_data' or 'rate'"),
+    ],
+    ids=str,
+)
+def test_a_field_that_does_not_belong_to_the_condition_is_named(
+    wrong: dict[str, Any], field: str, message: str
+) -> None:
+    with pytest.raises(ValidationError) as caught:
+        RuleBody.model_validate({"metric": "temp"} | wrong)
+    (fault, *_) = caught.value.errors()
+    assert ".".join(map(str, fault["loc"])) == field
+    assert message in fault["msg"]
+
+
+def test_conditions_with_their_own_fields_are_accepted() -> None:
+    for body in (
+        {"condition": "no_data", "for_s": 60, "op": None, "threshold": None},
+        {"condition": "rate", "op": "<", "threshold": -5, "max_gap_s": 600, "for_s": 60},
+        {"op": ">", "threshold": 5, "max_gap_s": 600, "channels": ["mail", "ops"]},
+    ):
+        RuleBody.model_validate({"metric": "temp"} | body)
+
+
+# -- Many rules. --
+
+
+@properties
+@given(
+    st.lists(st.tuples(st.sampled_from(Op), st.integers(0, 5)), max_size=12),
+    st.integers(-1, 6),
+)
+def test_the_rules_that_a_value_violates_are_found_by_bisection(
+    limits: list[tuple[Op, int]], value: int
+) -> None:
+    found_rules = [
+        replace(HOT, rule_id=f"r{n}", op=op, threshold=float(limit))
+        for n, (op, limit) in enumerate(limits)
+    ]
+    found = {pair.rule.rule_id for pair in candidates(
+        rows_of(readings((1, value))), RuleBook(found_rules), {}
+    )}  # fmt: skip
+    assert found == {
+        f"r{n}" for n, (op, limit) in enumerate(limits) if COMPARE[op.value](value, limit)
+    }

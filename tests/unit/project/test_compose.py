@@ -19,12 +19,15 @@ COMPOSE_FILE, DOCKERFILE = ROOT / "docker-compose.yml", ROOT / "Dockerfile"
 COMPOSE: dict[str, Any] = yaml.safe_load(COMPOSE_FILE.read_text())
 SERVICES: dict[str, dict[str, Any]] = COMPOSE["services"]
 ROLES = ("migrate", "ingest", "api", "schedule")
+OURS = (*ROLES, "broker-files")
 LONG_RUNNING = sorted(SERVICES.keys() - {"migrate"})
 VARIABLE = re.compile(r"\$\{(\w+):([-?])([^}]*)\}")
 EXAMPLE = re.compile(r"^# (?P<meaning>.+)\n#(?P<name>[A-Z_]+)=(?P<value>.*)$", re.MULTILINE)
 FIXED_BY_COMPOSE = {
-    "DATABASE_URL", "DATA_DIR", "HTTP_HOST", "MQTT_HOST", "STATUS_HOST", "STATUS_PORT",
+    "DATABASE_URL", "OWNER_DATABASE_URL", "DATA_DIR", "HTTP_HOST", "MQTT_HOST", "STATUS_HOST", "STATUS_PORT",
 }  # fmt: skip
+PORTS = {"HTTP_PORT", "MQTT_PORT"}
+OF_COMMANDS = {"API_KEY"}  # No role needs this secret, so none has it.
 OTHER_DEFAULT_IN_COMPOSE = {
     "AUTH": "off", "TRUSTED_NETWORK": "true", "MQTT_URL": "mqtt://mosquitto:1883",
 }  # fmt: skip
@@ -73,12 +76,13 @@ def test_images_are_of_the_named_major_versions() -> None:
 
 def test_one_service_builds_our_image_because_several_at_once_collide() -> None:
     assert [name for name, service in SERVICES.items() if "build" in service] == ["migrate"]
-    assert {SERVICES[role]["pull_policy"] for role in ROLES} == {"never"}
+    assert {SERVICES[name]["pull_policy"] for name in OURS} == {"never"}
 
 
 def test_a_role_is_one_word_after_the_entry_point_of_the_image() -> None:
     assert [json.loads(entry) for entry in dockerfile("ENTRYPOINT")] == [["voltwire"]]
     assert [SERVICES[role]["command"] for role in ROLES] == [[role] for role in ROLES]
+    assert SERVICES["broker-files"]["command"][0] == "broker-files"
     assert not any("entrypoint" in service for service in SERVICES.values())
 
 
@@ -94,9 +98,27 @@ def test_no_service_is_root_or_can_become_it_or_change_its_image(name: str) -> N
 
 
 @pytest.mark.parametrize("name", SERVICES)
-def test_ports_are_published_on_this_machine_only(name: str) -> None:
-    assert all(port.startswith("127.0.0.1:") for port in SERVICES[name].get("ports", ()))
+def test_ports_are_published_on_this_machine_only_unless_publish_host_says_otherwise(
+    name: str,
+) -> None:
+    where = "127.0.0.1:" if name == "postgres" else "${PUBLISH_HOST:-127.0.0.1}:"
+    assert all(port.startswith(where) for port in SERVICES[name].get("ports", ()))
     assert "network_mode" not in SERVICES[name]
+
+
+@pytest.mark.parametrize("auth", ["off", "on"])
+def test_ports_are_open_to_others_only_with_authentication(
+    auth: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The broker starts after `broker-files`, so a refusal there keeps its port closed."""
+    given = {"AUTH": auth, "PUBLISH_HOST": "0.0.0.0"}
+    for name, value in SERVICES["broker-files"]["environment"].items():
+        monkeypatch.setenv(name, VARIABLE.sub(lambda found: given.get(found[1], found[3]), value))
+    if auth == "on":
+        assert load_settings().authenticated
+    else:
+        with pytest.raises(ConfigurationError, match=r"PUBLISH_HOST=0\.0\.0\.0 .* set AUTH=on"):
+            load_settings()
 
 
 def test_what_users_connect_to_is_published_under_its_usual_port() -> None:
@@ -107,6 +129,7 @@ def test_what_users_connect_to_is_published_under_its_usual_port() -> None:
         "127.0.0.1:1883:1883",
         "127.0.0.1:5432:5432",
         "127.0.0.1:8000:8000",
+        "127.0.0.1:8883:8883",
     ]
 
 
@@ -131,7 +154,8 @@ def test_roles_start_after_the_migration_and_that_after_the_database() -> None:
 
     migrated = {"migrate": "service_completed_successfully"}
     assert needs("migrate") == {"postgres": "service_healthy"}
-    assert needs("api") == migrated
+    assert needs("api") == needs("broker-files") == migrated
+    assert needs("mosquitto") == {"broker-files": "service_healthy"}
     assert needs("ingest") == needs("schedule") == {**migrated, "mosquitto": "service_healthy"}
 
 
@@ -141,7 +165,23 @@ def test_data_outlives_the_containers_where_the_images_keep_it() -> None:
     assert (
         "./mosquitto.conf:/mosquitto/config/mosquitto.conf:ro" in SERVICES["mosquitto"]["volumes"]
     )
-    assert COMPOSE["volumes"].keys() == {"postgres", "mosquitto"}
+    named = {"postgres", "mosquitto", "broker-files", "certificates", "voltwire"}
+    assert COMPOSE["volumes"].keys() == named
+
+
+def test_the_broker_reads_what_another_service_writes_and_can_write_none_of_it() -> None:
+    """The image has both folders with their owners, which a new volume takes over."""
+    folder, password = "/mosquitto/files", "voltwire:/var/lib/voltwire"
+    assert f"broker-files:{folder}" in SERVICES["broker-files"]["volumes"]
+    assert f"broker-files:{folder}:ro" in SERVICES["mosquitto"]["volumes"]
+    assert all(
+        password in SERVICES[name]["volumes"] for name in ("broker-files", "ingest", "schedule")
+    )
+    text = DOCKERFILE.read_text()
+    assert f"--mode=0750 --owner=10001 --group=1883 {folder}" in text
+    assert "--mode=0700 --owner=10001 --group=10001 /var/lib/voltwire" in text
+    assert SERVICES["broker-files"]["user"] == "10001:1883"
+    assert "--group=1883" in SERVICES["broker-files"]["command"]
 
 
 def test_without_a_password_the_refusal_names_the_line_to_add() -> None:
@@ -184,7 +224,7 @@ def test_the_settings_of_the_roles_are_accepted(monkeypatch: pytest.MonkeyPatch)
 def test_every_setting_reaches_the_roles_with_its_own_default() -> None:
     environment = SERVICES["api"]["environment"]
     for name, value in example_file().items():
-        if name in set(setting_names()) - FIXED_BY_COMPOSE - {"HTTP_PORT", "MQTT_PORT"}:
+        if name in set(setting_names()) - FIXED_BY_COMPOSE - PORTS - OF_COMMANDS:
             default = OTHER_DEFAULT_IN_COMPOSE.get(name, value)
             assert environment[name] == f"${{{name}:-{default}}}"
 

@@ -187,7 +187,10 @@ def test_the_limits_that_are_constants_stand_in_the_files_named() -> None:
 
 def test_every_command_is_named_where_an_operator_reads() -> None:
     commands = {command.name or "" for command in cli.registered_commands}
-    commands |= {str(getattr(each.callback, "__name__", "")) for each in cli.registered_commands}
+    commands |= {
+        str(getattr(each.callback, "__name__", "")).replace("_", "-")
+        for each in cli.registered_commands
+    }
     text = read("README.md") + "".join(read(name_of(path)) for path in DOCS.glob("*.md"))
     assert {name for name in commands - {""} if f"voltwire {name}" not in text} == set()
 

@@ -1,8 +1,6 @@
 """The shipped scrape file and alert rules: valid, about metrics that exist, and firing when they must."""
 
-import os
 import re
-import shutil
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -15,6 +13,7 @@ from prometheus_client.exposition import generate_latest
 from runtime.health import Health
 from runtime.metrics import Metrics
 from schema.event import Reason
+from tests.support.programs import require_program
 
 FOLDER = Path(__file__).parents[3] / "deploy/prometheus"
 RULES = FOLDER / "voltwire.rules.yml"
@@ -50,12 +49,8 @@ CASES: list[tuple[str, dict[str, str], dict[str, str] | None]] = [
 
 
 def promtool(*arguments: str | Path) -> str:
-    """What promtool says; the test is skipped where it is missing, but not in CI."""
-    program = shutil.which("promtool")
-    if program is None:
-        if os.environ.get("CI"):
-            pytest.fail("promtool is missing: make test installs it for root (package prometheus)")
-        pytest.skip("promtool (Debian package prometheus) is not installed")
+    """What promtool says, of Debian's package prometheus."""
+    program = require_program("promtool")
     result = subprocess.run([program, *arguments], capture_output=True, text=True, check=False)
     assert result.returncode == 0, result.stdout + result.stderr
     return result.stdout

@@ -9,12 +9,12 @@ from pydantic import SecretStr
 
 from runtime.broker_password import broker_password, with_broker_password
 from runtime.errors import StartError
-from runtime.settings import Settings
+from runtime.settings import Auth, Settings
 
 
-def settings(folder: Path, mqtt_url: str | None = None) -> Settings:
+def settings(folder: Path, mqtt_url: str | None = None, auth: Auth = Auth.OFF) -> Settings:
     url = None if mqtt_url is None else SecretStr(mqtt_url)
-    return Settings(_env_file=None, data_dir=folder, mqtt_url=url)
+    return Settings(_env_file=None, data_dir=folder, mqtt_url=url, auth=auth)
 
 
 def test_separate_roles_share_a_password_in_a_file_that_only_their_user_can_read(
@@ -47,6 +47,22 @@ def test_the_password_in_mqtt_url_counts_before_the_file(tmp_path: Path) -> None
 def test_mqtt_url_without_a_password_stays_as_it_is(tmp_path: Path) -> None:
     other = settings(tmp_path / "data", "mqtt://127.0.0.1")
     assert with_broker_password(other).mqtt.password is None
+
+
+def test_with_authentication_on_a_broker_for_which_there_is_no_login_gets_the_password_of_the_file(
+    tmp_path: Path,
+) -> None:
+    """The one that voltwire broker-files puts into Mosquitto's files."""
+    role = with_broker_password(settings(tmp_path, "mqtt://127.0.0.1", Auth.ON))
+    assert role.mqtt.password == broker_password(role)
+    assert (role.mqtt.host, role.mqtt.username) == ("127.0.0.1", None)
+
+
+@pytest.mark.parametrize("login", [":secret@", "user@", "user:secret@"])
+def test_with_authentication_on_a_login_in_mqtt_url_is_used(tmp_path: Path, login: str) -> None:
+    named = settings(tmp_path / "data", f"mqtt://{login}127.0.0.1", Auth.ON)
+    assert with_broker_password(named).mqtt == named.mqtt
+    assert not (tmp_path / "data").exists()
 
 
 def test_a_file_that_cannot_be_used_is_named(tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ from runtime.settings import Settings, load_settings
 # Section 2, row by row. None: unset or embedded.
 DEFAULTS: dict[str, Any] = {
     "database_url": None,
+    "owner_database_url": None,
     "mqtt_url": None,
     "mqtt_ca_file": None,
     "mqtt_cert_file": None,
@@ -27,9 +28,15 @@ DEFAULTS: dict[str, Any] = {
     "instance": "voltwire",
     "auth": "auto",
     "trusted_network": False,
+    "publish_host": "127.0.0.1",
     "rate_limit_requests": 10,
     "rate_limit_window_seconds": 1,
+    "mqtt_rate_limit": 0,
     "cors_origins": None,
+    "public_url": None,
+    "public_mqtt_url": None,
+    "api_key": None,
+    "trusted_proxies": None,
     "streams_max": 1000,
     "bodies_bytes_max": 134_217_728,
     "max_payload_bytes": 262_144,
@@ -39,6 +46,7 @@ DEFAULTS: dict[str, Any] = {
     "offline_after_seconds": 300,
     "retention_days": 0,
     "rejected_days": 30,
+    "notify_private_addresses": False,
     "log_level": "info",
     "log_format": "auto",
 }
@@ -212,8 +220,9 @@ def test_an_mqtt_url_with_an_impossible_port_is_refused_like_any_other_fault(url
 
 def test_secrets_are_not_shown() -> None:
     settings = load_settings(
-        database_url="postgresql://u:hunter2@db/x", mqtt_url="mqtt://u:hunter3@h"
-    )
+        database_url="postgresql://u:hunter2@db/x", mqtt_url="mqtt://u:hunter3@h",
+        api_key="vwk_hunter4",
+    )  # fmt: skip
     for text in (repr(settings), str(settings), repr(settings.mqtt), str(settings.mqtt)):
         assert "hunter" not in text
     assert str(settings.mqtt) == "mqtt://h:1883"
@@ -236,6 +245,9 @@ def test_secrets_are_not_shown() -> None:
             "CORS_ORIGINS",
             ["dashboard.example", "https://a.example/", "ftp://a.example", "https://"],
         ),
+        ("PUBLIC_URL", ["voltwire.example", "mqtt://a.example", "https://u:p@a.example"]),
+        ("PUBLIC_MQTT_URL", ["https://a.example", "mqtt://", "mqtt://u:p@a.example"]),
+        ("API_KEY", ["vwk_a b", "vwk_\u00e9", "x" * 257]),
         ("STREAMS_MAX", ["0", "x"]),
         ("BODIES_BYTES_MAX", ["1000"]),
         ("RATE_LIMIT_WINDOW_SECONDS", ["0", "-1", "nan", "inf"]),
@@ -353,3 +365,38 @@ def test_the_status_listener_counts_once_it_has_a_port() -> None:
     assert not load_settings(status_host="0.0.0.0").authenticated
     assert decided(status_host="0.0.0.0", status_port=9100).authenticated
     assert "AUTH=off" in refused(status_host="0.0.0.0", status_port=9100, auth="off")
+
+
+# -- The owner of the tables. --
+
+
+def test_the_owners_login_is_used_where_it_is_needed_and_only_there() -> None:
+    both = load_settings(
+        database_url="postgresql://app@db/v", owner_database_url="postgresql+asyncpg://owner@db/v"
+    )
+    assert both.dsn == "postgresql://app@db/v"
+    assert both.as_owner().dsn == "postgresql://owner@db/v"
+    one = load_settings(database_url="postgresql://app@db/v")
+    assert one.as_owner().dsn == "postgresql://app@db/v"
+
+
+def test_the_owners_login_alone_is_refused() -> None:
+    assert "OWNER_DATABASE_URL needs DATABASE_URL" in refused(
+        owner_database_url="postgresql://owner@db/v"
+    )
+
+
+# -- Proxies. --
+
+
+def test_trusted_proxies_are_addresses_and_networks_of_both_families() -> None:
+    settings = load_settings(trusted_proxies="127.0.0.1, 10.0.0.0/8,fd00::/8,")
+    assert settings.proxy_networks == [
+        "127.0.0.1/32", "::ffff:127.0.0.1/128", "10.0.0.0/8", "::ffff:10.0.0.0/104", "fd00::/8",
+    ]  # fmt: skip
+    assert load_settings().proxy_networks == []
+
+
+@pytest.mark.parametrize("text", ["*", "proxy.example", "10.0.0.1/8", "127.0.0.1;::1"])
+def test_a_proxy_that_is_no_address_is_refused(text: str) -> None:
+    assert "TRUSTED_PROXIES: must list addresses or networks" in refused(trusted_proxies=text)

@@ -1,0 +1,100 @@
+"""A transaction on the credentials, wherever the database is, and what these commands show."""
+
+import asyncio
+import json
+from collections.abc import Awaitable, Callable, Sequence
+from datetime import datetime
+from typing import Any, TypeVar
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from cli.database import database_errors, database_of, migrated_connection
+from runtime.logging import configure_logging
+from runtime.settings import Settings, load_settings
+from runtime.signals import fail_on_signals
+from schema.access.credentials import ListedCredential
+from schema.database import API_SESSION, Connection
+from schema.instants import rfc3339
+
+COMMAND_S_MAX = 30
+LISTED_MAX = 1_000_000
+
+T = TypeVar("T")
+
+
+def in_transaction(work: Callable[[Connection, Settings], Awaitable[T]]) -> tuple[Settings, T]:
+    """The settings, and what `work` returns once that is committed. Raises StartError."""
+    settings = load_settings()
+    configure_logging(settings)
+    fail_on_signals("Interrupted: see with the command list whether it was done.")
+
+    async def committed(dsn: str) -> T:
+        name = f"{settings.instance} credentials"
+        async with (
+            migrated_connection(
+                dsn, name, API_SESSION, command_timeout_s=COMMAND_S_MAX
+            ) as connection,
+            connection.transaction(),
+        ):
+            return await work(connection, settings)
+
+    with database_errors("used"), database_of(settings) as database:
+        return settings, asyncio.run(committed(database.dsn))
+
+
+def show_once(settings: Settings, fields: dict[str, Any], *, as_json: bool) -> None:
+    """The fields of a new credential; its secret is not shown anywhere else."""
+    if as_json:
+        typer.echo(json.dumps(fields))
+        return
+    width = max(map(len, fields))
+    for name, value in fields.items():
+        shown = ", ".join(value) if isinstance(value, list) else value
+        typer.echo(f"{name:{width}}  {shown}")
+    if "secret" in fields:
+        typer.echo("The secret is shown here and never again.")
+    say_if_off(settings)
+
+
+def show_list(found: Sequence[ListedCredential], *, as_json: bool) -> None:
+    if as_json:
+        typer.echo(json.dumps([_fields(each) for each in found]))
+        return
+    table = Table(box=None)
+    for heading in ("name", "kind", "scopes", "created", "last used"):
+        table.add_column(heading)
+    for each in found:
+        scopes = ", ".join(each.scopes)
+        used = _time(each.last_used_at) or "never"
+        table.add_row(each.name, each.kind, scopes, rfc3339(each.created_at), used)
+    Console(soft_wrap=True).print(table)
+
+
+def show_revoked(name: str, kinds: Sequence[str], *, as_json: bool) -> None:
+    if as_json:
+        typer.echo(json.dumps({"name": name, "revoked": list(kinds)}))
+    else:
+        typer.echo(f"Revoked: {' and '.join(kinds)} of {name}.")
+
+
+def say_if_off(settings: Settings) -> None:
+    if not settings.authenticated:
+        typer.echo(
+            "Authentication is off here, so nobody is asked for it: set AUTH=on, or see docs/security.md."
+        )
+
+
+def _fields(listed: ListedCredential) -> dict[str, Any]:
+    return {
+        "name": listed.name,
+        "kind": str(listed.kind),
+        "scopes": [str(scope) for scope in listed.scopes],
+        "created_at": rfc3339(listed.created_at),
+        "last_used_at": _time(listed.last_used_at),
+    }
+
+
+def _time(at: datetime | None) -> str | None:
+    return None if at is None else rfc3339(at)

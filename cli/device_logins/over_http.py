@@ -1,0 +1,85 @@
+"""Logins that the API of a running system makes, with an admin key."""
+
+import asyncio
+import ssl
+from collections.abc import Sequence
+from http import HTTPStatus
+
+import httpx
+import typer
+
+from cli.device_logins.lifecycle import DeviceLogin
+from runtime.errors import StartError
+
+ANSWER_S_MAX = 10.0
+AT_ONCE = 8
+REMOVED = {HTTPStatus.OK, HTTPStatus.NO_CONTENT, HTTPStatus.NOT_FOUND}
+
+
+class ApiLogins:
+    """With `forget` the devices are deleted at the end, not only their credentials."""
+
+    def __init__(self, client: httpx.AsyncClient, *, forget: bool = False) -> None:
+        self._client, self._end = client, "" if forget else "/credentials"
+
+    async def create(self, device_ids: Sequence[str]) -> dict[str, DeviceLogin]:
+        """Raises StartError."""
+        *others, newest = device_ids
+        gate = asyncio.Semaphore(AT_ONCE)
+
+        async def create(device_id: str) -> tuple[str, DeviceLogin]:
+            async with gate:
+                return device_id, await self._create(device_id)
+
+        async with asyncio.TaskGroup() as group:
+            tasks = [group.create_task(create(each)) for each in others]
+        return dict([task.result() for task in tasks] + [await create(newest)])
+
+    async def remove(self, device_ids: Sequence[str]) -> None:
+        """What cannot be removed is said on standard error: the run itself is over."""
+        try:
+            for device_id in device_ids:
+                answer = await self._client.delete(f"/v1/devices/{device_id}{self._end}")
+                if answer.status_code not in REMOVED:
+                    raise _refused(answer)
+        except (httpx.TransportError, StartError) as error:
+            typer.echo(
+                f"The credentials of the devices are not all revoked ({error}): revoke them with"
+                " voltwire device revoke.",
+                err=True,
+            )
+
+    async def _create(self, device_id: str) -> DeviceLogin:
+        """A device that has a secret, perhaps from a run that was killed, gets a new one."""
+        path = f"/v1/devices/{device_id}/credentials"
+        try:
+            answer = await self._client.post(path)
+            if answer.status_code == HTTPStatus.CONFLICT:
+                answer = await self._client.post(f"{path}/rotate")
+        except httpx.TransportError as error:
+            raise StartError(
+                f"{self._client.base_url} does not answer ({error or type(error).__name__}): start voltwire"
+                " up or voltwire api there."
+            ) from error
+        if answer.status_code not in {HTTPStatus.OK, HTTPStatus.CREATED}:
+            raise _refused(answer)
+        body = answer.json()
+        return DeviceLogin(body["login"], body["secret"])
+
+
+def api_client(url: str, key: str) -> httpx.AsyncClient:
+    """Without HTTP_PROXY, which also catches 127.0.0.1; it trusts the machine's certificates."""
+    return httpx.AsyncClient(
+        base_url=url,
+        headers={"Authorization": f"Bearer {key}"},
+        timeout=ANSWER_S_MAX,
+        trust_env=False,
+        verify=ssl.create_default_context(),
+    )
+
+
+def _refused(answer: httpx.Response) -> StartError:
+    return StartError(
+        f"{answer.request.method} {answer.request.url.path} was answered {answer.status_code}: API_KEY must"
+        " be a valid admin key of this system."
+    )

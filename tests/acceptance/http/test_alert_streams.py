@@ -1,0 +1,93 @@
+"""Alerts under several writers, seen by a client that loses its connection all the time."""
+
+import asyncio
+import json
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from itertools import count
+from random import Random
+from typing import Any
+
+import asyncpg
+import httpx
+import pytest
+
+from tests.acceptance.chaos.seeds import rounds
+from tests.acceptance.conftest import base_url
+from tests.support.services import Process
+
+WRITERS = 3
+RECONNECTS = rounds(short=8, long=50)
+
+
+@contextmanager
+def writing(url: str) -> Iterator[None]:
+    """Writers that post violations and values that clear, until the block ends."""
+    stop = threading.Event()
+
+    def write(writer: int) -> None:
+        dice = Random(writer)
+        with httpx.Client(base_url=url, timeout=30) as http:
+            for n in count():
+                if stop.is_set():
+                    return
+                device_id = f"reconnect{dice.randrange(4)}"
+                event: dict[str, Any] = {
+                    "event_id": f"w{writer}-{n}",
+                    "device_id": device_id,
+                    "tags": ["reconnect"],
+                }
+                event |= {"metrics": {"level": dice.choice([10, 50])}}
+                assert http.post("/v1/events/batch", json=[event]).status_code == httpx.codes.OK
+
+    threads = [threading.Thread(target=write, args=(n,)) for n in range(WRITERS)]
+    for thread in threads:
+        thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        for thread in threads:
+            thread.join()
+
+
+def read_some(url: str, after: int, most: int) -> list[int]:
+    """Up to `most` numbers of a new connection that resumes after one, which is then cut."""
+    found: list[int] = []
+    headers = {"Last-Event-ID": str(after)}
+    with httpx.stream("GET", f"{url}/v1/alerts/stream", headers=headers, timeout=30) as stream:
+        for line in stream.iter_lines():
+            if line.startswith("data: "):
+                found.append(json.loads(line[len("data: ") :])["id"])
+                if len(found) == most:
+                    break
+    return found
+
+
+async def numbers_in_the_table(dsn: str, until: int) -> list[int]:
+    connection = await asyncpg.connect(dsn)
+    try:
+        rows = await connection.fetch(
+            "select first_id + n as number from feed join outbox using (block)"
+            " where kind = 'alert' and first_id + n <= $1 order by 1",
+            until,
+        )
+    finally:
+        await connection.close()
+    return [row["number"] for row in rows]
+
+
+@pytest.mark.chaos_short
+@pytest.mark.timeout(120)
+def test_the_pieces_of_a_stream_that_is_cut_again_and_again_are_the_table(
+    up: Process, database: str
+) -> None:
+    url, dice = base_url(up), Random(1)
+    rule = {"tag": "reconnect", "metric": "level", "op": ">", "threshold": 30}
+    httpx.post(f"{url}/v1/alerts", json=rule).raise_for_status()
+    seen: list[int] = []
+    with writing(url):
+        for _ in range(RECONNECTS):
+            seen += read_some(url, seen[-1] if seen else 0, dice.randrange(1, 8))
+    assert seen == asyncio.run(numbers_in_the_table(database, seen[-1]))

@@ -1,0 +1,71 @@
+"""Credentials of every kind on a database, and the API of one process that asks for them."""
+
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from itertools import count
+from typing import Any, cast
+
+import asyncpg
+import httpx
+
+from api.feed import FeedReader
+from schema.access.audit import COMMAND
+from schema.access.credentials import Scope, create
+from schema.access.secrets import Kind
+from tests.support.http_api import api_on
+
+ORIGIN = "http://127.0.0.1:8000"
+DEVICE = "d1"
+
+_addresses = count(1)
+
+
+@dataclass(frozen=True, slots=True)
+class Guarded:
+    """`secrets`: of the device d1, and of a key for each scope, by their names."""
+
+    http: httpx.AsyncClient
+    secrets: Mapping[str, str]
+
+    @property
+    def feed(self) -> FeedReader:
+        feed: FeedReader = cast("Any", self.http).services.feed
+        return feed
+
+    def headers(self, who: str) -> dict[str, str]:
+        return bearer(self.secrets[who])
+
+    def from_elsewhere(self) -> None:
+        """Further requests come from an address that was not used before."""
+        n = next(_addresses)
+        cast("Any", self.http)._transport.client = (
+            f"10.{n >> 16 & 255}.{n >> 8 & 255}.{n & 255}",
+            1,
+        )
+
+
+def bearer(secret: str) -> dict[str, str]:
+    return {"Authorization": f"Bearer {secret}"}
+
+
+async def make_secrets(dsn: str) -> dict[str, str]:
+    connection = await asyncpg.connect(dsn)
+    try:
+        made = {
+            each.value: await create(connection, COMMAND, Kind.KEY, each, [each]) for each in Scope
+        }
+        made["device"] = await create(connection, COMMAND, Kind.DEVICE, DEVICE)
+    finally:
+        await connection.close()
+    return {who: secret for who, secret in made.items() if secret is not None}
+
+
+@asynccontextmanager
+async def guarded_api(
+    dsn: str, secrets: Mapping[str, str], **settings: Any
+) -> AsyncIterator[Guarded]:
+    async with api_on(dsn, auth="on", **settings) as http:
+        guarded = Guarded(http, secrets)
+        guarded.from_elsewhere()
+        yield guarded

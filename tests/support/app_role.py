@@ -1,0 +1,46 @@
+"""Users of the database other than its owner."""
+
+import asyncio
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from urllib.parse import urlsplit
+from uuid import uuid4
+
+import asyncpg
+
+from tests.support.services import ROOT
+
+SQL = re.compile(r"```sql\n(.*?)```", re.DOTALL)
+
+
+def documented_statements(heading: str) -> list[str]:
+    """The statements of the SQL example below a heading of docs/operations.md."""
+    text = (ROOT / "docs/operations.md").read_text("utf-8")
+    found = SQL.search(text.split(f"# {heading}\n")[1])
+    assert found is not None
+    return [each.strip() for each in found[1].split(";\n") if each.strip()]
+
+
+def as_user(dsn: str, user: str) -> str:
+    """The same database with another login; the servers of tests trust every login."""
+    parts = urlsplit(dsn)
+    host = parts.netloc.rpartition("@")[2]
+    return parts._replace(netloc=f"{user}@{host}").geturl()
+
+
+@contextmanager
+def database_user(postgres: str) -> Iterator[str]:
+    """A login without any rights; the databases that grant it some must be gone when the block ends."""
+    name = f"app_{uuid4().hex}"
+    asyncio.run(_as_superuser(postgres, f'create role "{name}" login'))
+    yield name
+    asyncio.run(_as_superuser(postgres, f'drop role "{name}"'))
+
+
+async def _as_superuser(dsn: str, statement: str) -> None:
+    connection = await asyncpg.connect(as_user(dsn, "postgres"))
+    try:
+        await connection.execute(statement)
+    finally:
+        await connection.close()
