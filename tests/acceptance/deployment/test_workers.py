@@ -51,7 +51,8 @@ class Site:
         port = str(free_port())
         settings = {
             "DATABASE_URL": self.dsn,
-            "MQTT_URL": f"mqtt://127.0.0.1:{self.broker.port}",
+            # A password, which this broker does not ask for, makes the group of the members a secret.
+            "MQTT_URL": f"mqtt://:secret@127.0.0.1:{self.broker.port}",
             "HTTP_PORT" if role == "api" else "STATUS_PORT": port,
             "RATE_LIMIT_REQUESTS": "1000000",
         }
