@@ -23,6 +23,7 @@ from api.openapi.document import AUTHENTICATED, openapi_config, openapi_document
 from api.routes import (
     aggregates,
     audit,
+    backtests,
     channels,
     credentials,
     devices,
@@ -90,7 +91,7 @@ def create_litestar(settings: Settings, services: Services) -> Litestar:
         rules.one_rule,
         rules.put_rule,
         rules.delete_rule,
-        rules.backtest,
+        backtests.backtest,
         incidents.list_incidents,
         incidents.one_incident,
         incidents.acknowledge,

@@ -20,7 +20,7 @@ from schema.migrate import until_migrated
 async def run(settings: Settings, stop: asyncio.Event, health: Health, _: Metrics) -> None:
     """Follow the credentials in the database, if authentication is on."""
     access = _access(settings, broker_password(settings))
-    changes = _from_database(settings, health) if settings.authenticated else None
+    changes = _from_database(settings, settings.dsn, health) if settings.authenticated else None
     await server.run(settings.mqtt_host, settings.mqtt_port, stop, access, changes)
 
 
@@ -47,8 +47,9 @@ def _read_line(parent: socket.socket) -> str:
     return line.decode().strip()
 
 
-async def _from_database(settings: Settings, health: Health) -> AsyncGenerator[AccountChange, None]:
-    dsn = settings.dsn
+async def _from_database(
+    settings: Settings, dsn: str, health: Health
+) -> AsyncGenerator[AccountChange, None]:
     await until_migrated(dsn, health)
     async for change in follow_accounts(dsn, f"{settings.instance} broker"):
         yield change

@@ -20,8 +20,8 @@ from ingestor.decode.acceptance import AcceptLimits, outside_window
 from ingestor.decode.fast import FastDecoder
 from ingestor.retry import StoreRetry
 from ingestor.store.batch_builder import BatchBuilder, above_floor, inside_window
-from ingestor.store.registry import Registry
-from ingestor.store.transaction import BelowFloorError, StaleRegistryError, Store
+from ingestor.store.registry import Registry, StaleRegistryError
+from ingestor.store.transaction import BelowFloorError, Store
 from runtime.errors import BatchRefused, NoPartition
 from runtime.metrics import EventCounts, Metrics
 from schema.event import Door

@@ -1,6 +1,7 @@
 """Silent devices: one statement evaluates the devices that are due.
 
-1. While no canary arrives, no device is evaluated; silence counts from when canaries arrive without a gap.
+1. While no canary arrives, no device is evaluated; silence counts from when canaries arrive without a gap
+   up to the last one: messages that still wait may be signs of life.
 2. Offline: a last will without a newer sign of life for 10 s, or silence of twice the expected interval.
 3. Late: silence of one and a half expected intervals.
 4. Each change writes one notification in its own transaction; `offline` also opens an incident.

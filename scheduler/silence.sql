@@ -4,12 +4,14 @@
 -- Evaluates the due devices, each of them once, whatever the number of schedulers. $1: after how many seconds
 -- of silence a device without an expected interval is offline.
 with receiving as (
-    -- Since when devices are received without a gap; null while they are not.
-    select receiving_since(:canary_stale_s) as since
+    -- Since when devices are received without a gap, and up to when: null while they are not.
+    select receiving_since(:canary_stale_s) as since, receiving_until(:canary_stale_s) as until
 ), due as materialized (
-    -- The devices to evaluate; those that another scheduler has locked are its own.
+    -- The devices to evaluate; those that another scheduler has locked are its own. The present is never before
+    -- `until`: it is there for the planner, which can estimate with it.
     select p.device_no from presence p, receiving
     where receiving.since is not null and p.check_at <= statement_timestamp()
+      and p.check_at <= (select until from receiving)
     order by p.check_at limit 5000
     for update of p skip locked
 ), deadlines as (
@@ -31,16 +33,16 @@ with receiving as (
             + make_interval(secs => least(:last_seen_step_s_max, :last_seen_step_intervals * p.interval_s)) end
         as start) silence
 ), evaluated as (
-    -- The state that the passed deadlines lead to.
+    -- The state that the passed deadlines lead to, as far as we know.
     select device_no, will_due, late_at, offline_at,
-        case when will_due <= statement_timestamp() then 'will' else 'silent' end as reason,
-        case when least(will_due, offline_at) <= statement_timestamp() then 'offline'
-             when late_at <= statement_timestamp() then 'late'
+        case when will_due <= until then 'will' else 'silent' end as reason,
+        case when least(will_due, offline_at) <= until then 'offline'
+             when late_at <= until then 'late'
              else state end as new_state,
-        case when will_due <= statement_timestamp() then will_due
-             when offline_at <= statement_timestamp() then offline_at
+        case when will_due <= until then will_due
+             when offline_at <= until then offline_at
              else late_at end as since
-    from deadlines
+    from deadlines cross join receiving
 )
 update presence p set
     state = e.new_state,

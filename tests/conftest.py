@@ -1,9 +1,11 @@
 """One PostgreSQL for the whole run, one fresh database per test from a migrated template."""
 
 import asyncio
+import fcntl
 import os
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
@@ -15,7 +17,7 @@ from runtime.postgres.server import embedded_postgres
 from runtime.settings import Settings
 from schema.database import Connection
 from schema.migrate import migrate
-from tests.support.services import keep_files_in_memory, temporary_folder
+from tests.support.services import copy_folder, keep_files_in_memory, temporary_folder
 
 CHAOS = "tests/acceptance/chaos/"
 MAX_EVENT_AGE_DAYS = 800  # Fewer partitions than the default: databases are copied faster.
@@ -50,13 +52,34 @@ def _no_settings_of_the_developer(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture(scope="session")
-def postgres() -> Iterator[str]:
+def data_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """That of a `voltwire up` that has migrated and stopped: a copy is made faster than another one.
+
+    The first process of the test run that needs it makes it for all.
+    """
+    folder = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        folder = folder.parent
+    with (folder / "data.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not (folder / "data").exists():
+            with temporary_folder() as first:
+                with embedded_postgres(first / "data", options={"fsync": "off"}) as dsn:
+                    asyncio.run(migrate(dsn, max_age_days=MAX_EVENT_AGE_DAYS))
+                copy_folder(first / "data", folder / "data")
+    return folder / "data"
+
+
+@pytest.fixture(scope="session")
+def postgres(request: pytest.FixtureRequest) -> Iterator[str]:
     """The DSN of a server of the test run; TEST_DATABASE_URL names another one."""
     if named := os.environ.get("TEST_DATABASE_URL"):
         yield named
         return
-    with temporary_folder() as folder, embedded_postgres(folder / "data", options=FAST) as dsn:
-        yield dsn
+    with temporary_folder() as folder:
+        copy_folder(request.getfixturevalue("data_folder"), folder / "data")
+        with embedded_postgres(folder / "data", options=FAST) as dsn:
+            yield dsn
 
 
 @pytest.fixture(scope="session")

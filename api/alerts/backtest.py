@@ -80,12 +80,24 @@ class _Plan:
         return self.start, self.end
 
 
+@dataclass(slots=True)
+class Progress:
+    """How many events were read, and about how many there are; None until it is known."""
+
+    events: int = 0
+    expected: float | None = None
+
+    def members(self) -> dict[str, Any]:
+        expected = None if self.expected is None else max(round(self.expected), self.events)
+        return {"events": self.events, "expected": expected}
+
+
 class BacktestStore:
     def __init__(self, database: Database, default_profile: str) -> None:
         self._database, self._default_profile = database, default_profile
 
-    async def answer(self, body: BacktestBody) -> bytes:
-        """The incidents as JSON.
+    async def answer(self, body: BacktestBody, progress: Progress) -> bytes:
+        """The incidents as JSON; `progress` is kept current.
 
         Raises RawEventsDropped if retention has dropped events of the range, InvalidRequest if there are too
         many events for one answer.
@@ -93,13 +105,15 @@ class BacktestStore:
         async with self._database.heavy_query_slot():
             try:
                 async with self._database.connection(QUERY_S_MAX) as connection:
-                    return await self._answer(connection, body)
+                    return await self._answer(connection, body, progress)
             except TimeoutError as error:
                 raise InvalidRequest(
                     "The back-test takes too long; request a shorter range or one device."
                 ) from error
 
-    async def _answer(self, connection: Connection, body: BacktestBody) -> bytes:
+    async def _answer(
+        self, connection: Connection, body: BacktestBody, progress: Progress
+    ) -> bytes:
         device_id = body.device_id or body.rule.device_id
         facts = await fetch_row(
             connection, queries.backtest_facts, device_id, self._default_profile
@@ -109,20 +123,20 @@ class BacktestStore:
         until = min(plan.end, max(plan.now, plan.shown_from))
         findings = Findings(epoch_us(plan.shown_from), epoch_us(plan.end), epoch_us(until))
         known = device_id is None or plan.device_no is not None
-        reader = CopyReader()
         if known and plan.start < plan.end:
-            await _require_few_events(connection, plan)
-            await self._read(connection, plan, findings, reader)
-        return await _encoded(connection, plan, findings, reader.rows)
+            progress.expected = await _estimate(connection, plan)
+            await self._read(connection, plan, findings, progress)
+        return await _encoded(connection, plan, findings, progress.events)
 
     async def _read(
-        self, connection: Connection, plan: _Plan, findings: Findings, reader: CopyReader
+        self, connection: Connection, plan: _Plan, findings: Findings, progress: Progress
     ) -> None:
-        run = await self._run_of(connection, plan, findings)
+        run, reader = await self._run_of(connection, plan, findings), CopyReader()
 
         async def evaluate(piece: bytes) -> None:
             for device_no, readings in reader.devices(piece):
                 run.read(device_no, readings)
+            progress.events = reader.rows
 
         first, after = plan.event_times
         arguments = [plan.rule.metric, plan.start, plan.end, plan.device_no, plan.rule.tag]
@@ -157,8 +171,8 @@ def _plan(body: BacktestBody, facts: Any) -> _Plan:
     return _Plan(rule, start, body.from_time, body.to_time, facts["now"], facts["device_no"])
 
 
-async def _require_few_events(connection: Connection, plan: _Plan) -> None:
-    """Estimate by the planner, before anything is read."""
+async def _estimate(connection: Connection, plan: _Plan) -> float:
+    """How many events the planner expects. Raises InvalidRequest if there are too many."""
     estimate = await connection.fetchval(
         queries.estimate_events, *plan.event_times, plan.device_no, plan.rule.tag
     )
@@ -168,6 +182,7 @@ async def _require_few_events(connection: Connection, plan: _Plan) -> None:
             f"The back-test would read about {events:,.0f} events; the limit is {READINGS_MAX:,}."
             " Request a shorter range or one device."
         )
+    return events
 
 
 async def _encoded(connection: Connection, plan: _Plan, findings: Findings, events: int) -> bytes:

@@ -4,9 +4,9 @@
 -- Newest first, with numbers below $1; of the state $2 (`open`: not resolved), the device $3, the rule $4, the severity
 -- $5, opened in [$6, $7); only the incident $9, if it is given. An open incident is muted by its device and rule, by the
 -- tags of the device, and by those of the event that opened it.
-select incident_id, row_to_json(shown)::text as body
+select id as incident_id, row_to_json(shown)::text as body
 from (
-    select incident_id, incident_id as id, device.device_id, incident.rule_id, rule.name as rule_name, incident.severity,
+    select incident_id as id, device.device_id, incident.rule_id, rule.name as rule_name, incident.severity,
            case when resolved_at is not null then 'resolved' when acknowledged_at is not null then 'acknowledged'
                 else 'firing' end as state,
            incident.metric, incident.op, json_number(incident.threshold::numeric)::json as threshold,
@@ -37,7 +37,7 @@ from (
     order by incident_id desc
     limit $8
 ) shown
-order by incident_id desc
+order by id desc
 
 -- incident_history --
 -- What happened to the incident $1, in the order of its states. Times are event times where an event did it.

@@ -2,9 +2,9 @@
 
 -- list_silences --
 -- Newest first, with numbers below $1; only the silence $3, if it is given.
-select silence_id, row_to_json(shown)::text as body
+select id as silence_id, row_to_json(shown)::text as body
 from (
-    select silence_id, silence_id as id, device_id, tag, rule_id, rfc3339(starts_at) as from_time,
+    select silence_id as id, device_id, tag, rule_id, rfc3339(starts_at) as from_time,
            rfc3339(ends_at) as to_time, reason, rfc3339(created_at) as created_at,
            starts_at <= statement_timestamp() and ends_at > statement_timestamp() as active
     from silence
@@ -12,7 +12,7 @@ from (
     order by silence_id desc
     limit $2
 ) shown
-order by silence_id desc
+order by id desc
 
 -- add_silence --
 -- Without $4 it starts now. Returns no row if it would have ended already.

@@ -145,13 +145,18 @@ EXCEPTION_HANDLERS: dict[Any, Any] = {
 }
 
 
-async def send_problem(error: Exception, scope: Scope, receive: Receive, send: Send) -> None:
-    """Answer with the handler of the error, for a request that does not go through Litestar."""
+def problem_of(request: Request[Any, Any, Any], error: Exception) -> Response[dict[str, Any]]:
     handler = next(
         EXCEPTION_HANDLERS[kind] for kind in type(error).mro() if kind in EXCEPTION_HANDLERS
     )
+    answer: Response[dict[str, Any]] = handler(request, error)
+    return answer
+
+
+async def send_problem(error: Exception, scope: Scope, receive: Receive, send: Send) -> None:
+    """Answer with the handler of the error, for a request that does not go through Litestar."""
     request: Request[Any, Any, Any] = Request(scope)
-    answer = handler(request, error).to_asgi_response(app=None, request=request)
+    answer = problem_of(request, error).to_asgi_response(app=None, request=request)
     await answer(scope, receive, send)
 
 

@@ -479,7 +479,7 @@ ANSWERS: dict[str, dict[int, Answer]] = {
     "PUT /v1/profiles/{name}": {200: PROFILE, 201: PROFILE},
     "POST /v1/alerts": {201: RULE},
     "GET /v1/alerts": {200: Answer(list[RuleAnswer])},
-    "POST /v1/alerts/backtest": {200: Answer(BacktestAnswer)},
+    "POST /v1/alerts/backtest": {200: Answer(BacktestAnswer, ("application/x-ndjson",))},
     "GET /v1/alerts/{rule_id}": {200: RULE},
     "PUT /v1/alerts/{rule_id}": {200: RULE},
     "DELETE /v1/alerts/{rule_id}": {204: Answer()},

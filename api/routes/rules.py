@@ -3,12 +3,10 @@
 from typing import Annotated, Any
 
 import msgspec
-from litestar import MediaType, Request, Response, delete, get, post, put
+from litestar import Request, Response, delete, get, post, put
 from litestar.di import NamedDependency
 from litestar.params import PathParameter
 
-from api.alerts.backtest import BacktestBody, BacktestStore
-from api.alerts.backtest_run import INCIDENTS_SHOWN_MAX
 from api.http.bodies import operation_with_body, read_body
 from api.http.cursor import fingerprint, instant_of, read_cursor
 from api.http.pages import page
@@ -41,29 +39,6 @@ async def add_rule(
 ) -> Response[dict[str, Any]]:
     rule = await read_body(request, RuleBody)
     return Response(_rule(await rules.add(rule)), status_code=201)
-
-
-@post(
-    "/v1/alerts/backtest",
-    operation_class=operation_with_body(
-        BacktestBody.model_json_schema(),
-        {
-            "rule": {"metric": "temp_c", "op": ">", "threshold": 60, "for_s": 300},
-            "from_time": "2026-02-01T00:00:00Z",
-            "to_time": "2026-03-01T00:00:00Z",
-        },
-    ),
-    summary="The incidents that a rule would have raised on stored events",
-    description="It notifies nobody and stores nothing. Events are evaluated in the order of (timestamp,"
-    f" event_id). The first {INCIDENTS_SHOWN_MAX:,} incidents are listed, all are counted.",
-    status_code=200,
-    tags=["Alerts"],
-)
-async def backtest(
-    request: Request[Any, Any, Any], backtests: NamedDependency[BacktestStore]
-) -> Response[bytes]:
-    body = await read_body(request, BacktestBody)
-    return Response(await backtests.answer(body), media_type=MediaType.JSON, status_code=200)
 
 
 @get("/v1/alerts", summary="Rules, oldest first", tags=["Alerts"])

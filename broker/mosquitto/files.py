@@ -46,6 +46,7 @@ class Written:
 
 
 NOTHING = Written(listeners=False, logins=False)
+RELOAD = Written(listeners=False, logins=True)
 
 
 @dataclass(frozen=True, slots=True)

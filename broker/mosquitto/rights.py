@@ -10,7 +10,7 @@ from broker import topics
 from broker.topics import TopicKind
 from runtime.client_ids import delivery_client_id, ingest_client_id
 from schema.access.broker_logins import BrokerLogin, BrokerTables
-from schema.access.credentials import KEY_LOGIN_PREFIX, Scope
+from schema.access.credentials import KEY_LOGIN_PREFIX, Scope, device_login
 from schema.access.secrets import Kind
 
 HEADER = "# Written by voltwire broker-files, which overwrites changes.\n"
@@ -22,10 +22,10 @@ NOBODY = "user voltwire:nobody\ntopic deny #\n"
 
 
 def login_name(login: BrokerLogin) -> str:
-    """The user name at the broker. A colon would end it in Mosquitto's file, so it is written %3A."""
+    """The user name at the broker."""
     if login.kind is Kind.KEY:
         return f"{KEY_LOGIN_PREFIX}{login.name}"
-    return login.name.replace(":", "%3A")
+    return device_login(login.name)
 
 
 def has_login(login: BrokerLogin) -> bool:

@@ -10,7 +10,7 @@ from typing import Annotated
 import structlog
 import typer
 
-from broker.mosquitto.files import BrokerFiles, Written
+from broker.mosquitto.files import NOTHING, BrokerFiles, Written
 from broker.mosquitto.listeners import Certificates, ListenAddress, Listeners
 from cli.broker_files.keeper import CHECK, Keeper
 from cli.database import database_errors, migrated_connection, running_dsn
@@ -166,8 +166,7 @@ def _write_once(settings: Settings, keeper: Keeper) -> None:
     trouble = asyncio.run(keeper.apply(written))
     if trouble is not None:
         raise StartError(f"The files are written, and the broker did not take them: {trouble}.")
-    changed = written.listeners or written.logins
-    typer.echo("The files were written." if changed else "The files are up to date.")
+    typer.echo("The files are up to date." if written == NOTHING else "The files were written.")
 
 
 async def _read(settings: Settings, dsn: str) -> BrokerTables:

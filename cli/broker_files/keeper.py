@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 import structlog
 
-from broker.mosquitto.files import NOTHING, BrokerFiles, Written
+from broker.mosquitto.files import NOTHING, RELOAD, BrokerFiles, Written
 from runtime.errors import StartError
 from runtime.health import Health
 from runtime.metrics import Metrics
@@ -38,7 +38,8 @@ class Keeper:
     password: str | None
     reload: str | None = None
     restart: str | None = None
-    _pending: Written = NOTHING
+    # At start, too: an earlier process may have ended between writing and reloading.
+    _pending: Written = RELOAD
     _changed: asyncio.Event = field(default_factory=asyncio.Event)
     _certificates: object = None
 
@@ -55,7 +56,7 @@ class Keeper:
     async def apply(self, written: Written) -> str | None:
         """Run the command that Mosquitto needs after this. Returns what went wrong."""
         command = self.restart or self.reload if written.listeners else self.reload
-        if command is None or not (written.listeners or written.logins):
+        if command is None or written == NOTHING:
             return None
         return await _run(command)
 
@@ -86,13 +87,13 @@ class Keeper:
                 reason = str(error)
                 log.error("The files of the broker cannot be written; retrying.", reason=reason)  # noqa: TRY400
                 health.report(CHECK, ok=False, detail=f"not written: {reason}")
+                self._pending |= RELOAD  # Some of the files may be new.
                 await asyncio.sleep(RETRY_S)
-        if written.listeners or written.logins:
+        if written != NOTHING:
             log.info("The files of the broker were written.", listeners=written.listeners)
-            self._pending |= written
+        self._pending |= written
+        if self._pending != NOTHING:
             self._changed.set()
-        elif not self._changed.is_set():
-            health.report(CHECK, ok=True, detail="current")
 
     async def _apply_changes(self, health: Health) -> None:
         while True:

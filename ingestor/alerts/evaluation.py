@@ -55,6 +55,16 @@ class RuleState:
     def quiet(self) -> bool:
         return self.pending_since is None and self.incident_id is None
 
+    def decides_like(self, other: "RuleState") -> bool:
+        """Whether all but the number of the incident and the newest event is the same."""
+        return (
+            self.pending_since == other.pending_since
+            and self.notified_at == other.notified_at
+            and self.decided_at == other.decided_at
+            and self.incident_notified == other.incident_notified
+            and self.incident_told == other.incident_told
+        )
+
 
 class Step(StrEnum):
     FIRED = "fired"

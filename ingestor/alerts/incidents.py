@@ -1,7 +1,7 @@
 """From evaluated rules to rows: incidents to open and resolve, rule states, notifications."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
@@ -9,6 +9,7 @@ from ingestor.alerts.evaluation import Finding, RuleState, Step, evaluate
 from ingestor.alerts.rules import Candidate
 from schema.alert import AlertState, Notification, alert
 from schema.event import DeviceNo, Event
+from schema.instants import epoch_us
 from schema.rule import Rule
 
 
@@ -44,9 +45,21 @@ class IncidentChanges:
     opened: list[NewIncident] = field(default_factory=list)
     resolved: list[tuple[DeviceNo, int, Event]] = field(default_factory=list)
     states: list[tuple[DeviceNo, str, RuleState, IncidentRef]] = field(default_factory=list)
+    last: list[tuple[DeviceNo, str, RuleState]] = field(default_factory=list)
 
     def __bool__(self) -> bool:
-        return bool(self.evaluations or self.states)
+        return bool(self.evaluations or self.states or self.last)
+
+    def note_state(self, pair: Candidate, state: RuleState, incident: IncidentRef) -> None:
+        """Of a rule of `rate` usually nothing but the newest event has changed."""
+        key, before = (pair.device_no, pair.rule.rule_id), pair.state
+        same = incident == before.incident_id and state.decides_like(before)
+        if same and state.last_at == before.last_at and state.last_value == before.last_value:
+            return
+        if same and state.last_value is not None:
+            self.last.append((*key, state))
+        else:
+            self.states.append((*key, state, incident))
 
     def assign_numbers(self, numbers: Sequence[int]) -> None:
         for opened, number in zip(self.opened, numbers, strict=True):
@@ -84,6 +97,14 @@ class IncidentChanges:
             for device_no, rule_id, state, incident in self.states
         )  # fmt: skip
 
+    def last_columns(self) -> list[list[str]]:
+        """Of states in which only the newest event changed: its time in microseconds, and its value."""
+        return _columns(
+            (str(device_no), rule_id, str(epoch_us(state.last_at)), repr(state.last_value))
+            for device_no, rule_id, state in self.last
+            if state.last_at is not None
+        )
+
     def notifications(self) -> list[Notification]:
         """The alerts, in the order of evaluation per candidate."""
         return [
@@ -116,10 +137,7 @@ def decide(pairs: Sequence[Candidate], newest: Sequence[datetime | None]) -> Inc
                 open_incident = None
         if findings:
             changes.evaluations.append(evaluation)
-        if replace(state, incident_id=None) != replace(pair.state, incident_id=None) or (
-            open_incident != pair.state.incident_id
-        ):
-            changes.states.append((pair.device_no, pair.rule.rule_id, state, open_incident))
+        changes.note_state(pair, state, open_incident)
     return changes
 
 

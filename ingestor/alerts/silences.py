@@ -17,13 +17,9 @@ class Silence:
     starts_at: datetime
     ends_at: datetime
 
-    def may_concern(self, device_id: str, rule_id: str, now: datetime) -> bool:
-        """Whether it is in force and concerns the pair, for some tags."""
-        return (
-            self.starts_at <= now < self.ends_at
-            and self.device_id in {None, device_id}
-            and self.rule_id in {None, rule_id}
-        )
+    def may_concern(self, device_id: str, rule_id: str) -> bool:
+        """Whether it concerns the pair while it is in force, for some tags."""
+        return self.device_id in {None, device_id} and self.rule_id in {None, rule_id}
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,9 +11,10 @@ from typing import Any
 from ingestor.alerts.evaluation import RuleState
 from ingestor.alerts.incidents import IncidentChanges, decide
 from ingestor.alerts.rules import Candidate, Pair, candidates, received
-from ingestor.alerts.silences import mute_of
+from ingestor.alerts.silences import Silence, mute_of
 from ingestor.batch import Row
-from ingestor.store.registry import Registry
+from ingestor.store.presence_writes import SEPARATOR
+from ingestor.store.registry import Registry, StaleRegistryError
 from schema.alert import AlertState, Notification, alert
 from schema.database import Connection
 from schema.event import DeviceNo, Event
@@ -70,28 +71,49 @@ async def _complete(
     connection: Connection, registry: Registry, pairs: Sequence[Candidate], now: datetime
 ) -> list[datetime | None]:
     """Give each candidate its gap and its mute; return the newest event time that it has evaluated."""
-    if not pairs:
-        return []
-    oldest = min(event.ts for pair in pairs for event in pair.events)
+    for pair in pairs:
+        device = registry.devices.get(pair.events[0].device_id)
+        if device is None:  # The cache was emptied since the batch was checked.
+            raise StaleRegistryError
+        pair.max_gap_s = max_gap_s(pair.rule.max_gap_s, device.interval_s)
+    silences = [each for each in registry.silences if each.starts_at <= now < each.ends_at]
+    if silences and pairs:
+        await _mute(connection, pairs, silences)
+    return await _newest_evaluated(connection, pairs)
+
+
+async def _mute(
+    connection: Connection, pairs: Sequence[Candidate], silences: Sequence[Silence]
+) -> None:
     rows = await connection.fetch(
-        queries.pair_facts,
-        [pair.device_no for pair in pairs],
-        [pair.rule.metric for pair in pairs],
-        [pair.rule.tag for pair in pairs],
-        [pair.rule.in_force_from for pair in pairs],
-        list(range(len(pairs))),
-        oldest,
-        [pair.rule.keeps_last for pair in pairs],
-        registry.default_profile,
+        queries.read_device_tags, sorted({pair.device_no for pair in pairs})
     )
-    for row, pair in zip(rows, pairs, strict=True):
-        pair.max_gap_s = max_gap_s(pair.rule.max_gap_s, row["interval_s"])
+    tags = {row["device_no"]: row["tags"] for row in rows}
+    for pair in pairs:
         device_id, rule_id = pair.events[0].device_id, pair.rule.rule_id
-        pair.mute = mute_of(
-            (each for each in registry.silences if each.may_concern(device_id, rule_id, now)),
-            row["device_tags"],
-        )
-    return [row["newest"] for row in rows]
+        found = [each for each in silences if each.may_concern(device_id, rule_id)]
+        pair.mute = mute_of(found, tags[pair.device_no])
+
+
+async def _newest_evaluated(
+    connection: Connection, pairs: Sequence[Candidate]
+) -> list[datetime | None]:
+    """The newest event time that each candidate has evaluated; a rule of `rate` keeps it itself."""
+    asked = [pair for pair in pairs if not pair.rule.keeps_last]
+    if not asked:
+        return [None] * len(pairs)
+    oldest = min(event.ts for pair in asked for event in pair.events)
+    rows = await connection.fetch(
+        queries.newest_evaluated,
+        [pair.device_no for pair in asked],
+        [pair.rule.metric for pair in asked],
+        [pair.rule.tag for pair in asked],
+        [pair.rule.in_force_from for pair in asked],
+        list(range(len(asked))),
+        oldest,
+    )
+    newest = iter(rows)
+    return [None if pair.rule.keeps_last else next(newest)["newest"] for pair in pairs]
 
 
 async def _write_incidents(connection: Connection, changes: IncidentChanges) -> list[Notification]:
@@ -105,6 +127,8 @@ async def _write_incidents(connection: Connection, changes: IncidentChanges) -> 
         await connection.execute(queries.open_incidents, *changes.opened_columns())
     if changes.states:
         await connection.execute(queries.save_alert_states, *changes.state_columns())
+    if changes.last:
+        await connection.execute(queries.save_last, *map(SEPARATOR.join, changes.last_columns()))
     return changes.notifications()
 
 

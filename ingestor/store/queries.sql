@@ -99,21 +99,21 @@ select device_no, rule_id, pending_since, incident_id, notified_at, decided_at, 
        last_at, last_value, received_at
 from alert_state where device_no = any($1::int[])
 
--- pair_facts --
+-- newest_evaluated --
 -- Per pair: the newest stored event that this rule has evaluated, if it is newer than $6, the oldest candidate event
--- of the batch, so that earlier partitions are not read; and the interval set for the device or its profile. A rule
--- of `rate` ($7) keeps its newest event itself. $8: DEFAULT_PROFILE.
-select case when not pair.keeps_last then (
-           select e.ts from event e
-           where e.device_no = pair.device_no and e.ts > $6 and e.metrics ? pair.metric
-             and e.received_at >= pair.in_force_from and (pair.tag is null or e.tags @> array[pair.tag])
-           order by e.ts desc limit 1) end as newest,
-       coalesce(device.interval_s, profile.interval_s) as interval_s, device.tags as device_tags
-from unnest($1::int[], $2::text[], $3::text[], $4::timestamptz[], $5::int[], $7::bool[])
-         as pair (device_no, metric, tag, in_force_from, n, keeps_last)
-     join device using (device_no)
-     left join profile on profile.name = coalesce(device.profile, $8)
+-- of the batch, so that earlier partitions are not read.
+select (
+    select e.ts from event e
+    where e.device_no = pair.device_no and e.ts > $6 and e.metrics ? pair.metric
+      and e.received_at >= pair.in_force_from and (pair.tag is null or e.tags @> array[pair.tag])
+    order by e.ts desc limit 1
+) as newest
+from unnest($1::int[], $2::text[], $3::text[], $4::timestamptz[], $5::int[])
+    as pair (device_no, metric, tag, in_force_from, n)
 order by pair.n
+
+-- read_device_tags --
+select device_no, tags from device where device_no = any($1::int[])
 
 -- update_presence --
 -- Decides the next presence state of each device from the merged signals of a batch, one row per device;
@@ -231,6 +231,15 @@ on conflict (device_no, rule_id) do update set
     incident_notified = excluded.incident_notified, incident_told = excluded.incident_told,
     last_at = excluded.last_at, last_value = excluded.last_value
 
+-- save_last --
+-- Only the newest evaluated event, in columns of joined text: of rules of `rate` every event is saved, and the driver
+-- needs a microsecond for each element of an array. $3: microseconds since the Unix epoch.
+insert into alert_state (device_no, rule_id, last_at, last_value)
+select device_no, rule_id, timestamptz 'epoch' + us * interval '1 us', last_value
+from unnest(string_to_array($1, E'\x1f')::int[], string_to_array($2, E'\x1f'), string_to_array($3, E'\x1f')::bigint[],
+            string_to_array($4, E'\x1f')::float8[]) as evaluated (device_no, rule_id, us, last_value)
+on conflict (device_no, rule_id) do update set last_at = excluded.last_at, last_value = excluded.last_value
+
 -- save_receipts --
 -- `no_data`: the metric of these pairs arrived; $3 is for_s of their rules. The sweep may open an incident at the
 -- same moment, so only the row says whether one is open. A check that is due sooner stays.
@@ -255,7 +264,7 @@ select (select count(*) from unnest($1::text[], $2::text[]) as wanted (device_id
         select from rejected where received_at = $3 and reason = $4 and payload = $5))
 
 -- find_devices --
-select device_id, device_no, profile, receipts from device where device_id = any($1::text[])
+select device_id, device_no, profile, receipts, interval_s from device where device_id = any($1::text[])
 
 -- add_devices --
 -- A device exists from its first event, heartbeat or status, with its presence row from the start.
@@ -274,7 +283,7 @@ from added
 select registry_version from config
 
 -- read_profiles --
-select name, metrics, receipts from profile
+select name, metrics, receipts, interval_s from profile
 
 -- read_rules --
 select rule_id, device_id, tag, metric, op, threshold, severity, for_s, clear_threshold, cooldown_s,

@@ -30,6 +30,10 @@ CACHED_DEVICES_MAX = 500_000  # About 100 MB. A cache that would exceed it is em
 queries = load_queries("ingestor.store", constants=LOCKS | TIMES)
 
 
+class StaleRegistryError(Exception):
+    """Devices or profiles changed since the batch was checked; it must be checked again."""
+
+
 @dataclass(frozen=True, slots=True)
 class Profile:
     """`ranges` maps a metric to its (min, max); other metrics have no range."""
@@ -37,6 +41,7 @@ class Profile:
     name: str
     ranges: Mapping[str, tuple[float, float]]
     receipts: bool = False  # whether every device of this profile gets receipts
+    interval_s: float | None = None
 
     def fault(self, event: Event) -> str | None:
         """A sentence on the first metric out of range, with range and profile; None without one."""
@@ -58,6 +63,7 @@ class Device:
     profile: Profile
     receipts: bool  # what its last birth asked for
     numbers: Mapping[str, DeviceNo]  # only this device: the parts of all its messages share it
+    interval_s: float | None  # set for the device itself or its profile
 
 
 class Registry:
@@ -150,7 +156,13 @@ class Registry:
         for row in rows:
             profile = self._profile(row["profile"])
             name, number = row["device_id"], DeviceNo(row["device_no"])
-            self.devices[name] = Device(number, profile, row["receipts"], {name: number})
+            self.devices[name] = Device(
+                number,
+                profile,
+                row["receipts"],
+                {name: number},
+                profile.interval_s if row["interval_s"] is None else row["interval_s"],
+            )
 
     async def _add(self, connection: Connection, names: Sequence[str]) -> None:
         await connection.execute(queries.add_devices, names, self.default_profile)
@@ -201,4 +213,4 @@ def _profile(row: Any) -> Profile:
         for name, limits in metrics.items()
         if "min" in limits or "max" in limits
     }
-    return Profile(row["name"], ranges, row["receipts"])
+    return Profile(row["name"], ranges, row["receipts"], row["interval_s"])

@@ -28,7 +28,7 @@ from ingestor.store.presence_writes import (
     telemetry_only_devices,
     update_presence,
 )
-from ingestor.store.registry import Registry
+from ingestor.store.registry import Registry, StaleRegistryError
 from ingestor.store.reused_ids import record_reused_ids
 from runtime.errors import BatchRefused, NoPartition, StoreUnavailable
 from schema.database import WRITER_SESSION, Connection, connect, fetch_row
@@ -44,10 +44,6 @@ queries = load_queries("ingestor.store", constants=LOCKS | TIMES)
 HOUR_S = 3600
 HOUR_US = HOUR_S * 1_000_000
 NewKeys = set[tuple[int, str]]
-
-
-class StaleRegistryError(Exception):
-    """Devices or profiles changed since the batch was checked; it must be checked again."""
 
 
 class BelowFloorError(Exception):

@@ -73,7 +73,8 @@ class ChannelDelivery:
 
     async def _wake_couriers(self) -> None:
         async for _, items in follow_feed(self._settings.dsn, f"{self._name} feed"):
-            if any(item.kind == "alert" for item in items):
+            # Without items it has only begun: what came before has woken nobody.
+            if not items or any(item.kind == "alert" for item in items):
                 for courier, _ in self._couriers.values():
                     courier.wake()
 

@@ -53,6 +53,8 @@ async def follow(
             connection = await connect(dsn, name, command_timeout_s=10)
             changed = asyncio.Event()
             await connection.add_listener(channel, lambda *_, changed=changed: changed.set())
+            # A lost connection hears no change: find that out now, not at the next look.
+            connection.add_termination_listener(lambda _, changed=changed: changed.set())
             while True:
                 changed.clear()
                 found, wait_s = await read(connection)

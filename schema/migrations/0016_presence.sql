@@ -24,6 +24,18 @@ create function learned_interval(gaps real[]) returns double precision
 language sql immutable parallel safe
 return case when cardinality(gaps) >= 5 then (array_sort(gaps, true))[3] end;
 
+-- Up to when devices are received, which is when the last canary of each member was: while messages wait, so does
+-- the canary. Null as for receiving_since.
+create function receiving_until(stale_s double precision) returns timestamptz
+language sql stable parallel safe
+return (
+    select least(max(until), statement_timestamp()) from (
+        select min(received_at) as until
+        from canary full join ingest_member using (client_id)
+        group by instance, case when instance is null then client_id end
+        having bool_and(coalesce(received_at > statement_timestamp() - make_interval(secs => stale_s), false))
+    ) instances);
+
 -- The notifications of a device are looked up by device, then numbered by their block.
 create index feed_block on feed (block);
 

@@ -1,6 +1,5 @@
 """The product as a user starts it: `voltwire up` on free ports in a folder of its own."""
 
-import subprocess
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,11 +9,12 @@ import pytest
 
 from tests.conftest import MAX_EVENT_AGE_DAYS, fresh_database
 from tests.support import plain_http
-from tests.support.services import Process, free_port, temporary_folder
+from tests.support.services import Process, copy_folder, free_port, temporary_folder
 
 
 def up_settings() -> dict[str, str]:
-    return {"HTTP_PORT": str(free_port()), "MQTT_PORT": str(free_port()), "DATA_DIR": "data"}
+    ports = {"HTTP_PORT": str(free_port()), "MQTT_PORT": str(free_port())}
+    return ports | {"DATA_DIR": "data", "MAX_EVENT_AGE_DAYS": str(MAX_EVENT_AGE_DAYS)}
 
 
 def base_url(process: Process) -> str:
@@ -26,7 +26,7 @@ def running_up(*arguments: str, data: Path | None = None, **settings: str) -> It
     """Healthy; with a copy of a data folder, if one is given; embedded is what no setting names."""
     with temporary_folder() as folder:
         if data is not None:
-            subprocess.run(["cp", "-a", data, folder / "data"], check=True)
+            copy_folder(data, folder / "data")
         with Process(folder, "up", *arguments, settings=up_settings() | settings) as process:
             process.wait_until_ok(f"{base_url(process)}/health")
             yield process
@@ -42,17 +42,8 @@ def database(postgres: str, template: str) -> Iterator[str]:
 @pytest.fixture(scope="module")
 def up(database: str) -> Iterator[Process]:
     """Shared by the tests of a file; only the broker is embedded: PostgreSQL runs already."""
-    days = str(MAX_EVENT_AGE_DAYS)
-    with running_up(DATABASE_URL=database, MAX_EVENT_AGE_DAYS=days) as process:
+    with running_up(DATABASE_URL=database) as process:
         yield process
-
-
-@pytest.fixture(scope="session")
-def data_folder() -> Iterator[Path]:
-    """A migrated cluster of `voltwire up`, stopped: a copy of it is made faster than another one."""
-    with running_up() as process:
-        assert process.stop() == 0, process.log.read_text()[-2000:]
-        yield process.folder / process.settings["DATA_DIR"]
 
 
 @pytest.fixture(scope="module")

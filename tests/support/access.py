@@ -1,5 +1,6 @@
 """Credentials of every kind on a database, and the API of one process that asks for them."""
 
+import asyncio
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -17,6 +18,7 @@ from tests.support.http_api import api_on
 
 ORIGIN = "http://127.0.0.1:8000"
 DEVICE = "d1"
+WITHIN_S = 30
 
 _addresses = count(1)
 
@@ -69,3 +71,20 @@ async def guarded_api(
         guarded = Guarded(http, secrets)
         guarded.from_elsewhere()
         yield guarded
+
+
+async def begin_session(api: Guarded, who: str = "admin", **headers: str) -> httpx.Response:
+    return await api.http.post("/v1/session", json={"key": api.secrets[who]}, headers=headers)
+
+
+async def until_status(api: Guarded, headers: dict[str, str], code: int) -> None:
+    async with asyncio.timeout(WITHIN_S):
+        while (await api.http.get("/v1/devices", headers=headers)).status_code != code:  # noqa: ASYNC110
+            await asyncio.sleep(0.02)
+
+
+async def add_key(api: Guarded, name: str, *scopes: str) -> str:
+    new = {"name": name, "scopes": list(scopes)}
+    answer = await api.http.post("/v1/keys", json=new, headers=api.headers("admin"))
+    assert answer.status_code == 201, answer.text
+    return str(answer.json()["secret"])

@@ -94,7 +94,13 @@ class Mosquitto:
         return int(psutil.Process(self._process.pid).memory_info().rss)
 
     def reload(self) -> None:
+        """Return once it has begun: who connects just then is cut, and connects again."""
+        before = self._reloads()
         self._signal(signal.SIGHUP)
+        deadline = time.monotonic() + START_S_MAX
+        while self._reloads() == before:
+            assert time.monotonic() < deadline, self.log.read_text()
+            time.sleep(0.002)
 
     def lose_state(self) -> None:
         """Empty the data folder, between kill and start."""
@@ -116,6 +122,9 @@ class Mosquitto:
             text, found = re.subn(rf"(?m)^{name} .*", f"{name} {value}", text)
             assert found == 1, name
         return placed(text, self.data, self.files)
+
+    def _reloads(self) -> int:
+        return self.log.read_text().count("Reloading config.")
 
     def _signal(self, number: signal.Signals) -> None:
         assert self._process is not None

@@ -4,8 +4,8 @@ from functools import partial
 
 import httpx
 
-get = partial(httpx.get, verify=False)
-post = partial(httpx.post, verify=False)
+get = partial(httpx.get, verify=False)  # noqa: TID251
+post = partial(httpx.post, verify=False)  # noqa: TID251
 delete = partial(httpx.delete, verify=False)
-stream = partial(httpx.stream, verify=False)
+stream = partial(httpx.stream, verify=False)  # noqa: TID251
 Client = partial(httpx.Client, verify=False)

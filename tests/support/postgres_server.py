@@ -144,11 +144,12 @@ class PostgresServer:
                 os.kill(pid, signal.SIGKILL)
         return len(pids)
 
-    def sql(self, statement: str) -> list[str]:
+    def sql(self, statement: str, database: str = DATABASE) -> list[str]:
         """Run a statement as the superuser and return the lines that psql prints."""
         command: Command = [
             self._program("psql"), "--no-psqlrc", "--tuples-only", "--no-align", "--quiet",
-            "--set=ON_ERROR_STOP=1", f"--command={statement}", self.superuser_dsn,
+            "--set=ON_ERROR_STOP=1", f"--command={statement}",
+            f"{self.superuser_dsn.rpartition('/')[0]}/{database}",
         ]  # fmt: skip
         result = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
         if result.returncode != 0:

@@ -52,6 +52,13 @@ def temporary_folder() -> Iterator[Path]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
+def copy_folder(source: Path, target: Path) -> None:
+    """With the owners of the files; complete as soon as it has its name."""
+    unfinished = target.with_name(f"{target.name}.unfinished")
+    subprocess.run(["cp", "-a", source, unfinished], check=True)
+    unfinished.rename(target)
+
+
 def free_port() -> int:
     """A port below those of outgoing connections, so that none of them takes it before the service does."""
     while True:

@@ -10,6 +10,7 @@ import httpx
 import pytest
 
 from tests.acceptance.conftest import base_url, running_up
+from tests.support import plain_http
 from tests.support.access import bearer
 from tests.support.services import Process, free_port, voltwire
 
@@ -38,14 +39,14 @@ def run(up: Process, *arguments: str, **settings: str) -> Any:
 
 def until_status(up: Process, secret: str, code: int, path: str = "/v1/devices") -> None:
     deadline = time.monotonic() + WITHIN_S
-    while httpx.get(f"{base_url(up)}{path}", headers=bearer(secret)).status_code != code:
+    while plain_http.get(f"{base_url(up)}{path}", headers=bearer(secret)).status_code != code:
         assert time.monotonic() < deadline
         time.sleep(0.05)
 
 
 def test_a_system_without_keys_is_closed_and_says_how_to_make_the_first(up: Process) -> None:
-    assert httpx.get(f"{base_url(up)}/v1/devices").status_code == 401
-    assert httpx.get(f"{base_url(up)}/health").json() == {"status": "ok"}
+    assert plain_http.get(f"{base_url(up)}/v1/devices").status_code == 401
+    assert plain_http.get(f"{base_url(up)}/health").json() == {"status": "ok"}
     deadline = time.monotonic() + WITHIN_S
     while f"This makes one:\n    {FIRST_KEY}" not in up.log.read_text():
         assert time.monotonic() < deadline
@@ -90,7 +91,7 @@ def post_until_answered(up: Process, secret: str, event: dict[str, Any]) -> http
     """The process hears of a new secret within milliseconds."""
     deadline = time.monotonic() + WITHIN_S
     while True:
-        answer = httpx.post(f"{base_url(up)}/v1/events", json=event, headers=bearer(secret))
+        answer = plain_http.post(f"{base_url(up)}/v1/events", json=event, headers=bearer(secret))
         if answer.status_code != 401:
             return answer
         assert time.monotonic() < deadline
@@ -154,15 +155,15 @@ def test_the_port_for_checks_asks_for_the_same_keys(up: Process, database: str) 
     mqtt_url = f"mqtt://127.0.0.1:{up.settings['MQTT_PORT']}"
     with Process(up.folder, "schedule", settings=settings | {"MQTT_URL": mqtt_url}) as schedule:
         schedule.wait_until_ok(f"{base}/live")
-        assert httpx.get(f"{base}/metrics").status_code == 401
+        assert plain_http.get(f"{base}/metrics").status_code == 401
         deadline = time.monotonic() + WITHIN_S
-        while httpx.get(f"{base}/metrics", headers=bearer(secret)).status_code != 200:
+        while plain_http.get(f"{base}/metrics", headers=bearer(secret)).status_code != 200:
             assert time.monotonic() < deadline
             time.sleep(0.1)
-        assert set(httpx.get(f"{base}/health").json()) == {"status"}
+        assert set(plain_http.get(f"{base}/health").json()) == {"status"}
 
 
 def test_up_on_a_public_address_starts_closed(data_folder: Path) -> None:
     with running_up(data=data_folder, HTTP_HOST="0.0.0.0") as up:
-        assert httpx.get(f"{base_url(up)}/v1/devices").status_code == 401
+        assert plain_http.get(f"{base_url(up)}/v1/devices").status_code == 401
         assert FIRST_KEY in up.log.read_text()

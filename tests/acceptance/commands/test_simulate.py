@@ -16,12 +16,15 @@ import httpx
 import paho.mqtt.client as mqtt
 import pytest
 from paho.mqtt.enums import CallbackAPIVersion
+from typer.testing import CliRunner
 
 from broker.simulator.device import Behaviour, build_fleet
 from broker.simulator.fleet import GOODBYE, Fleet
+from cli.main import app
 from runtime.addresses import MqttAddress
 from tests.acceptance.conftest import base_url, running_up
 from tests.support import plain_http
+from tests.support.guarded_mosquitto import GuardedMosquitto
 from tests.support.mosquitto import mosquitto
 from tests.support.mqtt import RawClient, embedded_broker
 from tests.support.services import ROOT, Process, clean_environment, free_port, temporary_folder
@@ -229,7 +232,9 @@ def test_without_a_broker_it_says_that_nothing_listens_and_what_was_not_sent() -
 
 
 def test_a_refused_login_is_named_as_such() -> None:
-    with mosquitto({"allow_anonymous": "false"}) as broker:
+    with mosquitto() as broker:
+        GuardedMosquitto(broker).write()
+        broker.restart()
         url = f"mqtt://someone:wrong@127.0.0.1:{broker.port}"
         with Run("1", "--devices", "1", "--duration", "1", MQTT_URL=url) as run:
             code, _, said = run.end(RUN_S_MAX)
@@ -295,9 +300,8 @@ async def test_a_device_with_nothing_to_report_sends_heartbeats(
     "misuse", [("--devices", "0"), ("--loss", "101"), ("--interval", "0"), ("--prefix", "a/b")]
 )
 def test_options_that_mean_nothing_are_misuse(misuse: tuple[str, str]) -> None:
-    with Run("1", *misuse) as run:
-        code, _, said = run.end()
-    assert (code, misuse[0] in said) == (2, True), said
+    refused = CliRunner().invoke(app, ["simulate", *misuse])
+    assert (refused.exit_code, misuse[0] in refused.output) == (2, True), refused.output
 
 
 def test_the_demo_brings_20_devices_of_which_some_sleep(data_folder: Path) -> None:

@@ -6,11 +6,11 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import uuid4
 
-import httpx
 import pytest
 
 from tests.acceptance.conftest import base_url, running_up
 from tests.conftest import MAX_EVENT_AGE_DAYS, _run, with_database
+from tests.support import plain_http
 from tests.support.app_role import as_user, documented_statements
 from tests.support.services import Process, temporary_folder, voltwire
 
@@ -66,7 +66,7 @@ def test_every_role_works_and_the_selftest_passes(up: Process) -> None:
     ports = {name: up.settings[name] for name in ("HTTP_PORT", "MQTT_PORT")}
     done = voltwire("selftest", "--events", "100", **ports)
     assert done.returncode == 0, done.stdout + done.stderr
-    with httpx.Client(base_url=base_url(up), timeout=30) as http:
+    with plain_http.Client(base_url=base_url(up), timeout=30) as http:
         for method, path, body in WRITES:
             answer = http.request(method, path, json=body)
             assert answer.status_code < 300, (path, answer.text)
@@ -74,7 +74,7 @@ def test_every_role_works_and_the_selftest_passes(up: Process) -> None:
 
 
 def test_health_says_that_retention_does_not_run_and_nothing_is_hidden(up: Process) -> None:
-    with httpx.Client(base_url=base_url(up), timeout=30) as http:
+    with plain_http.Client(base_url=base_url(up), timeout=30) as http:
         health = http.get("/health").raise_for_status().json()
         assert health["checks"]["retention"]["status"] == "failing"
         assert "Set OWNER_DATABASE_URL" in health["checks"]["retention"]["detail"]

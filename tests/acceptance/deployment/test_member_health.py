@@ -6,6 +6,7 @@ import httpx
 import pytest
 
 from tests.acceptance.deployment.test_workers import Site, ready, until, url
+from tests.support import plain_http
 from tests.support.mosquitto import mosquitto
 from tests.support.services import Process, temporary_folder
 
@@ -23,7 +24,7 @@ def site(dsn: str) -> Iterator[Site]:
 
 def members(api: Process) -> object:
     """What the check says; the API does its own job meanwhile."""
-    answer = httpx.get(f"{url(api)}/health", timeout=30)
+    answer = plain_http.get(f"{url(api)}/health", timeout=30)
     assert answer.status_code == httpx.codes.OK, answer.text
     return answer.json()["checks"].get("members")
 

@@ -14,6 +14,7 @@ from api.serve.sockets import listen
 from api.serve.uvicorn_server import serve
 from tests.acceptance.conftest import running_up
 from tests.conftest import MAX_EVENT_AGE_DAYS
+from tests.support import plain_http
 from tests.support.nginx import NAME, Nginx, nginx
 from tests.support.programs import require_program
 from tests.support.services import Process, free_port
@@ -52,7 +53,7 @@ def event(event_id: str, device_id: str, x: float = 0) -> dict[str, object]:
 
 def test_http_leads_to_https_with_the_method_and_the_path(proxy: Nginx) -> None:
     url = f"http://localhost:{proxy.http_port}/v1/events?x=1"
-    answer = httpx.post(url, headers={"Host": NAME}, json={})
+    answer = plain_http.post(url, headers={"Host": NAME}, json={})
     assert (answer.status_code, answer.headers["location"]) == (
         308,
         f"https://{NAME}/v1/events?x=1",

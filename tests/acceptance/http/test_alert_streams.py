@@ -15,6 +15,7 @@ import pytest
 
 from tests.acceptance.chaos.seeds import rounds
 from tests.acceptance.conftest import base_url
+from tests.support import plain_http
 from tests.support.services import Process
 
 WRITERS = 3
@@ -28,7 +29,7 @@ def writing(url: str) -> Iterator[None]:
 
     def write(writer: int) -> None:
         dice = Random(writer)
-        with httpx.Client(base_url=url, timeout=30) as http:
+        with plain_http.Client(base_url=url, timeout=30) as http:
             for n in count():
                 if stop.is_set():
                     return
@@ -56,7 +57,7 @@ def read_some(url: str, after: int, most: int) -> list[int]:
     """Up to `most` numbers of a new connection that resumes after one, which is then cut."""
     found: list[int] = []
     headers = {"Last-Event-ID": str(after)}
-    with httpx.stream("GET", f"{url}/v1/alerts/stream", headers=headers, timeout=30) as stream:
+    with plain_http.stream("GET", f"{url}/v1/alerts/stream", headers=headers, timeout=30) as stream:
         for line in stream.iter_lines():
             if line.startswith("data: "):
                 found.append(json.loads(line[len("data: ") :])["id"])
@@ -85,7 +86,7 @@ def test_the_pieces_of_a_stream_that_is_cut_again_and_again_are_the_table(
 ) -> None:
     url, dice = base_url(up), Random(1)
     rule = {"tag": "reconnect", "metric": "level", "op": ">", "threshold": 30}
-    httpx.post(f"{url}/v1/alerts", json=rule).raise_for_status()
+    plain_http.post(f"{url}/v1/alerts", json=rule).raise_for_status()
     seen: list[int] = []
     with writing(url):
         for _ in range(RECONNECTS):

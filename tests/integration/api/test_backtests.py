@@ -1,6 +1,7 @@
 """Back-tests over HTTP: the incidents of live evaluation, from stored events alone."""
 
 import asyncio
+import json
 import random
 import time
 from collections.abc import AsyncIterator, Sequence
@@ -172,6 +173,25 @@ async def test_only_the_first_incidents_are_listed(http: httpx.AsyncClient) -> N
     found = await backtest(http, rule=RULE)
     assert (len(found["incidents"]), found["incidents_total"]) == (1000, 1350)
     assert found["truncated"] is True
+
+
+async def test_the_lines_of_a_back_test_end_with_its_result_or_its_problem(
+    http: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await send(http, [event(0, 40, "e0")])
+    as_lines = {"Accept": "application/x-ndjson"}
+    monkeypatch.setattr("api.routes.backtests.PROGRESS_S", 0.0)
+    body = SPAN | {"rule": RULE}
+    answer = await http.post("/v1/alerts/backtest", json=body, headers=as_lines)
+    assert answer.headers["content-type"].startswith("application/x-ndjson")
+    *before, last = [json.loads(line) for line in answer.text.splitlines()]
+    assert last == {"result": await backtest(http, rule=RULE)}
+    assert before
+    assert all(line["progress"].keys() == {"events", "expected"} for line in before)
+    monkeypatch.setattr("api.alerts.backtest.READINGS_MAX", 0.5)
+    answer = await http.post("/v1/alerts/backtest", json=body, headers=as_lines)
+    *_, last = answer.text.splitlines()
+    assert json.loads(last)["problem"]["status"] == 422
 
 
 async def test_an_unknown_device_has_no_incidents(http: httpx.AsyncClient) -> None:

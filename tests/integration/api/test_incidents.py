@@ -86,6 +86,7 @@ async def test_an_incident_has_a_history_and_an_acknowledgement_counts_once(
         "resolved_at": "2026-03-01T00:05:00Z", "resolved_by": resolved, "muted": False,
     }  # fmt: skip
     assert {name: row[name] for name in expected} == expected
+    assert row.keys() - expected.keys() == {"recorded_at", "acknowledged_at"}
     assert history == [
         {"state": "firing", "at": "2026-03-01T00:00:00Z", "event_id": opened, "value": 31.5},
         {
@@ -179,6 +180,9 @@ async def test_a_silence_keeps_an_incident_from_channels_until_it_ends(
     )
     assert answer.status_code == 201
     silence = answer.json()
+    assert list(silence) == [
+        "id", "device_id", "tag", "rule_id", "from_time", "to_time", "reason", "created_at", "active",
+    ]  # fmt: skip
     assert (silence["active"], silence["reason"], silence["device_id"]) == (True, "repair", None)
     assert (await http.get("/v1/silences")).json() == [silence]
     await send(http, 0, 40)

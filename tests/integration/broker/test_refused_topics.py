@@ -19,7 +19,7 @@ async def test_a_refused_publish_is_named_and_no_future_is_left_unseen() -> None
     unseen: list[dict[str, Any]] = []
     asyncio.get_running_loop().set_exception_handler(lambda _, context: unseen.append(context))
     with temporary_folder() as folder, structlog.testing.capture_logs() as logs:
-        broker = Mosquitto(folder, {"allow_anonymous": "true"})
+        broker = Mosquitto(folder)
         (folder / "acl").write_text("topic readwrite allowed/#\n")
         (folder / "acl").chmod(0o644)
         with (folder / "mosquitto.conf").open("a") as configuration:

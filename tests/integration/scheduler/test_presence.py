@@ -235,6 +235,19 @@ async def test_our_own_downtime_is_not_the_devices_silence(doors: Doors, db: Con
     assert await sweep(db, OFFLINE_AFTER_S) == 1
 
 
+async def test_a_device_is_not_late_for_a_time_whose_messages_still_wait(
+    doors: Doors, db: Connection
+) -> None:
+    """The canary waits with them. Without that a pause of the writers would make every fast device late."""
+    await canary_returned(db)
+    await doors.signal("a", HEARTBEAT)
+    await seen_ago(db, 8, interval_s=3)
+    await db.execute("update canary set received_at = now() - interval '7 s'")
+    assert await sweep(db, OFFLINE_AFTER_S) == 0
+    await canary_returned(db)
+    assert await sweep(db, OFFLINE_AFTER_S) == 1
+
+
 async def test_an_ingestor_that_was_stopped_for_15_minutes_makes_none_of_1000_living_devices_offline(
     doors: Doors, db: Connection
 ) -> None:

@@ -159,7 +159,7 @@ class Run:
                 )
                 await pause()
                 keys = SEPARATOR.join(map(str, numbers)), SEPARATOR.join([name] * len(numbers))
-                facts = await fetch_row(db, queries.insert_keys, *keys, len(numbers), "", "")
+                facts = await fetch_row(db, queries.insert_keys, *keys, len(numbers), "", "", "")
                 closing = early[1] or facts["closing"]
                 await pause()
                 rows: list[tuple[Any, ...]] = [
