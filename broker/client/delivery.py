@@ -8,7 +8,7 @@ from paho.mqtt.properties import Properties, VariableByteIntegers
 from broker import wire
 
 NO_PROPERTIES = b"\0"  # Nearly every message has none.
-# Longer ones are left out, with their response topic. A queue of receipts would hold 65 KB for each otherwise,
+# Longer ones are left out, with their response topic. A queue of receipts would hold 65 KB for each,
 # here and in Mosquitto, whose limit of bytes counts payloads only.
 CORRELATION_BYTES_MAX = 1024
 
