@@ -197,6 +197,10 @@ class Installation:
         """Directly to the broker; see tests/support/login.py."""
         publish(self.broker.port, messages, login=self.logins.key(PUBLISHER), within_s=within_s)
 
+    def open_client(self, key: str) -> httpx.Client:
+        """A client of the API with one of the keys, which keeps its connections open."""
+        return plain_http.Client(base_url=self.url, headers=self.logins.headers(key))
+
     def sql(self, query: str, *arguments: Any) -> list[Any]:
         """The rows of a query (or of `insert … returning`), over a direct connection."""
         return asyncio.run(_fetch(self.postgres.dsn, query, arguments))

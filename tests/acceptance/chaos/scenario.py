@@ -4,6 +4,7 @@ import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from random import Random
 from uuid import uuid4
 
@@ -65,10 +66,8 @@ class Scenario:
             loads.append(MqttLoad(port, mqtt, composer, login=logins.key(LOAD)))
         if http:
             composer = self.composer("h", mix=mix)
-            headers = logins.headers(LOAD)
-            loads.append(
-                HttpLoad(installation.url, http, composer, random=self.random, headers=headers)
-            )
+            open_client = partial(installation.open_client, LOAD)
+            loads.append(HttpLoad(open_client, http, composer, random=self.random))
         if outbox:
             devices = logins.devices([f"{self.ledger.prefix}o{n}" for n in range(4)])
             loads.append(OutboxLoad(port, outbox, self.composer("o", mix=mix), devices=devices))

@@ -13,7 +13,7 @@ import threading
 import time
 from abc import ABC, abstractmethod
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from random import Random
 from typing import Any, Self
@@ -23,7 +23,6 @@ import paho.mqtt.client as mqtt
 
 from broker.simulator.outbox import EventOutbox, as_payload, read_receipts
 from schema.event import Status
-from tests.support import plain_http
 from tests.support.ledger.ledger import Key
 from tests.support.ledger.payload_mix import ComposedMessage, PayloadComposer
 from tests.support.login import Login
@@ -35,6 +34,8 @@ RECONNECT_S_MAX = 1
 POST_S_MAX = 8.0  # A 503 comes within 5 s.
 ANSWER_S_MAX = 45.0  # After `stop`: the ingestor, the API or the broker may be starting again.
 PAYLOAD_BYTES_MAX = 100_000
+
+OpenClient = Callable[[], httpx.Client]
 
 
 class Load(ABC):
@@ -157,20 +158,14 @@ class HttpLoad(Load):
     """One post at a time; after a transport error, a timeout, 429 or 503 it is retried later."""
 
     def __init__(
-        self,
-        url: str,
-        rate: float,
-        composer: PayloadComposer,
-        *,
-        random: Random,
-        headers: Mapping[str, str] = {},
+        self, open_client: OpenClient, rate: float, composer: PayloadComposer, *, random: Random
     ) -> None:
         super().__init__(rate, composer)
-        self._url, self._random, self._headers = url, random, headers
+        self._open_client, self._random = open_client, random
         self._post: Post | None = None
         self._not_before = 0.0
         self.unanswered = 0  # Attempts that ended without a verdict.
-        self._client = plain_http.Client(timeout=POST_S_MAX)
+        self._client = open_client()
 
     @property
     def busy(self) -> bool:
@@ -195,9 +190,7 @@ class HttpLoad(Load):
 
     def _try(self, post: Post) -> None:
         try:
-            answer = self._client.post(
-                self._url + post.route, json=post.body, headers=self._headers
-            )
+            answer = self._client.post(post.route, json=post.body, timeout=POST_S_MAX)
         except httpx.TransportError:
             return self._retry_later()
         if answer.status_code in {429, 503}:
@@ -214,7 +207,7 @@ class HttpLoad(Load):
         self.unanswered += 1
         self._not_before = time.monotonic() + RETRY_S
         self._client.close()  # A broken connection is not used again.
-        self._client = plain_http.Client(timeout=POST_S_MAX)
+        self._client = self._open_client()
 
     def _end(self) -> None:
         self._client.close()
@@ -231,7 +224,7 @@ class OutboxDevice:
 
 
 class OutboxLoad(Load):
-    """Devices with a connection each. A new connection first sends the birth and the whole outbox."""
+    """Devices o0, o1 … with a connection each. A new one first sends the birth and the whole outbox."""
 
     def __init__(
         self, port: int, rate: float, composer: PayloadComposer, *, devices: Sequence[Login]
