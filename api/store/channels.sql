@@ -15,7 +15,7 @@ select name, json_build_object(
     'next_attempt_at', rfc3339(next_attempt_at),
     'given_up', given_up,
     'created_at', rfc3339(created_at)
-)::jsonb as body
+)::text as body
 from channel where name > $1 and ($3::text is null or name = $3) order by name limit $2
 
 -- channel_secrets --

@@ -13,7 +13,8 @@ from schema.registry import DeviceBody, ProfileBody
 from schema.rule import RuleBody
 
 FOREIGN = re.compile(
-    r"(?i)\binput\b|\bstring\b|dictionary|instance|\bstr\b|\bint\b|`|value error|pydantic|validation|valid array"
+    r"(?i)\binput\b|\bstring\b|dictionary|instance|\bstr\b|\bint\b|`|value error"
+    "|pydantic|validation|valid array"
 )
 
 BODIES: list[tuple[Any, str]] = [
