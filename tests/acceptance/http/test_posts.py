@@ -103,9 +103,7 @@ def test_the_document_describes_posts(http: httpx.Client) -> None:
         operation = paths[path]["post"]
         schema = operation["requestBody"]["content"]["application/json"]["schema"]
         assert schema["type"] == ("array" if path.endswith("batch") else "object")
-        answers = {"200", "413", "415", "421", "422", "503"} | (
-            {"429"} if path in SINGLE else set()
-        )
+        answers = {"200", "401", "403", "413", "415", "421", "422", "429", "503"}
         assert set(operation["responses"]) == answers
 
 
