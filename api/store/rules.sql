@@ -57,8 +57,9 @@ with ended as (
     returning incident_id, incident_notified, incident_told
 )
 select device.device_id, incident_id, rule_id, rule.name as rule_name, ended.severity, resolved_at, ended.metric,
-       ended.op, ended.threshold, case when rule_id = 'silent' then told_channels(device.device_id, incident_id)
-                        when coalesce(incident_told, true) then rule.channels end as channels
+       ended.op, ended.threshold, is_silenced(device.device_id, device.tags, rule_id) as muted,
+       case when rule_id = 'silent' then told_channels(device.device_id, incident_id)
+            when coalesce(incident_told, true) then rule.channels end as channels
 from ended join device using (device_no) left join rule using (rule_id)
 left join deleted_state using (incident_id)
 where coalesce(incident_notified, true)
