@@ -16,6 +16,7 @@ from api.feed import FeedReader
 from api.http.rate_limit import RateLimiter
 from api.ingest.door import HttpDoor
 from api.ingest.replay import ReplayRunner
+from api.latest.store import LatestStore
 from api.serve.workers import Worker
 from api.store.audit import AuditStore
 from api.store.channels import ChannelStore
@@ -39,6 +40,7 @@ class Services:
 
     events: EventStore
     devices: DeviceStore
+    latest_values: LatestStore
     dead_letters: DeadLetterStore
     registry: RegistryStore
     rules: RuleStore
@@ -80,6 +82,7 @@ def build_services(
     return Services(
         events=EventStore(database),
         devices=DeviceStore(database, settings.default_profile),
+        latest_values=LatestStore(database),
         dead_letters=DeadLetterStore(database),
         registry=RegistryStore(database, settings.default_profile),
         rules=RuleStore(database),

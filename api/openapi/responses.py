@@ -148,6 +148,13 @@ class FleetAnswer(TypedDict):
 
 
 @with_config(STRICT)
+class LatestValueAnswer(TypedDict):
+    value: Number
+    timestamp: Time
+    event_id: str
+
+
+@with_config(STRICT)
 class DeviceAnswer(PresenceAnswer):
     name: str | None
     profile: str
@@ -155,6 +162,7 @@ class DeviceAnswer(PresenceAnswer):
     interval_s: float | None
     registered: bool
     created_at: Time
+    open_incidents: Count
     reused_ids: Annotated[
         int, Field(ge=0, description="Events whose event_id was that of an event of another time")
     ]
@@ -168,10 +176,10 @@ class DeviceAnswer(PresenceAnswer):
 
 
 @with_config(STRICT)
-class LatestValueAnswer(TypedDict):
-    value: Number
-    timestamp: Time
-    event_id: str
+class ListedDeviceAnswer(DeviceAnswer):
+    latest: NotRequired[
+        Annotated[dict[str, LatestValueAnswer], Field(description="By metric, if asked for")]
+    ]
 
 
 @with_config(STRICT)
@@ -315,6 +323,13 @@ class RejectedAnswer(TypedDict):
 
 
 @with_config(STRICT)
+class RejectedSummaryAnswer(TypedDict):
+    total: Count
+    replayed: Count
+    reasons: dict[Reason, Count]
+
+
+@with_config(STRICT)
 class RejectedPayloadAnswer(RejectedAnswer):
     payload: str | None
     payload_base64: str
@@ -435,9 +450,11 @@ class Answer:
 
     shape: Any = None
     others: tuple[str, ...] = ()
+    example: Any = None
 
     def content(self) -> dict[str, Any]:
-        as_json = {} if self.shape is None else {JSON: {"schema": _schema(self.shape)}}
+        example = {} if self.example is None else {"example": self.example}
+        as_json = {} if self.shape is None else {JSON: {"schema": _schema(self.shape)} | example}
         return as_json | {media_type: {"schema": {"type": "string"}} for media_type in self.others}
 
 
@@ -449,6 +466,10 @@ DEVICE, EVENTS, PROFILE = Answer(DeviceAnswer), Answer(list[EventAnswer]), Answe
 RULE, POSTED, HEALTH = Answer(RuleAnswer), Answer(PostedAnswer), Answer(HealthAnswer)
 CHANNEL = Answer(ChannelAnswer)
 INCIDENT = Answer(IncidentHistoryAnswer)
+LATEST_EXAMPLE = {
+    "device_id": "deviceA",
+    "metrics": {"temp": {"value": 35, "timestamp": "2025-01-15T10:03:00Z", "event_id": "e003"}},
+}
 STREAM = Answer(others=("text/event-stream",))
 
 ANSWERS: dict[str, dict[int, Answer]] = {
@@ -464,14 +485,15 @@ ANSWERS: dict[str, dict[int, Answer]] = {
     "GET /v1/export": {
         200: Answer(others=("text/csv", "application/x-ndjson", "application/vnd.apache.parquet"))
     },
-    "GET /v1/devices": {200: Answer(list[DeviceAnswer])},
+    "GET /v1/devices": {200: Answer(list[ListedDeviceAnswer])},
     "GET /v1/devices/summary": {200: Answer(FleetAnswer)},
     "POST /v1/devices": {201: DEVICE},
     "GET /v1/devices/{device_id}": {200: DEVICE},
     "PUT /v1/devices/{device_id}": {200: DEVICE, 201: DEVICE},
     "DELETE /v1/devices/{device_id}": {204: Answer()},
     "DELETE /v1/devices/{device_id}/reused_ids": {204: Answer()},
-    "GET /v1/devices/{device_id}/latest": {200: Answer(LatestAnswer)},
+    "GET /v1/latest": {200: Answer(list[LatestAnswer], example=[LATEST_EXAMPLE])},
+    "GET /v1/devices/{device_id}/latest": {200: Answer(LatestAnswer, example=LATEST_EXAMPLE)},
     "GET /v1/devices/{device_id}/presence": {200: Answer(PresenceAnswer)},
     "GET /v1/devices/{device_id}/presence/history": {200: Answer(list[PresenceChangeAnswer])},
     "GET /v1/profiles": {200: Answer(list[ProfileAnswer])},
@@ -496,6 +518,12 @@ ANSWERS: dict[str, dict[int, Answer]] = {
     "POST /v1/silences": {201: Answer(SilenceAnswer)},
     "DELETE /v1/silences/{silence_id}": {204: Answer()},
     "GET /v1/rejected": {200: Answer(list[RejectedAnswer])},
+    "GET /v1/rejected/summary": {
+        200: Answer(
+            RejectedSummaryAnswer,
+            example={"total": 3, "replayed": 1, "reasons": {"out_of_range": 2, "bad_time": 1}},
+        )
+    },
     "GET /v1/rejected/{rejected_id}": {
         200: Answer(RejectedPayloadAnswer, ("application/octet-stream",))
     },

@@ -15,9 +15,10 @@ from api.aggregate.sql import Source, statement
 from api.aggregate.store import arguments
 from api.export.store import EXPORT_SESSION
 from api.export.store import queries as of_exports
+from api.latest.store import LATEST_VALUES
+from api.latest.store import queries as of_latest
 from api.store.dead_letters import queries as of_dead_letters
-from api.store.devices import LATEST_VALUES, LIST_DEVICES, NEWEST_EVENTS
-from api.store.devices import queries as of_devices
+from api.store.devices import LIST_DEVICES, NEWEST_EVENTS
 from api.store.events import FLEET_WINDOWS, LAST_KEY, lookback_windows, queries
 from api.store.registry import queries as of_registry
 from api.store.tags import tags_query
@@ -32,6 +33,7 @@ NOW = datetime.now(UTC)
 HOUR = timedelta(hours=1)
 WEEK = (NOW - timedelta(days=7), NOW)
 MOST_PARTITIONS_OF_A_WEEK = 2
+MONTHS_AHEAD = 2  # Their partitions exist already.
 BIGINT_MAX = 2**63 - 1
 
 
@@ -96,10 +98,16 @@ async def test_latest_values_come_from_the_last_rollups_and_the_open_hours(
     await filled.execute("update rollup_state set closing = $1, closed = $1", week_ago)
     await roll(filled)
     await filled.execute("vacuum analyze")
-    row = await fetch_row(filled, of_devices.find_device_and_closed_hour, "d5")
+    row = await fetch_row(filled, of_latest.find_device_and_closed_hour, "d5")
     plan = await plan_of(filled, LATEST_VALUES, row["device_no"], "d5", row["closed"])
     assert not plan.read_whole
     assert plan.rows_most <= 20
+    assert "rollup_pkey" in plan.indexes
+    devices = [f"d{n}" for n in range(1, DEVICES + 1)]
+    plan = await plan_of(filled, of_latest.latest_of_many, devices, row["closed"], None)
+    assert not plan.read_whole - {"device"}
+    assert plan.rows_most <= 20 * DEVICES
+    assert len(plan.partitions) <= MOST_PARTITIONS_OF_A_WEEK + MONTHS_AHEAD
     assert "rollup_pkey" in plan.indexes
 
 
