@@ -18,6 +18,10 @@ update rule set device_id = $1, tag = $2, metric = $3, op = $4, threshold = $5, 
 where rule_id = $16
 returning *
 
+-- check_owed --
+-- What a former cooldown of `no_data` still holds back is checked now, by the present one.
+update alert_state set check_at = statement_timestamp() where rule_id = $1 and incident_id is not null and check_at is not null
+
 -- delete_rule --
 delete from rule where rule_id = $1 returning rule_id
 

@@ -13,6 +13,7 @@ from scheduler.silence import sweep
 from schema.database import WRITER_SESSION, Connection, connect, fetch_row
 from schema.feed import commit, read_feed
 from tests.integration.conftest import Doors, make_pipeline
+from tests.support.http_api import api_on
 
 FOR_S = 600
 NOW = datetime(2026, 3, 1, tzinfo=UTC)
@@ -281,6 +282,23 @@ async def test_a_cooldown_goes_by_the_time_of_receipt_and_what_it_suppressed_is_
     await sweep_no_data(db)
     assert [state for _, state, *_ in await alerts(db)] == ["firing", "resolved", "firing"]
     assert await db.fetchval("select count(*) from incident") == 2
+
+
+async def test_a_shorter_cooldown_counts_for_what_the_former_one_holds_back(
+    dsn: str, doors: Doors, db: Connection
+) -> None:
+    rule = {"metric": "temp", "condition": "no_data", "for_s": FOR_S, "cooldown_s": 86_400}
+    async with api_on(dsn) as http:
+        rule_id = (await http.post("/v1/alerts", json=rule)).json()["id"]
+        for event_id in ("e1", "e2"):
+            await send(doors, event_id)
+            await pass_time(db, FOR_S + 4)
+            await sweep_no_data(db)
+        assert [state for _, state, *_ in await alerts(db)] == ["firing", "resolved"]
+        answer = await http.put(f"/v1/alerts/{rule_id}", json=rule | {"cooldown_s": FOR_S})
+        assert answer.status_code == 200
+    await sweep_no_data(db)
+    assert [state for _, state, *_ in await alerts(db)] == ["firing", "resolved", "firing"]
 
 
 async def test_a_value_and_a_sweep_at_the_same_moment_leave_one_consistent_state(
