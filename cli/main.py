@@ -224,11 +224,12 @@ app.command(context_settings={"ignore_unknown_options": True})(sql)
 
 def _run_ingestor(settings: Settings, number: int, total: int, worker: Worker | None) -> None:
     from api.run import run_status  # noqa: PLC0415
-    from ingestor.mqtt.member import Member  # noqa: PLC0415
+    from ingestor.mqtt.member import Member, share_group  # noqa: PLC0415
     from ingestor.run import run  # noqa: PLC0415
 
     settings = with_broker_password(settings)
-    member = Member(settings.instance, number, total)
+    group = share_group(settings.instance, settings.mqtt.password)
+    member = Member(settings.instance, number, total, group)
     roles: list[Role] = [partial(run, member=member), partial(run_status, worker=worker)]
     checks = ["broker", "database", "schema", "storing"]
     if worker is not None:  # Nobody else stores what a silent worker holds.

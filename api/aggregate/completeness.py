@@ -19,7 +19,7 @@ from api.aggregate.buckets import whole_hour
 from api.store.database import QUERY_S_MAX, Database
 from api.store.retention import first_needed, require_kept
 from schema.database import Connection, fetch_row
-from schema.event import SEQ_STEP_MAX
+from schema.event import SEQ_STEP_MAX, json_number
 from schema.instants import EARLIEST, LATEST
 from schema.queries import load_queries
 
@@ -41,7 +41,7 @@ class Completeness:
             "expected": self.expected,
             "received": self.received,
             "missing": self.missing,
-            "percent": self.received * 10_000 // self.expected / 100,
+            "percent": json_number(self.received * 10_000 // self.expected / 100),
         }
 
 

@@ -41,8 +41,7 @@ order by id desc
 
 -- incident_history --
 -- What happened to the incident $1, in the order of its states. Times are event times where an event did it.
-select json_agg(json_strip_nulls(json_build_object(
-           'state', state, 'at', at, 'event_id', event_id, 'value', value, 'by', by, 'note', note)) order by n)::text
+select '[' || string_agg(json_strip_nulls(row_to_json(shown))::text, ',' order by n) || ']'
 from (
     select 1 as n, 'firing' as state, rfc3339(opened_at) as at, opened_by as event_id,
            json_number(opened_value::numeric)::json as value, null as by, null as note
@@ -53,7 +52,7 @@ from (
     union all
     select 3, 'resolved', rfc3339(resolved_at), resolved_by, null, null, null
     from incident where incident_id = $1 and resolved_at is not null
-) step
+) step, lateral (select state, at, event_id, value, by, note) shown
 
 -- device_of_incident --
 select device_no from incident where incident_id = $1

@@ -1,13 +1,12 @@
 """From the headers of a request to the caller. Nothing here waits, and no body is read."""
 
-from urllib.parse import urlsplit
-
 from litestar.types import HTTPScope
 
 from api.auth.caller import Caller
 from api.auth.failed_logins import FailedLogins
 from api.auth.keys import Keys
 from api.auth.rights import READING
+from api.http.browser_origins import host_of
 from runtime.errors import Forbidden, NotAuthenticated, Overloaded
 from schema.access.credentials import Credential
 from schema.access.secrets import digest
@@ -77,7 +76,7 @@ def require_same_origin(scope: HTTPScope) -> None:
     origin = sent.get(b"origin", b"").decode("latin-1")
     site = sent.get(b"sec-fetch-site")
     host = sent.get(b"host", b"").decode("latin-1").lower()
-    same_host = bool(host) and urlsplit(origin).netloc.lower() == host
+    same_host = bool(host) and host_of(origin) == host
     if site != b"same-origin" and not (site is None and same_host):
         raise Forbidden(
             "A change with the session of a browser must come from a page of this server."

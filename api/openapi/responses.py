@@ -141,7 +141,7 @@ class PresenceChangeAnswer(TypedDict):
 
 @with_config(STRICT)
 class FleetAnswer(TypedDict):
-    devices: Count
+    total: Count
     states: dict[PresenceState, Count]
     flapping: Count
     open_incidents: Count

@@ -2,21 +2,19 @@
 
 -- list_channels --
 -- By name, after a name; or one of them.
-select name, json_build_object(
-    'name', name,
-    'url', shown_url,
-    'signed', secret is not null,
-    'silent', silent,
-    'state', case when failing_since is not null then 'retrying' when failure is not null then 'failing' else 'ok' end,
-    'delivered_at', rfc3339(delivered_at),
-    'failed_at', rfc3339(failed_at),
-    'failure', failure,
-    'attempts', attempts,
-    'next_attempt_at', rfc3339(next_attempt_at),
-    'given_up', given_up,
-    'created_at', rfc3339(created_at)
-)::jsonb as body
-from channel where name > $1 and ($3::text is null or name = $3) order by name limit $2
+select name, row_to_json(shown)::text as body
+from (
+    select name, shown_url as url, secret is not null as signed, silent,
+           case when failing_since is not null then 'retrying' when failure is not null then 'failing' else 'ok' end
+               as state,
+           rfc3339(delivered_at) as delivered_at, rfc3339(failed_at) as failed_at, failure, attempts,
+           rfc3339(next_attempt_at) as next_attempt_at, given_up, rfc3339(created_at) as created_at
+    from channel
+    where name > $1 and ($3::text is null or name = $3)
+    order by name
+    limit $2
+) shown
+order by name
 
 -- channel_secrets --
 select url, secret from channel where name = $1 for update

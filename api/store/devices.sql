@@ -91,8 +91,10 @@ from (
 -- presence_history --
 -- The changes of presence of the device $1, the newest first, with `since` from $2 to $3, after the key ($4, $5).
 -- They are in the outbox: the order of its blocks is that of the commits of one device.
-select block, n, json_build_object('id', feed.first_id + n, 'device_id', device_id, 'state', state,
-           'since', body -> 'since', 'reason', body -> 'reason', 'last_seen', body -> 'last_seen')::text as body
+select block, n, (
+    select row_to_json(shown)::text
+    from (select feed.first_id + n as id, device_id, state, body -> 'since' as since, body -> 'reason' as reason,
+                 body -> 'last_seen' as last_seen) shown) as body
 from (
     select * from outbox
     where device_id = $1 and kind = 'presence' and rule_id is null and (block, n) < ($4, $5)
@@ -104,10 +106,12 @@ order by block desc, n desc
 
 -- fleet --
 -- The number of devices per state and in all, and of open incidents.
-select json_build_object(
-    'devices', (select count(*) from presence),
-    'states', (select json_object_agg(state, coalesce(devices, 0) order by place)
-               from unnest($1::text[]) with ordinality as known (state, place)
-               left join (select state, count(*) as devices from presence group by state) counted using (state)),
-    'flapping', (select count(*) from presence where flapping),
-    'open_incidents', (select count(*) from incident where resolved_at is null))::text
+select row_to_json(fleet)::text
+from (
+    select (select count(*) from presence) as total,
+           (select ('{' || string_agg(to_json(state) || ':' || coalesce(devices, 0), ',' order by place) || '}')::json
+            from unnest($1::text[]) with ordinality as known (state, place)
+            left join (select state, count(*) as devices from presence group by state) counted using (state)) as states,
+           (select count(*) from presence where flapping) as flapping,
+           (select count(*) from incident where resolved_at is null) as open_incidents
+) fleet

@@ -20,6 +20,7 @@ from schema.instants import rfc3339
 
 COMMAND_S_MAX = 30
 LISTED_MAX = 1_000_000
+TABLE_WIDTH_MAX = 1000
 
 T = TypeVar("T")
 
@@ -63,13 +64,14 @@ def show_list(found: Sequence[ListedCredential], *, as_json: bool) -> None:
         typer.echo(json.dumps([_fields(each) for each in found]))
         return
     table = Table(box=None)
-    for heading in ("name", "kind", "scopes", "created", "last used"):
-        table.add_column(heading)
+    for heading in ("name", "kind", "scopes", "created", "last used over HTTP"):
+        table.add_column(heading, no_wrap=True, overflow="ignore")
     for each in found:
         scopes = ", ".join(each.scopes)
-        used = _time(each.last_used_at) or "never"
-        table.add_row(each.name, each.kind, scopes, rfc3339(each.created_at), used)
-    Console(soft_wrap=True).print(table)
+        used = "never" if each.last_used_at is None else _second(each.last_used_at)
+        table.add_row(each.name, each.kind, scopes, _second(each.created_at), used)
+    # Whole names and times, on the narrowest terminal and in a pipe.
+    Console(width=TABLE_WIDTH_MAX, soft_wrap=True).print(table)
 
 
 def show_revoked(name: str, kinds: Sequence[str], *, as_json: bool) -> None:
@@ -82,7 +84,8 @@ def show_revoked(name: str, kinds: Sequence[str], *, as_json: bool) -> None:
 def say_if_off(settings: Settings) -> None:
     if not settings.authenticated:
         typer.echo(
-            "Authentication is off here, so nobody is asked for it: set AUTH=on, or see docs/security.md."
+            "The settings of this command leave authentication off. Nobody is asked for a credential before"
+            " Voltwire runs with AUTH=on; docs/security.md explains it."
         )
 
 
@@ -94,6 +97,10 @@ def _fields(listed: ListedCredential) -> dict[str, Any]:
         "created_at": rfc3339(listed.created_at),
         "last_used_at": _time(listed.last_used_at),
     }
+
+
+def _second(at: datetime) -> str:
+    return rfc3339(at.replace(microsecond=0))
 
 
 def _time(at: datetime | None) -> str | None:

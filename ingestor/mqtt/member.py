@@ -4,11 +4,14 @@ A single member receives everything. Several share the telemetry: each message g
 and heartbeat go to the first member only, because their order matters.
 """
 
+import hmac
 from dataclasses import dataclass
 
 from broker import topics
 from broker.topics import TopicKind
 from runtime.client_ids import ingest_client_id
+
+GROUP_CODE_CHARS = 32  # 128 bits.
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,6 +25,7 @@ class Member:
     instance: str
     number: int = 1
     total: int = 1
+    group: str = ""  # Of the shared subscriptions, see `share_group`; several members need one.
 
     @property
     def name(self) -> str:
@@ -59,7 +63,19 @@ class Member:
         return tuple(sorted({*self.subscriptions, *alone}))
 
     def _shared(self, topic_filter: str) -> str:
-        return topics.shared(self.instance, topic_filter)
+        return topics.shared(self.group, topic_filter)
+
+
+def share_group(instance: str, password: str | None) -> str:
+    """The group of the shared subscriptions, which nobody can guess if we log in with a password.
+
+    Mosquitto lets everybody join a group whose name they know, and asks its access list when it has chosen
+    the member that gets a message: what it then denies to a stranger, nobody receives.
+    """
+    if password is None:
+        return instance
+    code = hmac.digest(password.encode(), b"shared subscriptions", "sha256")
+    return f"{instance}-{code.hex()[:GROUP_CODE_CHARS]}"
 
 
 assert topics.DEVICE_FILTERS[0].endswith(TopicKind.TELEMETRY)  # noqa: S101  # `subscriptions` relies on it.

@@ -16,13 +16,14 @@ import httpx
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from tests.acceptance.chaos.installation import FLOW, publish
+from tests.acceptance.chaos.installation import FLOW
 from tests.acceptance.commands.test_selftest import assert_clean, selftest
 from tests.acceptance.http.test_http import take_events
 from tests.support import plain_http
 from tests.support.ledger.ledger import Ledger, StoredRow, compare
 from tests.support.ledger.load import MqttLoad
 from tests.support.ledger.payload_mix import PayloadComposer, PayloadMix
+from tests.support.login import Login, publish
 from tests.support.mosquitto import Mosquitto, mosquitto
 from tests.support.mqtt import RawClient
 from tests.support.services import (
@@ -51,7 +52,8 @@ class Site:
         port = str(free_port())
         settings = {
             "DATABASE_URL": self.dsn,
-            "MQTT_URL": f"mqtt://127.0.0.1:{self.broker.port}",
+            # A password, which this broker does not ask for, makes the group of the members a secret.
+            "MQTT_URL": f"mqtt://:secret@127.0.0.1:{self.broker.port}",
             "HTTP_PORT" if role == "api" else "STATUS_PORT": port,
             "RATE_LIMIT_REQUESTS": "1000000",
         }
@@ -167,7 +169,7 @@ def load(site: Site, ledger: Ledger) -> Iterator[MqttLoad]:
     composer = PayloadComposer(
         ledger, Ledger(ledger.prefix), Random(1), PayloadMix(poison=0), name="d", devices=9
     )
-    with MqttLoad(site.broker.port, 300, composer, client_id="load") as running:
+    with MqttLoad(site.broker.port, 300, composer, login=Login("load")) as running:
         yield running
 
 
@@ -291,11 +293,10 @@ def test_several_ingestors_without_shared_subscriptions_end_with_one_sentence(si
     refused = voltwire("ingest", "--workers", "2", DATABASE_URL=site.dsn)
     assert (refused.returncode, "MQTT_URL" in refused.stderr) == (2, True), refused.stderr
     port = free_port()
-    settings = {"MQTT_PORT": str(port)}
+    settings = {"MQTT_PORT": str(port), "MQTT_URL": f"mqtt://:secret@127.0.0.1:{port}"}
     with temporary_folder() as folder, Process(folder, "broker", settings=settings) as broker:
         until(lambda: listens(port), broker)
-        settings = {"DATABASE_URL": site.dsn, "MQTT_URL": f"mqtt://127.0.0.1:{port}"}
-        refused = voltwire("ingest", "--workers", "2", **settings)
+        refused = voltwire("ingest", "--workers", "2", DATABASE_URL=site.dsn, **settings)
     assert refused.returncode == 1
     assert refused.stderr.count("does not grant $share/") == 1, refused.stderr
     assert "Traceback" not in refused.stderr

@@ -37,6 +37,7 @@ async def test_beyond_loopback_the_cookie_is_sent_over_tls_alone(
         ({"Origin": ORIGIN, "Sec-Fetch-Site": "same-origin"}, 201),
         ({}, 403),
         ({"Origin": "null"}, 403),
+        ({"Origin": "http://["}, 403),
         ({"Origin": "http://evil.example"}, 403),
         ({"Origin": "http://127.0.0.1:8001"}, 403),
         ({"Origin": "http://127.0.0.1:8000.evil.example"}, 403),

@@ -17,6 +17,9 @@ JSON = {"Content-Type": "application/json"}
 METRICS = {"a": 1, "b:c/d": -1.5, "large": 1e300, "small": 1e-9, "temp_c": 40.25}
 PATHS = (
     "/v1/devices",
+    "/v1/devices?latest=true",
+    "/v1/latest",
+    "/v1/rejected/summary",
     "/v1/devices/a",
     "/v1/devices/a/presence",
     "/v1/devices/a/latest",
@@ -32,6 +35,14 @@ PATHS = (
     "/v1/profiles",
     "/v1/profiles/car",
     "/v1/alerts",
+    "/v1/incidents",
+    "/v1/incidents/1",
+    "/v1/channels",
+    "/v1/silences",
+    "/v1/devices/summary",
+    "/v1/devices/a/presence/history",
+    f"/v1/devices/a/gaps?{DAY}",
+    "/v1/info",
     "/v1/rejected",
     "/v1/rejected/1",
     "/v1/export?format=ndjson",
@@ -56,6 +67,11 @@ async def fill(http: httpx.AsyncClient) -> None:
     await http.post("/v1/alerts", json={"metric": "a", "op": ">", "threshold": 0, "name": "a : b"})
     events = [event("1"), event("2"), event("3", metrics={}), event("4", device_id="b", tags=[])]
     await http.post("/v1/events/batch", json=events)
+    hook = {"url": "https://a.example", "secret": "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"}
+    assert (await http.put("/v1/channels/ops", json=hook)).is_success
+    silence = {"tag": "x , y", "to_time": "2099-01-01T00:00:00Z", "reason": "a : b"}
+    assert (await http.post("/v1/silences", json=silence)).is_success
+    await http.post("/v1/incidents/1/ack", json={"by": "a : b"})
     await http.put("/v1/devices/silent", json={"name": "a : b", "tags": ["x , y"]})
     limits = {"speed": {"unit": "km / h", "min": 0, "max": 1e300}, "free": {}, "x": {"min": -1.5}}
     await http.put("/v1/profiles/car", json={"metrics": limits})

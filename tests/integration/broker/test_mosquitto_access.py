@@ -9,6 +9,7 @@ import pytest
 
 from broker import topics, wire
 from broker.mosquitto.files import Written
+from ingestor.mqtt.member import share_group
 from schema.access.broker_logins import BrokerLogin
 from schema.access.secrets import Kind, broker_hash
 from tests.integration.broker.test_embedded_broker_access import (
@@ -224,6 +225,23 @@ async def test_members_share_the_telemetry_and_each_has_its_canary(
     for member in members:
         await member.ping()
     assert sum(member.waiting for member in members) == 30
+
+
+@pytest.mark.parametrize("group", ["voltwire", "voltwire-0", "+"])
+async def test_a_device_takes_nothing_from_the_members(
+    guarded: GuardedMosquitto, group: str
+) -> None:
+    """In a group of the members it would: Mosquitto chooses one of the group, then denies it the message."""
+    telemetry = "devices/+/telemetry"
+    ours = topics.shared(share_group("voltwire", PASSWORD), telemetry)
+    members = [await guarded.ours(ours, client_id=f"voltwire-ingest{n}") for n in ("", "-2")]
+    thief, sender = await guarded.connect("devA"), await guarded.connect("devB")
+    await thief.subscribe(topics.shared(group, telemetry))
+    for _ in range(20):
+        await sender.publish("devices/devB/telemetry", b"1")
+    for member in members:
+        await member.ping()
+    assert sum(member.waiting for member in members) == 20
 
 
 async def test_the_first_member_alone_reads_what_the_broker_dropped() -> None:

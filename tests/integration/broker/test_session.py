@@ -11,7 +11,7 @@ from aiomqtt import ProtocolVersion
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 
-from broker import wire
+from broker import topics, wire
 from broker.client.packet_tap import READ_BYTES_MAX
 from broker.client.session import Delivery, Session, end_session
 from broker.wire import PacketType
@@ -235,6 +235,17 @@ async def test_response_topic_and_correlation_data_come_and_go(broker: Mosquitto
     assert str(answer.topic) == "devices/a/receipts/1"
     assert answer.properties is not None
     assert answer.properties.CorrelationData == b"\x01\x02"  # type: ignore[attr-defined]
+
+
+async def test_the_deepest_topic_that_takes_receipts_costs_no_connection(broker: Mosquitto) -> None:
+    deepest = topics.receipts("a") + "/" * (topics.RESPONSE_LEVELS_MAX - 3)
+    assert topics.takes_receipts(deepest, "a")
+    ingest = Ingest(broker.port)
+    async with running(ingest.session):
+        await until(lambda: ingest.session.connected)
+        await ingest.session.publish(deepest, b"[]")
+        await ingest.session.publish(topics.receipts("a"), b"[]")
+    assert len(ingest.connections) == 1
 
 
 async def test_an_aborted_connection_is_replaced_by_a_new_one() -> None:

@@ -189,7 +189,7 @@ async def test_the_fleet_is_counted_by_state(
     doors: Doors, db: Connection, http: httpx.AsyncClient
 ) -> None:
     empty = (await http.get("/v1/devices/summary")).json()
-    assert empty["devices"] == 0
+    assert empty["total"] == 0
     assert set(empty["states"].values()) == {0}
     for name in "abc":
         await doors.signal(name, HEARTBEAT)
@@ -197,7 +197,7 @@ async def test_the_fleet_is_counted_by_state(
     await doors.signal("a", HEARTBEAT)
     await http.put("/v1/devices/d", json={})
     assert (await http.get("/v1/devices/summary")).json() == {
-        "devices": 4,
+        "total": 4,
         "states": {"never_seen": 1, "online": 1, "asleep": 0, "late": 0, "offline": 2},
         "flapping": 0,
         "open_incidents": 2,

@@ -69,6 +69,7 @@ async def test_programs_and_our_own_pages_are_served(headers: dict[str, Any]) ->
     [
         {"origin": "https://evil.example"},
         {"origin": "null"},
+        {"origin": "http://["},
         {"origin": "http://127.0.0.1:3000"},
         {"origin": f"{OURS}.evil.example"},
         {"sec_fetch_site": "cross-site"},
