@@ -6,9 +6,10 @@ from typing import Any
 
 import asyncpg
 
-from api.store.database import Database
+from api.store.database import QUERY_S_MAX, Database
 from api.store.devices import no_device
 from api.store.devices import queries as device_queries
+from schema.database import fetch_row
 from schema.presence import PresenceState
 from schema.queries import load_queries
 
@@ -41,13 +42,14 @@ class LatestStore:
 
         Raises NotFound.
         """
-        found = await self._database.fetch_row(queries.find_device_and_closed_hour, device_id)
-        if found is None:
-            raise no_device(device_id)
-        arguments = found["device_no"], device_id, found["closed"]
-        (values,) = await self._database.fetch(LATEST_VALUES, *arguments)
-        if values["marked"]:
-            (values,) = await self._database.fetch(LATEST_VALUES_WITH_LATE, *arguments)
+        async with self._database.connection(QUERY_S_MAX) as connection:
+            found = await connection.fetchrow(queries.find_device_and_closed_hour, device_id)
+            if found is None:
+                raise no_device(device_id)
+            arguments = found["device_no"], device_id, found["closed"]
+            values = await fetch_row(connection, LATEST_VALUES, *arguments)
+            if values["marked"]:
+                values = await fetch_row(connection, LATEST_VALUES_WITH_LATE, *arguments)
         return str(values["body"])
 
     async def page(

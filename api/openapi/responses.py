@@ -540,6 +540,7 @@ ANSWERS: dict[str, dict[int, Answer]] = {
     "GET /v1/info": {200: Answer(InfoAnswer)},
     "GET /v1/alerts/stream": {200: STREAM},
     "GET /v1/presence/stream": {200: STREAM},
+    "GET /v1/live": {200: STREAM},
     "GET /health": {200: HEALTH, 503: HEALTH},
     "GET /live": {200: Answer(LiveAnswer)},
     "GET /metrics": {200: Answer(others=("text/plain",))},
