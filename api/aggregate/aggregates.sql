@@ -190,8 +190,10 @@ case when cardinality($7::timestamptz[]) = 1
 -- answer --
 -- The rows as JSON text, written by the server so that a large response does not block the event loop. `marked`:
 -- there are marked hours. If their pieces were left out, the row must not be used. `asked` is never read: it gives
--- a type to the parameters that a statement without conditions does not use.
-with asked as (select $10::text[], $11::numeric[]), {buckets}
+-- types to the parameters that some statements do not use.
+with asked as (
+    select $7::timestamptz[], $8::interval[], $9::text[], $10::text[], $11::numeric[]
+), {buckets}
 {shown}
 
 -- rows --

@@ -3,7 +3,7 @@
 It contains no text of the caller: the query chooses pieces, and values are parameters. As an example, this is
 the statement for count and avg of one device, by day and from rollups, without the zone's offset ($7 to $9):
 
-    with asked as (select $10::text[], $11::numeric[]), bucket as (
+    with asked as (select $7::timestamptz[], ..., $11::numeric[]), bucket as (
         select $6[width_bucket(at, $6)] as at, '' as group_key,
                sum(count)::bigint as count, sum(sum) / sum(count) as avg
         from (
