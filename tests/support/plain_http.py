@@ -6,6 +6,5 @@ import httpx
 
 get = partial(httpx.get, verify=False)  # noqa: TID251
 post = partial(httpx.post, verify=False)  # noqa: TID251
-delete = partial(httpx.delete, verify=False)
 stream = partial(httpx.stream, verify=False)  # noqa: TID251
 Client = partial(httpx.Client, verify=False)

@@ -19,6 +19,7 @@ other settings or roles, creates its own: `with install(...) as installation`.
 `scenario.finish` drains it and checks everything: the ledger against SQL and the API, health, memory.
 
 CHAOS_SEEDS=1,2,3 sets the seeds, and makes scenarios run in their long form.
+CHAOS_AUTH=on turns authentication on in every role and in Mosquitto: load, devices and checks log in.
 """
 
 from collections.abc import Iterator
@@ -27,7 +28,7 @@ from typing import Any, Literal
 
 import pytest
 
-from tests.acceptance.chaos.installation import Installation, install, publish
+from tests.acceptance.chaos.installation import Installation, install
 from tests.acceptance.chaos.scenario import HEADINGS, Line, Scenario, say
 from tests.acceptance.chaos.seeds import LONG, SEEDS, rounds, seeded
 from tests.support.ledger.ledger import Key
@@ -114,7 +115,6 @@ __all__ = [
     "Scenario",
     "Site",
     "install",
-    "publish",
     "rounds",
     "say",
     "seeded",

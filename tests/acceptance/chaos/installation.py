@@ -13,14 +13,14 @@ from uuid import uuid4
 
 import asyncpg
 import httpx
-import paho.mqtt.client as mqtt
 import psutil
-from paho.mqtt.enums import CallbackAPIVersion
 from prometheus_client.parser import text_string_to_metric_families
 
+from tests.acceptance.chaos.logins import CHECKS, PUBLISHER, Logins, logins_of
 from tests.acceptance.chaos.seeds import LONG
 from tests.support import plain_http
 from tests.support.ledger.ledger import Ledger, Report, StoredRow, compare
+from tests.support.login import publish
 from tests.support.mosquitto import Mosquitto, mosquitto
 from tests.support.postgres_server import PostgresServer, postgres_server
 from tests.support.proxy import Proxy, proxy
@@ -29,6 +29,8 @@ from tests.support.services import Process, free_port, temporary_folder
 ROLES = ("ingest", "api", "schedule")
 HEALTHY_S_MAX = 30.0
 DRAIN_S_MAX = 60.0
+HTTP_S_MAX = 5.0
+NO_KEEP_ALIVE = httpx.Limits(max_keepalive_connections=0)  # Roles end and start again at any time.
 QUIET_S = 1.0  # Nothing new is stored for this long: the broker's queue is empty.
 FLOW = ("received", "stored", "duplicate", "rejected", "dropped", "in_flight")
 RSS_GROWTH_BYTES_MAX = 30 * 1024 * 1024
@@ -42,7 +44,7 @@ class Installation:
 
     A role is known by its name; `add` starts more than the first three. Faults act on `postgres` and `broker`
     directly, or on the links to them through `postgres_proxy` and `broker_proxy`, which only our roles use:
-    the load and the checks connect directly.
+    the load and the checks connect directly. `http` sends requests to the API, with the key of the checks.
     """
 
     def __init__(
@@ -58,27 +60,32 @@ class Installation:
         self.postgres, self.broker = postgres, broker
         self.postgres_proxy, self.broker_proxy = postgres_proxy, broker_proxy
         self.processes: dict[str, Process] = {}
+        self.logins: Logins = logins_of(postgres.dsn, broker)
+        self.http = plain_http.Client(timeout=HTTP_S_MAX, limits=NO_KEEP_ALIVE)
         self._folder = folder
         self._urls: dict[str, str] = {}
         self._base_rss: dict[str, int] = {}
         self.settings: dict[str, str] = {
             "DATABASE_URL": postgres.connect_through((postgres_proxy or postgres).port),
-            "MQTT_URL": f"mqtt://127.0.0.1:{(broker_proxy or broker).port}",
+            "MQTT_URL": f"mqtt://{self.logins.user_info}127.0.0.1:{(broker_proxy or broker).port}",
             "RATE_LIMIT_REQUESTS": HUGE_RATE,
             "MAX_EVENT_AGE_DAYS": MAX_EVENT_AGE_DAYS,
+            **self.logins.settings,
             **settings,
         }
 
     @property
     def url(self) -> str:
         """The address of the API, or of `up`."""
-        return self._urls["api" if "api" in self._urls else "up"]
+        return str(self.http.base_url).rstrip("/")
 
-    def migrate(self) -> None:
-        """Migrate over a direct connection, without a proxy."""
+    def prepare(self) -> None:
+        """Migrate over a direct connection, without a proxy; then make the credentials of the keys."""
         settings = self.settings | {"DATABASE_URL": self.postgres.dsn}
         with Process(self._folder, "migrate", settings=settings) as process:
             assert process.process.wait(HEALTHY_S_MAX) == 0, process.log.read_text()
+        self.logins.prepare()
+        self.http.headers.update(self.logins.headers(CHECKS))
 
     def add(
         self,
@@ -92,8 +99,11 @@ class Installation:
         folder = self._folder / name
         folder.mkdir()
         port = str(free_port())
-        ports = {"HTTP_PORT": port} if name in {"api", "up"} else {"STATUS_PORT": port}
+        serves = name in {"api", "up"}
+        ports = {"HTTP_PORT" if serves else "STATUS_PORT": port}
         self._urls[name] = f"http://127.0.0.1:{port}"
+        if serves:
+            self.http.base_url = self._urls[name]
         self.processes[name] = Process(
             folder,
             command or name,
@@ -139,14 +149,14 @@ class Installation:
     def health(self, name: str) -> dict[str, Any] | None:
         """The document of /health with its HTTP status as `code`; None without an answer."""
         try:
-            answer = plain_http.get(f"{self._urls[name]}/health", timeout=5)
+            answer = self.http.get(f"{self._urls[name]}/health")
         except httpx.TransportError:
             return None
         return {**answer.json(), "code": answer.status_code}
 
     def metrics(self, name: str) -> str:
         """The text of /metrics."""
-        return plain_http.get(f"{self._urls[name]}/metrics", timeout=5).raise_for_status().text
+        return self.http.get(f"{self._urls[name]}/metrics").raise_for_status().text
 
     def flow(self, name: str) -> list[dict[str, float]]:
         """The event counts of a role per door: received, and each outcome."""
@@ -182,6 +192,14 @@ class Installation:
                 raise AssertionError(f"Not healthy after {within_s} s: {found}\n{logs}")
             time.sleep(0.1)
         return time.monotonic() - began
+
+    def publish(self, messages: Sequence[tuple[str, str | bytes]], *, within_s: float = 30) -> None:
+        """Directly to the broker; see tests/support/login.py."""
+        publish(self.broker.port, messages, login=self.logins.key(PUBLISHER), within_s=within_s)
+
+    def open_client(self, key: str) -> httpx.Client:
+        """A client of the API with one of the keys, which keeps its connections open."""
+        return plain_http.Client(base_url=self.url, headers=self.logins.headers(key))
 
     def sql(self, query: str, *arguments: Any) -> list[Any]:
         """The rows of a query (or of `insert … returning`), over a direct connection."""
@@ -228,12 +246,9 @@ class Installation:
         ]
         for start in range(0, 2000, 500):
             batch = bodies[start : start + 500]
-            plain_http.post(
-                f"{self.url}/v1/events/batch", json=batch, timeout=30
-            ).raise_for_status()
-        publish(
-            self.broker.port,
-            [(f"devices/{body['device_id']}/telemetry", json.dumps(body)) for body in bodies],
+            self.http.post("/v1/events/batch", json=batch, timeout=30).raise_for_status()
+        self.publish(
+            [(f"devices/{body['device_id']}/telemetry", json.dumps(body)) for body in bodies]
         )
         ledger.accept(*(key for key, _ in events))
         self.drain(ledger).require_clean()
@@ -257,7 +272,7 @@ class Installation:
         self.until_healthy(within_s)
         key, value = ledger.attempt("last")
         body = json.dumps({"event_id": key[1], "metrics": {"value": value}})
-        publish(self.broker.port, [(f"devices/{key[0]}/telemetry", body)])
+        self.publish([(f"devices/{key[0]}/telemetry", body)])
         ledger.accept(key)
         count, since = -1, began
         while time.monotonic() - began < within_s:
@@ -286,7 +301,7 @@ class Installation:
             "to_time": (now + timedelta(days=days)).isoformat(),
             "interval": "24h",
         }
-        answer = plain_http.get(f"{self.url}/v1/metrics/aggregate", params=parameters, timeout=30)
+        answer = self.http.get("/v1/metrics/aggregate", params=parameters, timeout=30)
         buckets = answer.raise_for_status().json()
         return sum(each["count"] for each in buckets), sum(each["sum"] for each in buckets)
 
@@ -294,6 +309,7 @@ class Installation:
         for process in self.processes.values():
             with suppress(AssertionError, psutil.Error):
                 process.__exit__()
+        self.http.close()
 
 
 @contextmanager
@@ -323,32 +339,13 @@ def install(
             settings=settings,
         )
         stack.callback(installation.close)
-        installation.migrate()
+        installation.prepare()
         for role in roles:
             installation.add(role)
         installation.until_healthy()
         if warm:
             installation.warm_up()
         yield installation
-
-
-def publish(
-    port: int, messages: Sequence[tuple[str, str | bytes]], *, within_s: float = 30
-) -> None:
-    """Publish with QoS 1, in order, from one client, directly to the broker; wait for all PUBACKs."""
-    client = mqtt.Client(CallbackAPIVersion.VERSION2)
-    client.max_inflight_messages_set(1000)
-    client.connect("127.0.0.1", port)
-    client.loop_start()
-    try:
-        sent = [client.publish(topic, payload, qos=1) for topic, payload in messages]
-        deadline = time.monotonic() + within_s
-        for each in sent:
-            each.wait_for_publish(max(0.01, deadline - time.monotonic()))
-            assert each.is_published(), "no PUBACK"
-    finally:
-        client.disconnect()
-        client.loop_stop()
 
 
 async def _fetch(dsn: str, query: str, arguments: Sequence[Any]) -> list[Any]:

@@ -9,8 +9,7 @@ from typing import Any
 import httpx
 
 from broker.client.session import RECEIVE_MAXIMUM
-from tests.acceptance.chaos.conftest import Installation, Scenario, publish, say
-from tests.support import plain_http
+from tests.acceptance.chaos.conftest import Installation, Scenario, say
 from tests.support.ledger.ledger import Key
 
 RECOVERY_S_MAX = 15.0
@@ -48,7 +47,7 @@ def post(installation: Installation, scenario: Scenario) -> tuple[Key, httpx.Res
     """Post one new event of a separate device; it is accepted if the answer is 200, else unknown."""
     key, value = scenario.ledger.attempt("probe")
     body = {"device_id": key[0], "event_id": key[1], "metrics": {"value": value}}
-    answer = plain_http.post(f"{installation.url}/v1/events", json=body, timeout=ANSWER_S_MAX)
+    answer = installation.http.post("/v1/events", json=body, timeout=ANSWER_S_MAX)
     if answer.status_code == httpx.codes.OK:
         scenario.ledger.accept(key)
     return key, answer
@@ -77,8 +76,7 @@ def until_noticed(
 
 def publish_more_than_a_window(installation: Installation, scenario: Scenario) -> None:
     events = [scenario.ledger.attempt("burst") for _ in range(RECEIVE_MAXIMUM + 500)]
-    publish(
-        installation.broker.port,
+    installation.publish(
         [
             (
                 f"devices/{device_id}/telemetry",
@@ -109,7 +107,7 @@ def _post_until_stored(installation: Installation, scenario: Scenario, ended: fl
 def _send(installation: Installation, scenario: Scenario) -> Key:
     key, value = scenario.ledger.attempt("probe")
     body = json.dumps({"event_id": key[1], "metrics": {"value": value}})
-    publish(installation.broker.port, [(f"devices/{key[0]}/telemetry", body)])
+    installation.publish([(f"devices/{key[0]}/telemetry", body)])
     scenario.ledger.accept(key)
     return key
 

@@ -4,10 +4,12 @@ import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from random import Random
 from uuid import uuid4
 
 from tests.acceptance.chaos.installation import DRAIN_S_MAX, Installation
+from tests.acceptance.chaos.logins import LOAD
 from tests.support.ledger.ledger import Ledger, Report, compare
 from tests.support.ledger.load import HttpLoad, Load, MqttLoad, OutboxLoad
 from tests.support.ledger.payload_mix import PayloadComposer, PayloadMix
@@ -57,16 +59,18 @@ class Scenario:
         mix: PayloadMix = DEFAULT_MIX,
     ) -> Iterator[list[Load]]:
         """Start loads with these messages per second, until the block ends and all is answered."""
-        port, prefix = installation.broker.port, self.ledger.prefix
+        port, logins = installation.broker.port, installation.logins
         loads: list[Load] = []
         if mqtt:
             composer = self.composer("m", mix=mix)
-            loads.append(MqttLoad(port, mqtt, composer, client_id=f"{prefix}load"))
+            loads.append(MqttLoad(port, mqtt, composer, login=logins.key(LOAD)))
         if http:
             composer = self.composer("h", mix=mix)
-            loads.append(HttpLoad(installation.url, http, composer, random=self.random))
+            open_client = partial(installation.open_client, LOAD)
+            loads.append(HttpLoad(open_client, http, composer, random=self.random))
         if outbox:
-            loads.append(OutboxLoad(port, outbox, self.composer("o", mix=mix), devices=4))
+            devices = logins.devices([f"{self.ledger.prefix}o{n}" for n in range(4)])
+            loads.append(OutboxLoad(port, outbox, self.composer("o", mix=mix), devices=devices))
         with ExitStack() as running:
             for load in loads:
                 running.enter_context(load)

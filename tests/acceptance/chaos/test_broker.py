@@ -10,7 +10,6 @@ from tests.acceptance.chaos.conftest import (
     Installation,
     Scenario,
     install,
-    publish,
     rounds,
     say,
     seeded,
@@ -98,7 +97,7 @@ def test_a_window_full_of_poison_stalls_nothing_and_each_becomes_one_dead_letter
             messages.append((f"devices/{key[0]}/telemetry", good))
             scenario.ledger.accept(key)
     assert installation.terminate("ingest") == 0
-    publish(installation.broker.port, messages)
+    installation.publish(messages)
     installation.start("ingest")
     scenario.finish(installation)
     kept = installation.dead_letters(scenario.ledger.prefix)
@@ -133,8 +132,7 @@ def test_what_a_full_queue_of_the_broker_drops_is_reported(scenario: Scenario) -
 
 def send_a_flood(installation: Installation, scenario: Scenario) -> None:
     events = [scenario.ledger.attempt("f") for _ in range(FLOOD)]
-    publish(
-        installation.broker.port,
+    installation.publish(
         [
             (
                 f"devices/{key[0]}/telemetry",

@@ -7,9 +7,8 @@ from typing import Any
 
 import pytest
 
-from tests.acceptance.chaos.conftest import Installation, Scenario, install, publish, seeded
+from tests.acceptance.chaos.conftest import Installation, Scenario, install, seeded
 from tests.acceptance.chaos.recovery import until
-from tests.support import plain_http
 from tests.support.receivers import SECRET, WebhookReceiver, webhook_receiver
 
 KILLS, TURNS = 6, 4
@@ -48,7 +47,7 @@ def test_a_scheduler_killed_between_sending_and_noting_skips_no_notification(
 
 
 def create(installation: Installation, path: str, body: dict[str, Any]) -> None:
-    plain_http.post(f"{installation.url}{path}", json=body, timeout=30).raise_for_status()
+    installation.http.post(path, json=body, timeout=30).raise_for_status()
 
 
 def swing(installation: Installation, scenario: Scenario) -> None:
@@ -62,7 +61,7 @@ def swing(installation: Installation, scenario: Scenario) -> None:
         )
         for v in values
     ]
-    publish(installation.broker.port, messages)
+    installation.publish(messages)
 
 
 def notified(installation: Installation) -> list[int]:

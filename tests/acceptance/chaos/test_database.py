@@ -17,7 +17,6 @@ from tests.acceptance.chaos.conftest import (
     Installation,
     Scenario,
     install,
-    publish,
     rounds,
     say,
     seeded,
@@ -30,7 +29,6 @@ from tests.acceptance.chaos.recovery import (
     until,
     until_noticed,
 )
-from tests.support import plain_http
 from tests.support.mosquitto import mosquitto
 from tests.support.postgres_server import PostgresServer, postgres_server
 from tests.support.proxy import Direction
@@ -82,11 +80,11 @@ def test_without_a_database_posts_get_503_in_time_and_devices_keep_publishing(
         installation.postgres.stop()
         until_noticed(installation, "api", "ingest")
         require_refused_post(installation, scenario)
-        read = plain_http.get(f"{installation.url}/v1/devices", timeout=5)
+        read = installation.http.get("/v1/devices")
         assert read.status_code == httpx.codes.SERVICE_UNAVAILABLE, read.text
         key, value = scenario.ledger.attempt("meanwhile")
         body = f'{{"event_id":"{key[1]}","metrics":{{"value":{value}}}}}'
-        publish(installation.broker.port, [(f"devices/{key[0]}/telemetry", body)], within_s=2)
+        installation.publish([(f"devices/{key[0]}/telemetry", body)], within_s=2)
         scenario.ledger.accept(key)
         installation.postgres.start()
     scenario.finish(installation)
@@ -102,9 +100,7 @@ def test_a_commit_whose_answer_is_lost_is_neither_lost_nor_doubled(
     assert installation.postgres_proxy is not None
     alerting = f"{scenario.ledger.prefix}m0"
     rule = {"device_id": alerting, "metric": "value", "op": ">", "threshold": 0}
-    answer = plain_http.post(
-        f"{installation.url}/v1/alerts", json=rule, timeout=10
-    ).raise_for_status()
+    answer = installation.http.post("/v1/alerts", json=rule, timeout=10).raise_for_status()
     faults = [
         (COMMIT, False),
         (COMMIT, True),
@@ -379,7 +375,7 @@ def _installation_on(disk: Path) -> Iterator[Installation]:
         broker = stack.enter_context(mosquitto())
         installation = Installation(folder, postgres, broker)
         stack.callback(installation.close)
-        installation.migrate()
+        installation.prepare()
         for role in ("ingest", "api", "schedule"):
             installation.add(role)
         installation.warm_up()

@@ -12,15 +12,13 @@ from pathlib import Path
 from shutil import which
 from typing import Any
 
-import httpx
 import paho.mqtt.client as mqtt
 import pytest
-from paho.mqtt.enums import CallbackAPIVersion
 
 from broker.simulator.outbox import read_receipts
-from tests.acceptance.chaos.conftest import Installation, Scenario, install, publish
-from tests.support import plain_http
+from tests.acceptance.chaos.conftest import Installation, Scenario, install
 from tests.support.ledger.payload_mix import PayloadMix
+from tests.support.login import Login
 from tests.support.services import temporary_folder
 
 COPIES, EVENTS = 50, 8
@@ -36,10 +34,10 @@ WITHOUT_OWN_TIME = PayloadMix(
 class ReceiptDevice:
     """Publishes copies of one event and collects the receipt of each."""
 
-    def __init__(self, port: int, device_id: str) -> None:
-        self._topic = f"devices/{device_id}"
+    def __init__(self, port: int, login: Login) -> None:
+        self._topic = f"devices/{login.client_id}"
         self._statuses: list[str] = []
-        self._client = mqtt.Client(CallbackAPIVersion.VERSION2, device_id)
+        self._client = login.client()
         self._client.on_message = self._on_message
         self._client.connect("127.0.0.1", port)
         self._client.subscribe(f"{self._topic}/receipts", qos=1)
@@ -73,13 +71,14 @@ class ReceiptDevice:
 @contextmanager
 def device_with_receipts(installation: Installation, device_id: str) -> Iterator[ReceiptDevice]:
     birth = '{"state":"online","receipts":true}'
-    publish(installation.broker.port, [(f"devices/{device_id}/status", birth)])
+    installation.publish([(f"devices/{device_id}/status", birth)])
     wanted = "select 1 from device where device_id = $1 and receipts"
     deadline = time.monotonic() + RECEIPTS_S_MAX
     while not installation.sql(wanted, device_id):
         assert time.monotonic() < deadline
         time.sleep(0.05)
-    device = ReceiptDevice(installation.broker.port, device_id)
+    (login,) = installation.logins.devices([device_id])
+    device = ReceiptDevice(installation.broker.port, login)
     try:
         yield device
     finally:
@@ -95,17 +94,16 @@ def test_one_event_fifty_times_over_both_doors_is_one_row_and_one_alert(
     device_id = f"{scenario.ledger.prefix}d"
     metric = f"hot-{device_id}"
     rule = {"device_id": device_id, "metric": metric, "op": ">", "threshold": 30}
-    made = plain_http.post(f"{installation.url}/v1/alerts", json=rule).raise_for_status().json()
+    made = installation.http.post("/v1/alerts", json=rule).raise_for_status().json()
     with (
         device_with_receipts(installation, device_id) as device,
-        plain_http.Client(base_url=installation.url, timeout=10) as client,
         ThreadPoolExecutor(COPIES) as crowd,
     ):
         for _ in range(EVENTS):
             key, value = scenario.ledger.attempt("d")
             event = {"event_id": key[1], "metrics": {"value": value, metric: 40}}
             posts = [
-                crowd.submit(post, client, event | {"device_id": device_id})
+                crowd.submit(post, installation, event | {"device_id": device_id})
                 for _ in range(COPIES // 2)
             ]
             device.publish(json.dumps(event).encode(), COPIES // 2)
@@ -125,8 +123,12 @@ def test_one_event_fifty_times_over_both_doors_is_one_row_and_one_alert(
     assert len(incidents) == 1
 
 
-def post(client: httpx.Client, event: dict[str, Any]) -> str:
-    status = str(client.post("/v1/events", json=event).raise_for_status().json()["status"])
+def post(installation: Installation, event: dict[str, Any]) -> str:
+    status = str(
+        installation.http.post("/v1/events", json=event, timeout=10)
+        .raise_for_status()
+        .json()["status"]
+    )
     return "stored" if status == "ok" else status
 
 
@@ -210,7 +212,7 @@ def test_a_scheduler_whose_clock_steps_by_an_hour_still_finds_silent_devices(
             time.sleep(3)
             sleeper = f"{scenario.ledger.prefix}sleeper"
             asleep = (f"devices/{sleeper}/status", '{"state":"asleep","wake_in_s":1}')
-            publish(installation.broker.port, [asleep])
+            installation.publish([asleep])
             query = "select state from presence join device using (device_no) where device_id = $1"
             deadline = time.monotonic() + OFFLINE_S_MAX
             while [row["state"] for row in installation.sql(query, sleeper)] != ["offline"]:

@@ -1,9 +1,15 @@
 """Without a fault nothing is lost, and the oracle finds the faults that it must find."""
 
+import asyncio
+
 import pytest
 
 from tests.acceptance.chaos.conftest import Installation, Scenario, rounds
+from tests.acceptance.chaos.logins import AUTH
+from tests.support import plain_http
+from tests.support.guarded_mosquitto import connack
 from tests.support.ledger.ledger import Ledger, StoredRow, compare
+from tests.support.mqtt import connect_packet
 
 EVENTS_SHORT, EVENTS_LONG = 750, 5000
 
@@ -39,6 +45,16 @@ def test_without_a_fault_everything_is_stored_once_and_the_oracle_sees_a_lost_an
     assert {event_id for _, event_id in found.duplicated} == {twin["event_id"]}
     with pytest.raises(AssertionError):
         installation.require_same_sums(scenario.ledger)
+
+
+@pytest.mark.chaos_short
+@pytest.mark.timeout(120)
+def test_with_chaos_auth_and_only_then_both_doors_refuse_a_stranger(
+    installation: Installation,
+) -> None:
+    answer = plain_http.get(f"{installation.url}/v1/devices")
+    returned = asyncio.run(connack(installation.broker.port, connect_packet("stranger")))
+    assert (answer.status_code, returned) == ((401, 5) if AUTH else (200, 0))
 
 
 def test_a_report_distinguishes_lost_doubled_unexpected_wrong_and_recovered_events() -> None:

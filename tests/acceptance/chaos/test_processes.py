@@ -15,7 +15,6 @@ from tests.acceptance.chaos.conftest import (
     rounds,
     seeded,
 )
-from tests.support import plain_http
 from tests.support.failpoints import AFTER_COMMIT, BEFORE_COMMIT
 from tests.support.services import Process
 
@@ -65,7 +64,7 @@ def test_a_kill_around_the_commit_redelivers_the_batch_and_stores_it_once(
             installation.start("ingest")
     scenario.finish(installation)
     require_each_transition_once(installation, rule_id)
-    plain_http.delete(f"{installation.url}/v1/alerts/{rule_id}").raise_for_status()
+    installation.http.delete(f"/v1/alerts/{rule_id}").raise_for_status()
 
 
 def require_each_transition_once(installation: Installation, rule_id: str) -> None:
@@ -114,7 +113,7 @@ def test_what_was_committed_but_not_acknowledged_is_redelivered_and_counts_once(
 
 def add_rule(installation: Installation, **changes: Any) -> str:
     rule = {"metric": "value", "op": ">", "threshold": 0} | changes
-    answer = plain_http.post(f"{installation.url}/v1/alerts", json=rule).raise_for_status()
+    answer = installation.http.post("/v1/alerts", json=rule).raise_for_status()
     return str(answer.json()["id"])
 
 

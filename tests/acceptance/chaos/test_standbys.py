@@ -8,10 +8,10 @@ from typing import Self
 import paho.mqtt.client as mqtt
 import psutil
 import pytest
-from paho.mqtt.enums import CallbackAPIVersion
 
 from schema.locks import RELAY
-from tests.acceptance.chaos.conftest import Installation, Scenario, install, publish, seeded
+from tests.acceptance.chaos.conftest import Installation, Scenario, install, seeded
+from tests.acceptance.chaos.logins import SUBSCRIBER
 
 SUCCESSOR_S_MAX = 15
 DEVICES, CYCLES = 30, 4
@@ -71,7 +71,7 @@ def test_with_two_schedulers_each_transition_is_notified_once_and_the_second_tak
     sleepers = [f"{scenario.ledger.prefix}s{n}" for n in range(DEVICES)]
     with (
         install() as installation,
-        Subscriber(installation.broker.port, "presence/+") as subscriber,
+        Subscriber(installation, "presence/+") as subscriber,
     ):
         installation.add("second", "schedule")
         installation.until_healthy()
@@ -128,7 +128,7 @@ def until_one_publishes(installation: Installation, names: tuple[str, ...]) -> s
 
 
 def publish_status(installation: Installation, devices: Sequence[str], status: str) -> None:
-    publish(installation.broker.port, [(f"devices/{name}/status", status) for name in devices])
+    installation.publish([(f"devices/{name}/status", status) for name in devices])
 
 
 def until_all_are(installation: Installation, devices: Sequence[str], state: str) -> None:
@@ -142,11 +142,11 @@ def until_all_are(installation: Installation, devices: Sequence[str], state: str
 class Subscriber:
     """Records the feed numbers of all messages on some topics."""
 
-    def __init__(self, port: int, topic: str) -> None:
+    def __init__(self, installation: Installation, topic: str) -> None:
         self._ids: set[int] = set()
-        self._client = mqtt.Client(CallbackAPIVersion.VERSION2)
+        self._client = installation.logins.key(SUBSCRIBER).client()
         self._client.on_message = self._on_message
-        self._client.connect("127.0.0.1", port)
+        self._client.connect("127.0.0.1", installation.broker.port)
         self._client.subscribe(topic, qos=1)
 
     def __enter__(self) -> Self:

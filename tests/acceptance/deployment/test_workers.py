@@ -16,13 +16,14 @@ import httpx
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from tests.acceptance.chaos.installation import FLOW, publish
+from tests.acceptance.chaos.installation import FLOW
 from tests.acceptance.commands.test_selftest import assert_clean, selftest
 from tests.acceptance.http.test_http import take_events
 from tests.support import plain_http
 from tests.support.ledger.ledger import Ledger, StoredRow, compare
 from tests.support.ledger.load import MqttLoad
 from tests.support.ledger.payload_mix import PayloadComposer, PayloadMix
+from tests.support.login import Login, publish
 from tests.support.mosquitto import Mosquitto, mosquitto
 from tests.support.mqtt import RawClient
 from tests.support.services import (
@@ -168,7 +169,7 @@ def load(site: Site, ledger: Ledger) -> Iterator[MqttLoad]:
     composer = PayloadComposer(
         ledger, Ledger(ledger.prefix), Random(1), PayloadMix(poison=0), name="d", devices=9
     )
-    with MqttLoad(site.broker.port, 300, composer, client_id="load") as running:
+    with MqttLoad(site.broker.port, 300, composer, login=Login("load")) as running:
         yield running
 
 

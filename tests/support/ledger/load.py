@@ -13,20 +13,19 @@ import threading
 import time
 from abc import ABC, abstractmethod
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from random import Random
 from typing import Any, Self
 
 import httpx
 import paho.mqtt.client as mqtt
-from paho.mqtt.enums import CallbackAPIVersion
 
 from broker.simulator.outbox import EventOutbox, as_payload, read_receipts
 from schema.event import Status
-from tests.support import plain_http
 from tests.support.ledger.ledger import Key
 from tests.support.ledger.payload_mix import ComposedMessage, PayloadComposer
+from tests.support.login import Login
 
 WINDOW_MAX = 500  # Messages without a PUBACK, or events without a receipt.
 TICK_S = 0.01
@@ -35,6 +34,8 @@ RECONNECT_S_MAX = 1
 POST_S_MAX = 8.0  # A 503 comes within 5 s.
 ANSWER_S_MAX = 45.0  # After `stop`: the ingestor, the API or the broker may be starting again.
 PAYLOAD_BYTES_MAX = 100_000
+
+OpenClient = Callable[[], httpx.Client]
 
 
 class Load(ABC):
@@ -110,14 +111,12 @@ class Load(ABC):
 class MqttLoad(Load):
     """QoS 1 through paho, which resends messages without a PUBACK on the next connection."""
 
-    def __init__(
-        self, port: int, rate: float, composer: PayloadComposer, *, client_id: str
-    ) -> None:
+    def __init__(self, port: int, rate: float, composer: PayloadComposer, *, login: Login) -> None:
         super().__init__(rate, composer)
         self._port = port
         self._unanswered: dict[int, ComposedMessage] = {}
         self._pubacks: deque[int] = deque()  # Read in our thread: paho holds a lock in its own.
-        self._client = mqtt.Client(CallbackAPIVersion.VERSION2, client_id, clean_session=False)
+        self._client = login.client(clean_session=False)
         self._client.max_inflight_messages_set(WINDOW_MAX)
         self._client.reconnect_delay_set(1, RECONNECT_S_MAX)
         self._client.on_publish = lambda _c, _u, mid, _r, _p: self._pubacks.append(mid)
@@ -158,13 +157,15 @@ class Post:
 class HttpLoad(Load):
     """One post at a time; after a transport error, a timeout, 429 or 503 it is retried later."""
 
-    def __init__(self, url: str, rate: float, composer: PayloadComposer, *, random: Random) -> None:
+    def __init__(
+        self, open_client: OpenClient, rate: float, composer: PayloadComposer, *, random: Random
+    ) -> None:
         super().__init__(rate, composer)
-        self._url, self._random = url, random
+        self._open_client, self._random = open_client, random
         self._post: Post | None = None
         self._not_before = 0.0
         self.unanswered = 0  # Attempts that ended without a verdict.
-        self._client = plain_http.Client(timeout=POST_S_MAX)
+        self._client = open_client()
 
     @property
     def busy(self) -> bool:
@@ -189,7 +190,7 @@ class HttpLoad(Load):
 
     def _try(self, post: Post) -> None:
         try:
-            answer = self._client.post(self._url + post.route, json=post.body)
+            answer = self._client.post(post.route, json=post.body, timeout=POST_S_MAX)
         except httpx.TransportError:
             return self._retry_later()
         if answer.status_code in {429, 503}:
@@ -206,7 +207,7 @@ class HttpLoad(Load):
         self.unanswered += 1
         self._not_before = time.monotonic() + RETRY_S
         self._client.close()  # A broken connection is not used again.
-        self._client = plain_http.Client(timeout=POST_S_MAX)
+        self._client = self._open_client()
 
     def _end(self) -> None:
         self._client.close()
@@ -223,12 +224,14 @@ class OutboxDevice:
 
 
 class OutboxLoad(Load):
-    """Devices with a connection each. A new connection first sends the birth and the whole outbox."""
+    """Devices o0, o1 … with a connection each. A new one first sends the birth and the whole outbox."""
 
-    def __init__(self, port: int, rate: float, composer: PayloadComposer, *, devices: int) -> None:
+    def __init__(
+        self, port: int, rate: float, composer: PayloadComposer, *, devices: Sequence[Login]
+    ) -> None:
         super().__init__(rate, composer)
         self._port = port
-        self._devices = [self._device(f"{composer.ledger.prefix}o{n}") for n in range(devices)]
+        self._devices = [self._device(login) for login in devices]
         self._next = 0
 
     @property
@@ -266,8 +269,8 @@ class OutboxLoad(Load):
         ):
             device.client.publish(f"devices/{device_id}/telemetry", as_payload(due), qos=1)
 
-    def _device(self, device_id: str) -> OutboxDevice:
-        client = mqtt.Client(CallbackAPIVersion.VERSION2, device_id, clean_session=False)
+    def _device(self, login: Login) -> OutboxDevice:
+        client, device_id = login.client(clean_session=False), login.client_id
         client.reconnect_delay_set(1, RECONNECT_S_MAX)
         device = OutboxDevice(client)
 
