@@ -102,8 +102,10 @@ class SummaryAnswer(TypedDict):
 @with_config(STRICT)
 class BucketAnswer(TypedDict):
     bucket: Time
+    metric: NotRequired[str]
     device_id: NotRequired[str]
     tag: NotRequired[str]
+    device_tag: NotRequired[str]
     count: NotRequired[Count]
     sum: NotRequired[Number]
     avg: NotRequired[Number]
@@ -115,6 +117,26 @@ class BucketAnswer(TypedDict):
     p50: NotRequired[Number]
     p95: NotRequired[Number]
     p99: NotRequired[Number]
+
+
+@with_config(STRICT)
+class ColumnsAnswer(TypedDict):
+    metric: NotRequired[str]
+    device_id: NotRequired[str]
+    tag: NotRequired[str]
+    device_tag: NotRequired[str]
+    bucket: list[Time]
+    count: NotRequired[list[Count]]
+    sum: NotRequired[list[Number]]
+    avg: NotRequired[list[Number]]
+    min: NotRequired[list[Number]]
+    max: NotRequired[list[Number]]
+    first: NotRequired[list[Number]]
+    last: NotRequired[list[Number]]
+    stddev: NotRequired[list[Number]]
+    p50: NotRequired[list[Number]]
+    p95: NotRequired[list[Number]]
+    p99: NotRequired[list[Number]]
 
 
 @with_config(STRICT)
@@ -481,7 +503,9 @@ ANSWERS: dict[str, dict[int, Answer]] = {
     "GET /v1/search": {200: EVENTS},
     "GET /devices/{device_id}/metrics": {200: Answer(PointsAnswer)},
     "GET /devices/{device_id}/summary": {200: Answer(SummaryAnswer)},
-    "GET /v1/metrics/aggregate": {200: Answer(list[BucketAnswer])},
+    "GET /v1/metrics/aggregate": {
+        200: Answer(list[BucketAnswer] | list[ColumnsAnswer] | ColumnsAnswer)
+    },
     "GET /v1/export": {
         200: Answer(others=("text/csv", "application/x-ndjson", "application/vnd.apache.parquet"))
     },

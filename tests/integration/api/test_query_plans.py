@@ -11,8 +11,8 @@ from api.aggregate.buckets import buckets, offset_changes
 from api.aggregate.completeness import queries as of_completeness
 from api.aggregate.completeness import where_to_read
 from api.aggregate.query import AggregateQuery, Fill, GroupBy
+from api.aggregate.reader import arguments
 from api.aggregate.sql import Source, statement
-from api.aggregate.store import arguments
 from api.export.store import EXPORT_SESSION
 from api.export.store import queries as of_exports
 from api.latest.store import LATEST_VALUES
@@ -146,7 +146,7 @@ async def test_more_filled_rows_than_an_answer_has_are_not_made_to_be_counted(
     seconds = buckets("1s", zone, start, end)
     offsets = offset_changes(zone, start, end)
     query = AggregateQuery(
-        "temp", (), None, start, end, seconds, offsets, GroupBy.DEVICE, Fill.PREVIOUS
+        ("temp",), (), None, start, end, seconds, offsets, (GroupBy.DEVICE,), Fill.PREVIOUS
     )
     number = seconds.number(start, end)
     parameters = (*arguments(query, None), None)
@@ -166,7 +166,7 @@ def _hours_of(devices: tuple[str, ...], start: datetime, end: datetime) -> Aggre
     zone = ZoneInfo("UTC")
     offsets = offset_changes(zone, start, end)
     return AggregateQuery(
-        "temp", devices, None, start, end, buckets("1h", zone, start, end), offsets
+        ("temp",), devices, None, start, end, buckets("1h", zone, start, end), offsets
     )
 
 
