@@ -100,6 +100,13 @@ async def dsn(postgres: str, template: str) -> AsyncIterator[str]:
     await _run(postgres, f'drop database "{name}" with (force)')
 
 
+@pytest.fixture(scope="module")
+def database(postgres: str, template: str) -> Iterator[str]:
+    """A migrated database of the file's own, for tests that leave each other's devices alone."""
+    with fresh_database(postgres, template) as dsn:
+        yield dsn
+
+
 @pytest.fixture
 async def empty_dsn(postgres: str) -> AsyncIterator[str]:
     """A database of the test's own in which nothing was migrated."""

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import MAX_EVENT_AGE_DAYS, fresh_database
+from tests.conftest import MAX_EVENT_AGE_DAYS
 from tests.support import plain_http
 from tests.support.services import Process, copy_folder, free_port, temporary_folder
 
@@ -30,13 +30,6 @@ def running_up(*arguments: str, data: Path | None = None, **settings: str) -> It
         with Process(folder, "up", *arguments, settings=up_settings() | settings) as process:
             process.wait_until_ok(f"{base_url(process)}/health")
             yield process
-
-
-@pytest.fixture(scope="module")
-def database(postgres: str, template: str) -> Iterator[str]:
-    """A migrated database of the file's own, on the server of the run."""
-    with fresh_database(postgres, template) as dsn:
-        yield dsn
 
 
 @pytest.fixture(scope="module")

@@ -11,6 +11,8 @@ from schema.access.secrets import Kind, make_secret
 from schema.database import Connection
 from tests.support.access import DEVICE, WITHIN_S, Guarded, bearer
 
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
 EVENT: dict[str, Any] = {"metrics": {"temp": 1}}
 
 

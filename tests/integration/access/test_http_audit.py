@@ -4,10 +4,13 @@ from collections.abc import Mapping
 from typing import Any
 
 import httpx
+import pytest
 
 from schema.database import Connection
 from tests.support.access import Guarded, add_key
 from tests.support.http_api import all_pages
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 RULE = {"metric": "temp", "op": ">", "threshold": 30}
 SECRET = "whsec_MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY="

@@ -11,6 +11,8 @@ from schema.database import Connection
 from tests.support.access import WITHIN_S, Guarded, add_key, bearer, guarded_api
 from tests.support.http_api import all_pages, api_on
 
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
 EVENT: dict[str, Any] = {"metrics": {"temp": 1}}
 
 

@@ -8,6 +8,8 @@ from schema.access.secrets import Kind, digest
 from schema.database import Connection
 from tests.support.access import ORIGIN, Guarded, bearer, begin_session, guarded_api, until_status
 
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
 
 async def test_a_session_is_a_cookie_that_no_script_reads_and_no_other_site_sends(
     api: Guarded,

@@ -2,6 +2,8 @@
 
 import asyncio
 
+import pytest
+
 from schema.access.audit import COMMAND
 from schema.access.credentials import Scope, create, revoke
 from schema.access.secrets import Kind
@@ -15,6 +17,8 @@ from tests.support.access import (
     guarded_api,
     until_status,
 )
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 CUT_S_MAX = 5.0  # The promise of docs/security.md.
 

@@ -10,6 +10,8 @@ import pytest
 from schema.access.secrets import Kind, make_secret
 from tests.support.access import ORIGIN, Guarded, bearer
 
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
 # Who may do what, written here once more: the code must not check itself.
 EVERYBODY = {
     "GET /live", "GET /health", "GET /v1/info", "POST /v1/session", "DELETE /v1/session",

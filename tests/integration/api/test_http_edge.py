@@ -5,8 +5,11 @@ from typing import Any
 
 import httpx
 import pytest
+import pytest_asyncio
 
 from tests.support.http_api import api_on
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 MONTH = {"from_time": "2026-02-01T00:00:00Z", "to_time": "2026-03-01T00:00:00Z"}
 PATHS: list[tuple[str, dict[str, Any]]] = [
@@ -33,9 +36,9 @@ PATHS: list[tuple[str, dict[str, Any]]] = [
 ]
 
 
-@pytest.fixture
-async def http(dsn: str) -> AsyncIterator[httpx.AsyncClient]:
-    async with api_on(dsn) as client:
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def http(database: str) -> AsyncIterator[httpx.AsyncClient]:
+    async with api_on(database) as client:
         await client.post(
             "/v1/events", json={"event_id": "1", "device_id": "a", "metrics": {"x": 1}}
         )
