@@ -18,7 +18,7 @@ from tests.support.http_api import api_on
 
 ORIGIN = "http://127.0.0.1:8000"
 DEVICE = "d1"
-WITHIN_S = 30
+WITHIN_S = 60
 
 _addresses = count(1)
 

@@ -21,8 +21,8 @@ from broker.mosquitto.listeners import ListenAddress, Listeners
 from tests.support.programs import require_program
 from tests.support.services import ROOT, free_port, temporary_folder
 
-START_S_MAX = 5
-STOP_S_MAX = 10
+START_S_MAX = 60
+STOP_S_MAX = 60
 
 
 def require_mosquitto() -> str:

@@ -15,7 +15,7 @@ from broker.embedded.rights import Access
 from broker.wire import PacketType
 from runtime.addresses import MqttAddress
 
-ANSWER_S_MAX = 5
+ANSWER_S_MAX = 30
 CONNACK, SUBACK, UNSUBACK = 2, 9, 11
 TOPIC = "devices/a/telemetry"
 PASSWORD = "the password of our own sessions"

@@ -15,7 +15,7 @@ from tests.support.programs import require_program
 from tests.support.services import ROOT, free_port, temporary_folder
 
 NAME = "voltwire.example"
-START_S_MAX, STOP_S_MAX = 20, 10
+START_S_MAX, STOP_S_MAX = 60, 60
 # What Debian's nginx.conf is around the files of conf.d, but in a folder of its own.
 MAIN = """
 daemon off;

@@ -25,8 +25,8 @@ from runtime.postgres.user import ServerUser
 from tests.support.services import free_port, temporary_folder
 
 Command = list[str | Path]
-START_S_MAX = 60
-STOP_S_MAX = 30
+START_S_MAX = 120
+STOP_S_MAX = 60
 OWNER = "voltwire"
 READY_LINE = 7  # The line of postmaster.pid with the state, counted from 0.
 SIGNALS = {"smart": signal.SIGTERM, "fast": signal.SIGINT, "immediate": signal.SIGQUIT}

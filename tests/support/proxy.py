@@ -15,8 +15,8 @@ from enum import StrEnum
 from typing import Any, Self
 
 CHUNK_BYTES = 65_536
-CALL_S_MAX = 10
-ANSWER_S_MAX = 10
+CALL_S_MAX = 60
+ANSWER_S_MAX = 60
 BACKLOG = 512
 NO_LINGER = struct.pack("ii", 1, 0)  # close() sends RST.
 

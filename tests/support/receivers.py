@@ -15,7 +15,7 @@ from standardwebhooks import Webhook
 from tests.support.services import free_port
 
 SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
-WITHIN_S = 30
+WITHIN_S = 60
 
 
 class WebhookReceiver:

@@ -80,7 +80,7 @@ def until_subscribed(installation: Installation) -> None:
 
 
 @pytest.mark.chaos
-@pytest.mark.timeout(240)
+@pytest.mark.timeout(300)
 def test_a_window_full_of_poison_stalls_nothing_and_each_becomes_one_dead_letter(
     installation: Installation, scenario: Scenario
 ) -> None:
@@ -105,7 +105,7 @@ def test_a_window_full_of_poison_stalls_nothing_and_each_becomes_one_dead_letter
 
 
 @pytest.mark.chaos
-@pytest.mark.timeout(240)
+@pytest.mark.timeout(300)
 def test_what_a_full_queue_of_the_broker_drops_is_reported(scenario: Scenario) -> None:
     """No promise covers messages that the broker acknowledged and dropped, but the loss is reported."""
     small = {"max_queued_messages": str(QUEUE_MAX)}

@@ -69,7 +69,7 @@ def test_a_restarted_postgresql_loses_and_doubles_nothing(
 
 
 @pytest.mark.chaos_short
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(300)
 def test_without_a_database_posts_get_503_in_time_and_devices_keep_publishing(
     installation: Installation, scenario: Scenario
 ) -> None:

@@ -22,7 +22,7 @@ from tests.support.login import Login
 from tests.support.services import temporary_folder
 
 COPIES, EVENTS = 50, 8
-RECEIPTS_S_MAX = 10
+RECEIPTS_S_MAX = 60
 STEPS = ("+3600", "+0", "-3600", "+0")
 STEP_S = 6
 OFFLINE_S_MAX = 25
@@ -86,7 +86,7 @@ def device_with_receipts(installation: Installation, device_id: str) -> Iterator
 
 
 @pytest.mark.chaos_short
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(300)
 def test_one_event_fifty_times_over_both_doors_is_one_row_and_one_alert(
     installation: Installation, scenario: Scenario
 ) -> None:
@@ -166,7 +166,7 @@ def clock() -> Iterator[Clock]:
 
 
 @pytest.mark.chaos
-@pytest.mark.timeout(240)
+@pytest.mark.timeout(300)
 def test_an_ingestor_whose_clock_steps_by_an_hour_and_back(
     scenario: Scenario, clock: Clock
 ) -> None:
@@ -199,7 +199,7 @@ def notified_states(installation: Installation, scenario: Scenario) -> set[str]:
 
 @pytest.mark.parametrize("offset", ["+3600", "-3600"])
 @pytest.mark.chaos
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(300)
 def test_a_scheduler_whose_clock_steps_by_an_hour_still_finds_silent_devices(
     scenario: Scenario, clock: Clock, offset: str
 ) -> None:

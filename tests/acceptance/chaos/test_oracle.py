@@ -15,7 +15,7 @@ EVENTS_SHORT, EVENTS_LONG = 750, 5000
 
 
 @pytest.mark.chaos_short
-@pytest.mark.timeout(240)
+@pytest.mark.timeout(300)
 def test_without_a_fault_everything_is_stored_once_and_the_oracle_sees_a_lost_and_a_doubled_row(
     installation: Installation, scenario: Scenario
 ) -> None:
@@ -48,7 +48,7 @@ def test_without_a_fault_everything_is_stored_once_and_the_oracle_sees_a_lost_an
 
 
 @pytest.mark.chaos_short
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(300)
 def test_with_chaos_auth_and_only_then_both_doors_refuse_a_stranger(
     installation: Installation,
 ) -> None:

@@ -47,7 +47,7 @@ def test_kill_9_of_the_ingestor_at_random_times(
 
 @pytest.mark.parametrize("point", [BEFORE_COMMIT, AFTER_COMMIT])
 @pytest.mark.chaos_short
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(300)
 def test_a_kill_around_the_commit_redelivers_the_batch_and_stores_it_once(
     installation: Installation, scenario: Scenario, point: str
 ) -> None:
@@ -60,7 +60,7 @@ def test_a_kill_around_the_commit_redelivers_the_batch_and_stores_it_once(
             installation.kill("ingest")
             installation.processes["ingest"].settings["FAIL_AFTER_BATCHES"] = str(batches * 3)
             installation.start("ingest", program=program)
-            assert installation.wait_for_end("ingest", 30) == -signal.SIGKILL
+            assert installation.wait_for_end("ingest", 90) == -signal.SIGKILL
             installation.start("ingest")
     scenario.finish(installation)
     require_each_transition_once(installation, rule_id)
@@ -87,7 +87,7 @@ def require_each_transition_once(installation: Installation, rule_id: str) -> No
 
 
 @pytest.mark.chaos_short
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(300)
 def test_what_was_committed_but_not_acknowledged_is_redelivered_and_counts_once(
     installation: Installation, scenario: Scenario
 ) -> None:
@@ -98,7 +98,7 @@ def test_what_was_committed_but_not_acknowledged_is_redelivered_and_counts_once(
         time.sleep(1)
     installation.processes["ingest"].settings["FAIL_AFTER_BATCHES"] = "0"
     installation.start("ingest", program=("-m", "tests.support.failpoints", AFTER_COMMIT))
-    assert installation.wait_for_end("ingest", 30) == -signal.SIGKILL
+    assert installation.wait_for_end("ingest", 90) == -signal.SIGKILL
     assert installation.rows(scenario.ledger.prefix), "it was committed"
     installation.start("ingest")
     report = scenario.finish(installation)
@@ -162,7 +162,7 @@ def test_kill_9_of_up_with_a_broker_and_a_database_of_its_own_operator(scenario:
 
 
 @pytest.mark.chaos
-@pytest.mark.timeout(240)
+@pytest.mark.timeout(300)
 def test_an_ingestor_frozen_for_longer_than_the_keep_alive(
     installation: Installation, scenario: Scenario
 ) -> None:

@@ -76,7 +76,7 @@ def post(up: Process, first: int, last: int) -> None:
          "timestamp": (start + timedelta(seconds=n)).isoformat()}
         for n in range(first, last)
     ]  # fmt: skip
-    plain_http.post(f"{base_url(up)}/v1/events/batch", json=events, timeout=10).raise_for_status()
+    plain_http.post(f"{base_url(up)}/v1/events/batch", json=events, timeout=30).raise_for_status()
 
 
 def until(condition: Callable[[], Any], seconds: float = 60) -> None:
@@ -93,7 +93,7 @@ def embedded() -> Iterator[tuple[Commands, Process]]:
     with temporary_folder() as folder, Process(folder, "up", settings=settings) as up:
         up.wait_until_ok(f"{base_url(up)}/health")
         commands = Commands(folder, up.settings)
-        plain_http.post(f"{base_url(up)}/v1/alerts", json=RULE, timeout=10).raise_for_status()
+        plain_http.post(f"{base_url(up)}/v1/alerts", json=RULE, timeout=30).raise_for_status()
         post(up, 1, EVENTS)
         for name in ("kept", "revoked"):
             commands.succeed("key", "create", name, "--scope", "read")
@@ -178,7 +178,7 @@ def test_a_stream_resumes_after_a_restore_without_repeats(
     post(up, EVENTS + 20, EVENTS + 21)
     url = f"{base_url(up)}/v1/alerts/stream"
     with plain_http.stream(
-        "GET", url, headers={"Last-Event-ID": str(newest)}, timeout=10
+        "GET", url, headers={"Last-Event-ID": str(newest)}, timeout=30
     ) as stream:
         lines = stream.iter_lines()
         told = int(next(line for line in lines if line.startswith("id:"))[3:])
@@ -203,7 +203,7 @@ def test_a_restore_that_is_ended_in_the_middle_changes_nothing(
         until(lambda: commands.run("sql", "-Atc", RESTORING) == (0, "1"))
         process.send_signal(number)
         errors = process.stderr.read() if process.stderr else b""
-        process.wait(timeout=20)
+        process.wait(timeout=60)
     if number is signal.SIGINT:
         assert process.returncode == 1
         assert b"as it was before" in errors
@@ -330,7 +330,7 @@ def test_no_password_is_on_the_command_line_of_a_program(
 ) -> None:
     commands, _ = server
     with commands.start("sql", "-c", r"\! ps -o args= -p $PPID", "-c", "select 1") as process:
-        said, _ = process.communicate(timeout=20)
+        said, _ = process.communicate(timeout=60)
     assert b"psql" in said
     assert b"cret" not in said
 

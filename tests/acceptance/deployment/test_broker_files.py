@@ -23,10 +23,10 @@ from tests.support.mosquitto_script import MosquittoScript
 from tests.support.mqtt import RawClient, connect_packet
 from tests.support.services import Process, free_port, temporary_folder, voltwire
 
-pytestmark = pytest.mark.timeout(120)
+pytestmark = pytest.mark.timeout(300)
 PASSWORD = "ours/with:odd characters"
 ACCEPTED, NOT_AUTHORIZED = 0, 5
-WAIT_S_MAX, CUT_S_MAX = 30, 5
+WAIT_S_MAX, CUT_S_MAX = 60, 5
 
 
 class Site:

@@ -32,7 +32,7 @@ from tests.support.services import Process, free_port, temporary_folder
 
 __all__ = ["server"]  # The fixture.
 
-pytestmark = pytest.mark.timeout(180)
+pytestmark = pytest.mark.timeout(300)
 NOT_AUTHORIZED, WAIT_S_MAX = 5, 60
 DOT_ENV = {
     "POSTGRES_PASSWORD": "p@ss",

@@ -10,7 +10,7 @@ from tests.support import plain_http
 from tests.support.mosquitto import mosquitto
 from tests.support.services import Process, temporary_folder
 
-pytestmark = [pytest.mark.timeout(180), pytest.mark.slow]
+pytestmark = [pytest.mark.timeout(300), pytest.mark.slow]
 SILENT = "member 2: its messages wait in the broker"
 
 

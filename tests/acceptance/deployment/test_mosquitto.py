@@ -17,7 +17,7 @@ from tests.support.mosquitto import Mosquitto, mosquitto
 from tests.support.services import Process, assert_gone, family
 
 DEVICES = 7
-ANSWER_S_MAX, VISIBLE_S_MAX = 30, 60
+ANSWER_S_MAX, VISIBLE_S_MAX = 60, 60
 
 
 @pytest.fixture

@@ -15,7 +15,7 @@ from tests.support.services import voltwire
 
 __all__ = ["site"]  # The fixture.
 
-pytestmark = pytest.mark.timeout(180)
+pytestmark = pytest.mark.timeout(300)
 
 
 async def admin_key(dsn: str) -> str:

@@ -35,7 +35,7 @@ from tests.support.services import (
     voltwire,
 )
 
-pytestmark = pytest.mark.timeout(120)
+pytestmark = pytest.mark.timeout(300)
 WAIT_S_MAX = 60
 # The kernel chooses a worker per connection.
 NO_KEEP_ALIVE = httpx.Limits(max_keepalive_connections=0)

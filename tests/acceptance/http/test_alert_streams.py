@@ -80,7 +80,7 @@ async def numbers_in_the_table(dsn: str, until: int) -> list[int]:
 
 
 @pytest.mark.chaos_short
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(300)
 def test_the_pieces_of_a_stream_that_is_cut_again_and_again_are_the_table(
     up: Process, database: str
 ) -> None:

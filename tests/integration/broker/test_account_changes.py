@@ -26,7 +26,7 @@ from tests.support.accounts import account, key
 from tests.support.mqtt import Peer, RawClient, connect_packet, embedded_broker, until
 from tests.support.services import free_port
 
-WITHIN_S = 20
+WITHIN_S = 60
 
 
 def credential(number: int, kind: Kind, name: str, *scopes: Scope) -> Credential:

@@ -27,7 +27,7 @@ from tests.support.receivers import (
     webhook_receiver,
 )
 
-WITHIN_S = 30
+WITHIN_S = 60
 
 
 @pytest.fixture

@@ -28,7 +28,7 @@ pytestmark = pytest.mark.slow
 
 SECONDS = float(os.environ.get("PROTOCOL_SECONDS", "3"))
 SEEDS = int(os.environ.get("PROTOCOL_SEEDS", "1"))
-FOUND_WITHIN_S = 30
+FOUND_WITHIN_S = 120
 
 PIPELINES, SLOW_WRITERS, READERS = 2, 4, 2
 DEVICES = [f"d{n}" for n in range(1, 9)]
@@ -234,7 +234,7 @@ async def connection(dsn: str) -> AsyncIterator[Connection]:
         db.terminate()
 
 
-@pytest.mark.timeout(SECONDS + 60)
+@pytest.mark.timeout(SECONDS + 300)
 @pytest.mark.parametrize("seed", range(SEEDS))
 async def test_what_readers_trust_is_right_at_every_moment(seed: int, dsn: str) -> None:
     run = Run(dsn, seed)
