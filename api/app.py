@@ -11,6 +11,7 @@ from litestar.types import ASGIApp
 from api.auth.authenticator import Authenticator
 from api.auth.guard import authorized, unauthenticated
 from api.http.browser_origins import browser_origins
+from api.http.compression import compressed
 from api.http.head import head_as_get
 from api.http.host_guard import loopback_hosts_only
 from api.http.options_methods import options_handlers
@@ -32,6 +33,8 @@ from api.routes import (
     health,
     incidents,
     info,
+    latest,
+    live,
     posts,
     presence,
     profiles,
@@ -53,10 +56,12 @@ PAGES = ("/", "/docs")  # Made to be looked at, from wherever a link leads there
 def create_app(settings: Settings, services: Services) -> ASGIApp:
     """The ASGI application that the server calls for each request."""
     return head_as_get(
-        fast_path_first(
-            create_litestar(settings, services),
-            posts.fast_posts(services.door, settings.max_payload_bytes),
-            _middleware(settings, services),
+        compressed(
+            fast_path_first(
+                create_litestar(settings, services),
+                posts.fast_posts(services.door, settings.max_payload_bytes),
+                _middleware(settings, services),
+            )
         )
     )
 
@@ -80,7 +85,8 @@ def create_litestar(settings: Settings, services: Services) -> Litestar:
         devices.put_device,
         devices.forget_device,
         devices.reset_reused_ids,
-        devices.device_latest,
+        latest.latest,
+        latest.device_latest,
         presence.device_presence,
         presence.presence_history,
         profiles.list_profiles,
@@ -105,10 +111,12 @@ def create_litestar(settings: Settings, services: Services) -> Litestar:
         channels.delete_channel,
         channels.send_test,
         rejected.list_rejected,
+        rejected.rejected_summary,
         rejected.one_rejected,
         rejected.replay,
         streams.alert_stream,
         streams.presence_stream,
+        live.live,
         credentials.list_keys,
         credentials.add_key,
         credentials.delete_key,

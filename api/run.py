@@ -65,6 +65,7 @@ async def run(
             following = group.create_task(_follow(settings, health, services))
             writing = group.create_task(pipeline.run(drained))
             reading = group.create_task(services.feed.run())
+            watching = group.create_task(services.latest_events.run())
             serving = group.create_task(
                 serve(
                     create_app(settings, services),
@@ -80,6 +81,7 @@ async def run(
             drained.set()
             await writing
             reading.cancel()
+            watching.cancel()
             following.cancel()
 
 

@@ -16,6 +16,8 @@ from api.feed import FeedReader
 from api.http.rate_limit import RateLimiter
 from api.ingest.door import HttpDoor
 from api.ingest.replay import ReplayRunner
+from api.latest.live import LatestReader
+from api.latest.store import LatestStore
 from api.serve.workers import Worker
 from api.store.audit import AuditStore
 from api.store.channels import ChannelStore
@@ -39,6 +41,8 @@ class Services:
 
     events: EventStore
     devices: DeviceStore
+    latest_values: LatestStore
+    latest_events: LatestReader
     dead_letters: DeadLetterStore
     registry: RegistryStore
     rules: RuleStore
@@ -72,7 +76,10 @@ def build_services(
     metrics: Metrics,
     worker: Worker | None = None,
 ) -> Services:
-    """The services of one process; `name` appears in pg_stat_activity. The caller runs pipeline and feed."""
+    """The services of one process; `name` appears in pg_stat_activity.
+
+    The caller runs pipeline, feed and latest_events.
+    """
     limits = AcceptLimits.of(settings)
     database = Database(pool)
     limiter = RateLimiter(settings.rate_limit_requests, settings.rate_limit_window_seconds)
@@ -80,6 +87,8 @@ def build_services(
     return Services(
         events=EventStore(database),
         devices=DeviceStore(database, settings.default_profile),
+        latest_values=LatestStore(database),
+        latest_events=LatestReader(database),
         dead_letters=DeadLetterStore(database),
         registry=RegistryStore(database, settings.default_profile),
         rules=RuleStore(database),

@@ -65,12 +65,14 @@ async def _notifications(
 
 async def _end_flapping(connection: Connection) -> list[Notification]:
     """The incidents that resolve because their devices are not flapping any more."""
+    await connection.execute(queries.forget_owed_of_calm)
     return [
         silence_alert(
             row["device_id"],
             row["incident_id"],
             row["resolved_at"],
             AlertState.RESOLVED,
+            muted=row["muted"],
             channels=row["channels"],
         )
         for row in await connection.fetch(queries.end_flapping)

@@ -115,5 +115,6 @@ with receiving as (
     where incident.device_no = ended.device_no and rule_id = 'silent' and resolved_at is null and state <> 'offline'
     returning incident.device_no, incident_id, resolved_at
 )
-select device_id, incident_id, resolved_at, told_channels(device_id, incident_id) as channels
+select device_id, incident_id, resolved_at, is_silenced(device_id, tags, 'silent') as muted,
+       told_channels(device_id, incident_id) as channels
 from resolved join device using (device_no)

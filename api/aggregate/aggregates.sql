@@ -1,11 +1,15 @@
 -- Aggregates: the pieces that api/aggregate/sql.py assembles into one statement; an example stands there. Every
 -- value and sum is numeric, hence exact: it makes no difference which part of a response came from rollups.
--- $1 metric, $2 device numbers (null: all), $3 and $4 the half-open range, $5 length of fixed buckets,
--- $6 bounds of calendar buckets, $7 the instants from which the time zone has the offsets $8, written as $9. The
--- planner leaves out the branches that do not apply.
+-- $1 metric (an array, if there are several), $2 device numbers (null: all), $3 and $4 the half-open range, $5 length
+-- of fixed buckets, $6 bounds of calendar buckets, $7 the instants from which the time zone has the offsets $8,
+-- written as $9, $10 the texts and $11 the numbers of conditions. The planner leaves out the branches that do not
+-- apply.
 
 -- closed_and_devices --
-select closed, array(select device_no from device where device_id = any($1::text[])) as numbers
+-- $1 device ids, $2 registered tags; either may be empty. numbers: the devices that match both.
+select closed, floor,
+       array(select device_no from device
+             where (cardinality($1::text[]) = 0 or device_id = any($1)) and tags @> $2::text[]) as numbers
 from rollup_state
 
 -- estimate_events --
@@ -18,7 +22,7 @@ where ts >= $1 and ts < $2 and ($3::int[] is null or device_no = any($3))
 -- estimate_rollups --
 explain (format json)
 select from rollup
-where metric = $1 and hour >= $2 and hour < $3 and ($4::int[] is null or device_no = any($4))
+where metric = any($1::text[]) and hour >= $2 and hour < $3 and ($4::int[] is null or device_no = any($4))
 
 -- summary --
 -- Every metric of the device $1 from $2 to $3: rollups for the hours from $4 to $5 except the marked ones, events
@@ -53,64 +57,64 @@ case when $6::timestamptz[] is null then date_bin($5::interval, {at}, 'epoch')
      else $6[width_bucket({at}, $6)] end
 
 -- from_events --
--- $10: a tsquery on the tags of an event, null: any tags.
+-- $12: a tsquery on the tags of an event, null: any tags.
 bucket as (
-    select {bucket} as at, {group_key} as group_key, count(*) as count{stats}
+    select {bucket} as at, {keys}, count(*) as count{stats}
     from (
-        select device_no, event_id, ts, tags, (metrics -> $1)::numeric as value
-        from event
-        where ts >= $3 and ts < $4 and metrics ? $1
+        select device_no, event_id, ts, tags{each_metric}, (metrics -> {metric})::numeric as value
+        from event {metrics}
+        where ts >= $3 and ts < $4 and metrics ? {metric}{where}
           and ($2::int[] is null or device_no = any($2))
-          and ($10::text is null or array_to_tsvector(tags) @@ $10::text::tsquery)
+          and ($12::text is null or array_to_tsvector(tags) @@ $12::text::tsquery)
     ) reading {joins}
-    group by 1, 2
+    group by {positions}
 )
 
 -- from_rollups --
--- Rollups for the closed whole hours from $10 to $11, events for the rest of the range.
+-- Rollups for the closed whole hours from $12 to $13, events for the rest of the range.
 {raw_hours} bucket as (
-    select {bucket} as at, {group_key} as group_key, sum(count)::bigint as count{stats}
+    select {bucket} as at, {keys}, sum(count)::bigint as count{stats}
     from (
-        select device_no, hour as at, count{rollup_columns} {rollups}
+        select device_no{of_metric}, hour as at, count{rollup_columns} {rollups}
         union all
-        select device_no, ts, 1{reading_columns} from ({events}) reading
+        select device_no{of_metric}, ts, 1{reading_columns} from ({events}) reading
     ) part {joins}
-    group by 1, 2
+    group by {positions}
 )
 
 -- from_hours --
 -- The same if each rollup is a bucket: only events need to be summed.
 {raw_hours} bucket as (
-    select hour as at, {group_key} as group_key, count{hour_stats} {rollups}
+    select hour as at, {keys}, count{hour_stats} {rollups}
     union all
-    select {bucket}, {group_key}, count(*){stats} from ({events}) reading {joins} group by 1, 2
+    select {bucket}, {keys}, count(*){stats} from ({events}) reading {joins} group by {positions}
 )
 
 -- rollups --
 from rollup {hour_joins}
-where metric = $1 and hour >= $10 and hour < $11 and ($2::int[] is null or device_no = any($2))
+where {metric_is} and hour >= $12 and hour < $13 and ($2::int[] is null or device_no = any($2))
   {except_raw_hours}
 
 -- events_beside_rollups --
-select device_no, event_id, ts, (metrics -> $1)::numeric as value
-from event
-where ts >= $3 and ts < $10 and metrics ? $1 and ($2::int[] is null or device_no = any($2))
+select device_no, event_id, ts{each_metric}, (metrics -> {metric})::numeric as value
+from event {metrics}
+where ts >= $3 and ts < $12 and metrics ? {metric} and ($2::int[] is null or device_no = any($2))
 union all
-select device_no, event_id, ts, (metrics -> $1)::numeric
-from event
-where ts >= $11 and ts < $4 and metrics ? $1 and ($2::int[] is null or device_no = any($2))
+select device_no, event_id, ts{each_metric}, (metrics -> {metric})::numeric
+from event {metrics}
+where ts >= $13 and ts < $4 and metrics ? {metric} and ($2::int[] is null or device_no = any($2))
 {raw_hour_events}
 
 -- raw_hours --
--- The hours among them that must be read from events: the marked ones, and those in $12, which the start of a
+-- The hours among them that must be read from events: the marked ones, and those in $14, which the start of a
 -- bucket splits (a closed hour without a rollup has no events). They may lie in any partition of the range, and
 -- planning for that takes longer than a small query: so these three pieces are included only if needed.
 raw_hour as materialized (
     select device_no, hour from rollup_mark
-    where hour >= $10 and hour < $11 and ($2::int[] is null or device_no = any($2))
+    where hour >= $12 and hour < $13 and ($2::int[] is null or device_no = any($2))
     union
     select device_no, hour from rollup
-    where metric = $1 and hour = any($12::timestamptz[]) and ($2::int[] is null or device_no = any($2))
+    where {metric_is} and hour = any($14::timestamptz[]) and ($2::int[] is null or device_no = any($2))
 ),
 
 -- except_raw_hours --
@@ -120,60 +124,99 @@ and not exists (select from raw_hour
 -- raw_hour_events --
 -- `offset 0` makes the planner read hour by hour, which is the best plan.
 union all
-select device_no, event_id, ts, (metrics -> $1)::numeric
+select device_no, event_id, ts{of_metric}, value
 from raw_hour cross join lateral (
-    select event_id, ts, metrics from event
+    select event_id, ts{each_metric}, (metrics -> {metric})::numeric as value from event {metrics}
     where device_no = raw_hour.device_no and ts >= hour and ts < hour + interval '1 hour'
-      and ts >= $10 and ts < $11 and metrics ? $1
+      and ts >= $12 and ts < $13 and metrics ? {metric}
     offset 0) event
 
 -- marked --
 (select exists (select from rollup_mark
-                where hour >= $10 and hour < $11 and ($2::int[] is null or device_no = any($2))))
+                where hour >= $12 and hour < $13 and ($2::int[] is null or device_no = any($2))))
+
+-- each_tag --
+cross join lateral (select distinct {tag} from unnest({tags}) {tag}) {tag}
+
+-- each_tag_with_prefix --
+cross join lateral (
+    select distinct {tag} from unnest({tags}) {tag} where starts_with({tag}, ($10::text[])[{place}])) {tag}
+
+-- unfilled --
+select * from {found} found
 
 -- fill --
 -- Every bucket of the range for every group. A bucket without events has access to the nearest buckets with
 -- events, before and after it.
-select at, group_key, coalesce(count, 0) as count{stats}
+select at, {names}, coalesce(count, 0) as count{stats}
 from (
-    select *, count(count) over (partition by group_key order by at) as before,
-           count(count) over (partition by group_key order by at desc) as after
+    select *, count(count) over (partition by {names} order by at) as before,
+           count(count) over (partition by {names} order by at desc) as after
     from (
-        select at, group_key, max(count) as count{columns}
+        select at, {names}, max(count) as count{columns}
         from (
-            select at, group_key, count{names} from bucket
+            select at, {names}, count{values} from {found} found
             union all
-            select at, group_key, null{nulls} from ({groups}) groups, (
+            select at, {names}, null{nulls} from ({groups}) groups, (
                 select generate_series(date_bin($5::interval, $3, 'epoch'), $4 - interval '1 us', $5) as at
                 where $6::timestamptz[] is null
                 union all
                 select unnest(trim_array($6, 1)) where $6::timestamptz[] is not null
             ) period
         ) bucket_or_empty
-        group by at, group_key
+        group by at, {names}
     ) grid
 ) filled
-window before as (partition by group_key, before order by at), after as (partition by group_key, after order by at desc)
+window before as (partition by {names}, before order by at), after as (partition by {names}, after order by at desc)
+
+-- having --
+(select * from bucket where {conditions})
 
 -- groups --
-select distinct group_key from bucket limit {groups_max}
+select distinct {names} from {found} found limit {groups_max}
 
 -- one_group --
 select '' as group_key
 
+-- group_per_metric --
+select metric collate "C" as metric from unnest($1::text[]) metric
+
+-- bucket_text --
+-- The start of a bucket in the offset that the zone has then.
+case when cardinality($7::timestamptz[]) = 1
+     then to_char(at + ($8::interval[])[1], 'YYYY-MM-DD"T"HH24:MI:SS') || ($9::text[])[1]
+     else to_char(at + $8[width_bucket(at, $7)], 'YYYY-MM-DD"T"HH24:MI:SS') || $9[width_bucket(at, $7)] end
+
 -- answer --
 -- The rows as JSON text, written by the server so that a large response does not block the event loop. `marked`:
--- there are marked hours. If their pieces were left out, the row must not be used.
-with {buckets}
+-- there are marked hours. If their pieces were left out, the row must not be used. `asked` is never read: it gives
+-- types to the parameters that some statements do not use.
+with asked as (
+    select $7::timestamptz[], $8::interval[], $9::text[], $10::text[], $11::numeric[]
+), {buckets}
+{shown}
+
+-- rows --
 select count(*) as rows, '[' || coalesce(string_agg(shown, ','), '') || ']' as body,
        (select floor from rollup_state) as floor, {marked} as marked
 from (
-    select '{{"bucket":"' || case when cardinality($7::timestamptz[]) = 1
-                                 then to_char(at + ($8::interval[])[1], 'YYYY-MM-DD"T"HH24:MI:SS') || ($9::text[])[1]
-                                 else to_char(at + $8[width_bucket(at, $7)], 'YYYY-MM-DD"T"HH24:MI:SS')
-                                      || $9[width_bucket(at, $7)] end
-           || '"' || {members} || '}}' as shown
+    select '{{"bucket":"' || {bucket_text} || '"' || {members} || '}}' as shown
     from ({rows}) shown_bucket
-    order by at, group_key
+    order by at, {names}
     limit {rows_max} + 1
 ) line
+
+-- columns --
+-- An object per group, whose columns are arrays.
+select coalesce(sum(rows), 0)::bigint as rows, '[' || coalesce(string_agg(shown, ','), '') || ']' as body,
+       (select floor from rollup_state) as floor, {marked} as marked
+from (
+    select count(*) as rows, '{{' || {members} || '"bucket":[' || string_agg('"' || {bucket_text} || '"', ',' order by at)
+           || ']' || {arrays} || '}}' as shown
+    from (select * from ({rows}) shown_bucket order by at, {names} limit {rows_max} + 1) shown_bucket
+    group by {names}
+    order by {names}
+) line
+
+-- number_of_groups --
+select count(*) as groups from (select distinct {names} from {found} found) groups

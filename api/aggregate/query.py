@@ -1,33 +1,33 @@
 """Queries for the statistics of a metric over time, and the plan of what to read for them. Pure."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from enum import StrEnum
+from zoneinfo import ZoneInfo
 
-from api.aggregate.buckets import HOUR, Buckets, Fixed, Offset, whole_hour
-from runtime.errors import InvalidRequest
+from api.aggregate.buckets import (
+    HOUR,
+    Buckets,
+    Fixed,
+    Offset,
+    buckets,
+    offset_changes,
+    whole_hour,
+)
+from api.aggregate.conditions import Condition
+from api.aggregate.stats import DEFAULT_STATS, PERCENTILES, Stat
+
+UTC = ZoneInfo("UTC")
 
 
-class Stat(StrEnum):
-    """The statistics, in the order of a response."""
-
-    COUNT = "count"
-    SUM = "sum"
-    AVG = "avg"
-    MIN = "min"
-    MAX = "max"
-    FIRST = "first"
-    LAST = "last"
-    STDDEV = "stddev"
-    P50 = "p50"
-    P95 = "p95"
-    P99 = "p99"
+HOURLY = Fixed(HOUR)
 
 
 class GroupBy(StrEnum):
     DEVICE = "device"
     TAG = "tag"
+    DEVICE_TAG = "device_tag"
 
 
 class Fill(StrEnum):
@@ -37,24 +37,46 @@ class Fill(StrEnum):
     LINEAR = "linear"
 
 
-DEFAULT_STATS = (Stat.COUNT, Stat.SUM, Stat.AVG, Stat.MIN, Stat.MAX)
-PERCENTILES = {Stat.P50: 0.5, Stat.P95: 0.95, Stat.P99: 0.99}
+class Format(StrEnum):
+    ROWS = "rows"
+    COLUMNS = "columns"
 
 
 @dataclass(frozen=True, slots=True)
 class AggregateQuery:
-    """Over the half-open range [start, end). No device_ids: the fleet; `tags` is a tsquery, None: any."""
+    """Over the half-open range [start, end).
 
-    metric: str
+    No device_ids and no device_tags: the fleet; `tags` is a tsquery, None: any. `prefixes`: by which tags are
+    grouped, if not by all.
+    """
+
+    metrics: tuple[str, ...]
     device_ids: tuple[str, ...]
     tags: str | None
     start: datetime
     end: datetime
-    buckets: Buckets
-    offsets: Sequence[Offset]
-    group_by: GroupBy | None = None
+    buckets: Buckets = HOURLY
+    offsets: Sequence[Offset] = ()
+    group_by: tuple[GroupBy, ...] = ()
     fill: Fill = Fill.NONE
     stats: tuple[Stat, ...] = DEFAULT_STATS
+    device_tags: tuple[str, ...] = ()
+    prefixes: Mapping[GroupBy, str] = field(default_factory=dict)
+    where: tuple[Condition, ...] = ()
+    having: tuple[Condition, ...] = ()
+    format: Format = Format.ROWS
+    zone: ZoneInfo = UTC
+
+    def of(self, interval: str) -> "AggregateQuery":
+        """The same query with another interval. A century of days takes a fraction of a second."""
+        found = buckets(interval, self.zone, self.start, self.end)
+        offsets = offset_changes(self.zone, found.first(self.start), self.end)
+        return replace(self, buckets=found, offsets=offsets)
+
+    @property
+    def fixed_groups(self) -> int | None:
+        """How many groups a filled response has, if that does not depend on what is stored."""
+        return None if self.group_by else len(self.metrics)
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,19 +114,20 @@ class ReadPlan:
 
 
 def plan_query(query: AggregateQuery, closed: datetime) -> ReadPlan:
-    """Rollups hold neither tags nor percentiles, and no parts of an hour."""
-    buckets = query.buckets
-    by_tag = query.tags is not None or query.group_by is GroupBy.TAG
+    """Rollups hold neither tags of events nor percentiles, no other metrics, and no parts of an hour."""
+    found = query.buckets
+    by_tag = query.tags is not None or GroupBy.TAG in query.group_by
     if (
         by_tag
+        or query.where
         or not PERCENTILES.keys().isdisjoint(query.stats)
-        or (isinstance(buckets, Fixed) and not buckets.whole_hours)
+        or (isinstance(found, Fixed) and not found.whole_hours)
     ):
         return ReadPlan(query.start, query.end, query.end, query.end)
     plan = plan_range(query.start, query.end, closed)
-    if isinstance(buckets, Fixed) or not plan.uses_rollups:
+    if isinstance(found, Fixed) or not plan.uses_rollups:
         return plan
-    return replace(plan, split_hours=buckets.split_hours(plan.hours_start, plan.hours_end))
+    return replace(plan, split_hours=found.split_hours(plan.hours_start, plan.hours_end))
 
 
 def plan_range(start: datetime, end: datetime, closed: datetime) -> ReadPlan:
@@ -118,13 +141,3 @@ def whole_hour_from(at: datetime) -> datetime:
     """The first whole hour that does not begin before an instant."""
     hour = whole_hour(at)
     return hour if hour == at else hour + HOUR
-
-
-def parse_stats(text: str) -> tuple[Stat, ...]:
-    """Read a comma-separated list. Raises InvalidRequest."""
-    names = set(text.split(","))
-    if unknown := sorted(names - set(Stat)):
-        raise InvalidRequest(
-            f"stats: {', '.join(unknown)[:64]!r} is unknown; use a comma-separated list of {', '.join(Stat)}."
-        )
-    return tuple(stat for stat in Stat if stat in names)

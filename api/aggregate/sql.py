@@ -3,111 +3,72 @@
 It contains no text of the caller: the query chooses pieces, and values are parameters. As an example, this is
 the statement for count and avg of one device, by day and from rollups, without the zone's offset ($7 to $9):
 
-    with bucket as (
+    with asked as (select $7::timestamptz[], ..., $11::numeric[]), bucket as (
         select $6[width_bucket(at, $6)] as at, '' as group_key,
                sum(count)::bigint as count, sum(sum) / sum(count) as avg
         from (
             select device_no, hour as at, count, sum from rollup
-            where metric = $1 and hour >= $10 and hour < $11 and device_no = any($2)
+            where metric = $1 and hour >= $12 and hour < $13 and device_no = any($2)
             union all
             select device_no, ts, 1, value from (
                 select device_no, event_id, ts, (metrics -> $1)::numeric as value from event
-                where ts >= $3 and ts < $10 and metrics ? $1 and device_no = any($2)
+                where ts >= $3 and ts < $12 and metrics ? $1 and device_no = any($2)
                 union all
                 select device_no, event_id, ts, (metrics -> $1)::numeric from event
-                where ts >= $11 and ts < $4 and metrics ? $1 and device_no = any($2)
+                where ts >= $13 and ts < $4 and metrics ? $1 and device_no = any($2)
             ) reading
         ) part
         group by 1, 2
     )
     select count(*) as rows, '[' || coalesce(string_agg(shown, ','), '') || ']' as body,
            (select floor from rollup_state) as floor,
-           (select exists (select from rollup_mark where hour >= $10 and ...)) as marked
+           (select exists (select from rollup_mark where hour >= $12 and ...)) as marked
     from (
         select '{"bucket":"' || to_char(at, ...)
                || '","count":' || count || ',"avg":' || json_number(avg) || '}' as shown
-        from (select * from bucket) shown_bucket
+        from (select * from bucket found) shown_bucket
         order by at, group_key
         limit 50000 + 1
     ) line
 """
 
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from decimal import Decimal
 from enum import Enum, auto
+from typing import Any
 
-from api.aggregate.buckets import HOUR, Fixed
-from api.aggregate.query import PERCENTILES, AggregateQuery, Fill, GroupBy, Stat
+from api.aggregate.conditions import Condition
+from api.aggregate.expressions import (
+    FILLED,
+    FROM_HOUR,
+    FROM_PARTS,
+    FROM_READINGS,
+    READING_COLUMNS,
+    ROLLUP_COLUMNS,
+    STORED,
+)
+from api.aggregate.query import HOURLY, AggregateQuery, Fill, Format, GroupBy
+from api.aggregate.stats import Stat
 from schema.queries import load_queries
+from schema.rule import Op
 
 queries = load_queries("api.aggregate", "aggregates.sql")
 
 DOUBLE_MAX = sys.float_info.max
 
-_GROUP_KEY = {None: "''", GroupBy.DEVICE: "device_id", GroupBy.TAG: 'tag collate "C"'}
-_MEMBER = {GroupBy.DEVICE: "device_id", GroupBy.TAG: "tag"}
-HOURLY = Fixed(HOUR)
-_STDDEV = "case when {n} > 1 then sqrt(({n} * {squares} - {sum} * {sum}) / ({n} * ({n} - 1.0))) end"
-
-# A statistic as computed from readings, from parts (rollups and single readings), and from one rollup.
-_FROM_READINGS = {
-    Stat.SUM: "sum(value)",
-    Stat.AVG: "case when count(*) = 1 then sum(value) else sum(value) / count(*) end",
-    Stat.MIN: "min(value)",
-    Stat.MAX: "max(value)",
-    Stat.FIRST: "(array_agg(value order by ts, event_id{device}))[1]",
-    Stat.LAST: "(array_agg(value order by ts, event_id{device}))[count(*)]",
-    Stat.STDDEV: _STDDEV.format(n="count(*)", sum="sum(value)", squares="sum(value * value)"),
-    **{
-        stat: f"(percentile_cont({share}) within group (order by value::float8))::text::numeric"
-        for stat, share in PERCENTILES.items()
-    },
+# The names of groups, as members of a row and as columns; all of them are in the order of bytes.
+_MEMBER = {GroupBy.DEVICE: "device_id", GroupBy.TAG: "tag", GroupBy.DEVICE_TAG: "device_tag"}
+METRIC, ONLY_GROUP = "metric", "group_key"
+_KEY = {
+    METRIC: "metric",
+    "device_id": "device_id",
+    "tag": 'tag collate "C" as tag',
+    "device_tag": 'device_tag collate "C" as device_tag',
+    ONLY_GROUP: f"'' as {ONLY_GROUP}",
 }
-_FROM_PARTS = {
-    Stat.SUM: "sum(sum)",
-    Stat.AVG: "sum(sum) / sum(count)",
-    Stat.MIN: "min(min)",
-    Stat.MAX: "max(max)",
-    Stat.FIRST: "(array_agg(first order by first_ts, first_id{device}))[1]",
-    Stat.LAST: "(array_agg(last order by last_ts, last_id{device}))[count(*)]",
-    Stat.STDDEV: _STDDEV.format(n="sum(count)", sum="sum(sum)", squares="sum(squares)"),
-}
-_FROM_HOUR = {
-    **{stat: str(stat) for stat in (Stat.SUM, Stat.MIN, Stat.MAX, Stat.FIRST, Stat.LAST)},
-    Stat.AVG: "sum / count",
-    Stat.STDDEV: _STDDEV.format(n="count", sum="sum", squares="squares"),
-}
-# The columns of a rollup that a statistic needs, and their values for a single reading.
-_ROLLUP_COLUMNS = {
-    Stat.SUM: ("sum",),
-    Stat.AVG: ("sum",),
-    Stat.MIN: ("min",),
-    Stat.MAX: ("max",),
-    Stat.FIRST: ("first", "first_ts", "first_id"),
-    Stat.LAST: ("last", "last_ts", "last_id"),
-    Stat.STDDEV: ("sum", "squares"),
-}
-_READING_COLUMNS = {
-    "squares": "value * value",
-    "first_ts": "ts",
-    "first_id": "event_id",
-    "last_ts": "ts",
-    "last_id": "event_id",
-}
-
-_FILLED = {
-    Fill.NULL: "{stat}",
-    Fill.PREVIOUS: "first_value({stat}) over before",
-    # Interpolated by distance. A bucket without a neighbour on one side shares its window with other empty
-    # buckets, hence the check of `before` and `after`.
-    Fill.LINEAR: """coalesce({stat}, case when before > 0 and after > 0 then
-        (first_value({stat}) over before * extract(epoch from first_value(at) over after - at)
-         + first_value({stat}) over after * extract(epoch from at - first_value(at) over before))
-        / nullif(extract(epoch from first_value(at) over after - first_value(at) over before), 0) end)""",
-}
-
-# Stored values are doubles; computed ones may lie beyond them.
-_STORED = {Stat.MIN, Stat.MAX, Stat.FIRST, Stat.LAST}
+_TAGS = {GroupBy.TAG: "reading.tags", GroupBy.DEVICE_TAG: "device.tags"}
+_OPERATOR = {Op.EQ: "=", Op.NE: "<>"}
 
 
 class Source(Enum):
@@ -119,32 +80,54 @@ class Source(Enum):
 
 
 def statement(query: AggregateQuery, source: Source, rows_max: int) -> str:
-    """The SQL for the arguments $1 to $9 and those of the source (api/aggregate/store.py)."""
+    """The SQL for the arguments $1 to $11 and those of the source (api/aggregate/store.py)."""
     stats = [stat for stat in query.stats if stat is not Stat.COUNT]
-    if source is Source.EVENTS:
-        buckets = _buckets_from_events(query, stats)
-    else:
-        buckets = _buckets_from_rollups(
-            query, stats, with_raw_hours=source is Source.ROLLUPS_AND_EVENTS
-        )
-    return str(
-        queries.answer.format(
-            buckets=buckets,
-            rows=_filled(query, stats, rows_max),
-            members=" || ".join(_members(query)),
-            rows_max=rows_max,
-            marked=queries.marked if source is Source.ROLLUPS else "false",
-        )
+    rows_or_columns = _rows if query.format is Format.ROWS else _columns_per_group
+    shown = rows_or_columns(
+        query,
+        rows=_filled(query, stats, rows_max),
+        rows_max=rows_max,
+        marked=queries.marked if source is Source.ROLLUPS else "false",
+        bucket_text=queries.bucket_text,
+        names=_names(query),
     )
+    return str(queries.answer.format(buckets=_buckets(query, stats, source), shown=shown))
+
+
+def groups_statement(query: AggregateQuery, source: Source) -> str:
+    """The SQL that counts the groups of a response, for the same arguments."""
+    stats = [stat for stat in query.stats if stat is not Stat.COUNT]
+    shown = queries.number_of_groups.format(names=_names(query), found=_found(query))
+    return str(queries.answer.format(buckets=_buckets(query, stats, source), shown=shown))
+
+
+def condition_texts(query: AggregateQuery) -> list[str]:
+    """$10: the metrics of `where`, then the prefixes of the tags by which rows are grouped."""
+    return [each.name for each in query.where] + [
+        query.prefixes.get(group, "") for group in query.group_by
+    ]
+
+
+def condition_numbers(query: AggregateQuery) -> list[Decimal]:
+    """$11: those of `where`, then those of `having`."""
+    return [each.number for each in (*query.where, *query.having)]
+
+
+def _buckets(query: AggregateQuery, stats: Sequence[Stat], source: Source) -> str:
+    if source is Source.EVENTS:
+        return _buckets_from_events(query, stats)
+    return _buckets_from_rollups(query, stats, with_raw_hours=source is Source.ROLLUPS_AND_EVENTS)
 
 
 def _buckets_from_events(query: AggregateQuery, stats: Sequence[Stat]) -> str:
     return str(
         queries.from_events.format(
             bucket=queries.bucket.format(at="ts"),
-            group_key=_GROUP_KEY[query.group_by],
-            stats=_columns(query, stats, _FROM_READINGS),
+            stats=_columns(query, stats, FROM_READINGS),
             joins=_joins(query),
+            where=_where(query.where),
+            **_keys(query),
+            **_metrics(query),
         )
     )
 
@@ -153,31 +136,92 @@ def _buckets_from_rollups(
     query: AggregateQuery, stats: Sequence[Stat], *, with_raw_hours: bool
 ) -> str:
     """`with_raw_hours`: some hours between the rollups must be read from events."""
-    one_device_each = query.group_by is GroupBy.DEVICE or len(query.device_ids) == 1
+    one_device_each = GroupBy.DEVICE in query.group_by or len(query.device_ids) == 1
     hourly = query.buckets == HOURLY and one_device_each
-    parts = list(dict.fromkeys(part for stat in stats for part in _ROLLUP_COLUMNS[stat]))
-    joins = _joins(query)
+    parts = list(dict.fromkeys(part for stat in stats for part in ROLLUP_COLUMNS[stat]))
+    joins, metrics = _joins(query), _metrics(query)
     rollups = queries.rollups.format(
         hour_joins=joins if hourly else "",
         except_raw_hours=queries.except_raw_hours if with_raw_hours else "",
+        **metrics,
+    )
+    events = queries.events_beside_rollups.format(
+        raw_hour_events=queries.raw_hour_events.format(**metrics) if with_raw_hours else "",
+        **metrics,
     )
     template = queries.from_hours if hourly else queries.from_rollups
     return str(
         template.format(
-            raw_hours=queries.raw_hours if with_raw_hours else "",
+            raw_hours=queries.raw_hours.format(**metrics) if with_raw_hours else "",
             rollups=rollups,
-            events=queries.events_beside_rollups.format(
-                raw_hour_events=queries.raw_hour_events if with_raw_hours else ""
-            ),
+            events=events,
             bucket=queries.bucket.format(at="ts" if hourly else "at"),
-            group_key=_GROUP_KEY[query.group_by],
-            stats=_columns(query, stats, _FROM_READINGS if hourly else _FROM_PARTS),
-            hour_stats=_columns(query, stats, _FROM_HOUR),
+            stats=_columns(query, stats, FROM_READINGS if hourly else FROM_PARTS),
+            hour_stats=_columns(query, stats, FROM_HOUR),
             rollup_columns="".join(f", {part}" for part in parts),
-            reading_columns="".join(f", {_READING_COLUMNS.get(part, 'value')}" for part in parts),
+            reading_columns="".join(f", {READING_COLUMNS.get(part, 'value')}" for part in parts),
             joins=joins,
+            **_keys(query),
+            **metrics,
         )
     )
+
+
+def _metrics(query: AggregateQuery) -> dict[str, str]:
+    """How the metrics are read. For a single one, the statement needs no join."""
+    if len(query.metrics) == 1:
+        return {
+            "metric": "$1", "metrics": "", "each_metric": "", "of_metric": "",
+            "metric_is": "metric = $1",
+        }  # fmt: skip
+    return {
+        "metric": "metric",
+        "metrics": "cross join unnest($1::text[]) metric",
+        "each_metric": ', metric collate "C" as metric',
+        "of_metric": ", metric",
+        "metric_is": "metric = any($1::text[])",
+    }
+
+
+def _group_names(query: AggregateQuery) -> list[str]:
+    """The members of a row that name its group."""
+    metric = [METRIC] if len(query.metrics) > 1 else []
+    return metric + [_MEMBER[group] for group in query.group_by]
+
+
+def _names(query: AggregateQuery) -> str:
+    return ", ".join(_group_names(query) or [ONLY_GROUP])
+
+
+def _keys(query: AggregateQuery) -> dict[str, str]:
+    names = _group_names(query) or [ONLY_GROUP]
+    return {
+        "keys": ", ".join(_KEY[name] for name in names),
+        "positions": ", ".join(str(place + 1) for place in range(len(names) + 1)),
+    }
+
+
+def _where(conditions: Sequence[Condition]) -> str:
+    return "".join(
+        f" and (metrics -> ($10::text[])[{place}])::numeric {_operator(each)} ($11::numeric[])[{place}]"
+        for place, each in enumerate(conditions, 1)
+    )
+
+
+def _found(query: AggregateQuery) -> str:
+    """The rows that satisfy `having`, which compares what is shown."""
+    if not query.having:
+        return "bucket"
+    conditions = " and ".join(
+        f"{'count' if each.name == Stat.COUNT else f'to_double({each.name})'} {_operator(each)}"
+        f" ($11::numeric[])[{place}]::float8"
+        for place, each in enumerate(query.having, len(query.where) + 1)
+    )
+    return str(queries.having.format(conditions=conditions))
+
+
+def _operator(condition: Condition) -> str:
+    return _OPERATOR.get(condition.op, str(condition.op))
 
 
 def _columns(query: AggregateQuery, stats: Sequence[Stat], expressions: Mapping[Stat, str]) -> str:
@@ -187,37 +231,48 @@ def _columns(query: AggregateQuery, stats: Sequence[Stat], expressions: Mapping[
 
 def _filled(query: AggregateQuery, stats: Sequence[Stat], rows_max: int) -> str:
     """One group more than fits into `rows_max` is enough to detect that there are too many."""
+    found, names = _found(query), _names(query)
     if query.fill is Fill.NONE:
-        return "select * from bucket"
-    expression = _FILLED[query.fill]
+        return str(queries.unfilled.format(found=found))
+    expression = FILLED[query.fill]
     groups_max = rows_max // query.buckets.number(query.start, query.end) + 1
-    groups = queries.one_group if query.group_by is None else queries.groups
     return str(
         queries.fill.format(
+            found=found,
+            names=names,
             stats="".join(f", {expression.format(stat=stat)} as {stat}" for stat in stats),
             columns="".join(f", max({stat}) as {stat}" for stat in stats),
-            names="".join(f", {_within_double(stat)}" for stat in stats),
+            values="".join(f", {_within_double(stat)}" for stat in stats),
             nulls=", null" * len(stats),
-            groups=groups.format(groups_max=groups_max),
+            groups=_groups(query).format(names=names, found=found, groups_max=groups_max),
         )
     )
+
+
+def _groups(query: AggregateQuery) -> str:
+    """Without `group_by`, the groups exist with and without events."""
+    if query.group_by:
+        return str(queries.groups)
+    return str(queries.group_per_metric if len(query.metrics) > 1 else queries.one_group)
 
 
 def _within_double(stat: Stat) -> str:
     """A value beyond a double is null, also as a neighbour of empty buckets."""
     return (
         stat
-        if stat in _STORED
+        if stat in STORED
         else f"case when abs({stat}) <= {DOUBLE_MAX!r} then {stat} end as {stat}"
     )
 
 
 def _joins(query: AggregateQuery) -> str:
     joins = []
-    if query.group_by is GroupBy.DEVICE or _may_tie(query):
+    if not {GroupBy.DEVICE, GroupBy.DEVICE_TAG}.isdisjoint(query.group_by) or _may_tie(query):
         joins.append("join device using (device_no)")
-    if query.group_by is GroupBy.TAG:
-        joins.append("cross join lateral (select distinct tag from unnest(reading.tags) tag) tag")
+    for place, group in enumerate(query.group_by, len(query.where) + 1):
+        if group in _TAGS:
+            piece = queries.each_tag_with_prefix if group in query.prefixes else queries.each_tag
+            joins.append(piece.format(tag=group, tags=_TAGS[group], place=place))
     return " ".join(joins)
 
 
@@ -227,12 +282,24 @@ def _may_tie(query: AggregateQuery) -> bool:
     return ordered and len(query.device_ids) != 1
 
 
-def _members(query: AggregateQuery) -> Iterator[str]:
-    """The members after the bucket in a row of the response, as SQL for pieces of JSON text."""
-    if query.group_by:
-        yield f"',\"{_MEMBER[query.group_by]}\":' || to_json(group_key)"
-    for stat in query.stats:
-        if stat is Stat.COUNT:
-            yield f"',\"{stat}\":' || {stat}"
-        else:
-            yield f"',\"{stat}\":' || json_number({stat})"
+def _rows(query: AggregateQuery, **pieces: Any) -> str:
+    members = [f"',\"{name}\":' || to_json({name})" for name in _group_names(query)]
+    members += [f"',\"{stat}\":' || {_json(stat)}" for stat in query.stats]
+    return str(queries.rows.format(members=" || ".join(members), **pieces))
+
+
+def _columns_per_group(query: AggregateQuery, **pieces: Any) -> str:
+    members = [f"'\"{name}\":' || to_json({name}) || ','" for name in _group_names(query)]
+    arrays = [
+        f"',\"{stat}\":[' || string_agg({_json(stat)}, ',' order by at) || ']'"
+        for stat in query.stats
+    ]
+    return str(
+        queries.columns.format(
+            members=" || ".join(members) or "''", arrays=" || ".join(arrays), **pieces
+        )
+    )
+
+
+def _json(stat: Stat) -> str:
+    return f"{stat}::text" if stat is Stat.COUNT else f"json_number({stat})"

@@ -1,28 +1,30 @@
 """Aggregates: one statement per query.
 
-One statement sees one snapshot. So the marked hours, their events, and the rollups of the other hours fit
-together, whatever the roller does meanwhile.
+`api/aggregate/reader.py` reads for one interval; here the interval is chosen, and the query gets its place.
 """
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from datetime import datetime
-from typing import Any
+from typing import NamedTuple, TypeVar
 
-import asyncpg
 import msgspec
 
-from api.aggregate.buckets import Calendar, Fixed
-from api.aggregate.query import AggregateQuery, Fill, ReadPlan, plan_query, plan_range
-from api.aggregate.sql import Source, queries, statement
+from api.aggregate.intervals import AUTO, fitting
+from api.aggregate.query import AggregateQuery, plan_range
+from api.aggregate.reader import AGGREGATE_ROWS_MAX, Reader, reader_for
+from api.aggregate.sql import queries
 from api.store.database import QUERY_S_MAX, Database
 from api.store.retention import require_kept
-from runtime.errors import InvalidRequest
-from schema.database import Connection, fetch_row
+from runtime.errors import InvalidRequest, RawEventsDropped, RequestError
+from schema.database import fetch_row
 
-AGGREGATE_ROWS_MAX = 50_000
-ROLLUP_WEIGHT = 0.5  # The cost of reading a rollup, in events.
-READINGS_MAX = 5_000_000  # About as many as PostgreSQL reads in the 10 s of a statement.
+Result = TypeVar("Result")
+
+
+class Answer(NamedTuple):
+    body: str  # JSON
+    interval: str
 
 
 class AggregateStore:
@@ -30,40 +32,58 @@ class AggregateStore:
         self._database = database
         self._one_thread = asyncio.Lock()  # Several would keep the event loop from its turn.
 
-    async def answer(self, prepare: Callable[[], AggregateQuery]) -> str:
-        """The rows as JSON text.
-
-        `prepare` may take a fraction of a second, as a century of days does: it runs in a thread, and only
-        while one of the few slots for expensive queries is held.
+    async def answer(self, query: AggregateQuery, interval: str, points_max: int) -> Answer:
+        """The response. `interval` may be `auto`: the shortest of at most `points_max` that is not refused.
 
         Raises InvalidRequest if the response would have too many rows or be computed from too many readings,
         RawEventsDropped if it needs events that retention has dropped.
         """
-        async with self._database.heavy_query_slot():
-            async with self._one_thread:
-                query = await _in_thread(prepare)
-            return await self._answer(query)
+        async with (
+            self._database.heavy_query_slot(),
+            self._database.connection(QUERY_S_MAX) as connection,
+        ):
+            reader = await reader_for(connection, query)
+            if interval == AUTO:
+                return await self._shortest(reader, query, points_max)
+            query = await self._with_interval(query, interval)
+            body = await reader.read(query)
+            if body is None:
+                groups = await reader.number_of_groups(query)
+                raise await self._in_thread(lambda: _too_many_rows(query, groups))
+            return Answer(body, interval)
 
-    async def _answer(self, query: AggregateQuery) -> str:
-        _require_few_buckets(query)
-        async with self._database.connection(QUERY_S_MAX) as connection:
-            state = await fetch_row(connection, queries.closed_and_devices, query.device_ids)
-            numbers = state["numbers"] if query.device_ids else None
-            plan = plan_query(query, state["closed"])
-            await _require_few_readings(connection, query, numbers, plan)
-            row = await _fetch_answer(connection, query, numbers, plan)
-        if plan.first_event is not None:
-            require_kept(plan.first_event, row["floor"])
-        if row["rows"] > AGGREGATE_ROWS_MAX:
-            raise _too_many_rows()
-        return str(row["body"])
+    async def _shortest(self, reader: Reader, query: AggregateQuery, points_max: int) -> Answer:
+        refused: RequestError = InvalidRequest(
+            f"max_points: no interval divides the range so that each group has at most {points_max}"
+            f" buckets and the response at most {AGGREGATE_ROWS_MAX} rows; request a shorter range, fewer"
+            " groups, or more points."
+        )
+        for interval in await self._in_thread(
+            lambda: list(fitting(points_max, query.zone, query.start, query.end))
+        ):
+            try:
+                body = await reader.read(await self._with_interval(query, interval))
+            except (InvalidRequest, RawEventsDropped) as error:
+                refused = error
+            else:
+                if body is not None:
+                    return Answer(body, interval)
+        raise refused
+
+    async def _with_interval(self, query: AggregateQuery, interval: str) -> AggregateQuery:
+        return await self._in_thread(lambda: query.of(interval))
+
+    async def _in_thread(self, work: Callable[[], Result]) -> Result:
+        """For what may take a fraction of a second, as a century of days does."""
+        async with self._one_thread:
+            return await _in_thread(work)
 
     async def summary(
         self, device_no: int, start: datetime, end: datetime
     ) -> dict[str, dict[str, int | msgspec.Raw]]:
         """Per metric: count, and min, max and avg as JSON. Raises RawEventsDropped as `answer` does."""
         async with self._database.connection(QUERY_S_MAX) as connection:
-            state = await fetch_row(connection, queries.closed_and_devices, ())
+            state = await fetch_row(connection, queries.closed_and_devices, (), ())
             plan = plan_range(start, end, state["closed"])
             rows = await connection.fetch(
                 queries.summary, device_no, start, end, plan.hours_start, plan.hours_end
@@ -80,82 +100,18 @@ class AggregateStore:
         }
 
 
-async def _in_thread(prepare: Callable[[], AggregateQuery]) -> AggregateQuery:
+async def _in_thread(work: Callable[[], Result]) -> Result:
     """A caller that is cancelled waits for the thread, which nothing can end: it still holds its slot."""
-    work = asyncio.ensure_future(asyncio.to_thread(prepare))
+    running = asyncio.ensure_future(asyncio.to_thread(work))
     try:
-        return await asyncio.shield(work)
+        return await asyncio.shield(running)
     except asyncio.CancelledError:
-        await asyncio.wait((work,))
+        await asyncio.wait((running,))
         raise
 
 
-async def _fetch_answer(
-    connection: Connection, query: AggregateQuery, numbers: Sequence[int] | None, plan: ReadPlan
-) -> asyncpg.Record:
-    """Marked hours are rare: the first statement only detects them, a second one includes them."""
-    common = arguments(query, numbers)
-    if not plan.uses_rollups:
-        sql = statement(query, Source.EVENTS, AGGREGATE_ROWS_MAX)
-        return await fetch_row(connection, sql, *common, query.tags)
-    hours = plan.hours_start, plan.hours_end
-    if not plan.split_hours:
-        sql = statement(query, Source.ROLLUPS, AGGREGATE_ROWS_MAX)
-        row = await fetch_row(connection, sql, *common, *hours)
-        if not row["marked"]:
-            return row
-    sql = statement(query, Source.ROLLUPS_AND_EVENTS, AGGREGATE_ROWS_MAX)
-    return await fetch_row(connection, sql, *common, *hours, plan.split_hours)
-
-
-def arguments(query: AggregateQuery, numbers: Sequence[int] | None) -> list[Any]:
-    """$1 to $9 of the statements."""
-    buckets = query.buckets
-    length = buckets.length if isinstance(buckets, Fixed) else None
-    bounds = buckets.bounds if isinstance(buckets, Calendar) else None
-    since, offsets, texts = map(list, zip(*query.offsets, strict=True))
-    return [
-        query.metric, numbers, query.start, query.end, length, bounds, since, offsets, texts,
-    ]  # fmt: skip
-
-
-async def _require_few_readings(
-    connection: Connection, query: AggregateQuery, numbers: Sequence[int] | None, plan: ReadPlan
-) -> None:
-    """Estimate by the planner, before anything is read. The rollups of one device are always few."""
-    if plan.uses_rollups and len(query.device_ids) == 1:
-        return
-    estimate = await connection.fetchval(
-        queries.estimate_events, query.start, query.end, numbers, query.tags
-    )
-    readings = _rows_of(estimate) * plan.raw_fraction
-    if plan.uses_rollups:
-        estimate = await connection.fetchval(
-            queries.estimate_rollups, query.metric, plan.hours_start, plan.hours_end, numbers
-        )
-        readings += _rows_of(estimate) * ROLLUP_WEIGHT
-    if readings > READINGS_MAX:
-        raise InvalidRequest(
-            f"The response would be computed from about {readings:,.0f} readings; the limit is"
-            f" {READINGS_MAX:,}. Request a shorter range, fewer devices, or whole hours without tags and"
-            " percentiles."
-        )
-
-
-def _rows_of(estimate: str) -> float:
-    return float(msgspec.json.decode(estimate)[0]["Plan"]["Plan Rows"])
-
-
-def _require_few_buckets(query: AggregateQuery) -> None:
-    """If every bucket of the range is a row, the number of rows is known before anything is read."""
-    if query.fill is Fill.NONE:
-        return
-    if query.buckets.number(query.start, query.end) > AGGREGATE_ROWS_MAX:
-        raise _too_many_rows()
-
-
-def _too_many_rows() -> InvalidRequest:
-    return InvalidRequest(
-        f"The response would have more than {AGGREGATE_ROWS_MAX} rows; request a longer interval or a"
-        " shorter range."
-    )
+def _too_many_rows(query: AggregateQuery, groups: int) -> InvalidRequest:
+    buckets_max = AGGREGATE_ROWS_MAX // max(groups, 1)
+    found = next(fitting(buckets_max, query.zone, query.start, query.end), None)
+    advice = f"interval={found} would fit" if found else "request a shorter range or fewer groups"
+    return InvalidRequest(f"The response would have more than {AGGREGATE_ROWS_MAX} rows; {advice}.")

@@ -66,7 +66,7 @@ async def refuse_unknown_parameters(request: Request[Any, Any, Any]) -> None:
         offer = f"known are {', '.join(sorted(known))}" if known else "this path takes none"
         raise InvalidRequest(f"Unknown query parameter {', '.join(unknown)}: {offer}.")
     for name in given:
-        if known[name].has_inner_subclass_of(list):
+        if known[name].is_subclass_of(list) or known[name].has_inner_subclass_of(list):
             continue
         values = request.query_params.getall(name)
         if len(values) > 1:

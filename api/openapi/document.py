@@ -140,6 +140,9 @@ def _answer(answer: Answer, operation: dict[str, Any]) -> dict[str, Any]:
     if any(parameter["name"] == "cursor" for parameter in operation.get("parameters", ())):
         link = {"description": 'The next page, rel="next"; absent on the last'}
         found["headers"] = {"Link": link | {"schema": {"type": "string"}}}
+    if any(parameter["name"] == "max_points" for parameter in operation.get("parameters", ())):
+        interval = {"description": "The interval that was chosen; only with `interval=auto`"}
+        found["headers"] = {"X-Interval": interval | {"schema": {"type": "string"}}}
     return found
 
 

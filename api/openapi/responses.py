@@ -102,8 +102,10 @@ class SummaryAnswer(TypedDict):
 @with_config(STRICT)
 class BucketAnswer(TypedDict):
     bucket: Time
+    metric: NotRequired[str]
     device_id: NotRequired[str]
     tag: NotRequired[str]
+    device_tag: NotRequired[str]
     count: NotRequired[Count]
     sum: NotRequired[Number]
     avg: NotRequired[Number]
@@ -115,6 +117,26 @@ class BucketAnswer(TypedDict):
     p50: NotRequired[Number]
     p95: NotRequired[Number]
     p99: NotRequired[Number]
+
+
+@with_config(STRICT)
+class ColumnsAnswer(TypedDict):
+    metric: NotRequired[str]
+    device_id: NotRequired[str]
+    tag: NotRequired[str]
+    device_tag: NotRequired[str]
+    bucket: list[Time]
+    count: NotRequired[list[Count]]
+    sum: NotRequired[list[Number]]
+    avg: NotRequired[list[Number]]
+    min: NotRequired[list[Number]]
+    max: NotRequired[list[Number]]
+    first: NotRequired[list[Number]]
+    last: NotRequired[list[Number]]
+    stddev: NotRequired[list[Number]]
+    p50: NotRequired[list[Number]]
+    p95: NotRequired[list[Number]]
+    p99: NotRequired[list[Number]]
 
 
 @with_config(STRICT)
@@ -148,6 +170,13 @@ class FleetAnswer(TypedDict):
 
 
 @with_config(STRICT)
+class LatestValueAnswer(TypedDict):
+    value: Number
+    timestamp: Time
+    event_id: str
+
+
+@with_config(STRICT)
 class DeviceAnswer(PresenceAnswer):
     name: str | None
     profile: str
@@ -155,6 +184,7 @@ class DeviceAnswer(PresenceAnswer):
     interval_s: float | None
     registered: bool
     created_at: Time
+    open_incidents: Count
     reused_ids: Annotated[
         int, Field(ge=0, description="Events whose event_id was that of an event of another time")
     ]
@@ -168,10 +198,10 @@ class DeviceAnswer(PresenceAnswer):
 
 
 @with_config(STRICT)
-class LatestValueAnswer(TypedDict):
-    value: Number
-    timestamp: Time
-    event_id: str
+class ListedDeviceAnswer(DeviceAnswer):
+    latest: NotRequired[
+        Annotated[dict[str, LatestValueAnswer], Field(description="By metric, if asked for")]
+    ]
 
 
 @with_config(STRICT)
@@ -315,6 +345,13 @@ class RejectedAnswer(TypedDict):
 
 
 @with_config(STRICT)
+class RejectedSummaryAnswer(TypedDict):
+    total: Count
+    replayed: Count
+    reasons: dict[Reason, Count]
+
+
+@with_config(STRICT)
 class RejectedPayloadAnswer(RejectedAnswer):
     payload: str | None
     payload_base64: str
@@ -435,9 +472,11 @@ class Answer:
 
     shape: Any = None
     others: tuple[str, ...] = ()
+    example: Any = None
 
     def content(self) -> dict[str, Any]:
-        as_json = {} if self.shape is None else {JSON: {"schema": _schema(self.shape)}}
+        example = {} if self.example is None else {"example": self.example}
+        as_json = {} if self.shape is None else {JSON: {"schema": _schema(self.shape)} | example}
         return as_json | {media_type: {"schema": {"type": "string"}} for media_type in self.others}
 
 
@@ -449,6 +488,10 @@ DEVICE, EVENTS, PROFILE = Answer(DeviceAnswer), Answer(list[EventAnswer]), Answe
 RULE, POSTED, HEALTH = Answer(RuleAnswer), Answer(PostedAnswer), Answer(HealthAnswer)
 CHANNEL = Answer(ChannelAnswer)
 INCIDENT = Answer(IncidentHistoryAnswer)
+LATEST_EXAMPLE = {
+    "device_id": "deviceA",
+    "metrics": {"temp": {"value": 35, "timestamp": "2025-01-15T10:03:00Z", "event_id": "e003"}},
+}
 STREAM = Answer(others=("text/event-stream",))
 
 ANSWERS: dict[str, dict[int, Answer]] = {
@@ -460,18 +503,21 @@ ANSWERS: dict[str, dict[int, Answer]] = {
     "GET /v1/search": {200: EVENTS},
     "GET /devices/{device_id}/metrics": {200: Answer(PointsAnswer)},
     "GET /devices/{device_id}/summary": {200: Answer(SummaryAnswer)},
-    "GET /v1/metrics/aggregate": {200: Answer(list[BucketAnswer])},
+    "GET /v1/metrics/aggregate": {
+        200: Answer(list[BucketAnswer] | list[ColumnsAnswer] | ColumnsAnswer)
+    },
     "GET /v1/export": {
         200: Answer(others=("text/csv", "application/x-ndjson", "application/vnd.apache.parquet"))
     },
-    "GET /v1/devices": {200: Answer(list[DeviceAnswer])},
+    "GET /v1/devices": {200: Answer(list[ListedDeviceAnswer])},
     "GET /v1/devices/summary": {200: Answer(FleetAnswer)},
     "POST /v1/devices": {201: DEVICE},
     "GET /v1/devices/{device_id}": {200: DEVICE},
     "PUT /v1/devices/{device_id}": {200: DEVICE, 201: DEVICE},
     "DELETE /v1/devices/{device_id}": {204: Answer()},
     "DELETE /v1/devices/{device_id}/reused_ids": {204: Answer()},
-    "GET /v1/devices/{device_id}/latest": {200: Answer(LatestAnswer)},
+    "GET /v1/latest": {200: Answer(list[LatestAnswer], example=[LATEST_EXAMPLE])},
+    "GET /v1/devices/{device_id}/latest": {200: Answer(LatestAnswer, example=LATEST_EXAMPLE)},
     "GET /v1/devices/{device_id}/presence": {200: Answer(PresenceAnswer)},
     "GET /v1/devices/{device_id}/presence/history": {200: Answer(list[PresenceChangeAnswer])},
     "GET /v1/profiles": {200: Answer(list[ProfileAnswer])},
@@ -496,6 +542,12 @@ ANSWERS: dict[str, dict[int, Answer]] = {
     "POST /v1/silences": {201: Answer(SilenceAnswer)},
     "DELETE /v1/silences/{silence_id}": {204: Answer()},
     "GET /v1/rejected": {200: Answer(list[RejectedAnswer])},
+    "GET /v1/rejected/summary": {
+        200: Answer(
+            RejectedSummaryAnswer,
+            example={"total": 3, "replayed": 1, "reasons": {"out_of_range": 2, "bad_time": 1}},
+        )
+    },
     "GET /v1/rejected/{rejected_id}": {
         200: Answer(RejectedPayloadAnswer, ("application/octet-stream",))
     },
@@ -512,6 +564,7 @@ ANSWERS: dict[str, dict[int, Answer]] = {
     "GET /v1/info": {200: Answer(InfoAnswer)},
     "GET /v1/alerts/stream": {200: STREAM},
     "GET /v1/presence/stream": {200: STREAM},
+    "GET /v1/live": {200: STREAM},
     "GET /health": {200: HEALTH, 503: HEALTH},
     "GET /live": {200: Answer(LiveAnswer)},
     "GET /metrics": {200: Answer(others=("text/plain",))},

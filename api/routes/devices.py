@@ -1,4 +1,4 @@
-"""Devices: registration, newest values, and the fleet in numbers."""
+"""Devices: registration, and the fleet in numbers."""
 
 from typing import Annotated, Any
 
@@ -10,6 +10,7 @@ from api.http.bodies import operation_with_body, read_body, require_same
 from api.http.cursor import fingerprint, read_cursor
 from api.http.pages import json_text, page
 from api.http.params import Cursor, DeviceIdPath, PageLimit, optional_name, require_no_nul
+from api.latest.store import LatestStore
 from api.store.devices import DeviceStore
 from api.store.registry import RegistryStore
 from runtime.errors import InvalidRequest
@@ -21,6 +22,7 @@ from schema.registry import BAD_DEVICE_ID, DeviceBody, NewDeviceBody, is_device_
 async def list_devices(
     request: Request[Any, Any, Any],
     devices: NamedDependency[DeviceStore],
+    latest_values: NamedDependency[LatestStore],
     in_state: Annotated[
         str | None,
         QueryParameter(name="state", enum=list(PresenceState), description="Only in this state"),
@@ -31,6 +33,10 @@ async def list_devices(
     q: Annotated[
         str | None, QueryParameter(description="Only with this text in the id or name")
     ] = None,
+    with_latest: Annotated[  # `latest` is a route.
+        bool | None,
+        QueryParameter(name="latest", description="true: also the newest values, as in /v1/latest"),
+    ] = None,
     limit: PageLimit = 100,
     cursor: Cursor = None,
 ) -> Response[bytes]:
@@ -39,7 +45,8 @@ async def list_devices(
     require_no_nul("q", q)
     query_hash = fingerprint("devices", in_state, tag, q)
     key = read_cursor(cursor, query_hash, 1)
-    rows = await devices.page("" if key is None else str(key[0]), state, tag, q, limit)
+    found = await devices.page("" if key is None else str(key[0]), state, tag, q, limit)
+    rows = await latest_values.added_to(found) if with_latest else found
     return page(request, rows, limit, query_hash, lambda row: [row["device_id"]])
 
 
@@ -122,14 +129,3 @@ async def reset_reused_ids(
     registry: NamedDependency[RegistryStore], device_id: DeviceIdPath
 ) -> None:
     await registry.reset_reused_ids(device_id)
-
-
-@get(
-    "/v1/devices/{device_id:str}/latest",
-    summary="The newest value of each metric of a device",
-    tags=["Devices"],
-)
-async def device_latest(
-    devices: NamedDependency[DeviceStore], device_id: DeviceIdPath
-) -> Response[bytes]:
-    return json_text(await devices.latest(device_id))

@@ -12,7 +12,7 @@ from typing_extensions import TypedDict
 
 from api.http.bodies import invalid_body, operation_with_body, require_json
 from api.http.cursor import fingerprint, number_of, read_cursor
-from api.http.pages import page
+from api.http.pages import json_text, page
 from api.http.params import (
     Cursor,
     FromTime,
@@ -101,6 +101,28 @@ async def list_rejected(
         before, device_id, reason, from_door, start, end, replayed=replayed, limit=limit
     )
     return page(request, rows, limit, query_hash, lambda row: [row["rejected_id"]])
+
+
+@get(
+    "/v1/rejected/summary",
+    summary="How many dead letters there are per reason",
+    description="The most frequent reason comes first; one without dead letters is left out.",
+    tags=["Dead letters"],
+)
+async def rejected_summary(
+    dead_letters: NamedDependency[DeadLetterStore],
+    device_id: Annotated[str | None, QueryParameter(description="Only of this device")] = None,
+    from_door: Annotated[
+        str | None,
+        QueryParameter(name="door", enum=list(Door), description="Only from this door"),
+    ] = None,
+    from_time: FromTime = None,
+    to_time: ToTime = None,
+) -> Response[bytes]:
+    require_no_nul("device_id", device_id)
+    optional_name("door", from_door, Door)
+    start, end = time_range(from_time, to_time)
+    return json_text(await dead_letters.counts(device_id, from_door, start, end))
 
 
 @get(

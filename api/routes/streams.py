@@ -22,6 +22,7 @@ from schema.feed import FeedItem
 HEARTBEAT_S = 15.0
 SEND_S_MAX = 20.0  # A client that reads nothing for that long is disconnected and may resume.
 MEDIA_TYPE = "text/event-stream"
+STILL_HERE = b": still here\n\n"
 HEADERS = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
 
 _RESUME = "Resume after this id, without gaps or repeats; empty: from now on"
@@ -89,22 +90,21 @@ async def _stream(
     def matches(item: FeedItem) -> bool:
         return item.kind == kind and device_id in {None, item.device_id}
 
-    asked = None if last_event_id is None else _number(last_event_id)
+    position = first_position(last_event_id)
     if is_head(request.scope):
         return Stream((), media_type=MEDIA_TYPE, headers=HEADERS)
-    held_resources(request.scope).enter_context(feed.stream_slot(_holder()))
-    newest = await feed.newest()
-    after = newest if asked is None else min(asked, newest)
-    frames = _frames(feed, after, matches, _may_go_on(authenticator))
+    held_resources(request.scope).enter_context(feed.stream_slot(holder()))
+    after = position(await feed.newest())
+    frames = _frames(feed, after, matches, may_go_on(authenticator))
     return Stream(frames, media_type=MEDIA_TYPE, headers=HEADERS)
 
 
-def _holder() -> str | None:
+def holder() -> str | None:
     credential = caller().credential
     return None if credential is None else credential.actor
 
 
-def _may_go_on(authenticator: Authenticator | None) -> Callable[[], bool]:
+def may_go_on(authenticator: Authenticator | None) -> Callable[[], bool]:
     """Whether the credential that began a stream is still valid."""
     found = caller()
     if authenticator is None or found.credential is None:
@@ -119,7 +119,7 @@ async def _frames(
     may_go_on: Callable[[], bool],
 ) -> AsyncIterator[bytes]:
     async for items in feed.follow(after, matches, HEARTBEAT_S, may_go_on):
-        yield b"".join(map(frame, items)) if items else b": still here\n\n"
+        yield b"".join(map(frame, items)) if items else STILL_HERE
 
 
 @lru_cache(KEPT_ITEMS_MAX)
@@ -127,6 +127,13 @@ def frame(item: FeedItem) -> bytes:
     named = item.state in {AlertState.ACKNOWLEDGED, AlertState.RESOLVED}
     event = b"event: %b\n" % item.state.encode() if named else b""
     return b"id: %d\n%bdata: %b\n\n" % (item.id, event, item.body)
+
+
+def first_position(last_event_id: str | None) -> Callable[[int], int]:
+    """After which number of the feed a stream begins, by the newest one. Raises InvalidRequest."""
+    if last_event_id is None:
+        return lambda newest: newest
+    return partial(min, _number(last_event_id))
 
 
 def _number(text: str) -> int:

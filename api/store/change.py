@@ -63,6 +63,7 @@ async def end_incidents(
             metric=row["metric"],
             op=row["op"],
             threshold=row["threshold"],
+            muted=row["muted"],
             channels=row["channels"] or (),
         )
         for row in await connection.fetch(queries.end_incidents, device_no, rule_id)

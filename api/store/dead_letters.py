@@ -37,6 +37,17 @@ class DeadLetterStore:
             queries.list_dead_letters, before, device_id, reason, door, start, end, replayed, limit + 1
         )  # fmt: skip
 
+    async def counts(
+        self, device_id: str | None, door: str | None, start: datetime | None, end: datetime | None
+    ) -> str:
+        """How many there are per reason and in all, as JSON text. Raises Overloaded."""
+        async with self._database.heavy_query_slot():
+            return str(
+                await self._database.fetch_value(
+                    queries.count_dead_letters, device_id, door, start, end
+                )
+            )
+
     async def one(self, rejected_id: int) -> tuple[str, bytes]:
         """The dead letter as JSON text, and its payload. Raises NotFound."""
         row = await self._database.fetch_row(queries.one_dead_letter, rejected_id)

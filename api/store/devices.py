@@ -1,4 +1,4 @@
-"""Devices as the API shows them: registration, presence, and the newest value of each metric."""
+"""Devices as the API shows them: registration and presence."""
 
 from datetime import datetime
 from typing import Any, NamedTuple
@@ -27,8 +27,6 @@ LIST_DEVICES, ONE_DEVICE = (
     )
     for query, closed in ((queries.list_devices, "$7"), (queries.one_device, "$3"))
 )
-LATEST_VALUES = queries.latest_values.format(late="", candidates="known")
-LATEST_VALUES_WITH_LATE = queries.latest_values.format(late=queries.late, candidates="candidate")
 
 
 class KnownDevice(NamedTuple):
@@ -88,17 +86,6 @@ class DeviceStore:
     async def fleet(self) -> str:
         """The number of devices per state and in all, and of open incidents, as JSON text."""
         return str(await self._database.fetch_value(queries.fleet, list(PresenceState)))
-
-    async def latest(self, device_id: str) -> str:
-        """The newest value of each metric. It is exact, however far the rollups lag behind."""
-        found = await self._database.fetch_row(queries.find_device_and_closed_hour, device_id)
-        if found is None:
-            raise no_device(device_id)
-        arguments = found["device_no"], device_id, found["closed"]
-        (values,) = await self._database.fetch(LATEST_VALUES, *arguments)
-        if values["marked"]:
-            (values,) = await self._database.fetch(LATEST_VALUES_WITH_LATE, *arguments)
-        return str(values["body"])
 
     async def _body(self, query: str, *arguments: Any) -> str:
         body = await self._database.fetch_value(query, *arguments)

@@ -7,10 +7,6 @@ select device_no, device_id, profile from device where device_id = $1
 -- It only grows: read before another query, it is a safe bound for it, and it spares partitions.
 select closed from rollup_state
 
--- find_device_and_closed_hour --
--- `closed` as in closed_hour.
-select device_no, closed from device, rollup_state where device_id = $1
-
 -- presence_columns --
 -- Part of the next three: state, and the interval that rules the present silence, with its source.
 state, rfc3339(since) as since, reason, rfc3339(last_seen) as last_seen,
@@ -54,6 +50,8 @@ select device_id, row_to_json(shown)::text as body
 from (
     select device_id, name, coalesce(profile, $1) as profile, tags, device.interval_s,
            registered, rfc3339(created_at) as created_at, {presence},
+           (select count(*) from incident
+            where incident.device_no = device.device_no and resolved_at is null) as open_incidents,
            coalesce(reused_id.events, 0) as reused_ids, rfc3339(reused_id.last_at) as reused_ids_at,
            {completeness}
     from device join presence using (device_no) left join reused_id using (device_no)
@@ -73,6 +71,8 @@ select row_to_json(shown)::text
 from (
     select device_id, name, coalesce(profile, $1) as profile, tags, device.interval_s,
            registered, rfc3339(created_at) as created_at, {presence},
+           (select count(*) from incident
+            where incident.device_no = device.device_no and resolved_at is null) as open_incidents,
            coalesce(reused_id.events, 0) as reused_ids, rfc3339(reused_id.last_at) as reused_ids_at,
            {completeness}
     from device join presence using (device_no) left join reused_id using (device_no)
@@ -115,59 +115,3 @@ from (
            (select count(*) from presence where flapping) as flapping,
            (select count(*) from incident where resolved_at is null) as open_incidents
 ) fleet
-
--- late --
--- The marked hours may lie in any partition. Planning for them takes longer than everything else together, so
--- this part is only added where there are marks.
-, late as materialized (
-    select hour, array(select metric from known where ts >= hour + interval '1 hour') as newer
-    from (select distinct hour from rollup_mark where device_no = $1 and hour < $3) marked
-), candidate as (
-    select * from known
-    union all
-    select key, value::numeric, e.ts, e.event_id
-    from late join event e
-      on e.device_no = $1 and e.ts >= late.hour and e.ts < late.hour + interval '1 hour'
-    cross join lateral jsonb_each(e.metrics - late.newer)
-)
-
--- latest_values --
--- The newest value of each metric of a device, ordered by (timestamp, event_id):
--- 1. name     the metrics that have rollups, with one step through the index for each
--- 2. open     back through the raw events since $3, but only to events with a metric not seen yet
--- 3. known    the values that 1 and 2 lead to: a rollup's value was really sent, even if its hour is marked
--- 4. late     if there are marks: their hours, each with the metrics that are known to be newer than the hour
--- 5. the newest value among those of 3 and those in the events of 4
--- `marked`: there are marks. If part 4 was left out then, the answer is invalid.
-with recursive name (metric) as (
-    (select metric from rollup where device_no = $1 order by metric limit 1)
-    union all
-    select (select metric from rollup where device_no = $1 and metric > name.metric order by metric limit 1)
-    from name where name.metric is not null
-), open (ts, event_id, metrics, seen) as (
-    (select ts, event_id, metrics, '{{}}'::text[] from event
-     where device_no = $1 and ts >= $3 order by ts desc, event_id desc limit 1)
-    union all
-    select older.*, seen from (
-        select ts, event_id, seen || array(select jsonb_object_keys(metrics)) as seen from open
-    ) newer cross join lateral (
-        select e.ts, e.event_id, e.metrics from event e
-        where device_no = $1 and ts >= $3
-          and ts <= newer.ts and (ts < newer.ts or e.event_id < newer.event_id)
-          and metrics - newer.seen <> '{{}}'
-        order by ts desc, event_id desc limit 1
-    ) older
-), known (metric, value, ts, event_id) as (
-    select name.metric, newest.* from name cross join lateral (
-        select last, last_ts, last_id from rollup
-        where device_no = $1 and metric = name.metric order by hour desc limit 1
-    ) newest
-    union all
-    select key, value::numeric, ts, event_id from open, jsonb_each(metrics - seen)
-) {late}
-select exists (select from rollup_mark where device_no = $1 and hour < $3) as marked,
-       '{{"device_id":"' || $2::text || '","metrics":{{' || coalesce(string_agg(to_json(metric) || ':' || (
-           select row_to_json(shown) from (
-               select json_number(value)::json as value, rfc3339(ts) as timestamp, event_id) shown),
-           ',' order by metric), '') || '}}}}' as body
-from (select distinct on (metric) * from {candidates} order by metric, ts desc, event_id desc) newest

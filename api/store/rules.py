@@ -42,6 +42,7 @@ class RuleStore:
             if restart:
                 notifications.extend(await end_incidents(connection, rule_id=rule_id))
             row = await connection.fetchrow(queries.replace_rule, *_columns(rule), rule_id, restart)
+            await connection.execute(queries.check_owed, rule_id)
             await connection.execute(queries.increment_rules_version)
             return row
 

@@ -18,6 +18,10 @@ update rule set device_id = $1, tag = $2, metric = $3, op = $4, threshold = $5, 
 where rule_id = $16
 returning *
 
+-- check_owed --
+-- What a former cooldown of `no_data` still holds back is checked now, by the present one.
+update alert_state set check_at = statement_timestamp() where rule_id = $1 and incident_id is not null and check_at is not null
+
 -- delete_rule --
 delete from rule where rule_id = $1 returning rule_id
 
@@ -57,8 +61,9 @@ with ended as (
     returning incident_id, incident_notified, incident_told
 )
 select device.device_id, incident_id, rule_id, rule.name as rule_name, ended.severity, resolved_at, ended.metric,
-       ended.op, ended.threshold, case when rule_id = 'silent' then told_channels(device.device_id, incident_id)
-                        when coalesce(incident_told, true) then rule.channels end as channels
+       ended.op, ended.threshold, is_silenced(device.device_id, device.tags, rule_id) as muted,
+       case when rule_id = 'silent' then told_channels(device.device_id, incident_id)
+            when coalesce(incident_told, true) then rule.channels end as channels
 from ended join device using (device_no) left join rule using (rule_id)
 left join deleted_state using (incident_id)
 where coalesce(incident_notified, true)

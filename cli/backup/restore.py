@@ -10,7 +10,6 @@ Killed before the swap, the old database is as it was; the next restore drops wh
 import asyncio
 import os
 import subprocess
-import sys
 import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
@@ -23,7 +22,9 @@ import asyncpg
 import typer
 from rich.console import Console
 
-from cli.backup.backup import STANDARD, queries
+from cli.backup.backup import queries
+from cli.backup.credentials import brought_back, credentials_in
+from cli.backup.input_file import backup_file
 from cli.backup.program_output import watch
 from cli.database import Database, database_errors, database_of
 from cli.tables import size_text
@@ -32,10 +33,10 @@ from runtime.logging import configure_logging
 from runtime.postgres.programs import with_database
 from runtime.settings import Settings, load_settings
 from runtime.signals import fail_on_signals
+from schema.access.credentials import Credential
 from schema.database import Connection, connect, require_version
 from schema.migrate import migrate
 
-MAGIC = b"PGDMP"
 OPTIONS = (
     "--verbose", "--exit-on-error", "--no-password",
     "--no-owner", "--no-privileges",  # Users of the old server may not exist on this one.
@@ -75,16 +76,15 @@ def restore(
     console = Console(stderr=True)
     began = time.monotonic()
     with (
-        _input(file) as source,
+        backup_file(file) as source,
         database_errors("restored"),
         _missing_rights(),
         database_of(settings, create=True) as database,
     ):
-        events = asyncio.run(Restore(settings, database, source, console, replace=replace).run())
-    console.print(
-        f"The restore is complete: {events}, {time.monotonic() - began:.0f} s. Start the roles again.",
-        soft_wrap=True, highlight=False,
-    )  # fmt: skip
+        restored = asyncio.run(Restore(settings, database, source, console, replace=replace).run())
+    said = f"The restore is complete: {restored.events}, {time.monotonic() - began:.0f} s."
+    sentences = said, restored.credentials, "Start the roles again."
+    console.print(" ".join(filter(None, sentences)), soft_wrap=True, highlight=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +95,15 @@ class Target:
     exists: bool
     server_major: int
     feed_number: int = 0
+    credentials: frozenset[Credential] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class Restored:
+    """What the command says of the new database: its events, and credentials that it brought back."""
+
+    events: str
+    credentials: str | None
 
 
 class Restore:
@@ -112,8 +121,7 @@ class Restore:
         self._settings, self._database, self._replace = settings, database, replace
         self._source, self._console = source, console
 
-    async def run(self) -> str:
-        """How many events were restored, as text."""
+    async def run(self) -> Restored:
         target = await self._inspect()
         fresh, old = _beside(target.name, "restoring"), _beside(target.name, "replaced")
         async with self._server(target) as server:
@@ -124,12 +132,12 @@ class Restore:
             await _drop_leftovers(server, (fresh, old))
             await _create(server, target, fresh)
             try:
-                events = await self._fill(with_database(self._database.dsn, fresh), target)
+                restored = await self._fill(with_database(self._database.dsn, fresh), target)
                 await self._swap(server, target, fresh, old)
             except BaseException:
                 await _drop(server, fresh)
                 raise
-        return events
+        return restored
 
     async def _inspect(self) -> Target:
         """Raises StartError where the database must not be replaced."""
@@ -152,7 +160,8 @@ class Restore:
                     await _require_empty(connection, name)
                 if await connection.fetchval("select to_regclass('feed_no')") is not None:
                     feed_number = await connection.fetchval(queries.feed_number)
-            return Target(name, True, _major(connection), feed_number)
+            credentials = await credentials_in(connection)
+            return Target(name, True, _major(connection), feed_number, credentials)
         finally:
             connection.terminate()
 
@@ -163,7 +172,7 @@ class Restore:
         async with _connection(with_database(self._database.dsn, name)) as connection:
             yield connection
 
-    async def _fill(self, dsn: str, target: Target) -> str:
+    async def _fill(self, dsn: str, target: Target) -> Restored:
         process = self._database.program("pg_restore", target.server_major).start(
             dsn, *OPTIONS, stdin=self._source, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
         )
@@ -180,10 +189,8 @@ class Restore:
                 queries.raise_feed_numbers.replace("$1", str(target.feed_number))
             )
             await connection.execute("analyze")
-            events = await connection.fetchval(queries.estimate_events)
-            if events > COUNT_MAX:
-                return f"about {events} events"
-            return f"{await connection.fetchval(queries.count_events)} events"
+            said = brought_back(target.credentials, await credentials_in(connection))
+            return Restored(await _events_in(connection), said)
 
     def _position(self) -> str:
         """The program shares our place in the file; a pipe has none."""
@@ -210,6 +217,13 @@ class Restore:
         fail_on_signals("The restore is complete; the next one drops the old database.")
         if target.exists:
             await _drop(server, old)
+
+
+async def _events_in(connection: Connection) -> str:
+    events = await connection.fetchval(queries.estimate_events)
+    if events > COUNT_MAX:
+        return f"about {events} events"
+    return f"{await connection.fetchval(queries.count_events)} events"
 
 
 async def _require_alone(connection: Connection, name: str) -> None:
@@ -271,28 +285,6 @@ async def _connection(dsn: str) -> AsyncIterator[Connection]:
         yield connection
     finally:
         await connection.close(timeout=5)
-
-
-@contextmanager
-def _input(file: Path) -> Iterator[int]:
-    """The descriptor to read from. Raises StartError for a file that is no backup."""
-    if str(file) == STANDARD:
-        if sys.stdin.isatty():
-            raise StartError("A backup is binary: name a file, or redirect one to standard input.")
-        yield sys.stdin.fileno()
-        return
-    try:
-        descriptor = os.open(file, os.O_RDONLY)
-    except OSError as error:
-        raise StartError(f"{file} cannot be read ({error.strerror}): name a backup.") from error
-    try:
-        if not file.is_file() or os.pread(descriptor, len(MAGIC), 0) != MAGIC:
-            raise StartError(
-                f"{file} is no backup: name a file that voltwire backup or pg_dump --format=custom wrote."
-            )
-        yield descriptor
-    finally:
-        os.close(descriptor)
 
 
 @contextmanager

@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 
+import msgspec
+
 from ingestor.alerts.evaluation import RuleState
 from ingestor.alerts.incidents import IncidentChanges, decide
 from ingestor.alerts.rules import Candidate, Pair, candidates, received
@@ -147,6 +149,12 @@ async def _save_receipts(
     if not ended:
         return []
     events = [arrived[row["device_no"], row["rule_id"]][1] for row in ended]
+    muted = await connection.fetch(
+        queries.muted_now,
+        [row["device_no"] for row in ended],
+        [row["rule_id"] for row in ended],
+        [msgspec.json.encode(event.tags).decode() for event in events],
+    )
     await connection.execute(
         queries.resolve_incidents,
         [row["device_no"] for row in ended],
@@ -155,13 +163,15 @@ async def _save_receipts(
         [event.event_id for event in events],
     )
     return [
-        _data_again(arrived[row["device_no"], row["rule_id"]][0], row, event)
-        for row, event in zip(ended, events, strict=True)
+        _data_again(
+            arrived[row["device_no"], row["rule_id"]][0], row, event, muted=is_muted["muted"]
+        )
+        for row, event, is_muted in zip(ended, events, muted, strict=True)
         if row["incident_notified"]
     ]
 
 
-def _data_again(rule: Rule, row: Any, event: Event) -> Notification:
+def _data_again(rule: Rule, row: Any, event: Event, *, muted: bool) -> Notification:
     """Its time is the time of receipt, like that of the incident."""
     return alert(
         device_id=event.device_id,
@@ -175,6 +185,7 @@ def _data_again(rule: Rule, row: Any, event: Event) -> Notification:
         metric=rule.metric,
         value=event.metrics[rule.metric],
         event_id=event.event_id,
+        muted=muted,
         channels=rule.channels if row["incident_told"] else (),
     )
 

@@ -96,7 +96,12 @@ async def _notifications(connection: Connection, changed: Sequence[Any]) -> list
             device_id, at = device_ids[row["device_no"]], row["resolved_at"]
             notifications.append(
                 silence_alert(
-                    device_id, row["incident_id"], at, AlertState.RESOLVED, channels=row["channels"]
+                    device_id,
+                    row["incident_id"],
+                    at,
+                    AlertState.RESOLVED,
+                    muted=row["muted"],
+                    channels=row["channels"],
                 )
             )
     return notifications

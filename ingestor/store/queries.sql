@@ -205,7 +205,8 @@ with resolved as (
     where device_no = any($1::int[]) and rule_id = 'silent' and resolved_at is null
     returning device_no, incident_id, resolved_at
 )
-select resolved.*, told_channels(device_id, incident_id) as channels from resolved join device using (device_no)
+select resolved.*, is_silenced(device_id, tags, 'silent') as muted, told_channels(device_id, incident_id) as channels
+from resolved join device using (device_no)
 
 -- next_incident_numbers --
 select nextval('incident_no') from generate_series(1, $1)
@@ -254,6 +255,13 @@ on conflict (device_no, rule_id) do update set
     check_at = case when alert_state.incident_id is null
                     then least(alert_state.check_at, excluded.check_at) else excluded.check_at end
 returning device_no, rule_id, old.incident_id, old.incident_notified, old.incident_told, new.received_at
+
+-- muted_now --
+-- Whether silences concern these alerts, in their order; $3 are the tags of their events, as JSON.
+select is_silenced(device_id, device.tags || array(select jsonb_array_elements_text(arrived.tags::jsonb)), rule_id) as muted
+from unnest($1::int[], $2::text[], $3::text[]) with ordinality as arrived (device_no, rule_id, tags, n)
+join device using (device_no)
+order by n
 
 -- are_stored --
 -- Whether a commit whose answer was lost took place: its rows are all there or none. $3 to $5 are a dead

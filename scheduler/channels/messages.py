@@ -11,6 +11,7 @@ import msgspec
 from schema.alert import SILENT_RULE, AlertState
 from schema.instants import rfc3339
 
+UNITS_FOR_PEOPLE = {"Cel": "°C"}  # Profiles have the codes of UCUM.
 LISTED_MAX = 10  # Of a group, for people.
 LISTED_BYTES_MAX = 256 * 1024  # Of a group, for programs.
 
@@ -118,7 +119,7 @@ def _what(pending: Pending) -> str:
     value = alert.get("value")
     if value is None:
         return f"{device}: {_condition(pending)}"
-    unit = f" {pending.unit}" if pending.unit else ""
+    unit = f" {UNITS_FOR_PEOPLE.get(pending.unit, pending.unit)}" if pending.unit else ""
     return f"{device}: {alert['metric']} is {value}{unit} (rule: {_condition(pending)})."
 
 

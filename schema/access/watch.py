@@ -94,6 +94,12 @@ class _CredentialReader:
         return list(known.values()), true_for_s([found])
 
 
+async def valid_credentials(connection: Connection) -> Sequence[Credential]:
+    """Those that are valid at this moment, once."""
+    found, _ = await _CredentialReader()(connection)
+    return found or ()
+
+
 async def _read_sessions(connection: Connection) -> tuple[list[Session], float]:
     rows = await connection.fetch(queries.valid_sessions)
     return [

@@ -55,6 +55,7 @@ async def api_on(
             following = group.create_task(follow(dsn, name, authenticator, changed))
             await authenticator.keys.until(lambda: authenticator.keys.were_read)
         reading = group.create_task(services.feed.run())
+        watching = group.create_task(services.latest_events.run())
         transport = httpx.ASGITransport(cast("Any", create_app(settings, services)))
         async with httpx.AsyncClient(
             transport=transport, base_url="http://127.0.0.1:8000"
@@ -63,6 +64,7 @@ async def api_on(
             yield client
         stop.set()
         reading.cancel()
+        watching.cancel()
         if authenticator is not None:
             following.cancel()
 

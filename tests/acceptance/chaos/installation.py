@@ -24,7 +24,7 @@ from tests.support.login import publish
 from tests.support.mosquitto import Mosquitto, mosquitto
 from tests.support.postgres_server import PostgresServer, postgres_server
 from tests.support.proxy import Proxy, proxy
-from tests.support.services import Process, free_port, temporary_folder
+from tests.support.services import START_S_MAX, Process, free_port, temporary_folder
 
 ROLES = ("ingest", "api", "schedule")
 HEALTHY_S_MAX = 90.0
@@ -239,7 +239,7 @@ class Installation:
         Events go through the API, and in one burst through the broker, like the backlog of a role that was
         down.
         """
-        self.until_healthy()
+        self.until_healthy(START_S_MAX)
         ledger = Ledger(f"warm-{uuid4().hex[:6]}-")
         events = [ledger.attempt(f"d{n % 20}") for n in range(WARM_UP_EVENTS)]
         bodies = [
@@ -344,7 +344,7 @@ def install(
         installation.prepare()
         for role in roles:
             installation.add(role)
-        installation.until_healthy()
+        installation.until_healthy(START_S_MAX)
         if warm:
             installation.warm_up()
         yield installation

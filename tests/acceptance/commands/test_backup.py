@@ -95,7 +95,10 @@ def embedded() -> Iterator[tuple[Commands, Process]]:
         commands = Commands(folder, up.settings)
         plain_http.post(f"{base_url(up)}/v1/alerts", json=RULE, timeout=30).raise_for_status()
         post(up, 1, EVENTS)
+        for name in ("kept", "revoked"):
+            commands.succeed("key", "create", name, "--scope", "read")
         commands.succeed("backup", "full.dump")
+        commands.succeed("key", "revoke", "revoked")
         pid = up.process.pid
         said = commands.refuse("restore", "full.dump", "--replace")
         assert f"is in use by process {pid}: stop it first" in said
@@ -166,7 +169,10 @@ def test_a_stream_resumes_after_a_restore_without_repeats(
     post(up, EVENTS, EVENTS + 10)
     newest = int(commands.sql("select max(last_id) from feed"))
     assert up.stop() == 0
-    assert "29 events" in commands.succeed("restore", "full.dump", "--replace")
+    made = commands.succeed("restore", "full.dump", "--replace")
+    assert "29 events" in made
+    assert "key:kept" not in made
+    assert "Valid again, or for the first time: key:revoked. " in made
     up.start()
     up.wait_until_ok(f"{base_url(up)}/health")
     post(up, EVENTS + 20, EVENTS + 21)

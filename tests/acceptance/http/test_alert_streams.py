@@ -92,3 +92,36 @@ def test_the_pieces_of_a_stream_that_is_cut_again_and_again_are_the_table(
         for _ in range(RECONNECTS):
             seen += read_some(url, seen[-1] if seen else 0, dice.randrange(1, 8))
     assert seen == asyncio.run(numbers_in_the_table(database, seen[-1]))
+
+
+def test_one_stream_carries_newest_events_alerts_and_presence_and_is_resumed(up: Process) -> None:
+    url = base_url(up)
+    rule = {"device_id": "live", "metric": "level", "op": ">", "threshold": 30}
+    plain_http.post(f"{url}/v1/alerts", json=rule).raise_for_status()
+    types: list[tuple[str, str | None]] = []
+    with plain_http.stream("GET", f"{url}/v1/live?device_id=live", timeout=30) as stream:
+        lines = stream.iter_lines()
+        assert [next(lines), next(lines)] == ["event: latest", "data: []"]
+        event = {"event_id": "e1", "device_id": "live", "metrics": {"level": 50}}
+        assert plain_http.post(f"{url}/v1/events", json=event).json() == {"status": "ok"}
+        while len(types) < 3:
+            types += events_of(lines)
+    assert {kind for kind, _ in types} == {"latest", "alert", "presence"}
+    first = min(int(number) for _, number in types if number is not None)
+    resume = {"Last-Event-ID": str(first)}
+    with plain_http.stream("GET", f"{url}/v1/live?device_id=live", headers=resume) as stream:
+        lines = stream.iter_lines()
+        again = events_of(lines) + events_of(lines)
+    assert again[0][0] == "latest"
+    assert again[1] == next(each for each in types if each[1] not in {None, str(first)})
+
+
+def events_of(lines: Iterator[str]) -> list[tuple[str, str | None]]:
+    """The next event with its type and id, if the next lines are one."""
+    fields: dict[str, str] = {}
+    for line in lines:
+        if not line:
+            break
+        name, _, value = line.partition(": ")
+        fields[name] = value
+    return [(fields["event"], fields.get("id"))] if "event" in fields else []

@@ -5,7 +5,7 @@ A case is a seed and a day. PROPERTY_EXAMPLES sets the number of cases, PROPERTY
 
 import asyncio
 import os
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
@@ -27,6 +27,7 @@ from tests.support.oracle.oracle import (
     midnight,
     needs_raw_before,
     read,
+    shortest_interval,
     shown_number,
     summary,
 )
@@ -84,26 +85,44 @@ class Api:
         return self.moving_to if "available_from" in answer.text and self.moving_to else self.floor
 
     def fault_of_aggregate(self, query: AggregateQuery, answer: httpx.Response) -> str | None:
+        if query.interval == "auto":
+            return self._fault_of_auto(query, answer)
         if (floor := self._floor(answer)) is not None and needs_raw_before(floor, query):
             fault = _not_available(answer, floor)
         else:
             try:
-                expected = aggregate(self.case.events, query)
+                expected = aggregate(self.case.events, query, self.case.device_tags)
             except TooManyRows:
                 refused = answer.status_code == httpx.codes.UNPROCESSABLE_ENTITY
                 fault = None if refused else f"{answer.status_code}, expected 422: too many rows"
             else:
-                fault = _not_ok(answer) or difference(expected, answer.text, query.tz)
+                columns_of = query.keys if query.columns else None
+                fault = _not_ok(answer) or difference(expected, answer.text, query.tz, columns_of)
         if fault is None:
             return None
         concerned = [
             f"{event.ts.isoformat()} {event.device_id} {event.event_id}"
-            f" {event.metrics[query.metric]!r} {event.tags}"
+            f" {event.metrics} {event.tags}"
             for event in sorted(self.case.events, key=lambda event: event.ts)
-            if query.metric in event.metrics and query.start <= event.ts < query.end
+            if set(query.metrics) & set(event.metrics) and query.start <= event.ts < query.end
         ]
         head = (fault, str(answer.url), repr(query), f"{len(concerned)} events:")
         return "\n".join((*head, *concerned[:EVENTS_SHOWN]))
+
+    def _fault_of_auto(self, query: AggregateQuery, answer: httpx.Response) -> str | None:
+        """While retention moves the floor, the interval may be that of before or of afterwards."""
+        events, tags = self.case.events, self.case.device_tags
+        expected = {
+            shortest_interval(events, query, tags, floor)
+            for floor in {self.floor, self.moving_to or self.floor}
+        }
+        given = answer.headers.get("X-Interval")
+        if given not in expected:
+            return f"X-Interval {given}, expected one of {expected}: {query!r} {answer.text[:300]}"
+        if given is None:
+            refused = answer.status_code == httpx.codes.UNPROCESSABLE_ENTITY
+            return None if refused else f"{answer.status_code}, expected 422"
+        return self.fault_of_aggregate(replace(query, interval=given, max_points=None), answer)
 
     def fault_of_summary(self, day_of: tuple[str, date, str], answer: httpx.Response) -> str | None:
         device_id, day, tz = day_of
@@ -116,6 +135,12 @@ class Api:
             head = {"device_id": device_id, "date": str(day), "tz": tz}
             fault = _not_ok(answer) or _differs(read(answer.text), head, found)
         return fault and f"{fault}\n{answer.url}"
+
+
+async def register(api: Api) -> None:
+    device_id, tags = api.case.registration()
+    answer = await api.client.put(f"/v1/devices/{device_id}", json={"tags": tags})
+    assert answer.is_success, answer.text
 
 
 async def send(doors: Doors, case: RandomCase) -> None:
@@ -137,6 +162,8 @@ async def test_every_answer_is_that_of_brute_force(seed: int, dsn: str, doors: D
             await roller.execute("update rollup_state set closing = $1, closed = $1", old)
         for stage in range(STAGES):
             await send(doors, case)
+            await register(api)
+            await register(api)
             await api.check(f"stage {stage}, sending")
             closing = case.closing()
             if case.chance(0.5):

@@ -17,6 +17,9 @@ JSON = {"Content-Type": "application/json"}
 METRICS = {"a": 1, "b:c/d": -1.5, "large": 1e300, "small": 1e-9, "temp_c": 40.25}
 PATHS = (
     "/v1/devices",
+    "/v1/devices?latest=true",
+    "/v1/latest",
+    "/v1/rejected/summary",
     "/v1/devices/a",
     "/v1/devices/a/presence",
     "/v1/devices/a/latest",

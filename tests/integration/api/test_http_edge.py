@@ -31,6 +31,7 @@ PATHS: list[tuple[str, dict[str, Any]]] = [
     ("/v1/export", {"format": "ndjson"}),
     ("/v1/alerts/stream", {}),
     ("/v1/presence/stream", {}),
+    ("/v1/live", {}),
     ("/v1/devices/unknown", {}),
 ]
 
@@ -50,7 +51,7 @@ async def test_head_is_answered_as_get_without_the_content(
 ) -> None:
     head = await http.head(path, params=query)
     assert head.content == b""
-    if path.endswith("/stream"):
+    if path.endswith(("/stream", "/v1/live")):
         assert head.status_code == 200
         assert head.headers["content-type"] == "text/event-stream; charset=utf-8"
         return
@@ -84,7 +85,7 @@ async def test_a_plus_in_the_name_of_a_time_zone_may_arrive_as_a_space(
 async def test_a_stream_is_resumed_by_a_parameter_too_and_an_empty_one_is_absent(
     http: httpx.AsyncClient, name: str
 ) -> None:
-    for path in ("/v1/alerts/stream", "/v1/presence/stream"):
+    for path in ("/v1/alerts/stream", "/v1/presence/stream", "/v1/live"):
         assert (await http.head(path, params={name: "5"})).status_code == 200
         assert (await http.head(path, params={name: ""})).status_code == 200
         assert (await http.head(path, headers={"Last-Event-ID": ""})).status_code == 200

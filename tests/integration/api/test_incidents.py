@@ -242,6 +242,8 @@ async def test_a_silent_device_is_muted_too(http: httpx.AsyncClient, db: Connect
     (alert,) = await alerts(db)
     assert (alert["rule_id"], alert["muted"]) == ("silent", True)
     assert [alert[name] for name in ("metric", "op", "threshold", "rule_name")] == [None] * 4
+    await send(http, 1, 20)
+    assert [(a["state"], a["muted"]) for a in await alerts(db)][1:] == [("resolved", True)]
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""The newest value of each metric, whether in rollups, in open hours or in marked hours."""
+"""The newest value of each metric, of one device and of many, from rollups, open hours and marked hours."""
 
 import random
 from collections.abc import AsyncIterator
@@ -11,7 +11,7 @@ import pytest
 from scheduler.rollups import roll
 from schema.database import Connection
 from schema.instants import rfc3339
-from tests.support.http_api import api_on
+from tests.support.http_api import all_pages, api_on
 
 HOUR = timedelta(hours=1)
 NOW = datetime.now(UTC).replace(microsecond=0)
@@ -28,8 +28,13 @@ async def send(http: httpx.AsyncClient, events: list[dict[str, Any]]) -> None:
     assert {item["status"] for item in answer.json()} == {"stored"}
 
 
-def event(event_id: str, at: datetime, **metrics: float) -> dict[str, Any]:
-    return {"event_id": event_id, "device_id": "a", "timestamp": rfc3339(at), "metrics": metrics}
+def event(event_id: str, at: datetime, device_id: str = "a", /, **metrics: float) -> dict[str, Any]:
+    return {
+        "event_id": event_id,
+        "device_id": device_id,
+        "timestamp": rfc3339(at),
+        "metrics": metrics,
+    }
 
 
 async def latest(http: httpx.AsyncClient) -> dict[str, Any]:
@@ -102,3 +107,89 @@ async def test_late_events_count_however_far_the_rollups_lag(
             closing += HOUR * chance.randint(0, 8)
             await roll(db, closing)
             assert await latest(http) == newest(sent)
+
+
+async def many(http: httpx.AsyncClient, query: str = "") -> dict[str, Any]:
+    rows = await all_pages(http, f"/v1/latest?{query}")
+    assert [row["device_id"] for row in rows] == sorted(row["device_id"] for row in rows)
+    return {row["device_id"]: row["metrics"] for row in rows}
+
+
+async def test_many_devices_are_listed_by_filters_and_pages(
+    http: httpx.AsyncClient, db: Connection
+) -> None:
+    sent = {
+        name: [event("e1", NOW - HOUR, name, temp=n), event("e2", NOW, name, soc_percent=n)]
+        for n, name in enumerate("abcd")
+    }
+    await send(http, [each for events in sent.values() for each in events])
+    await roll(db)
+    for name in "bcd":
+        body = {"name": f"Truck {name}", "tags": ["fleet:1", f"truck:{name}"]}
+        await http.put(f"/v1/devices/{name}", json=body)
+    await http.put("/v1/devices/e", json={})
+    everything = {name: newest(events) for name, events in sent.items()} | {"e": {}}
+    assert await many(http) == everything
+    assert await many(http, "limit=2") == everything
+    temps = {name: {k: v for k, v in of.items() if k == "temp"} for name, of in everything.items()}
+    assert await many(http, "metric=temp&metric=nothing") == temps
+    for query, names in (
+        ("device_id=a&device_id=c&device_id=nobody", "ac"),
+        ("device_tag=fleet:1&limit=1", "bcd"),
+        ("device_tag=fleet:1&device_tag=truck:b", "b"),
+        ("state=never_seen", "e"),
+        ("state=never_seen&state=online", "abcde"),
+        ("q=TRUCK", "bcd"),
+        ("device_tag=nothing", ""),
+    ):
+        assert await many(http, query) == {name: everything[name] for name in names}, query
+
+
+async def test_a_list_of_devices_carries_their_values_if_asked_to(http: httpx.AsyncClient) -> None:
+    await send(http, [event("e1", NOW, name, temp=1) for name in "ab"])
+    await http.put("/v1/devices/c", json={})
+    plain = await all_pages(http, "/v1/devices?latest=false")
+    shown = await all_pages(http, "/v1/devices?latest=true&limit=1")
+    values = await many(http)
+    assert plain == await all_pages(http, "/v1/devices")
+    assert shown == [row | {"latest": values[row["device_id"]]} for row in plain]
+    assert values["c"] == {}
+
+
+async def test_wrong_filters_of_many_devices_are_422(http: httpx.AsyncClient) -> None:
+    for query in ("state=dead", "metric=", "device_tag=%00", "q=%00", "limit=1001", "tag=x"):
+        assert (await http.get(f"/v1/latest?{query}")).status_code == 422, query
+    await send(http, [event("e1", NOW, name, temp=1) for name in "ab"])
+    link = (await http.get("/v1/latest?limit=1")).links["next"]["url"]
+    assert (await http.get(f"{link}&metric=temp")).status_code == 422
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(3))
+async def test_many_devices_show_the_values_of_each_one_while_no_hour_is_marked(
+    http: httpx.AsyncClient, db: Connection, seed: int
+) -> None:
+    chance = random.Random(seed)
+    closing = NOW.replace(minute=0, second=0) - timedelta(hours=40)
+    await db.execute("update rollup_state set closing = $1, closed = $1", closing)
+    for step in range(6):
+        await send(
+            http,
+            [
+                event(
+                    f"{step}-{n}",
+                    NOW - timedelta(hours=chance.randint(0, 60), minutes=chance.choice([0, 0, 30])),
+                    chance.choice("abc"),
+                    **{
+                        name: chance.random()
+                        for name in chance.sample("vwxyz", chance.randint(1, 2))
+                    },
+                )
+                for n in range(20)
+            ],
+        )
+        closing += HOUR * chance.randint(0, 8)
+        await roll(db, closing)
+        for device_id, shown in (await many(http)).items():
+            one = (await http.get(f"/v1/devices/{device_id}/latest")).json()
+            assert shown == one["metrics"]

@@ -11,13 +11,14 @@ from api.aggregate.buckets import buckets, offset_changes
 from api.aggregate.completeness import queries as of_completeness
 from api.aggregate.completeness import where_to_read
 from api.aggregate.query import AggregateQuery, Fill, GroupBy
+from api.aggregate.reader import arguments
 from api.aggregate.sql import Source, statement
-from api.aggregate.store import arguments
 from api.export.store import EXPORT_SESSION
 from api.export.store import queries as of_exports
+from api.latest.store import LATEST_VALUES
+from api.latest.store import queries as of_latest
 from api.store.dead_letters import queries as of_dead_letters
-from api.store.devices import LATEST_VALUES, LIST_DEVICES, NEWEST_EVENTS
-from api.store.devices import queries as of_devices
+from api.store.devices import LIST_DEVICES, NEWEST_EVENTS
 from api.store.events import FLEET_WINDOWS, LAST_KEY, lookback_windows, queries
 from api.store.registry import queries as of_registry
 from api.store.tags import tags_query
@@ -32,6 +33,7 @@ NOW = datetime.now(UTC)
 HOUR = timedelta(hours=1)
 WEEK = (NOW - timedelta(days=7), NOW)
 MOST_PARTITIONS_OF_A_WEEK = 2
+MONTHS_AHEAD = 2  # Their partitions exist already.
 BIGINT_MAX = 2**63 - 1
 
 
@@ -96,10 +98,16 @@ async def test_latest_values_come_from_the_last_rollups_and_the_open_hours(
     await filled.execute("update rollup_state set closing = $1, closed = $1", week_ago)
     await roll(filled)
     await filled.execute("vacuum analyze")
-    row = await fetch_row(filled, of_devices.find_device_and_closed_hour, "d5")
+    row = await fetch_row(filled, of_latest.find_device_and_closed_hour, "d5")
     plan = await plan_of(filled, LATEST_VALUES, row["device_no"], "d5", row["closed"])
     assert not plan.read_whole
     assert plan.rows_most <= 20
+    assert "rollup_pkey" in plan.indexes
+    devices = [f"d{n}" for n in range(1, DEVICES + 1)]
+    plan = await plan_of(filled, of_latest.latest_of_many, devices, row["closed"], None)
+    assert not plan.read_whole - {"device"}
+    assert plan.rows_most <= 20 * DEVICES
+    assert len(plan.partitions) <= MOST_PARTITIONS_OF_A_WEEK + MONTHS_AHEAD
     assert "rollup_pkey" in plan.indexes
 
 
@@ -138,7 +146,7 @@ async def test_more_filled_rows_than_an_answer_has_are_not_made_to_be_counted(
     seconds = buckets("1s", zone, start, end)
     offsets = offset_changes(zone, start, end)
     query = AggregateQuery(
-        "temp", (), None, start, end, seconds, offsets, GroupBy.DEVICE, Fill.PREVIOUS
+        ("temp",), (), None, start, end, seconds, offsets, (GroupBy.DEVICE,), Fill.PREVIOUS
     )
     number = seconds.number(start, end)
     parameters = (*arguments(query, None), None)
@@ -158,7 +166,7 @@ def _hours_of(devices: tuple[str, ...], start: datetime, end: datetime) -> Aggre
     zone = ZoneInfo("UTC")
     offsets = offset_changes(zone, start, end)
     return AggregateQuery(
-        "temp", devices, None, start, end, buckets("1h", zone, start, end), offsets
+        ("temp",), devices, None, start, end, buckets("1h", zone, start, end), offsets
     )
 
 

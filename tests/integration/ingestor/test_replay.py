@@ -274,23 +274,25 @@ async def test_outside_today_s_window_there_is_no_table_and_an_event_is_rejected
     assert await dead_letters.count() == 2
 
 
-async def test_a_dead_letter_stays_of_its_device_and_without_one_the_body_names_it(
+async def test_a_dead_letter_stays_of_its_device_and_without_one_its_body_names_it(
     dead_letters: DeadLetters,
 ) -> None:
-    await dead_letters.put({"event_id": "e", "metrics": {"x": 1}}, reason="bad_metrics")
-    of_b = {"event_id": "e", "device_id": "b", "metrics": {"x": 1}}
-    await dead_letters.put(of_b, door="http", reason="bad_metrics", device_id="b")
-    other = {"event_id": "f", "device_id": "b", "metrics": {"x": 1}}
-    await dead_letters.put(other, reason="device_mismatch")
-    await dead_letters.put(other, door="http", reason="device_mismatch")
-    without_device = {"event_id": "g", "metrics": {"x": 1}}
-    await dead_letters.put(without_device, door="http", reason="bad_device_id", device_id=None)
+    def event(event_id: str, **more: str) -> dict[str, Any]:
+        return {"event_id": event_id, "metrics": {"x": 1}, **more}
+
+    await dead_letters.put(event("e"), reason="bad_metrics")
+    await dead_letters.put(event("f", device_id="b"), reason="device_mismatch")
+    for device_id, payload in (
+        ("b", event("e", device_id="b")),
+        ("b", event("g")),
+        (None, event("h", device_id="b")),
+        (None, event("i")),
+    ):
+        await dead_letters.put(payload, door="http", reason="bad_metrics", device_id=device_id)
     outcome = await dead_letters.replay()
-    assert outcome.counts.rejected == {Reason.DEVICE_MISMATCH: 2, Reason.BAD_DEVICE_ID: 1}
-    assert [(row["device_id"], row["event_id"]) for row in await dead_letters.events()] == [
-        ("a", "e"),
-        ("b", "e"),
-    ]
+    assert outcome.counts.rejected == {Reason.DEVICE_MISMATCH: 1, Reason.BAD_DEVICE_ID: 1}
+    stored = {(row["device_id"], row["event_id"]) for row in await dead_letters.events()}
+    assert stored == {("a", "e"), ("b", "e"), ("b", "g"), ("b", "h")}
 
 
 async def test_a_retained_message_without_identity_stays_refused(

@@ -9,9 +9,11 @@ import pytest
 
 from ingestor.decode.presence import HEARTBEAT, read_status
 from scheduler.no_data import DuePair, Facts, check, sweep_no_data
-from schema.database import Connection, fetch_row
-from schema.feed import read_feed
+from scheduler.silence import sweep
+from schema.database import WRITER_SESSION, Connection, connect, fetch_row
+from schema.feed import commit, read_feed
 from tests.integration.conftest import Doors, make_pipeline
+from tests.support.http_api import api_on
 
 FOR_S = 600
 NOW = datetime(2026, 3, 1, tzinfo=UTC)
@@ -67,6 +69,18 @@ async def alerts(db: Connection) -> list[tuple[str, str, Any, bool]]:
 async def to_channels(db: Connection) -> list[str]:
     rows = await db.fetch("select state from outbox where channels = '{ops}' order by block, n")
     return [row["state"] for row in rows]
+
+
+async def until_one_waits(db: Connection, table: str) -> None:
+    """Until a statement about the table waits for another transaction."""
+    while True:
+        waiting = await db.fetchval(
+            "select count(*) from pg_stat_activity where wait_event_type = 'Lock' and query ~ $1",
+            table,
+        )
+        if waiting:
+            return
+        await asyncio.sleep(0.01)
 
 
 async def test_a_metric_that_stops_opens_an_incident_and_its_next_value_resolves_it(
@@ -202,6 +216,57 @@ async def test_a_silence_mutes_an_incident_and_its_end_tells_the_channels(
     assert await to_channels(db) == ["firing", "resolved"]
 
 
+@pytest.mark.parametrize(
+    "silence", ["device_id) values ('a'", "tag) values ('loud'"], ids=["device", "tag of the event"]
+)
+async def test_what_ends_under_a_silence_is_muted(
+    doors: Doors, db: Connection, silence: str
+) -> None:
+    await add_rule(db)
+    await send(doors, "e1")
+    await pass_time(db, FOR_S + 4)
+    await sweep_no_data(db)
+    columns, values = silence.split(")", 1)
+    await db.execute(
+        f"insert into silence ({columns}, starts_at, ends_at){values}, now(), now() + interval '1 day')"
+    )
+    await send(doors, "e2", tags=["loud"])
+    assert await alerts(db) == [("a", "firing", None, False), ("a", "resolved", "e2", True)]
+    assert await to_channels(db) == ["firing", "resolved"], "channels get the end of what they got"
+
+
+async def test_a_device_that_returns_while_channels_are_told_of_its_silence(
+    dsn: str, doors: Doors, db: Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await db.execute(
+        "insert into channel (name, url, shown_url, silent, delivered_id) values ('ops', '', '', true, 0);"
+        "insert into silence (device_id, starts_at, ends_at) values ('a', now(), now() + interval '1 day')"
+    )
+    await send(doors, "e1")
+    await db.execute(
+        "update presence set last_seen = now() - interval '1 hour', check_at = '-infinity'"
+    )
+    assert await sweep(db, 300) == 1
+    await db.execute("delete from silence")
+    telling, go_on = asyncio.Event(), asyncio.Event()
+
+    async def commit_later(*arguments: Any) -> None:
+        telling.set()
+        await go_on.wait()
+        await commit(*arguments)
+
+    monkeypatch.setattr("scheduler.no_data.commit", commit_later)
+    scheduler = await connect(dsn, "scheduler", WRITER_SESSION)
+    async with asyncio.timeout(30), asyncio.TaskGroup() as group:
+        group.create_task(sweep_no_data(scheduler))
+        await telling.wait()
+        group.create_task(send(doors, "e2"))
+        await until_one_waits(db, "alert_state")
+        go_on.set()
+    await scheduler.close()
+    assert await to_channels(db) == ["firing", "resolved"]
+
+
 async def test_a_cooldown_goes_by_the_time_of_receipt_and_what_it_suppressed_is_owed(
     doors: Doors, db: Connection
 ) -> None:
@@ -217,6 +282,23 @@ async def test_a_cooldown_goes_by_the_time_of_receipt_and_what_it_suppressed_is_
     await sweep_no_data(db)
     assert [state for _, state, *_ in await alerts(db)] == ["firing", "resolved", "firing"]
     assert await db.fetchval("select count(*) from incident") == 2
+
+
+async def test_a_shorter_cooldown_counts_for_what_the_former_one_holds_back(
+    dsn: str, doors: Doors, db: Connection
+) -> None:
+    rule = {"metric": "temp", "condition": "no_data", "for_s": FOR_S, "cooldown_s": 86_400}
+    async with api_on(dsn) as http:
+        rule_id = (await http.post("/v1/alerts", json=rule)).json()["id"]
+        for event_id in ("e1", "e2"):
+            await send(doors, event_id)
+            await pass_time(db, FOR_S + 4)
+            await sweep_no_data(db)
+        assert [state for _, state, *_ in await alerts(db)] == ["firing", "resolved"]
+        answer = await http.put(f"/v1/alerts/{rule_id}", json=rule | {"cooldown_s": FOR_S})
+        assert answer.status_code == 200
+    await sweep_no_data(db)
+    assert [state for _, state, *_ in await alerts(db)] == ["firing", "resolved", "firing"]
 
 
 async def test_a_value_and_a_sweep_at_the_same_moment_leave_one_consistent_state(

@@ -6,15 +6,17 @@ Results are rounded to 60 digits, which is still exact compared with the 16 of a
 """
 
 import json
+import operator
 import re
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, timedelta
 from decimal import Context, Decimal, localcontext
 from fractions import Fraction
 from functools import cache
-from typing import Any
+from itertools import product
+from typing import Any, NamedTuple
 from zoneinfo import ZoneInfo
 
 STATS = ("count", "sum", "avg", "min", "max", "first", "last", "stddev", "p50", "p95", "p99")
@@ -28,6 +30,15 @@ MICROSECOND = timedelta(microseconds=1)
 HOUR = timedelta(hours=1)
 FIXED = {"s": timedelta(seconds=1), "m": timedelta(minutes=1), "h": HOUR}
 FIRST_DAY, FIRST_MONDAY = date(1970, 1, 1), date(1970, 1, 5)
+
+OPERATORS = {
+    ">": operator.gt, ">=": operator.ge, "<": operator.lt, "<=": operator.le, "==": operator.eq,
+    "!=": operator.ne,
+}  # fmt: skip
+AUTO_INTERVALS = (
+    "1s", "2s", "5s", "10s", "15s", "30s", "1m", "2m", "5m", "10m", "15m", "30m", "1h", "2h", "3h", "6h",
+    "12h", "1d", "1w", "1mo", "3mo", "12mo",
+)  # fmt: skip
 
 DIGITS = Context(prec=60, Emax=10**6, Emin=-(10**6))
 MOST, SMALLEST = Decimal("1.7976931348623157e308"), Decimal("5e-324")
@@ -55,6 +66,18 @@ class Stored:
     tags: tuple[str, ...] = ()
 
 
+class Condition(NamedTuple):
+    name: str
+    op: str
+    number: float
+
+    def __str__(self) -> str:
+        return f"{self.name}{self.op}{self.number!r}"
+
+    def holds(self, value: Decimal | None) -> bool:
+        return value is not None and OPERATORS[self.op](value, Decimal(repr(self.number)))
+
+
 @dataclass(frozen=True, slots=True)
 class AggregateQuery:
     metric: str
@@ -67,6 +90,26 @@ class AggregateQuery:
     tz: str = "UTC"
     fill: str = "none"
     stats: tuple[str, ...] = DEFAULT_STATS
+    more_metrics: tuple[str, ...] = ()
+    device_tags: tuple[str, ...] = ()
+    group_by_too: str | None = None
+    tag_prefix: str | None = None
+    device_tag_prefix: str | None = None
+    where: tuple[Condition, ...] = ()
+    having: tuple[Condition, ...] = ()
+    max_points: int | None = None  # of interval=auto
+    columns: bool = False
+
+    @property
+    def metrics(self) -> list[str]:
+        return sorted({self.metric, *self.more_metrics})
+
+    @property
+    def keys(self) -> list[str]:
+        """The members of a row that name its group."""
+        by = {"device": "device_id"}
+        groups = [key for key in (self.group_by, self.group_by_too) if key is not None]
+        return ["metric"] * (len(self.metrics) > 1) + [by.get(key, key) for key in groups]
 
     @property
     def shown(self) -> list[str]:
@@ -78,6 +121,12 @@ class AggregateQuery:
         """The parameters of the query string; defaults are left out."""
         several = [("device_id", name) for name in self.device_ids]
         several += [("tag", tag) for tag in self.tags]
+        several += [("metric", name) for name in self.more_metrics]
+        several += [("device_tag", tag) for tag in self.device_tags]
+        several += [("where", str(condition)) for condition in self.where]
+        several += [("having", str(condition)) for condition in self.having]
+        if self.group_by_too is not None:
+            several.append(("group_by", self.group_by_too))
         single = {
             "metric": self.metric,
             "from_time": self.start.isoformat(),
@@ -87,6 +136,10 @@ class AggregateQuery:
             "tz": self.tz if self.tz != "UTC" else None,
             "fill": self.fill if self.fill != "none" else None,
             "stats": ",".join(self.stats) if self.stats != DEFAULT_STATS else None,
+            "tag_prefix": self.tag_prefix,
+            "device_tag_prefix": self.device_tag_prefix,
+            "max_points": self.max_points,
+            "format": "columns" if self.columns else None,
         }
         return [(name, value) for name, value in single.items() if value is not None] + several
 
@@ -100,35 +153,83 @@ class Near:
     exact: bool = False
 
 
-Row = dict[str, Any]  # bucket: datetime; device_id or tag: str; count: int; others: Near | None
+Row = dict[str, Any]  # bucket: datetime; keys of a group: str; count: int; others: Near | None
+DeviceTags = Mapping[str, Sequence[str]]  # of registered devices
 
 
-def aggregate(events: Iterable[Stored], query: AggregateQuery) -> list[Row]:
+def aggregate(
+    events: Iterable[Stored], query: AggregateQuery, device_tags: DeviceTags | None = None
+) -> list[Row]:
     """Raises TooManyRows."""
-    buckets = Buckets(query.interval, query.tz)
-    cells: dict[str, dict[int, list[Stored]]] = defaultdict(lambda: defaultdict(list))
+    buckets, registered = Buckets(query.interval, query.tz), device_tags or {}
+    cells: dict[tuple[str, ...], dict[int, list[Stored]]] = defaultdict(lambda: defaultdict(list))
     for event in events:
-        if _counts(event, query):
-            for group in _groups(event, query.group_by):
+        if _counts(event, query, registered):
+            for group in _groups(event, query, registered):
                 cells[group][buckets.number(event.ts)].append(event)
-    if query.group_by is None:
-        cells[""]  # The only group exists with or without events.
+    if query.group_by is None:  # The only group, or one per metric, exists with or without events.
+        for metric in query.metrics:
+            cells[(metric,)]
+    known = {group: _known(found, group[0], query) for group, found in cells.items()}
+    known = {group: found for group, found in known.items() if found or query.group_by is None}
     if query.fill == "none":
-        wanted = {group: sorted(found) for group, found in cells.items()}
+        wanted = {group: sorted(found) for group, found in known.items()}
     else:
-        numbers = buckets.between(query.start, query.end, ROWS_MAX if cells else 0)
-        wanted = dict.fromkeys(cells, numbers)
+        numbers = buckets.between(query.start, query.end, ROWS_MAX if known else 0)
+        wanted = dict.fromkeys(known, numbers)
     if sum(map(len, wanted.values())) > ROWS_MAX:
         raise TooManyRows
+    return _rows(query, buckets, known, wanted)
+
+
+def _rows(
+    query: AggregateQuery,
+    buckets: "Buckets",
+    known: Mapping[tuple[str, ...], Mapping[int, Row]],
+    wanted: Mapping[tuple[str, ...], Sequence[int]],
+) -> list[Row]:
     rows = []
-    for group in wanted:
-        known = {n: _stats(found, query.metric) for n, found in cells[group].items()}
-        for n, values in _filled(wanted[group], known, buckets, query):
-            row: Row = {"bucket": buckets.start(n)}
-            if query.group_by is not None:
-                row[query.group_by if query.group_by == "tag" else "device_id"] = group
-            rows.append((n, group.encode(), row | values))
+    for group, found in known.items():
+        names = group if "metric" in query.keys else group[1:]
+        for n, values in _filled(wanted[group], found, buckets, query):
+            row: Row = {"bucket": buckets.start(n)} | dict(zip(query.keys, names, strict=True))
+            rows.append((n, [name.encode() for name in names], row | values))
     return [row for _, _, row in sorted(rows, key=lambda found: found[:2])]
+
+
+def _known(found: Mapping[int, list[Stored]], metric: str, query: AggregateQuery) -> dict[int, Row]:
+    """The stats of each bucket that satisfies `having`."""
+    stats = {n: _stats(events, metric) for n, events in found.items()}
+    return {
+        n: row
+        for n, row in stats.items()
+        if all(condition.holds(_value(row[condition.name])) for condition in query.having)
+    }
+
+
+def _value(stat: Near | int | None) -> Decimal | None:
+    return stat.value if isinstance(stat, Near) else None if stat is None else Decimal(stat)
+
+
+def shortest_interval(
+    events: Sequence[Stored],
+    query: AggregateQuery,
+    device_tags: DeviceTags,
+    floor: datetime | None,
+) -> str | None:
+    """The interval of `interval=auto`; None if every one is refused."""
+    assert query.max_points is not None
+    for interval in AUTO_INTERVALS:
+        tried = replace(query, interval=interval)
+        try:
+            numbers = Buckets(interval, query.tz).between(query.start, query.end, query.max_points)
+            fits = len(numbers) <= query.max_points
+            if fits and (floor is None or not needs_raw_before(floor, tried)):
+                aggregate(events, tried, device_tags)
+                return interval
+        except TooManyRows:
+            pass
+    return None
 
 
 def summary(
@@ -157,7 +258,7 @@ def needs_raw_before(floor: datetime, query: AggregateQuery) -> bool:
     """
     if query.start >= floor:
         return False
-    if query.tags or query.group_by == "tag" or PERCENTILES.keys() & set(query.stats):
+    if query.tags or query.where or "tag" in query.keys or PERCENTILES.keys() & set(query.stats):
         return True
     buckets = Buckets(query.interval, query.tz)
     if buckets.length % HOUR:
@@ -222,22 +323,35 @@ def _unit(interval: str) -> tuple[int, str]:
     return int(interval.removesuffix(unit)), unit
 
 
-def _counts(event: Stored, query: AggregateQuery) -> bool:
+def _counts(event: Stored, query: AggregateQuery, device_tags: DeviceTags) -> bool:
     return (
-        query.metric in event.metrics
-        and query.start <= event.ts < query.end
+        query.start <= event.ts < query.end
         and (not query.device_ids or event.device_id in query.device_ids)
         and set(query.tags) <= set(event.tags)
+        and set(query.device_tags) <= set(device_tags.get(event.device_id, ()))
+        and all(
+            condition.name in event.metrics
+            and condition.holds(Decimal(repr(float(event.metrics[condition.name]))))
+            for condition in query.where
+        )
     )
 
 
-def _groups(event: Stored, group_by: str | None) -> Iterable[str]:
-    match group_by:
-        case "device":
-            return [event.device_id]
-        case "tag":
-            return set(event.tags)
-    return [""]
+def _groups(
+    event: Stored, query: AggregateQuery, device_tags: DeviceTags
+) -> Iterator[tuple[str, ...]]:
+    """The metric, and the other keys of each group that the event counts under."""
+    members = {
+        "device": {event.device_id},
+        "tag": {tag for tag in event.tags if tag.startswith(query.tag_prefix or "")},
+        "device_tag": {
+            tag
+            for tag in device_tags.get(event.device_id, ())
+            if tag.startswith(query.device_tag_prefix or "")
+        },
+    }
+    keys = [members[key] for key in (query.group_by, query.group_by_too) if key is not None]
+    yield from product([name for name in query.metrics if name in event.metrics], *keys)
 
 
 def _stats(events: Sequence[Stored], metric: str) -> Row:
@@ -313,9 +427,37 @@ def _between(left: Near | None, right: Near | None, part: Fraction) -> Near | No
         return Near(value, most * INTERPOLATED + left.slack + right.slack)
 
 
-def difference(expected: Sequence[Row], answer: str, tz: str) -> str | None:
-    """The first difference between an answer and the expected rows; None if there is none."""
-    rows = read(answer)
+def rows_of_columns(answer: Any, keys: Sequence[str]) -> list[Row]:
+    """The rows of an answer in columns: an object, or one per group. Raises ValueError for another form."""
+    rows: list[Row] = []
+    groups: list[tuple[str, ...]] = []
+    for found in answer if keys else [answer]:
+        if list(found)[: len(keys) + 1] != [*keys, "bucket"]:
+            raise ValueError(f"members {list(found)}")
+        group = {key: found.pop(key) for key in keys}
+        groups.append(tuple(group.values()))
+        for values in zip(*found.values(), strict=True):
+            bucket, *stats = values
+            rows.append({"bucket": bucket} | group | dict(zip(list(found)[1:], stats, strict=True)))
+    if groups != sorted(set(groups), key=lambda group: [name.encode() for name in group]):
+        raise ValueError(f"the order of groups {groups}")
+    return sorted(
+        rows,
+        key=lambda row: (
+            datetime.fromisoformat(row["bucket"]),
+            [row[key].encode() for key in keys],
+        ),
+    )
+
+
+def difference(
+    expected: Sequence[Row], answer: str, tz: str, columns_of: Sequence[str] | None = None
+) -> str | None:
+    """The first difference between an answer and the expected rows; None if there is none.
+
+    `columns_of`: the answer is in columns, and these are the keys of its groups.
+    """
+    rows = read(answer) if columns_of is None else rows_of_columns(read(answer), columns_of)
     if not isinstance(rows, list):
         return f"no array: {answer[:200]}"
     for place, (wanted, row) in enumerate(zip(expected, rows, strict=False)):
@@ -363,7 +505,7 @@ def shown_number(value: Any) -> Any:
 def _is(name: str, wanted: Any, got: Any, tz: str) -> bool:
     if name == "bucket":
         return _is_bucket(wanted, got, tz)
-    if name in {"device_id", "tag"}:
+    if name in {"metric", "device_id", "tag", "device_tag"}:
         return bool(wanted == got)
     return is_number(wanted, got)
 

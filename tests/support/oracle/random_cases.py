@@ -4,7 +4,7 @@ Times cluster where mistakes are likely: clock changes (by an hour, by half an h
 days of zones whose hours differ from those of UTC, ends of months, now.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from functools import cache
@@ -14,10 +14,12 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 from tests.support.oracle.oracle import (
+    AS_STORED,
     DEFAULT_STATS,
     FIXED,
     STATS,
     AggregateQuery,
+    Condition,
     Stored,
     midnight,
 )
@@ -47,6 +49,19 @@ TAGS = (
     "room:101", "room:1", "Room:1", "a,b", "{a}", 'say "a"', "back\\slash", "null", " ", "ä", "a\u0308", "%",
     "\U0001f50b", "\uff5e", "new\nline", "\x1f",
 )  # fmt: skip
+DEVICE_TAGS = (
+    "fleet:north",
+    "fleet:south",
+    "Fleet:",
+    "fleet:\u00e4",
+    "driver:1",
+    "room:1",
+    "%",
+    'a"b',
+)
+OPERATORS = (">", ">=", "<", "<=", "==", "!=")
+# No mean, deviation or percentile of the values below lies within a rounding error of one of these.
+THRESHOLDS = (-2.7123, 0.0137, 1.7193, 3.1418, 50.0071, 123456789.1297)
 EVENT_IDS = ("e", "E", "é", "e 1", "e,1", "0", "~")
 VALUES: dict[str, Sequence[float]] = {
     "soc_percent": (0, 12.5, 67.5, 67.25, 99.9, 100),
@@ -59,6 +74,10 @@ VALUES: dict[str, Sequence[float]] = {
     "large": (2**53 - 1, 2**53, 2**53 + 2, 2**60, 1234567890123456, 10**15, 10**21, 1e22),
     "a%b/c:d.e-f": (-0.0, 1.5, 1e-7, 1e300, 1e-300, 0.495, 3),
 }
+GROUPINGS: tuple[tuple[str, ...], ...] = (
+    (), (), (), ("device",), ("device",), ("tag",), ("device_tag",), ("device", "device_tag"),
+    ("device_tag", "device"), ("tag", "device"), ("device_tag", "tag"),
+)  # fmt: skip
 INTERVALS = (
     "1s", "7s", "30s", "1m", "5m", "15m", "45m", "60m", "90m", "1h", "2h", "3h", "5h", "24h", "36h", "168h",
     "1d", "2d", "7d", "10d", "365d", "1w", "2w", "3w", "1mo", "2mo", "5mo", "12mo", "1200mo",
@@ -75,6 +94,7 @@ class RandomCase:
         self.events: list[Stored] = []
         self.keys: set[tuple[str, str]] = set()
         self.floor = now - timedelta(days=DAYS + 10)  # No older event is sent.
+        self.device_tags: dict[str, list[str]] = {}
         zones = self.random.sample(ZONES, 4)
         self.places = [now, *(self._place(zone) for zone in (*zones, *zones))]
 
@@ -105,6 +125,13 @@ class RandomCase:
             )
         return body, statuses
 
+    def registration(self) -> tuple[str, list[str]]:
+        """A device, and the tags that it is registered with from now on."""
+        device_id = self.random.choice(DEVICES)
+        tags = self.random.sample(DEVICE_TAGS, self.random.randint(0, 3))
+        self.device_tags[device_id] = tags
+        return device_id, tags
+
     def retire(self, floor: datetime) -> None:
         """Send no older events any more; their keys become free."""
         self.floor = floor
@@ -129,17 +156,32 @@ class RandomCase:
         rows_max = 200 if self.chance(0.95) else 20_000
         while (end - start) / _about(interval) > rows_max:
             interval = random.choice(INTERVALS)
+        keys = random.choice(GROUPINGS)
+        stats = self._stats()
+        more = self._some([*VALUES, "nothing"], 0.3, 3)
+        auto = self.chance(0.1)
         return AggregateQuery(
             metric=random.choice([*VALUES, "nothing"]),
+            more_metrics=tuple(more),
             start=start.astimezone(ZoneInfo(random.choice(("UTC", "Asia/Kolkata")))),
             end=end,
-            interval=interval,
+            interval="auto" if auto else interval,
+            max_points=random.choice((1, 3, 20, 200)) if auto else None,
             device_ids=tuple(self._some((*DEVICES, "nobody"), 0.4, 3)),
             tags=tuple(self._some(TAGS[:4], 0.15, 2)),
-            group_by=random.choice((None, None, None, "device", "device", "tag")),
+            device_tags=tuple(self._some(DEVICE_TAGS[:4], 0.15, 2)),
+            group_by=keys[0] if keys else None,
+            group_by_too=keys[1] if len(keys) > 1 else None,
+            tag_prefix=random.choice((None, "room:", "R")) if "tag" in keys else None,
+            device_tag_prefix=(
+                random.choice((None, "fleet:", "F")) if "device_tag" in keys else None
+            ),
+            where=tuple(self._where()),
+            having=tuple(self._having(stats)),
+            columns=self.chance(0.2),
             tz=tz,
             fill=random.choice(("none", "none", "null", "previous", "linear")),
-            stats=self._stats(),
+            stats=stats,
         )
 
     def day(self) -> tuple[str, date, str]:
@@ -213,6 +255,20 @@ class RandomCase:
             return DEFAULT_STATS
         names = STATS if self.chance(0.3) else STATS[:8]
         return tuple(self.random.sample(names, self.random.randint(1, len(names))))
+
+    def _where(self) -> Iterator[Condition]:
+        while self.chance(0.12):
+            name = self.random.choice(list(VALUES))
+            number = self.random.choice((*VALUES[name], *THRESHOLDS))
+            yield Condition(name, self.random.choice(OPERATORS), float(number))
+
+    def _having(self, stats: Sequence[str]) -> Iterator[Condition]:
+        while self.chance(0.12):
+            name = self.random.choice(stats)
+            numbers: Sequence[float] = THRESHOLDS if name != "count" else (1, 2, 5)
+            if name in AS_STORED:
+                numbers = (*THRESHOLDS, 1, 0.495, 1e300)
+            yield Condition(name, self.random.choice(OPERATORS), float(self.random.choice(numbers)))
 
     def _some(self, names: Sequence[str], part: float, most: int) -> list[str]:
         return self.random.sample(names, self.random.randint(1, most)) if self.chance(part) else []

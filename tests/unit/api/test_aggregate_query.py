@@ -9,11 +9,10 @@ from api.aggregate.query import (
     AggregateQuery,
     GroupBy,
     ReadPlan,
-    Stat,
-    parse_stats,
     plan_query,
     plan_range,
 )
+from api.aggregate.stats import Stat, parse_stats
 from runtime.errors import InvalidRequest
 
 
@@ -30,7 +29,7 @@ def query(
     zone = ZoneInfo(tz)
     found = buckets(interval, zone, at(start), at(end))
     tags = more.pop("tags", None)
-    return AggregateQuery("temp", (), tags, at(start), at(end), found, offsets=[], **more)
+    return AggregateQuery(("temp",), (), tags, at(start), at(end), found, offsets=[], **more)
 
 
 def test_whole_closed_hours_come_from_rollups() -> None:
@@ -52,7 +51,7 @@ def test_hours_that_are_not_closed_come_from_events() -> None:
     [
         query("2026-01-01", "2026-01-02", "90m"),
         query("2026-01-01", "2026-01-02", tags="'room:101'"),
-        query("2026-01-01", "2026-01-02", group_by=GroupBy.TAG),
+        query("2026-01-01", "2026-01-02", group_by=(GroupBy.TAG,)),
         query("2026-01-01", "2026-01-02", stats=(Stat.COUNT, Stat.P95)),
         query("2026-01-01T00:10", "2026-01-01T00:50"),
     ],

@@ -1,0 +1,127 @@
+-- The newest values of devices.
+
+-- find_device_and_closed_hour --
+-- `closed` as in closed_hour (api/store/devices.sql).
+select device_no, closed from device, rollup_state where device_id = $1
+
+-- late --
+-- The marked hours may lie in any partition. Planning for them takes longer than everything else together, so
+-- this part is only added where there are marks.
+, late as materialized (
+    select hour, array(select metric from known where ts >= hour + interval '1 hour') as newer
+    from (select distinct hour from rollup_mark where device_no = $1 and hour < $3) marked
+), candidate as (
+    select * from known
+    union all
+    select key, value::numeric, e.ts, e.event_id
+    from late join event e
+      on e.device_no = $1 and e.ts >= late.hour and e.ts < late.hour + interval '1 hour'
+    cross join lateral jsonb_each(e.metrics - late.newer)
+)
+
+-- latest_values --
+-- The newest value of each metric of a device, ordered by (timestamp, event_id):
+-- 1. name     the metrics that have rollups, with one step through the index for each
+-- 2. open     back through the raw events since $3, but only to events with a metric not seen yet
+-- 3. known    the values that 1 and 2 lead to: a rollup's value was really sent, even if its hour is marked
+-- 4. late     if there are marks: their hours, each with the metrics that are known to be newer than the hour
+-- 5. the newest value among those of 3 and those in the events of 4
+-- `marked`: there are marks. If part 4 was left out then, the answer is invalid.
+with recursive name (metric) as (
+    (select metric from rollup where device_no = $1 order by metric limit 1)
+    union all
+    select (select metric from rollup where device_no = $1 and metric > name.metric order by metric limit 1)
+    from name where name.metric is not null
+), open (ts, event_id, metrics, seen) as (
+    (select ts, event_id, metrics, '{{}}'::text[] from event
+     where device_no = $1 and ts >= $3 order by ts desc, event_id desc limit 1)
+    union all
+    select older.*, seen from (
+        select ts, event_id, seen || array(select jsonb_object_keys(metrics)) as seen from open
+    ) newer cross join lateral (
+        select e.ts, e.event_id, e.metrics from event e
+        where device_no = $1 and ts >= $3
+          and ts <= newer.ts and (ts < newer.ts or e.event_id < newer.event_id)
+          and metrics - newer.seen <> '{{}}'
+        order by ts desc, event_id desc limit 1
+    ) older
+), known (metric, value, ts, event_id) as (
+    select name.metric, newest.* from name cross join lateral (
+        select last, last_ts, last_id from rollup
+        where device_no = $1 and metric = name.metric order by hour desc limit 1
+    ) newest
+    union all
+    select key, value::numeric, ts, event_id from open, jsonb_each(metrics - seen)
+) {late}
+select exists (select from rollup_mark where device_no = $1 and hour < $3) as marked,
+       '{{"device_id":"' || $2::text || '","metrics":{{' || coalesce(string_agg(to_json(metric) || ':' || (
+           select row_to_json(shown) from (
+               select json_number(value)::json as value, rfc3339(ts) as timestamp, event_id) shown),
+           ',' order by metric), '') || '}}}}' as body
+from (select distinct on (metric) * from {candidates} order by metric, ts desc, event_id desc) newest
+
+-- find_devices --
+-- The devices after the id $1 that meet all conditions which are not null: one of the ids $2, with all of the tags
+-- $3 in the registry, in one of the states $4, with the text $5 in id or name.
+select device_id
+from device join presence using (device_no)
+where device_id > $1
+  and ($2::text[] is null or device_id = any($2))
+  and ($3::text[] is null or tags @> $3)
+  and ($4::text[] is null or state = any($4))
+  and ($5::text is null or strpos(lower(device_id), lower($5)) > 0
+       or strpos(lower(name), lower($5)) > 0)
+order by device_id
+limit $6
+
+-- latest_of_many --
+-- The newest value of each metric of the devices $1, of the metrics $3 unless they are null:
+-- 1. newest   the newest event since $2, the end of the hours with rollups
+-- 2. recent   that event, and those of the newest :recent_events since $2 that have a metric which it has not
+-- 3. known    the metrics that have rollups and their newest hour, with one step through the index for each
+-- 4. the newest value among those of 2 and, for metrics that 1 does not have, of the rollups that 3 leads to
+with recursive asked as materialized (
+    select device_no, device_id from device where device_id = any($1)
+), newest as materialized (
+    select device_no, last.*, array(select jsonb_object_keys(last.metrics)) as names
+    from asked cross join lateral (
+        select ts, event_id, metrics from event
+        where device_no = asked.device_no and ts >= $2 order by ts desc, event_id desc limit 1
+    ) last
+), recent as (
+    select device_no, ts, event_id, metrics from newest
+    union all
+    select newest.device_no, older.ts, older.event_id, older.metrics - names
+    from newest cross join lateral (
+        select ts, event_id, metrics from event
+        where device_no = newest.device_no and ts >= $2 order by ts desc, event_id desc limit :recent_events
+    ) older
+    where older.metrics - names <> '{}'
+), known (device_no, metric, hour) as (
+    select asked.device_no, last.* from asked cross join lateral (
+        select metric, hour from rollup where device_no = asked.device_no order by metric desc, hour desc limit 1
+    ) last
+    union all
+    select known.device_no, before.* from known cross join lateral (
+        select metric, hour from rollup
+        where device_no = known.device_no and metric < known.metric order by metric desc, hour desc limit 1
+    ) before
+), latest as (
+    select distinct on (device_no, metric) * from (
+        select device_no, key as metric, value::numeric, ts, event_id from recent cross join lateral jsonb_each(metrics)
+        union all
+        select known.device_no, known.metric, rolled.*
+        from known left join newest using (device_no) cross join lateral (
+            select last, last_ts, last_id from rollup
+            where device_no = known.device_no and metric = known.metric and hour = known.hour limit 1
+        ) rolled
+        where (known.metric = any(names)) is not true
+    ) candidate
+    where $3::text[] is null or metric = any($3)
+    order by device_no, metric, ts desc, event_id desc
+)
+select device_id, '{' || string_agg(
+    to_json(metric) || ':{"value":' || json_number(value) || ',"timestamp":"' || rfc3339(ts)
+        || '","event_id":' || to_json(event_id) || '}', ',' order by metric) || '}' as metrics
+from latest join asked using (device_no)
+group by device_id

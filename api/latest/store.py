@@ -1,0 +1,93 @@
+"""The newest value of each metric, of one device and of many."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import asyncpg
+
+from api.store.database import QUERY_S_MAX, Database
+from api.store.devices import no_device
+from api.store.devices import queries as device_queries
+from schema.database import fetch_row
+from schema.presence import PresenceState
+from schema.queries import load_queries
+
+# Events of the hours without rollups that a list reads per device.
+RECENT_EVENTS = 100
+
+queries = load_queries("api.latest", "latest.sql", {"recent_events": RECENT_EVENTS})
+LATEST_VALUES = queries.latest_values.format(late="", candidates="known")
+LATEST_VALUES_WITH_LATE = queries.latest_values.format(late=queries.late, candidates="candidate")
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceFilter:
+    """Which devices: those that meet all conditions that are not None."""
+
+    device_ids: Sequence[str] | None = None
+    tags: Sequence[str] | None = None
+    states: Sequence[PresenceState] | None = None
+    text: str | None = None
+
+
+class LatestStore:
+    """Values are JSON text: `{"temp":{"value":20.5,"timestamp":"…","event_id":"…"}}`."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def of_one(self, device_id: str) -> str:
+        """The newest value of each metric. It is exact, however far the rollups lag behind.
+
+        Raises NotFound.
+        """
+        async with self._database.connection(QUERY_S_MAX) as connection:
+            found = await connection.fetchrow(queries.find_device_and_closed_hour, device_id)
+            if found is None:
+                raise no_device(device_id)
+            arguments = found["device_no"], device_id, found["closed"]
+            values = await fetch_row(connection, LATEST_VALUES, *arguments)
+            if values["marked"]:
+                values = await fetch_row(connection, LATEST_VALUES_WITH_LATE, *arguments)
+        return str(values["body"])
+
+    async def page(
+        self, after: str, wanted: DeviceFilter, metrics: Sequence[str] | None, limit: int
+    ) -> list[dict[str, str]]:
+        """Devices by id with their values, and one more than `limit` if there is another page."""
+        found = await self._database.fetch(
+            queries.find_devices, after, wanted.device_ids, wanted.tags, wanted.states, wanted.text, limit + 1
+        )  # fmt: skip
+        device_ids = [row["device_id"] for row in found]
+        values = await self.of_many(device_ids[:limit], metrics)
+        return [
+            {
+                "device_id": device_id,
+                "body": f'{{"device_id":"{device_id}","metrics":{values.get(device_id, "{}")}}}',
+            }
+            for device_id in device_ids
+        ]
+
+    async def added_to(self, devices: Sequence[asyncpg.Record]) -> list[dict[str, Any]]:
+        """The rows of a list of devices, each with its values as the last member of its body."""
+        values = await self.of_many([row["device_id"] for row in devices])
+        return [
+            {
+                "device_id": row["device_id"],
+                "body": f'{row["body"][:-1]},"latest":{values.get(row["device_id"], "{}")}}}',
+            }
+            for row in devices
+        ]
+
+    async def of_many(
+        self, device_ids: Sequence[str], metrics: Sequence[str] | None = None
+    ) -> dict[str, str]:
+        """Values by device, without those that have none; None stands for all metrics.
+
+        Of the events since the end of the rollups only the newest RECENT_EVENTS of a device are read, so that
+        a page takes milliseconds; older ones and late ones follow with their rollup.
+        """
+        closed = await self._database.fetch_value(device_queries.closed_hour)
+        rows = await self._database.fetch(queries.latest_of_many, device_ids, closed, metrics)
+        return {row["device_id"]: row["metrics"] for row in rows}
