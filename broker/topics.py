@@ -5,7 +5,9 @@ from enum import StrEnum
 
 from schema.event import ID
 
-MAX_TOPIC_BYTES = 65_535  # [MQTT-1.5.3]: a string carries its length in two bytes.
+RESPONSE_TOPIC_BYTES_MAX = (
+    1024  # A broker holds the topic of each receipt that a device leaves there.
+)
 # Whoever publishes to a topic of more than 200 levels is cut off by Mosquitto, of more than 128 by EMQX.
 RESPONSE_LEVELS_MAX = 64
 
@@ -75,12 +77,12 @@ def takes_receipts(response_topic: str, device_id: str) -> bool:
     """Whether the receipts of this device may be published to a Response Topic.
 
     The ingestor ignores any other: a device must not make it publish to the topics of another one, nor
-    to one for which a broker ends the ingestor's connection.
+    to one for which a broker ends the ingestor's connection, nor to one that costs much memory.
     """
     own = receipts(device_id)
     return (
         (response_topic == own or response_topic.startswith(f"{own}/"))
         and not set("+#\0") & set(response_topic)  # [MQTT-3.3.2-2], [MQTT-1.5.3-2]
-        and len(response_topic.encode()) <= MAX_TOPIC_BYTES
+        and len(response_topic.encode()) <= RESPONSE_TOPIC_BYTES_MAX
         and response_topic.count("/") < RESPONSE_LEVELS_MAX
     )

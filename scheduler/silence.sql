@@ -82,6 +82,20 @@ with opened as (
 )
 select shown.*, case when not muted then channels end as channels from shown, wanted
 
+-- forget_owed_of_calm --
+-- Runs before end_flapping and locks the same devices: another scheduler that is telling channels of such an incident ends
+-- before, so that they get its end.
+with receiving as (
+    select receiving_since(:canary_stale_s) as since
+), calm as materialized (
+    select device_no from presence, receiving
+    where flapping and greatest(changes[1], receiving.since) <= statement_timestamp() - make_interval(secs => :flapping_s)
+      and receiving.since is not null and state <> 'offline'
+    limit 5000
+    for update of presence skip locked
+)
+delete from alert_state using calm where alert_state.device_no = calm.device_no and rule_id = 'silent'
+
 -- end_flapping --
 -- Devices whose last change is an hour ago, time in which we did not receive aside, are not flapping any more. Returns
 -- the incidents of silence that this resolves: those of devices that are not offline.
@@ -100,8 +114,6 @@ with receiving as (
     update incident set resolved_at = statement_timestamp() from ended
     where incident.device_no = ended.device_no and rule_id = 'silent' and resolved_at is null and state <> 'offline'
     returning incident.device_no, incident_id, resolved_at
-), forgotten as (
-    delete from alert_state using resolved where alert_state.device_no = resolved.device_no and rule_id = 'silent'
 )
 select device_id, incident_id, resolved_at, told_channels(device_id, incident_id) as channels
 from resolved join device using (device_no)

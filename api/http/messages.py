@@ -24,7 +24,7 @@ _SENTENCES: list[tuple[str, Callable[[re.Match[str]], str]]] = [
     (r"Field required", lambda _: "required"),
     (r"Extra inputs are not permitted", lambda _: "no field of this request"),
     (r"Input should be an object|Input should be a valid dictionary.*", lambda _: "an object"),
-    (r"Input should be a valid list.*", lambda _: "an array"),
+    (r"Input should be a valid (?:list|array).*", lambda _: "an array"),
     (r"Input should be a valid string.*", lambda _: "a text"),
     (r"Input should be a valid integer.*", lambda _: "an integer"),
     (r"Input should be a valid number.*", lambda _: "a number"),
@@ -32,6 +32,7 @@ _SENTENCES: list[tuple[str, Callable[[re.Match[str]], str]]] = [
     (r"Input should be (.*)", lambda m: m[1]),
     (r"Invalid JSON: (.*)", lambda m: f"not JSON: {m[1].replace('EOF', 'the end')}"),
     (r"String should match pattern '(.*)'", lambda m: f"a text that matches {m[1]}"),
+    (r"List should have (.*) after validation, (.*)", lambda m: f"{m[1]}, {m[2]}"),
     (r"(?:String|List|Dictionary|Value) should have (.*)", lambda m: m[1]),
 ]
 _PATTERNS = [(re.compile(pattern, re.DOTALL), say) for pattern, say in _SENTENCES]

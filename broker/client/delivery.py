@@ -8,6 +8,9 @@ from paho.mqtt.properties import Properties, VariableByteIntegers
 from broker import wire
 
 NO_PROPERTIES = b"\0"  # Nearly every message has none.
+# Longer ones are left out, with their response topic. A queue of receipts would hold 65 KB for each,
+# here and in Mosquitto, whose limit of bytes counts payloads only.
+CORRELATION_BYTES_MAX = 1024
 
 log = structlog.get_logger()
 
@@ -48,5 +51,7 @@ class Delivery(msgspec.Struct, eq=False, gc=False):
             properties.unpack(encoded)  # type: ignore[no-untyped-call]
         except Exception as error:  # noqa: BLE001  # If it propagated, the broker would redeliver the message endlessly.
             log.warning("The properties of a message cannot be read.", error=repr(error))
-        self.response_topic = getattr(properties, "ResponseTopic", None)
-        self.correlation_data = getattr(properties, "CorrelationData", None)
+        correlation_data = getattr(properties, "CorrelationData", None)
+        if len(correlation_data or b"") <= CORRELATION_BYTES_MAX:
+            self.response_topic = getattr(properties, "ResponseTopic", None)
+            self.correlation_data = correlation_data

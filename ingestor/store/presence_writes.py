@@ -91,6 +91,7 @@ async def _notifications(connection: Connection, changed: Sequence[Any]) -> list
         row["device_no"] for row in changed if row["was"] == "offline" and not row["flapping"]
     ]
     if returned:
+        await connection.execute(queries.forget_owed_silence, returned)
         for row in await connection.fetch(queries.resolve_silence, returned):
             device_id, at = device_ids[row["device_no"]], row["resolved_at"]
             notifications.append(

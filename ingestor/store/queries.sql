@@ -193,14 +193,17 @@ update device set receipts = wanted.receipts
 from unnest($1::int[], $2::bool[]) as wanted (device_no, receipts)
 where device.device_no = wanted.device_no and device.receipts <> wanted.receipts
 
+-- forget_owed_silence --
+-- Runs before resolve_silence: a scheduler that is telling channels of such an incident ends before, so that they get its
+-- end, and the next one finds nothing.
+delete from alert_state where device_no = any($1::int[]) and rule_id = 'silent'
+
 -- resolve_silence --
 -- Resolve the open incidents of the built-in rule `silent` for devices that came back.
 with resolved as (
     update incident set resolved_at = statement_timestamp()
     where device_no = any($1::int[]) and rule_id = 'silent' and resolved_at is null
     returning device_no, incident_id, resolved_at
-), forgotten as (
-    delete from alert_state where device_no = any($1::int[]) and rule_id = 'silent'
 )
 select resolved.*, told_channels(device_id, incident_id) as channels from resolved join device using (device_no)
 

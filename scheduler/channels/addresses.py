@@ -12,6 +12,9 @@ from scheduler.channels.errors import DeliveryFailed
 RESOLVE_S_MAX = 5.0
 # IPv4 inside IPv6: NAT64 delivers to the address in the last 32 bits.
 NAT64 = ipaddress.ip_network("64:ff9b::/96")
+# All addresses of IPv6 that hosts of the Internet have. Python counts more as global: ::127.0.0.1, site-local
+# ones, the private prefix of NAT64.
+GLOBAL_UNICAST = ipaddress.ip_network("2000::/3")
 
 
 async def checked_address(host: str, port: int, *, private_addresses: bool) -> str:
@@ -44,4 +47,6 @@ def is_public(text: str) -> bool:
             inner = ipaddress.IPv4Address(int(address) & 0xFFFFFFFF)
         if inner is not None:
             return is_public(str(inner))
+        if address not in GLOBAL_UNICAST:
+            return False
     return address.is_global and not address.is_multicast

@@ -11,17 +11,19 @@ from channel where name = $1
 
 -- pending --
 -- The next notifications of a channel after a number of the feed, and how far the feed was read for them.
+-- An alert may come later than its incident opened: a cooldown or a silence kept it back.
 -- Reading a bounded part of the feed at a time keeps a channel that lags from reading all of it again and again.
 with part as materialized (
     select first_id, last_id, block, committed_at from feed where last_id > $2 order by last_id limit :feed_rows_max
 )
 select part.first_id + outbox.n as id, kind, outbox.device_id, outbox.rule_id, state, late, outbox.body, device.name as device_name,
        extract(epoch from clock_timestamp() - part.committed_at)::float8 as age_s,
-       (profile.metrics -> (outbox.body ->> 'metric')) ->> 'unit' as unit
+       (profile.metrics -> (outbox.body ->> 'metric')) ->> 'unit' as unit, rfc3339(opened_at) as opened_at
 from part
 join outbox using (block)
 left join device on device.device_id = outbox.device_id
 left join profile on profile.name = coalesce(device.profile, $3)
+left join incident on incident.device_no = device.device_no and incident_id = (outbox.body ->> 'incident_id')::bigint
 where outbox.channels @> array[$1] and part.first_id + outbox.n > $2
 order by 1
 limit $4

@@ -178,5 +178,6 @@ class Courier:
 def _pending(row: asyncpg.Record) -> Pending:
     body = feed_item(row).body
     return Pending(
-        row["id"], msgspec.json.decode(body), body, row["device_name"], row["unit"], row["age_s"]
-    )
+        row["id"], msgspec.json.decode(body), body, row["device_name"], row["unit"],
+        row["opened_at"], row["age_s"],
+    )  # fmt: skip

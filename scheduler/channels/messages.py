@@ -17,13 +17,17 @@ LISTED_BYTES_MAX = 256 * 1024  # Of a group, for programs.
 
 @dataclass(frozen=True, slots=True)
 class Pending:
-    """A notification that a channel still has to deliver. `alert` is the alert object."""
+    """A notification that a channel still has to deliver.
+
+    `alert` is the alert object, `opened_at` of its incident; None if the incident is gone.
+    """
 
     id: int
     alert: Mapping[str, Any]
     body: bytes
     device_name: str | None
     unit: str | None
+    opened_at: str | None
     age_s: float = 0
 
 
@@ -45,7 +49,7 @@ def single(pending: Pending, base_url: str | None) -> Message:
     }
     lines = [
         _what(pending),
-        f"Since {pending.alert['timestamp']}, severity {pending.alert['severity']}.",
+        f"{_span(pending)}, severity {pending.alert['severity']}.",
     ]
     if link := _link(pending, base_url):
         lines.append(link)
@@ -116,6 +120,14 @@ def _what(pending: Pending) -> str:
         return f"{device}: {_condition(pending)}"
     unit = f" {pending.unit}" if pending.unit else ""
     return f"{device}: {alert['metric']} is {value}{unit} (rule: {_condition(pending)})."
+
+
+def _span(pending: Pending) -> str:
+    at = pending.alert["timestamp"]
+    since = pending.opened_at or at
+    if pending.alert["state"] == AlertState.RESOLVED:
+        return f"From {since} to {at}"
+    return f"Since {since}"
 
 
 def _condition(pending: Pending) -> str:

@@ -38,4 +38,9 @@ def _send(url: str, title: str, text: str) -> bool:
     logging.getLogger("apprise").setLevel(
         logging.CRITICAL
     )  # Its lines name addresses with secrets.
-    return bool(apprise_service(url).notify(title=title, body=text, body_format="text"))
+    service = apprise_service(url)
+    try:
+        return bool(service.notify(title=title, body=text, body_format="text"))
+    except Exception as error:  # noqa: BLE001  # A fault of one service must not end all deliveries.
+        kind = type(error).__name__  # Its text may hold the address.
+        raise DeliveryFailed(f"the service could not be used ({kind})", retry=True) from None

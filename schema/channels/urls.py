@@ -32,9 +32,11 @@ HOSTED_SCHEMES = frozenset(
         "bark", "barks", "gotify", "gotifys", "infobip", "mailto", "mailtos", "mastodon",
         "mastodons", "matrix", "matrixs", "mmost", "mmosts", "nctalk", "nctalks", "ntfy", "ntfys",
         "rocket", "rockets", "signal", "signals", "smseagle", "smseagles", "synology", "synologys",
-        "workflows", "xmatters",
+        "workflows", "xmatters", "zulip",
     }
 )  # fmt: skip
+# Parameters of Apprise that read files or further addresses, or wait longer than a delivery may.
+REFUSED_PARAMETERS = frozenset({"template", "pgp", "pgppub", "pgpprv", "wkd", "cto", "rto"})
 WEBHOOK_SCHEMES = ("https", "http")
 SECRET_PREFIX = "whsec_"  # noqa: S105  # The specification's prefix.
 SECRET_BYTES_MIN, SECRET_BYTES_MAX = 24, 64
@@ -58,10 +60,11 @@ def check_channel(url: str, secret: str | None, *, private_addresses: bool) -> s
         port = "" if parts.port is None else f":{parts.port}"
         host = f"[{parts.hostname}]" if ":" in (parts.hostname or "") else parts.hostname
         return f"{parts.scheme}://{host}{port}/" + ("…" if parts.path.strip("/") else "")
+    service = apprise_service(url)
     if secret is not None:
         raise ValueError("secret: only a webhook (https://) has one")
-    shown: str = apprise_service(url).url(privacy=True)  # type: ignore[no-untyped-call]
-    return shown.partition("?")[0]
+    host = ",".join(_hosts(url, service)[:1])
+    return f"{_scheme(url)}://{host}" + ("/…" if host else "…")
 
 
 def webhook_key(secret: str) -> bytes:
@@ -88,6 +91,11 @@ def apprise_service(url: str) -> "NotifyBase":
             " may use; use https:// for a webhook, mailtos://, ntfys://, slack:// and so on"
         )
     apprise, asset = _apprise()
+    for name in apprise.utils.parse.parse_url(url, verify_host=False)["qsd"]:
+        if name in REFUSED_PARAMETERS:
+            raise ValueError(
+                f"url: the parameter {name} is not available to channels; leave it out"
+            )
     service = apprise.Apprise.instantiate(url, asset=asset, suppress_exceptions=True)
     if service is None:
         raise ValueError(f"url: this is not a complete {scheme}:// address")
@@ -96,13 +104,16 @@ def apprise_service(url: str) -> "NotifyBase":
 
 def hosts_of(url: str) -> list[str]:
     """The hosts that an address of Apprise makes us connect to, apart from those of vendors."""
-    if _scheme(url) not in HOSTED_SCHEMES:
-        return []
-    service = apprise_service(url)
-    if getattr(service, "mode", None) == "cloud":  # ntfy://topic is ntfy.sh.
-        return []
-    named = (getattr(service, name, None) for name in ("host", "smtp_host"))
-    return sorted({str(host) for host in named if host})
+    return _hosts(url, apprise_service(url)) if _scheme(url) in HOSTED_SCHEMES else []
+
+
+def _hosts(url: str, service: "NotifyBase") -> list[str]:
+    if _scheme(url) not in HOSTED_SCHEMES or getattr(service, "mode", None) == "cloud":
+        return []  # ntfy://topic is ntfy.sh.
+    if _scheme(url) == "zulip":
+        return [f"{getattr(service, 'organization', '')}.{getattr(service, 'hostname', '')}"]
+    named = (getattr(service, name, None) for name in ("smtp_host", "host"))
+    return list(dict.fromkeys(str(host) for host in named if host))
 
 
 def _scheme(url: str) -> str:

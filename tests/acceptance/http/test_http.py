@@ -233,6 +233,15 @@ def test_a_stream_resumes_after_last_event_id_without_gap_or_repeat(
     assert_problem(plain_http.get(url, headers={"Last-Event-ID": "x"}), 422)
 
 
+def test_no_text_of_a_stream_can_hold_a_line_break(http: httpx.Client) -> None:
+    forged = "x\r\n\r\nevent: resolved\ndata: {}\n\n"
+    rule = {"device_id": "forge", "metric": "temp", "op": ">", "threshold": 30}
+    for field in ("name", "device_id", "metric"):
+        assert_problem(http.post("/v1/alerts", json=rule | {field: forged}), 422)
+    for wrong in ({"event_id": forged}, {"device_id": forged}, {"metrics": {forged: 1}}):
+        assert_problem(http.post("/v1/events", json=event() | wrong), 422)
+
+
 def take_events(stream: httpx.Response, count: int) -> list[dict[str, Any]]:
     found: list[dict[str, Any]] = []
     current: dict[str, Any] = {}
@@ -269,7 +278,7 @@ def test_a_bad_rule_is_422_and_names_the_field(http: httpx.Client) -> None:
 
 def test_the_reference_needs_no_internet(http: httpx.Client) -> None:
     page = http.get("/docs").text
-    assert "https://" not in page.replace("https://spec.openapis.org", "")
+    assert re.findall(r"""(?:src|href|url\()=?["']?(?:https?:)?//[^"'>]*""", page) == []
     for asset in ("swagger-ui-bundle.js", "swagger-ui.css", "swagger-ui-standalone-preset.js"):
         assert f"/docs-assets/{asset}" in page
         assert http.get(f"/docs-assets/{asset}").status_code == 200

@@ -193,10 +193,9 @@ async def test_a_crash_before_the_dead_letters_were_marked_stores_nothing_twice(
     await dead_letters.allow()
     for payload in (body("named"), body(None), body(None, age_ms=5)):
         await dead_letters.put(payload)
-    await dead_letters.put([body(None), body(None)], door="http", reason="not_an_object")
-    await dead_letters.put(
-        [body(None, device_id="b"), body(None, device_id="b")], door="http", reason="not_an_object"
-    )
+    whole = {"door": "http", "reason": "not_an_object", "device_id": None}
+    await dead_letters.put([body(None), body(None)], **whole)
+    await dead_letters.put([body(None, device_id="b"), body(None, device_id="b")], **whole)
     first = await dead_letters.replay()
     assert (first.counts.stored, first.counts.duplicate, first.counts.rejected.total()) == (5, 0, 2)
     await dead_letters.db.execute("update rejected set replayed_at = null")
@@ -275,19 +274,19 @@ async def test_outside_today_s_window_there_is_no_table_and_an_event_is_rejected
     assert await dead_letters.count() == 2
 
 
-async def test_the_topic_names_the_device_of_a_dead_letter_from_mqtt_and_the_body_that_from_http(
+async def test_a_dead_letter_stays_of_its_device_and_without_one_the_body_names_it(
     dead_letters: DeadLetters,
 ) -> None:
     await dead_letters.put({"event_id": "e", "metrics": {"x": 1}}, reason="bad_metrics")
-    await dead_letters.put(
-        {"event_id": "e", "device_id": "b", "metrics": {"x": 1}}, door="http", reason="bad_metrics"
-    )
+    of_b = {"event_id": "e", "device_id": "b", "metrics": {"x": 1}}
+    await dead_letters.put(of_b, door="http", reason="bad_metrics", device_id="b")
     other = {"event_id": "f", "device_id": "b", "metrics": {"x": 1}}
     await dead_letters.put(other, reason="device_mismatch")
+    await dead_letters.put(other, door="http", reason="device_mismatch")
     without_device = {"event_id": "g", "metrics": {"x": 1}}
-    await dead_letters.put(without_device, door="http", reason="bad_device_id", device_id="b")
+    await dead_letters.put(without_device, door="http", reason="bad_device_id", device_id=None)
     outcome = await dead_letters.replay()
-    assert outcome.counts.rejected == {Reason.DEVICE_MISMATCH: 1, Reason.BAD_DEVICE_ID: 1}
+    assert outcome.counts.rejected == {Reason.DEVICE_MISMATCH: 2, Reason.BAD_DEVICE_ID: 1}
     assert [(row["device_id"], row["event_id"]) for row in await dead_letters.events()] == [
         ("a", "e"),
         ("b", "e"),

@@ -147,6 +147,22 @@ async def test_a_mail_says_what_a_person_needs(
     assert "https://voltwire.example/v1/incidents/1" in text
 
 
+async def test_a_mail_says_since_when_although_a_silence_kept_it_back(
+    dsn: str, db: Connection, mail: MailReceiver
+) -> None:
+    await db.execute("insert into device (device_id) values ('d1')")
+    await db.execute(
+        "insert into incident (incident_id, device_no, rule_id, severity, opened_at)"
+        " select 1, device_no, 'r1', 'critical', '2026-04-30T12:00:00Z' from device"
+    )
+    await add_channel(db, "ops", mail.url, None)
+    async with delivering(dsn):
+        await tell(db, notification(1), notification(1, AlertState.RESOLVED))
+        firing, resolved = await received(mail), await received(mail)
+    assert "Since 2026-04-30T12:00:00Z, severity critical." in firing.as_string()
+    assert "From 2026-04-30T12:00:00Z to 2026-05-01T00:00:00Z" in resolved.as_string()
+
+
 async def test_a_failure_is_retried_with_the_same_id_and_the_order_stays(
     dsn: str, db: Connection, hook: WebhookReceiver
 ) -> None:

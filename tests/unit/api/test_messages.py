@@ -1,5 +1,6 @@
 """What users read about a wrong value names no type of a programming language."""
 
+import json
 import re
 from typing import Any
 
@@ -9,9 +10,11 @@ from pydantic import ValidationError
 from api.http.bodies import invalid_body
 from api.http.messages import plain
 from schema.registry import DeviceBody, ProfileBody
+from schema.rule import RuleBody
 
 FOREIGN = re.compile(
-    r"(?i)\binput\b|\bstring\b|dictionary|instance|\bstr\b|\bint\b|`|value error|pydantic"
+    r"(?i)\binput\b|\bstring\b|dictionary|instance|\bstr\b|\bint\b|`|value error"
+    "|pydantic|validation|valid array"
 )
 
 BODIES: list[tuple[Any, str]] = [
@@ -29,6 +32,8 @@ BODIES: list[tuple[Any, str]] = [
     (ProfileBody, '{"metrics":{"x":5}}'),
     (ProfileBody, '{"metrics":{"x":{"min":2,"max":1}}}'),
     (ProfileBody, '{"receipts":1}'),
+    (RuleBody, '{"metric":"t","op":">","threshold":1,"channels":"ops"}'),
+    (RuleBody, f'{{"metric":"t","op":">","threshold":1,"channels":{json.dumps(["a"] * 33)}}}'),
 ]
 
 

@@ -4,6 +4,7 @@ import pytest
 
 from scheduler.channels.addresses import checked_address, is_public
 from scheduler.channels.errors import DeliveryFailed
+from scheduler.channels.people import send_to_people
 from schema.channels.urls import check_channel, hosts_of
 
 SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
@@ -20,6 +21,7 @@ def test_public_addresses(address: str) -> None:
         "127.0.0.1", "10.0.0.1", "172.16.0.1", "192.168.1.1", "169.254.169.254", "100.64.0.1",
         "0.0.0.0", "255.255.255.255", "224.0.0.1", "198.18.0.1", "::", "::1", "fe80::1%eth0", "fc00::1",
         "ff02::1", "::ffff:127.0.0.1", "::ffff:169.254.169.254", "64:ff9b::7f00:1", "2002:7f00:1::",
+        "::127.0.0.1", "::a9fe:a9fe", "::ffff:0:127.0.0.1", "fec0::1", "64:ff9b:1::7f00:1",
     ],
 )  # fmt: skip
 def test_addresses_that_are_not_public(address: str) -> None:
@@ -51,12 +53,38 @@ def test_a_webhook_is_shown_without_its_path(url: str, shown: str) -> None:
     assert check_channel(url, SECRET, private_addresses=False) == shown
 
 
-def test_an_address_of_apprise_is_shown_without_its_secrets() -> None:
-    shown = check_channel(
-        "mailtos://me:pa55word@mail.example.org?to=you@example.org", None, private_addresses=False
-    )
-    assert "mail.example.org" in shown
-    assert "pa55word" not in shown
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        (
+            "mailtos://me:pa55word@mail.example.org?to=you@example.org",
+            "mailtos://mail.example.org/…",
+        ),
+        ("ntfys://tk_T0KEN@ntfy.example.org/T0PIC", "ntfys://ntfy.example.org/…"),
+        ("ntfy://T0PIC", "ntfy://…"),
+        ("tgram://123456789:T0KENabcdefghijklmnop/12315544/", "tgram://…"),
+    ],
+)
+def test_an_address_of_apprise_is_shown_as_its_service_and_host(url: str, shown: str) -> None:
+    assert check_channel(url, None, private_addresses=False) == shown
+
+
+@pytest.mark.parametrize(
+    "parameter",
+    [
+        "template=http://127.0.0.1/",
+        "TEMPLATE=/etc/passwd",
+        "pgp=sign",
+        "pgpprv=/etc/passwd",
+        "wkd=yes",
+        "cto=86400",
+        "rto=86400",
+    ],
+)
+def test_parameters_that_read_files_or_further_addresses_are_refused(parameter: str) -> None:
+    for url in ("discord://4174216298/JHMHI8qBe7bk2ZwO5U711o3dV_js", "mailto://u:p@example.org"):
+        with pytest.raises(ValueError, match="is not available to channels; leave it out"):
+            check_channel(f"{url}?{parameter}", None, private_addresses=False)
 
 
 @pytest.mark.parametrize(
@@ -77,6 +105,7 @@ def test_an_address_of_apprise_is_shown_without_its_secrets() -> None:
         ("file:///etc/passwd", None, "not one of the services"),
         ("gopher://a.example", None, "not one of the services"),
         ("a.example", None, "without a scheme"),
+        ("https:a.example", SECRET, "without a scheme"),
     ],
 )
 def test_other_addresses_are_refused_with_what_to_change(
@@ -93,8 +122,23 @@ def test_other_addresses_are_refused_with_what_to_change(
         ("mailto://u:p@example.org?smtp=10.0.0.1", ["10.0.0.1", "example.org"]),
         ("ntfys://ntfy.example.org/topic", ["ntfy.example.org"]),
         ("ntfys://topic", []),
+        ("zulip://bot@org/a6123456789012345678901234567890", ["org.zulipchat.com"]),
+        ("zulip://bot@10.0.0.1/a6123456789012345678901234567890", ["10.0.0.1"]),
         ("slack://T1JJ3T3L2/A1BRTD4JD/TIiajkdnlazkcOXrIdevi7FQ/#general", []),
     ],
 )
 def test_hosts_that_an_address_names(url: str, hosts: list[str]) -> None:
     assert hosts_of(url) == hosts
+
+
+async def test_a_service_that_breaks_ends_no_delivery_and_tells_no_secret(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def broken(*_: object, **__: object) -> bool:
+        raise ValueError("http://me:pa55word@127.0.0.1")
+
+    monkeypatch.setattr("apprise.plugins.ntfy.NotifyNtfy.notify", broken)
+    with pytest.raises(DeliveryFailed, match="the service could not be used") as failed:
+        await send_to_people("ntfy://127.0.0.1/topic", "title", "text", private_addresses=True)
+    assert failed.value.retry
+    assert "pa55word" not in str(failed.value)
