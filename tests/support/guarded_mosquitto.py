@@ -89,9 +89,11 @@ class GuardedMosquitto:
 async def connack(port: int, sent: bytes) -> int | None:
     """The return code; None if the connection ends without one, as it does while the broker stops."""
     peer = Peer(*await asyncio.open_connection("127.0.0.1", port))
-    peer.send(sent)
-    received = await peer.packet()
-    peer.drop()
+    try:
+        peer.send(sent)
+        received = await peer.packet()
+    finally:
+        peer.drop()
     if received is None:
         return None
     assert received[0] >> 4 == CONNACK

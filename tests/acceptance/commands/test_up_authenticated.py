@@ -78,6 +78,18 @@ async def until_known(up: Process, device_id: str, secret: str) -> None:
     await eventually(known)
 
 
+async def until_canaries_return(up: Process) -> None:
+    seen = set()
+
+    async def several() -> bool:
+        seen.add(
+            await in_database(up, lambda db: db.fetchval("select max(received_at) from canary"))
+        )
+        return len(seen) > 2
+
+    await eventually(several)
+
+
 async def device(up: Process, device_id: str, secret: str) -> RawClient:
     """Connected, with receipts on."""
     client = await RawClient.connect(mqtt_port(up), device_id, password=secret, clean=False)
@@ -114,14 +126,20 @@ async def test_a_broker_that_was_killed_knows_every_device_again(up: Process) ->
 async def test_a_device_above_its_rate_gets_receipts_only_for_what_is_within(up: Process) -> None:
     secret = await make_device(up, "fast")
     await until_known(up, "fast", secret)
+    await until_canaries_return(
+        up
+    )  # What waited in the broker is not limited, and it was just killed.
     client = await device(up, "fast", secret)
-    for n in range(60):  # Without waiting for the broker: a busy one would stay below the rate.
-        event = b'{"event_id":"%d","metrics":{"x":1}}' % n
-        await client.publish("devices/fast/telemetry", event, qos=0)
-    receipts = [(await client.message(WITHIN_S)).payload for _ in range(20)]
-    assert receipts[0].startswith(b'[{"event_id":"0"')
+    for n in range(
+        30
+    ):  # Enough for five minutes: the busiest machine does not stay below the rate.
+        events = b",".join(b'{"event_id":"%d-%d","metrics":{"x":1}}' % (n, i) for i in range(20))
+        await client.publish("devices/fast/telemetry", b"[%b]" % events, qos=0)
+    receipt = (await client.message(WITHIN_S)).payload
+    assert receipt.startswith(b'[{"event_id":"0-0"')
     stored = await in_database(up, _stored_of_fast)
-    assert 20 <= stored < 60
+    assert stored % 20 == 0
+    assert 20 <= stored < 600
     client.disconnect()
 
 

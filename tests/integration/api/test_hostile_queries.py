@@ -69,7 +69,7 @@ async def queries(http: httpx.AsyncClient) -> list[tuple[str, dict[str, str]]]:
     """Every injection in every parameter of every GET route, beside valid values."""
     found = []
     for path, methods in (await http.get("/openapi.json")).json()["paths"].items():
-        if "get" not in methods or path.endswith("/stream"):
+        if "get" not in methods or path.endswith(("/stream", "/v1/live")):
             continue
         named = [each for each in methods["get"].get("parameters", ()) if each["in"] == "query"]
         needed = {each["name"]: VALID[each["name"]] for each in named if each["required"]}
