@@ -279,4 +279,6 @@ async def test_two_acknowledgements_at_once_make_one_notification(
         *(http.post("/v1/incidents/1/ack", json={"by": f"p{n}"}) for n in range(5))
     )
     assert len({answer.json()["acknowledged_by"] for answer in answers}) == 1
+    acts = await db.fetchval("select count(*) from audit where action = 'incident.acknowledge'")
+    assert acts == 1
     assert [a["state"] for a in await alerts(db)] == ["firing", "acknowledged"]
