@@ -8,28 +8,25 @@ import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import suppress
 
-import structlog
-
 from broker import topics
 from broker.client.session import Session
 from runtime.client_ids import delivery_client_id
 from runtime.errors import BrokerUnavailable
 from runtime.metrics import Metrics
 from runtime.settings import Settings
+from scheduler.lease import work_as_holder
 from schema.alert import AlertState
-from schema.database import DATABASE_ERRORS, WRITER_SESSION, Connection, connect
+from schema.database import Connection
 from schema.feed import NOTIFICATION_DAYS_KEPT, FeedItem, feed_item, follow_feed
-from schema.locks import RELAY, take_lease
+from schema.locks import RELAY
 from schema.presence import PresenceState
 from schema.queries import load_queries
 
-LEASE_RETRY_S = 2.0
 LEASE_CHECK_S = 2.0
 READER = "mqtt"
 PAGE_DEVICES = 500
 
 queries = load_queries("scheduler", "relay.sql", {"days_kept": NOTIFICATION_DAYS_KEPT})
-log = structlog.get_logger()
 
 
 class OutboxRelay:
@@ -39,26 +36,12 @@ class OutboxRelay:
         self._address, self._client_id = settings.mqtt, delivery_client_id(settings.instance)
         self._reader = f"{READER} {settings.instance}"
         self._broker_state_lost = asyncio.Event()
-        self._publishing = (
-            asyncio.Lock()
-        )  # Republishing never puts an older message after a newer one.
+        # Republishing never puts an older message after a newer one.
+        self._publishing = asyncio.Lock()
 
     async def run(self) -> None:
         """Publish until cancelled, whenever this scheduler holds the lease."""
-        while True:
-            connection: Connection | None = None
-            try:
-                connection = await connect(self._dsn, self._name, WRITER_SESSION)
-                if await take_lease(connection, RELAY, self._reader):
-                    await self._relay_as_holder(connection)
-            except* DATABASE_ERRORS as group:
-                log.warning(
-                    "The outbox relay lost the database; retrying.", error=repr(group.exceptions[0])
-                )
-            finally:
-                if connection is not None:
-                    connection.terminate()
-            await asyncio.sleep(LEASE_RETRY_S)
+        await work_as_holder(self._dsn, self._name, RELAY, self._reader, self._relay_as_holder)
 
     async def _relay_as_holder(self, connection: Connection) -> None:
         done = asyncio.Event()

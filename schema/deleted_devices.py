@@ -11,6 +11,7 @@ from asyncio import get_running_loop
 from schema.database import Connection
 from schema.queries import load_queries
 
+TABLES = ("event_key", "rollup", "seq_rollup", "rollup_mark")  # After the events, in this order.
 PIECE_ROWS_MAX = 5000  # A statement takes about 50 ms; nothing waits longer for its rows.
 
 queries = load_queries("schema", "deleted_devices.sql")
@@ -37,12 +38,8 @@ async def _delete_piece(connection: Connection, device_no: int) -> bool:
     if month is not None:
         await connection.execute(queries.delete_events, device_no, *month, PIECE_ROWS_MAX)
         return True
-    for query in (
-        queries.delete_keys,
-        queries.delete_rollups,
-        queries.delete_seq_rollups,
-        queries.delete_marks,
-    ):
-        if await connection.fetchval(query, device_no, PIECE_ROWS_MAX):
+    for table in TABLES:
+        delete = queries.delete_rows.format(table=table)
+        if await connection.fetchval(delete, device_no, PIECE_ROWS_MAX):
             return True
     return False

@@ -20,31 +20,10 @@ delete from event
 where device_no = $1 and ts >= $2 and ts < $3 and ctid = any(array(
     select ctid from event where device_no = $1 and ts >= $2 and ts < $3 order by ts limit $4))
 
--- delete_keys --
--- This and the next three: up to $2 rows of the device $1. Returns how many.
+-- delete_rows --
+-- Up to $2 rows of the device $1 in a table. Returns how many.
 with deleted as (
-    delete from event_key where ctid = any(array(select ctid from event_key where device_no = $1 limit $2))
-    returning 1
-)
-select count(*) from deleted
-
--- delete_rollups --
-with deleted as (
-    delete from rollup where ctid = any(array(select ctid from rollup where device_no = $1 limit $2))
-    returning 1
-)
-select count(*) from deleted
-
--- delete_seq_rollups --
-with deleted as (
-    delete from seq_rollup where ctid = any(array(select ctid from seq_rollup where device_no = $1 limit $2))
-    returning 1
-)
-select count(*) from deleted
-
--- delete_marks --
-with deleted as (
-    delete from rollup_mark where ctid = any(array(select ctid from rollup_mark where device_no = $1 limit $2))
+    delete from {table} where ctid = any(array(select ctid from {table} where device_no = $1 limit $2))
     returning 1
 )
 select count(*) from deleted

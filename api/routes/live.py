@@ -21,6 +21,7 @@ from api.routes.streams import (
     HEADERS,
     HEARTBEAT_S,
     MEDIA_TYPE,
+    NAMED_STATES,
     SEND_S_MAX,
     STILL_HERE,
     LastEventId,
@@ -31,7 +32,6 @@ from api.routes.streams import (
     holder,
     may_go_on,
 )
-from schema.alert import AlertState
 from schema.feed import FeedItem
 
 DEVICES_MAX = 200  # Per stream.
@@ -77,7 +77,7 @@ async def live(
 ) -> Stream:
     wanted = _topics(topics)
     device_ids = frozenset(short_texts("device_id", device_id)) or None
-    position = first_position(last_event_id or in_query or of_polyfill or None)
+    position = first_position(last_event_id, in_query, of_polyfill)
     if is_head(request.scope):
         return Stream((), media_type=MEDIA_TYPE, headers=HEADERS)
     held = held_resources(request.scope)
@@ -133,9 +133,6 @@ def _latest_frame(bodies: list[str]) -> bytes:
 
 def _feed_frame(item: FeedItem) -> bytes:
     """As on the other streams, but with a type for each kind."""
-    if item.kind == KINDS[Topic.ALERTS] and item.state in {
-        AlertState.ACKNOWLEDGED,
-        AlertState.RESOLVED,
-    }:
+    if item.kind == KINDS[Topic.ALERTS] and item.state in NAMED_STATES:
         return frame(item)
     return b"event: %b\n%b" % (item.kind.encode(), frame(item))

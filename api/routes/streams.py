@@ -22,6 +22,7 @@ from schema.feed import FeedItem
 HEARTBEAT_S = 15.0
 SEND_S_MAX = 20.0  # A client that reads nothing for that long is disconnected and may resume.
 MEDIA_TYPE = "text/event-stream"
+NAMED_STATES = {AlertState.ACKNOWLEDGED, AlertState.RESOLVED}  # They are the types of their events.
 STILL_HERE = b": still here\n\n"
 HEADERS = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
 
@@ -53,8 +54,8 @@ async def alert_stream(
     in_query: LastEventIdInQuery = None,
     of_polyfill: LastEventIdOfPolyfill = None,
 ) -> Stream:
-    resume = last_event_id or in_query or of_polyfill or None
-    return await _stream(request, feed, authenticator, "alert", device_id, resume)
+    position = first_position(last_event_id, in_query, of_polyfill)
+    return await _stream(request, feed, authenticator, "alert", device_id, position)
 
 
 @get(
@@ -73,8 +74,8 @@ async def presence_stream(
     in_query: LastEventIdInQuery = None,
     of_polyfill: LastEventIdOfPolyfill = None,
 ) -> Stream:
-    resume = last_event_id or in_query or of_polyfill or None
-    return await _stream(request, feed, authenticator, "presence", device_id, resume)
+    position = first_position(last_event_id, in_query, of_polyfill)
+    return await _stream(request, feed, authenticator, "presence", device_id, position)
 
 
 async def _stream(
@@ -83,14 +84,13 @@ async def _stream(
     authenticator: Authenticator | None,
     kind: str,
     device_id: str | None,
-    last_event_id: str | None,
+    position: Callable[[int], int],
 ) -> Stream:
     """Fix the position in the feed before the headers are sent: later commits are all streamed."""
 
     def matches(item: FeedItem) -> bool:
         return item.kind == kind and device_id in {None, item.device_id}
 
-    position = first_position(last_event_id)
     if is_head(request.scope):
         return Stream((), media_type=MEDIA_TYPE, headers=HEADERS)
     held_resources(request.scope).enter_context(feed.stream_slot(holder()))
@@ -124,16 +124,19 @@ async def _frames(
 
 @lru_cache(KEPT_ITEMS_MAX)
 def frame(item: FeedItem) -> bytes:
-    named = item.state in {AlertState.ACKNOWLEDGED, AlertState.RESOLVED}
-    event = b"event: %b\n" % item.state.encode() if named else b""
+    event = b"event: %b\n" % item.state.encode() if item.state in NAMED_STATES else b""
     return b"id: %d\n%bdata: %b\n\n" % (item.id, event, item.body)
 
 
-def first_position(last_event_id: str | None) -> Callable[[int], int]:
-    """After which number of the feed a stream begins, by the newest one. Raises InvalidRequest."""
-    if last_event_id is None:
+def first_position(*last_event_ids: str | None) -> Callable[[int], int]:
+    """After which number of the feed a stream begins, by the newest one. Raises InvalidRequest.
+
+    The first id that is not empty counts.
+    """
+    given = next(filter(None, last_event_ids), None)
+    if given is None:
         return lambda newest: newest
-    return partial(min, _number(last_event_id))
+    return partial(min, _number(given))
 
 
 def _number(text: str) -> int:

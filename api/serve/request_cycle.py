@@ -64,7 +64,7 @@ class RequestCycle(RequestResponseCycle):
     """One request and its answer."""
 
     async def send(self, message: Any) -> None:
-        """As uvicorn does; it looks at each header of each answer anew, which an ordinary head is spared."""
+        """Like uvicorn, which checks every header of every response; an ordinary head skips that."""
         if self.response_started or not self._write_ordinary_head(message):
             await super().send(message)
 

@@ -96,7 +96,7 @@ class EmbeddedBroker(Broker):  # type: ignore[misc]  # amqtt has no type informa
         return connection, session
 
     async def _admit(self, stream: PacketStream, connect: Connect) -> Login:
-        """Who the client is. One that may not connect is told so in CONNACK: raises ConnectionError."""
+        """Who the client is. Raises ConnectionError for one that may not connect, after its CONNACK."""
         login = self._access.login(connect)
         code, reason = connect.refusal, ""
         if not code:

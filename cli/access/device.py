@@ -4,7 +4,14 @@ from typing import Annotated
 
 import typer
 
-from cli.access.database import LISTED_MAX, in_transaction, show_list, show_once, show_revoked
+from cli.access.database import (
+    LISTED_MAX,
+    AsJson,
+    in_transaction,
+    show_list,
+    show_once,
+    show_revoked,
+)
 from runtime.client_ids import is_own_client_id
 from runtime.errors import StartError
 from runtime.settings import Settings
@@ -24,7 +31,6 @@ def _checked(device_id: str) -> str:
 
 
 DeviceId = Annotated[str, typer.Argument(metavar="DEVICE_ID", callback=_checked)]
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
 @app.command()

@@ -5,7 +5,14 @@ from typing import Annotated
 
 import typer
 
-from cli.access.database import LISTED_MAX, in_transaction, show_list, show_once, show_revoked
+from cli.access.database import (
+    LISTED_MAX,
+    AsJson,
+    in_transaction,
+    show_list,
+    show_once,
+    show_revoked,
+)
 from runtime.errors import StartError
 from runtime.settings import Settings
 from schema.access import credentials
@@ -24,7 +31,6 @@ def _checked(name: str) -> str:
 
 
 KeyName = Annotated[str, typer.Argument(metavar="NAME", callback=_checked)]
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
 @app.command()

@@ -4,24 +4,21 @@ import asyncio
 from contextlib import suppress
 from typing import Any
 
-import structlog
-
 from runtime.metrics import Metrics
 from runtime.settings import Settings
 from scheduler.channels.courier import Channel, Courier, queries, send
 from scheduler.channels.errors import DeliveryFailed
 from scheduler.channels.messages import trial
-from schema.database import DATABASE_ERRORS, WRITER_SESSION, Connection, connect, open_pool
+from scheduler.lease import work_as_holder
+from schema.database import DATABASE_ERRORS, WRITER_SESSION, Connection, open_pool
 from schema.feed import follow_feed
-from schema.locks import CHANNELS, take_lease
+from schema.locks import CHANNELS
 
 NOTIFIED = "voltwire_channels"  # NOTIFY: a channel changed, or somebody asked for a test.
 LEASE = "channels"
-LEASE_RETRY_S, LOOK_EVERY_S = 2.0, 2.0
+LOOK_EVERY_S = 2.0
 CONNECTIONS_MAX = 4
 TESTS_AT_A_TIME = 4
-
-log = structlog.get_logger()
 
 
 class ChannelDelivery:
@@ -31,25 +28,13 @@ class ChannelDelivery:
         self._couriers: dict[Channel, tuple[Courier, asyncio.Task[None]]] = {}
         self._tests: set[int] = set()
         self._testing = asyncio.Semaphore(TESTS_AT_A_TIME)
-        self._changed = asyncio.Event()
+        self._changed, self._any_courier = asyncio.Event(), asyncio.Event()
 
     async def run(self) -> None:
         """Deliver until cancelled, whenever this scheduler holds the lease."""
-        while True:
-            connection: Connection | None = None
-            try:
-                connection = await connect(self._settings.dsn, self._name, WRITER_SESSION)
-                if await take_lease(connection, CHANNELS, LEASE):
-                    await self._deliver_as_holder(connection)
-            except* DATABASE_ERRORS as group:
-                log.warning(
-                    "Delivery to channels lost the database; retrying.",
-                    error=repr(group.exceptions[0]),
-                )
-            finally:
-                if connection is not None:
-                    connection.terminate()
-            await asyncio.sleep(LEASE_RETRY_S)
+        await work_as_holder(
+            self._settings.dsn, self._name, CHANNELS, LEASE, self._deliver_as_holder
+        )
 
     async def _deliver_as_holder(self, connection: Connection) -> None:
         """The lease lives as long as this connection, which fails here when it is lost."""
@@ -72,6 +57,8 @@ class ChannelDelivery:
                         await self._changed.wait()
 
     async def _wake_couriers(self) -> None:
+        """Without a channel nothing of the feed is read."""
+        await self._any_courier.wait()
         async for _, items in follow_feed(self._settings.dsn, f"{self._name} feed"):
             # Without items it has only begun: what came before has woken nobody.
             if not items or any(item.kind == "alert" for item in items):
@@ -89,6 +76,7 @@ class ChannelDelivery:
         for channel in wanted - self._couriers.keys():
             courier = Courier(channel, pool, self._settings, self._metrics)
             self._couriers[channel] = courier, group.create_task(courier.run())
+            self._any_courier.set()
 
     async def _start_tests(
         self, connection: Connection, pool: Any, group: asyncio.TaskGroup

@@ -18,6 +18,8 @@ from runtime.metrics import Metrics
 from runtime.settings import Settings
 from schema.event import Door, Verdict
 from schema.instants import now_us
+from tests.support.mosquitto import mosquitto, require_mosquitto
+from tests.support.mqtt import embedded_broker
 
 EVENT_AGE_DAYS_MAX = 730
 # Every other limit is a default; the environment of the developer does not change it.
@@ -96,3 +98,15 @@ async def doors(dsn: str) -> AsyncIterator[Doors]:
         group.create_task(pipeline.run(stop))
         yield Doors(pipeline, health)
         stop.set()
+
+
+@pytest.fixture(params=["embedded", "mosquitto"])
+async def port(request: pytest.FixtureRequest) -> AsyncIterator[int]:
+    """Of a broker: each test that asks for it runs on the embedded one and on Mosquitto."""
+    if request.param == "embedded":
+        async with embedded_broker() as port:
+            yield port
+        return
+    require_mosquitto()
+    with mosquitto() as broker:
+        yield broker.port

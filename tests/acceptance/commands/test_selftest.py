@@ -3,12 +3,11 @@
 import asyncio
 import re
 import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import asyncpg
 import httpx
@@ -18,8 +17,9 @@ from typer.testing import CliRunner
 from cli.main import app
 from tests.acceptance.conftest import base_url, running_up, up_settings
 from tests.support import plain_http
+from tests.support.command_run import CommandRun
 from tests.support.mosquitto import mosquitto
-from tests.support.services import ROOT, Process, clean_environment, free_port, temporary_folder
+from tests.support.services import Process, free_port, temporary_folder
 
 ROW = re.compile(r"^ (\w+) +(\d+)  ", re.MULTILINE)
 FAULTS = ("rejected", "unanswered", "recovered", "lost", "duplicated", "unexpected")
@@ -46,32 +46,16 @@ create trigger meddle before insert on event for each row
 """
 
 
-class Run:
-    """A `voltwire selftest` from its start to its table."""
+class Run(CommandRun):
+    """A `voltwire selftest`."""
 
     def __init__(self, settings: dict[str, str], *arguments: str) -> None:
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", "cli", "selftest", *arguments],
-            env=clean_environment(settings), cwd=ROOT / "tests",
-            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-        )  # fmt: skip
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.process.kill()
-        self.process.communicate()
-
-    def end(self) -> tuple[int, dict[str, int], str]:
-        """The exit code, the table, and the whole output."""
-        said, errors = self.process.communicate(timeout=END_S_MAX)
-        return self.process.returncode, {k: int(v) for k, v in ROW.findall(said)}, said + errors
+        super().__init__(("selftest", *arguments), settings, ROW)
 
 
 def selftest(settings: dict[str, str], *arguments: str) -> tuple[int, dict[str, int], str]:
     with Run(settings, *arguments) as run:
-        return run.end()
+        return run.end(END_S_MAX)
 
 
 def assert_clean(ended: tuple[int, dict[str, int], str], events: int) -> None:
@@ -166,7 +150,7 @@ def test_a_restart_in_the_middle_loses_nothing(data_folder: Path) -> None:
         up.kill()
         up.start()
         up.wait_until_ok(f"{base_url(up)}/health")
-        ended = run.end()
+        ended = run.end(END_S_MAX)
     assert_clean(ended, 16_000)
     assert ended[1]["resent"] > 0
 
@@ -230,7 +214,7 @@ def test_an_interrupted_one_proves_nothing(up: Process) -> None:
             assert time.monotonic() < deadline
         run.process.terminate()
         began = time.monotonic()
-        code, counts, said = run.end()
+        code, counts, said = run.end(END_S_MAX)
     assert time.monotonic() - began < SOON_S_MAX
     assert (code, counts) == (1, {}), said
     assert said.splitlines()[-1].startswith("The selftest was interrupted")

@@ -3,14 +3,12 @@
 import asyncio
 import json
 import re
-import subprocess
-import sys
 import time
 from collections import Counter
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import httpx
 import paho.mqtt.client as mqtt
@@ -24,10 +22,11 @@ from cli.main import app
 from runtime.addresses import MqttAddress
 from tests.acceptance.conftest import base_url, running_up
 from tests.support import plain_http
+from tests.support.command_run import CommandRun
 from tests.support.guarded_mosquitto import GuardedMosquitto
 from tests.support.mosquitto import mosquitto
 from tests.support.mqtt import RawClient, embedded_broker
-from tests.support.services import ROOT, Process, clean_environment, free_port, temporary_folder
+from tests.support.services import Process, free_port, temporary_folder
 
 ROW = re.compile(
     r"^ (sent|stored|duplicate|rejected|waiting|unsent|resent|dropped) +(\d+) ", re.MULTILINE
@@ -37,28 +36,11 @@ RUN_S_MAX = 90
 UNTIL_S_MAX = 60  # Devices reconnect every 15 s at the latest.
 
 
-class Run:
-    """A `voltwire simulate`, from its start to its table."""
+class Run(CommandRun):
+    """A `voltwire simulate`."""
 
     def __init__(self, mqtt_port: str, *arguments: str, **settings: str) -> None:
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", "cli", "simulate", *arguments],
-            env=clean_environment({"MQTT_PORT": mqtt_port, **settings}), cwd=ROOT / "tests",
-            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-        )  # fmt: skip
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.process.kill()
-        self.process.communicate()
-
-    def end(self, timeout_s: float = END_S_MAX) -> tuple[int, dict[str, int], str]:
-        """The exit code, the table, and the whole output."""
-        said, errors = self.process.communicate(timeout=timeout_s)
-        counts = {name: int(count) for name, count in ROW.findall(said)}
-        return self.process.returncode, counts, said + errors
+        super().__init__(("simulate", *arguments), {"MQTT_PORT": mqtt_port, **settings}, ROW)
 
 
 def simulate(up: Process, *arguments: str) -> dict[str, int]:
@@ -190,7 +172,7 @@ def test_sigterm_ends_with_the_table_and_exit_code_0(up: Process) -> None:
     with Run(up.settings["MQTT_PORT"], *options) as run:
         until(lambda: len(stored(up, "term-001")) > 2)
         run.process.terminate()
-        code, counts, said = run.end()
+        code, counts, said = run.end(END_S_MAX)
     assert (code, counts["waiting"]) == (0, 0), said
     assert_exactly_once(stored_by(up, "term", 3), counts["sent"])
     assert retained(up, "devices/term-001/status") == GOODBYE.decode()
@@ -269,7 +251,7 @@ def test_nothing_is_lost_when_broker_and_ingestor_are_killed_meanwhile(up: Proce
         for name, events in back.items():
             until(lambda: len(stored(up, name)) > len(events) + 10)  # noqa: B023
         run.process.terminate()
-        code, counts, said = run.end()
+        code, counts, said = run.end(END_S_MAX)
     assert (code, counts["waiting"], counts["dropped"]) == (0, 0, 0), said
     assert_exactly_once(stored_by(up, "outage", 10), counts["sent"])
 

@@ -26,17 +26,6 @@ from tests.support.mqtt import (
 from tests.support.services import temporary_folder
 
 
-@pytest.fixture(params=["embedded", "mosquitto"])
-async def port(request: pytest.FixtureRequest) -> AsyncIterator[int]:
-    if request.param == "embedded":
-        async with embedded_broker() as port:
-            yield port
-        return
-    require_mosquitto()
-    with mosquitto() as broker:
-        yield broker.port
-
-
 async def subscriber(port: int, topic_filter: str = "devices/+/telemetry") -> RawClient:
     """A client with a persistent session and without a user name."""
     client = await RawClient.connect(port, "subscriber", clean=False)

@@ -13,6 +13,7 @@ from schema.database import Connection, fetch_row
 from schema.feed import read_feed
 from schema.instants import rfc3339
 from tests.integration.conftest import Doors, make_pipeline
+from tests.support.rules import insert_rule
 
 START = datetime(2026, 3, 1, tzinfo=UTC)
 
@@ -27,18 +28,7 @@ def at(minutes: float, value: float, event_id: str | None = None, **more: Any) -
 
 
 async def add_rule(db: Connection, **changes: Any) -> str:
-    rule: dict[str, Any] = {
-        "metric": "temp", "op": ">", "threshold": 30.0, "severity": "warning", "for_s": 0.0,
-        "cooldown_s": 0.0, "notify": "every", "enabled": True,
-    }  # fmt: skip
-    rule |= changes
-    names, values = ", ".join(rule), ", ".join(f"${n}" for n in range(1, len(rule) + 1))
-    async with db.transaction():
-        rule_id = await db.fetchval(
-            f"insert into rule ({names}) values ({values}) returning rule_id", *rule.values()
-        )
-        await db.execute("update config set rules_version = rules_version + 1")
-    return str(rule_id)
+    return await insert_rule(db, **{"op": ">", "threshold": 30.0} | changes)
 
 
 async def notified(db: Connection) -> list[dict[str, Any]]:

@@ -19,8 +19,7 @@ from runtime.metrics import Metrics
 from runtime.settings import Settings
 from scheduler.silence import sweep
 from schema.database import Connection
-from tests.support.mosquitto import mosquitto, require_mosquitto
-from tests.support.mqtt import PASSWORD, RawClient, embedded_broker, until
+from tests.support.mqtt import PASSWORD, RawClient, until
 
 pytestmark = pytest.mark.slow
 
@@ -29,17 +28,6 @@ WAIT_S_MAX = 60
 # Is the session of the earlier connection clean, and that of the later? Does the device name its sessions?
 CASES = list(product((True, False), (True, False), (True, False)))
 ONLINE = "select count(*) from presence where state = 'online'"
-
-
-@pytest.fixture(params=["embedded", "mosquitto"])
-async def port(request: pytest.FixtureRequest) -> AsyncIterator[int]:
-    if request.param == "embedded":
-        async with embedded_broker() as port:
-            yield port
-        return
-    require_mosquitto()
-    with mosquitto() as broker:
-        yield broker.port
 
 
 @pytest.fixture

@@ -14,6 +14,7 @@ from schema.database import WRITER_SESSION, Connection, connect, fetch_row
 from schema.feed import commit, read_feed
 from tests.integration.conftest import Doors, make_pipeline
 from tests.support.http_api import api_on
+from tests.support.rules import insert_rule
 
 FOR_S = 600
 NOW = datetime(2026, 3, 1, tzinfo=UTC)
@@ -27,18 +28,8 @@ async def _canary_returns(db: Connection) -> None:
 
 
 async def add_rule(db: Connection, **changes: Any) -> str:
-    rule: dict[str, Any] = {
-        "metric": "temp", "condition": "no_data", "severity": "warning", "for_s": float(FOR_S),
-        "cooldown_s": 0.0, "notify": "every", "enabled": True, "channels": ["ops"],
-    }  # fmt: skip
-    rule |= changes
-    names, values = ", ".join(rule), ", ".join(f"${n}" for n in range(1, len(rule) + 1))
-    async with db.transaction():
-        rule_id = await db.fetchval(
-            f"insert into rule ({names}) values ({values}) returning rule_id", *rule.values()
-        )
-        await db.execute("update config set rules_version = rules_version + 1")
-    return str(rule_id)
+    rule = {"condition": "no_data", "for_s": float(FOR_S), "channels": ["ops"]}
+    return await insert_rule(db, **rule | changes)
 
 
 async def send(doors: Doors, event_id: str, device_id: str = "a", **more: Any) -> None:

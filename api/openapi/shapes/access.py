@@ -1,0 +1,54 @@
+"""Responses: credentials, sessions of browsers and the audit."""
+
+from typing import Annotated, Any, NotRequired
+
+from pydantic import Field, with_config
+from typing_extensions import TypedDict
+
+from api.openapi.shapes.base import STRICT, Time
+from schema.access.credentials import Scope
+
+
+@with_config(STRICT)
+class KeyAnswer(TypedDict):
+    name: str
+    scopes: list[Scope]
+    created_at: Time
+    last_used_at: Annotated[Time | None, Field(description="To the minute")]
+
+
+@with_config(STRICT)
+class NewKeyAnswer(TypedDict):
+    name: str
+    scopes: list[Scope]
+    secret: Annotated[str, Field(description="Shown here and never again")]
+
+
+@with_config(STRICT)
+class CredentialsAnswer(TypedDict):
+    device_id: str
+    login: Annotated[str, Field(description="The user name at the broker")]
+    secret: NotRequired[Annotated[str, Field(description="Shown here and never again")]]
+
+
+@with_config(STRICT)
+class RotatedAnswer(CredentialsAnswer):
+    overlap_s: float
+
+
+@with_config(STRICT)
+class SessionAnswer(TypedDict):
+    key: str
+    scopes: list[Scope]
+    expires_in_s: int
+
+
+@with_config(STRICT)
+class AuditAnswer(TypedDict):
+    id: int
+    at: Time
+    actor: Annotated[str, Field(description="key:NAME, device:ID, command, or anyone")]
+    address: str | None
+    action: str
+    target: str | None
+    details: dict[str, Any]

@@ -1,0 +1,95 @@
+"""Responses: devices, their presence and their profiles."""
+
+from typing import Annotated, NotRequired
+
+from pydantic import Field, with_config
+from typing_extensions import TypedDict
+
+from api.openapi.shapes.base import STRICT, Count, Number, Time
+from schema.presence import IntervalSource, PresenceState
+
+
+@with_config(STRICT)
+class PresenceAnswer(TypedDict):
+    device_id: str
+    state: PresenceState
+    since: Time
+    reason: str
+    last_seen: Time | None
+    expected_interval_s: Annotated[float | None, Field(description="Of the present silence")]
+    source: Annotated[IntervalSource, Field(description="Where expected_interval_s comes from")]
+    flapping: Annotated[bool, Field(description="More than 6 changes in an hour")]
+
+
+@with_config(STRICT)
+class PresenceChangeAnswer(TypedDict):
+    id: Annotated[int, Field(description="As in the stream of changes")]
+    device_id: str
+    state: PresenceState
+    since: Time
+    reason: str
+    last_seen: Time | None
+
+
+@with_config(STRICT)
+class FleetAnswer(TypedDict):
+    total: Count
+    states: dict[PresenceState, Count]
+    flapping: Count
+    open_incidents: Count
+
+
+@with_config(STRICT)
+class LatestValueAnswer(TypedDict):
+    value: Number
+    timestamp: Time
+    event_id: str
+
+
+@with_config(STRICT)
+class DeviceAnswer(PresenceAnswer):
+    name: str | None
+    profile: str
+    tags: list[str]
+    interval_s: float | None
+    registered: bool
+    created_at: Time
+    open_incidents: Count
+    reused_ids: Annotated[
+        int, Field(ge=0, description="Events whose event_id was that of an event of another time")
+    ]
+    reused_ids_at: Annotated[Time | None, Field(description="When the last of them was received")]
+    completeness_percent: Annotated[
+        float | None,
+        Field(
+            ge=0, le=100, description="Of the last 24 hours; null without events that have a seq"
+        ),
+    ]
+
+
+@with_config(STRICT)
+class ListedDeviceAnswer(DeviceAnswer):
+    latest: NotRequired[
+        Annotated[dict[str, LatestValueAnswer], Field(description="By metric, if asked for")]
+    ]
+
+
+@with_config(STRICT)
+class LatestAnswer(TypedDict):
+    device_id: str
+    metrics: dict[str, LatestValueAnswer]
+
+
+@with_config(STRICT)
+class ProfileMetricAnswer(TypedDict):
+    unit: NotRequired[str]
+    min: NotRequired[float]
+    max: NotRequired[float]
+
+
+@with_config(STRICT)
+class ProfileAnswer(TypedDict):
+    name: str
+    metrics: dict[str, ProfileMetricAnswer]
+    interval_s: float | None
+    receipts: bool

@@ -1,0 +1,123 @@
+"""Responses: events, and what is computed from them."""
+
+from typing import Annotated, Literal, NotRequired
+
+from pydantic import Field, with_config
+from typing_extensions import TypedDict
+
+from api.openapi.shapes.base import STRICT, Count, Number, Time
+from schema.event import DuplicateReason, Reason, Status
+
+
+@with_config(STRICT)
+class EventAnswer(TypedDict):
+    event_id: str
+    device_id: str
+    timestamp: Time
+    metrics: dict[str, float]
+    tags: list[str]
+    seq: int | None
+    received_at: Time
+
+
+@with_config(STRICT)
+class PostedAnswer(TypedDict):
+    status: Literal["ok", "duplicate"]
+    event_id: NotRequired[Annotated[str, Field(description="Only if the server assigned it")]]
+    reason: NotRequired[
+        Annotated[DuplicateReason, Field(description="Only of a duplicate that is no resend")]
+    ]
+
+
+@with_config(STRICT)
+class BatchItemAnswer(TypedDict):
+    event_id: str | None
+    status: Status
+    reason: NotRequired[Reason | DuplicateReason]
+
+
+@with_config(STRICT)
+class PointAnswer(TypedDict):
+    timestamp: Time
+    metrics: dict[str, float]
+
+
+@with_config(STRICT)
+class PointsAnswer(TypedDict):
+    device_id: str
+    truncated: bool
+    points: list[PointAnswer]
+
+
+@with_config(STRICT)
+class DaySummaryAnswer(TypedDict):
+    count: Count
+    min: Number
+    max: Number
+    avg: Number
+
+
+@with_config(STRICT)
+class CompletenessAnswer(TypedDict):
+    expected: Count
+    received: Count
+    missing: Count
+    percent: Annotated[float, Field(ge=0, le=100)]
+
+
+@with_config(STRICT)
+class GapAnswer(TypedDict):
+    from_time: Annotated[Time, Field(description="Of the event before the gap")]
+    to_time: Annotated[Time, Field(description="Of the event after it")]
+    after_seq: Count
+    before_seq: Count
+    missing: Count
+
+
+@with_config(STRICT)
+class SummaryAnswer(TypedDict):
+    device_id: str
+    date: Annotated[str, Field(json_schema_extra={"format": "date"})]
+    tz: str
+    metrics: dict[str, DaySummaryAnswer]
+    completeness: NotRequired[CompletenessAnswer]
+
+
+@with_config(STRICT)
+class BucketAnswer(TypedDict):
+    bucket: Time
+    metric: NotRequired[str]
+    device_id: NotRequired[str]
+    tag: NotRequired[str]
+    device_tag: NotRequired[str]
+    count: NotRequired[Count]
+    sum: NotRequired[Number]
+    avg: NotRequired[Number]
+    min: NotRequired[Number]
+    max: NotRequired[Number]
+    first: NotRequired[Number]
+    last: NotRequired[Number]
+    stddev: NotRequired[Number]
+    p50: NotRequired[Number]
+    p95: NotRequired[Number]
+    p99: NotRequired[Number]
+
+
+@with_config(STRICT)
+class ColumnsAnswer(TypedDict):
+    metric: NotRequired[str]
+    device_id: NotRequired[str]
+    tag: NotRequired[str]
+    device_tag: NotRequired[str]
+    bucket: list[Time]
+    count: NotRequired[list[Count]]
+    sum: NotRequired[list[Number]]
+    avg: NotRequired[list[Number]]
+    min: NotRequired[list[Number]]
+    max: NotRequired[list[Number]]
+    first: NotRequired[list[Number]]
+    last: NotRequired[list[Number]]
+    stddev: NotRequired[list[Number]]
+    p50: NotRequired[list[Number]]
+    p95: NotRequired[list[Number]]
+    p99: NotRequired[list[Number]]

@@ -1,0 +1,41 @@
+"""Responses: what a process says about itself."""
+
+from typing import Literal, NotRequired
+
+from pydantic import with_config
+from typing_extensions import TypedDict
+
+from api.openapi.shapes.base import STRICT, Count, Time
+
+
+@with_config(STRICT)
+class InfoAnswer(TypedDict):
+    """Strangers see `authentication` alone."""
+
+    authentication: bool
+    version: NotRequired[str]
+    http_url: NotRequired[str]
+    mqtt_url: NotRequired[str]
+    retention_days: NotRequired[Count]
+    rejected_days: NotRequired[Count]
+    server_time: NotRequired[Time]
+
+
+@with_config(STRICT)
+class CheckAnswer(TypedDict):
+    status: Literal["ok", "failing"]
+    detail: str
+
+
+@with_config(STRICT)
+class HealthAnswer(TypedDict):
+    """Strangers see `status` alone."""
+
+    status: Literal["ok", "failing"]
+    version: NotRequired[str]
+    checks: NotRequired[dict[str, CheckAnswer]]
+
+
+@with_config(STRICT)
+class LiveAnswer(TypedDict):
+    status: Literal["ok"]
