@@ -1,6 +1,6 @@
 // Every view: the first segment of its address, its module, and its name in the navigation.
 
-import * as device from "./views/device.js";
+import * as device from "./views/device/device.js";
 import * as fleet from "./views/fleet.js";
 
 // `single`: the view of one thing, whose address has a second segment. `nav`: absent from the navigation if null.
