@@ -1,7 +1,7 @@
 // Every view: the first segment of its address, its module, and its name in the navigation.
 
 import * as device from "./views/device/device.js";
-import * as fleet from "./views/fleet.js";
+import * as fleet from "./views/fleet/fleet.js";
 
 // `single`: the view of one thing, whose address has a second segment. `nav`: absent from the navigation if null.
 // `only(app)`: whether it is offered at all.
