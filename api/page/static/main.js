@@ -129,4 +129,5 @@ class App {
   }
 }
 
-new App().start();
+export const app = new App();
+app.start();

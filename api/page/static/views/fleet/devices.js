@@ -46,10 +46,11 @@ export class Devices {
     for (const each of this.subscriptions) each();
   }
 
-  // Draws after the first page; later ones follow. Devices that are gone from the list are gone here, too.
+  // Draws after the first page; values and later pages follow. Devices that are gone from the list are gone here, too.
   async load() {
     const { signal } = this.ended;
     const started = performance.now();
+    if (!this.byId.size) await this.readNames(signal);
     const [{ open }] = await Promise.all([this.readIncidents(signal), this.readPages(signal)]);
     this.names = open;
     this.nameIncidents();
@@ -57,6 +58,13 @@ export class Devices {
     this.onChange();
     this.nextReload = Math.max(RELOAD_MS_MIN, (performance.now() - started) * SECONDS_PER_READ);
     this.reloadSoon(RELOAD_MS);
+  }
+
+  // The newest values take longer than everything else, so the first rows come without.
+  async readNames(signal) {
+    const { rows } = await this.app.api.page("/v1/devices", { limit: PAGE }, signal);
+    for (const device of rows) this.put(device);
+    if (rows.length) this.onChange();
   }
 
   async readPages(signal) {

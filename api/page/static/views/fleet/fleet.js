@@ -20,14 +20,14 @@ const NAMES = { all: "devices", alerts: "with alerts" };
 export const title = "Fleet";
 
 export async function show(root, route, app) {
-  const view = new FleetView(root, app, route.params, await profilesByName(app.api));
+  const view = new FleetView(root, app, route.params);
   await view.start();
   return () => view.stop();
 }
 
 class FleetView {
-  constructor(root, app, { state, q, sort }, profiles) {
-    Object.assign(this, { root, app, profiles, order: [] });
+  constructor(root, app, { state, q, sort }) {
+    Object.assign(this, { root, app, profiles: new Map(), order: [] });
     this.filter = FILTERS.includes(state) ? state : "all";
     this.search = q ?? "";
     this.sort = sort in SORTS ? sort : "trouble";
@@ -66,7 +66,8 @@ class FleetView {
     addEventListener("keydown", this.onKey = (event) => this.key(event));
     fill(this.root, this.content);
     this.timer = setInterval(() => document.hidden || this.list.draw(), TICK_MS);
-    await this.devices.start();
+    const [profiles] = await Promise.all([profilesByName(this.app.api), this.devices.start()]);
+    this.profiles = profiles;
     this.draw({ resort: true });
   }
 
