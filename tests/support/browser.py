@@ -18,7 +18,9 @@ FLAGS = (
     "--enable-precise-memory-info", "--remote-debugging-port=0",
 )  # fmt: skip
 LISTENING = re.compile(r"DevTools listening on (ws://\S+)")
+REFUSAL = "Failed to load resource: the server responded with a status of 4"
 WAIT_MS_MAX = 60_000  # For anything to appear: a failure must not come from a machine that is busy.
+NARROW_PX = 760
 DESKTOP, PHONE = {"width": 1280, "height": 800}, {"width": 390, "height": 844}
 
 
@@ -78,4 +80,17 @@ def visited(browser: Browser, base_url: str, **options: Any) -> Iterator[Page]:
 
 
 def _errors_of(message: ConsoleMessage) -> list[str]:
-    return [message.text] if message.type in {"error", "warning"} else []
+    """A refusal of the API, which the page shows, is an error for Chromium, too, but none of the page."""
+    is_refusal = message.text.startswith(REFUSAL)
+    return [message.text] if message.type in {"error", "warning"} and not is_refusal else []
+
+
+def assert_accessible(page: Page) -> None:
+    """Names, contrast, headings, and on a phone the sizes of targets, in light and in dark."""
+    checks = Path(__file__).with_name("accessibility.js").read_text("utf-8")
+    viewport = page.viewport_size
+    is_phone = viewport is not None and viewport["width"] < NARROW_PX
+    for scheme in ("light", "dark"):
+        page.emulate_media(color_scheme=scheme)
+        faults = page.evaluate(checks, {"isPhone": is_phone})
+        assert not faults, f"{scheme}:\n" + "\n".join(faults)
