@@ -25,9 +25,9 @@ class Shot(NamedTuple):
 
 
 SHOTS = (
-    Shot("fleet-light", "#/fleet", "Last seen"),
-    Shot("fleet-dark", "#/fleet", "Last seen", "dark"),
-    Shot("fleet-phone", "#/fleet", "devices", "dark", phone=True),
+    Shot("fleet-light", "#/fleet", "just now"),
+    Shot("fleet-dark", "#/fleet", "just now", "dark"),
+    Shot("fleet-phone", "#/fleet", "just now", "dark", phone=True),
     Shot("device-light", "#/devices/demo-007?range=7d", "mean and range"),
     Shot("device-dark", "#/devices/demo-007?range=24h", "mean and range", "dark"),
     Shot("device-phone", "#/devices/demo-007?range=7d", "mean and range", phone=True),
