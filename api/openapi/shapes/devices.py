@@ -51,7 +51,9 @@ class DeviceAnswer(PresenceAnswer):
     name: str | None
     profile: str
     tags: list[str]
+    attributes: dict[str, float | str]
     interval_s: float | None
+    tz: Annotated[str | None, Field(description="Of its times without offset; null: UTC")]
     registered: bool
     created_at: Time
     open_incidents: Count
