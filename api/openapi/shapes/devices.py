@@ -70,6 +70,13 @@ class DeviceAnswer(PresenceAnswer):
 
 
 @with_config(STRICT)
+class ImportedAnswer(TypedDict):
+    devices: Annotated[int, Field(ge=1, description="Rows of the file")]
+    created: Annotated[int, Field(ge=0, description="Of them new")]
+    changed: Annotated[int, Field(ge=0, description="Of them with another registration before")]
+
+
+@with_config(STRICT)
 class ListedDeviceAnswer(DeviceAnswer):
     latest: NotRequired[
         Annotated[dict[str, LatestValueAnswer], Field(description="By metric, if asked for")]
