@@ -40,13 +40,19 @@ PROBLEM_SCHEMA = {
             "type": "array",
             "items": {
                 "type": "object",
-                "properties": {"field": {"type": "string"}, "message": {"type": "string"}},
+                "properties": {
+                    "field": {"type": "string"},
+                    "message": {"type": "string"},
+                    "line": {"type": "integer", "description": "Of an imported CSV file"},
+                    "item": {"type": "integer", "description": "Of an imported array, from 0"},
+                },
             },
         },
     },
 }
 MAY_CONFLICT = {
     "POST /v1/devices",
+    "POST /v1/devices/import",
     "POST /v1/keys",
     "DELETE /v1/keys/{name}",
     "POST /v1/devices/{device_id}/credentials",
