@@ -23,6 +23,7 @@ from api.ingest.fast_posts import fast_path_first
 from api.openapi.document import AUTHENTICATED, openapi_config, openapi_document, reference_assets
 from api.routes import (
     aggregates,
+    asyncapi,
     audit,
     backtests,
     channels,
@@ -50,7 +51,7 @@ from runtime.health import Health
 from runtime.settings import Settings
 
 OTHER_BYTES_MAX = 64 * 1024
-PAGES = ("/", "/docs")  # Made to be looked at, from wherever a link leads there.
+PAGES = ("/", "/docs", "/asyncapi")  # Made to be looked at, from wherever a link leads there.
 
 
 def create_app(settings: Settings, services: Services) -> ASGIApp:
@@ -131,6 +132,7 @@ def create_litestar(settings: Settings, services: Services) -> Litestar:
         health.live,
         health.metrics,
         openapi_document,
+        asyncapi.asyncapi,
         reference_assets(),
     ]
     return Litestar(
