@@ -49,8 +49,9 @@ def test_a_python_device_that_was_killed_without_a_broker_loses_and_doubles_noth
     device_id, outbox = client.removesuffix(".py"), tmp_path / "outbox.db"
     options = [device_id, f"--outbox={outbox}", "--interval=0.1"]
     nowhere = f"--mqtt=mqtt://127.0.0.1:{free_port()}"
-    program = [sys.executable, EXAMPLES / "python-device" / client, *options, nowhere]
-    with subprocess.Popen(program, env=clean_environment({}), stdout=subprocess.DEVNULL) as alone:
+    program = str(EXAMPLES / "python-device" / client)
+    command = [sys.executable, program, *options, nowhere]
+    with subprocess.Popen(command, env=clean_environment({}), stdout=subprocess.DEVNULL) as alone:
         deadline = time.monotonic() + S_MAX
         while waiting(outbox) < 3:
             assert time.monotonic() < deadline
