@@ -106,6 +106,15 @@ CHANNELS = {
         "Changes of the state of a device. An empty retained message follows when it is deleted.",
         retain=True,
     ),
+    "discovery": Channel(
+        "homeassistant/device/{instance}/{device_id}/config",
+        Action.SEND,
+        "discovery",
+        "What Home Assistant discovers a device by, with HA_DISCOVERY. In both names characters other than"
+        " letters, digits and `-` are written `_` and two hexadecimal digits.",
+        retain=True,
+        parameters=("instance", "device_id"),
+    ),
     "canary": Channel(
         "voltwire/{instance}/canary",
         Action.SEND,

@@ -129,6 +129,13 @@ RECEIPT = [
     {"event_id": "m001", "status": "stored"},
     {"event_id": None, "status": "rejected", "reason": "bad_metrics"},
 ]
+DISCOVERY = {
+    "device": {"identifiers": ["voltwire_voltwire_deviceA"], "name": "deviceA", "model": "battery"},
+    "origin": {"name": "Voltwire"},
+    "state_topic": "devices/deviceA/telemetry",
+    "availability": [{"topic": "presence/deviceA"}],
+    "components": {"temp": {"platform": "sensor", "name": "temp"}},
+}
 
 MESSAGES = {
     "telemetry": Message("One event, or several", Telemetry, (EVENT, [EVENT, LATER_EVENT])),
@@ -141,5 +148,6 @@ MESSAGES = {
     "receipt": Message("A verdict on each event", list[BatchItemAnswer], (RECEIPT,)),
     "alert": Message("An alert", AlertMessage, (ALERT,)),
     "presence": Message("The state of a device", PresenceChangeAnswer, (PRESENCE,)),
+    "discovery": Message("A device and its sensors", dict[str, Any], (DISCOVERY,)),
     "canary": Message("A number that only Voltwire reads", None, (), TEXT),
 }
