@@ -26,7 +26,7 @@ from api.routes.access import audit, credentials, sessions
 from api.routes.alerts import backtests, channels, incidents, rules
 from api.routes.devices import presence, profiles, registry
 from api.routes.events import aggregates, exports, history, latest, posts, rejected, search
-from api.routes.service import health, info
+from api.routes.service import asyncapi, health, info
 from api.routes.streams import feed, live
 from api.serve.workers import Worker
 from api.services import Services
@@ -34,7 +34,7 @@ from runtime.health import Health
 from runtime.settings import Settings
 
 OTHER_BYTES_MAX = 64 * 1024
-PAGES = ("/", "/docs")  # Made to be looked at, from wherever a link leads there.
+PAGES = ("/", "/docs", "/asyncapi")  # Made to be looked at, from wherever a link leads there.
 
 
 def create_app(settings: Settings, services: Services) -> ASGIApp:
@@ -116,6 +116,7 @@ def create_litestar(settings: Settings, services: Services) -> Litestar:
         health.live,
         health.metrics,
         openapi_document,
+        asyncapi.asyncapi,
         reference_assets(),
     ]
     return Litestar(
