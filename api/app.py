@@ -22,6 +22,8 @@ from api.middleware.host_guard import loopback_hosts_only
 from api.middleware.options_methods import options_handlers
 from api.middleware.request_metrics import counted
 from api.openapi.document import AUTHENTICATED, openapi_config, openapi_document, reference_assets
+from api.page.files import PageFiles
+from api.page.routes import page_handlers
 from api.routes.access import audit, credentials, sessions
 from api.routes.alerts import backtests, channels, incidents, rules
 from api.routes.devices import presence, profiles, registry
@@ -118,6 +120,7 @@ def create_litestar(settings: Settings, services: Services) -> Litestar:
         openapi_document,
         asyncapi.asyncapi,
         reference_assets(),
+        *page_handlers(PageFiles.read()),
     ]
     return Litestar(
         route_handlers=[*options_handlers(handlers), *handlers],

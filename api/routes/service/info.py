@@ -22,11 +22,13 @@ from schema.instants import rfc3339
 async def info(
     request: Request[Any, Any, Any], settings: NamedDependency[Settings]
 ) -> dict[str, Any]:
-    if settings.authenticated and caller().credential is None:
+    credential = caller().credential
+    if settings.authenticated and credential is None:
         return {"authentication": True}
     return {
         "version": VERSION,
         "authentication": settings.authenticated,
+        "scopes": None if credential is None else sorted(credential.scopes),
         "http_url": http_url(settings, str(request.base_url)),
         "mqtt_url": mqtt_url(settings, str(request.base_url)),
         "retention_days": settings.retention_days,
