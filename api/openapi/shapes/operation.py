@@ -1,11 +1,22 @@
 """Responses: what a process says about itself."""
 
-from typing import Literal, NotRequired
+from typing import Annotated, Literal, NotRequired
 
-from pydantic import with_config
+from pydantic import Field, with_config
 from typing_extensions import TypedDict
 
 from api.openapi.shapes.base import STRICT, Count, Time
+from schema.access.credentials import Scope
+from schema.access.secrets import Kind
+
+
+@with_config(STRICT)
+class CallerAnswer(TypedDict):
+    """Whose credential the request showed, and what it may do."""
+
+    kind: Kind
+    name: str
+    scopes: list[Scope]
 
 
 @with_config(STRICT)
@@ -19,6 +30,9 @@ class InfoAnswer(TypedDict):
     retention_days: NotRequired[Count]
     rejected_days: NotRequired[Count]
     server_time: NotRequired[Time]
+    caller: NotRequired[
+        Annotated[CallerAnswer | None, Field(description="Null while authentication is off")]
+    ]
 
 
 @with_config(STRICT)
