@@ -16,7 +16,7 @@ from schema.instants import rfc3339
 
 @get(
     "/v1/info",
-    summary="Version, addresses, authentication, retention, server time, and who calls",
+    summary="Version, addresses, authentication, retention, server time",
     description="Strangers see only that there is authentication.",
     tags=["Operation"],
 )
@@ -33,16 +33,7 @@ async def info(
         "retention_days": settings.retention_days,
         "rejected_days": settings.rejected_days,
         "server_time": rfc3339(datetime.now(UTC)),
-        "caller": _caller(),
     }
-
-
-def _caller() -> dict[str, Any] | None:
-    """Whose credential this is, so that a page can leave out what it may not do."""
-    shown = caller().credential
-    if shown is None:
-        return None
-    return {"kind": shown.kind, "name": shown.name, "scopes": sorted(shown.scopes)}
 
 
 def _mqtt_url(settings: Settings, base_url: str) -> str:

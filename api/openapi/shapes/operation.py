@@ -1,22 +1,11 @@
 """Responses: what a process says about itself."""
 
-from typing import Annotated, Literal, NotRequired
+from typing import Literal, NotRequired
 
-from pydantic import Field, with_config
+from pydantic import with_config
 from typing_extensions import TypedDict
 
 from api.openapi.shapes.base import STRICT, Count, Time
-from schema.access.credentials import Scope
-from schema.access.secrets import Kind
-
-
-@with_config(STRICT)
-class CallerAnswer(TypedDict):
-    """Whose credential the request showed, and what it may do."""
-
-    kind: Kind
-    name: str
-    scopes: list[Scope]
 
 
 @with_config(STRICT)
@@ -30,9 +19,6 @@ class InfoAnswer(TypedDict):
     retention_days: NotRequired[Count]
     rejected_days: NotRequired[Count]
     server_time: NotRequired[Time]
-    caller: NotRequired[
-        Annotated[CallerAnswer | None, Field(description="Null while authentication is off")]
-    ]
 
 
 @with_config(STRICT)
