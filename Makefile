@@ -56,10 +56,10 @@ check: .venv/.dev  ## formatting, lint, types, layers
 	$(BIN)/lint-imports
 
 # Mosquitto is the production broker, faketime sets clocks in tests, prometheus brings promtool, which checks
-# the alert rules, nginx is the proxy of deploy/nginx/, and openssl makes certificates. Root installs them from
-# Debian; RUNLEVEL and SYSTEMD_OFFLINE keep the services from being started. For other users their tests are
+# the alert rules, nginx is the proxy of deploy/nginx/, openssl makes certificates, and the page is tested in
+# Chromium. Root installs them from Debian; RUNLEVEL and SYSTEMD_OFFLINE keep the services from being started. For other users their tests are
 # skipped when they are missing.
-APT := mosquitto mosquitto-clients faketime prometheus nginx openssl
+APT := mosquitto mosquitto-clients faketime prometheus nginx openssl chromium
 apt:
 	@{ PATH="$$PATH:/usr/sbin" && command -v mosquitto && command -v mosquitto_sub && command -v faketime && command -v promtool \
 	  && command -v nginx && command -v openssl; } >/dev/null \

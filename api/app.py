@@ -21,6 +21,8 @@ from api.http.request_metrics import counted
 from api.ingest.door import BATCH_BYTES_MAX
 from api.ingest.fast_posts import fast_path_first
 from api.openapi.document import AUTHENTICATED, openapi_config, openapi_document, reference_assets
+from api.page.files import PageFiles
+from api.page.routes import page_handlers
 from api.routes import (
     aggregates,
     audit,
@@ -133,6 +135,7 @@ def create_litestar(settings: Settings, services: Services) -> Litestar:
         health.metrics,
         openapi_document,
         reference_assets(),
+        *page_handlers(PageFiles.read()),
     ]
     return Litestar(
         route_handlers=[*options_handlers(handlers), *handlers],

@@ -23,11 +23,13 @@ from schema.instants import rfc3339
 async def info(
     request: Request[Any, Any, Any], settings: NamedDependency[Settings]
 ) -> dict[str, Any]:
-    if settings.authenticated and caller().credential is None:
+    credential = caller().credential
+    if settings.authenticated and credential is None:
         return {"authentication": True}
     return {
         "version": VERSION,
         "authentication": settings.authenticated,
+        "scopes": None if credential is None else sorted(credential.scopes),
         "http_url": settings.public_url or str(request.base_url).rstrip("/"),
         "mqtt_url": settings.public_mqtt_url or _mqtt_url(settings, str(request.base_url)),
         "retention_days": settings.retention_days,

@@ -20,7 +20,7 @@ POSTS = {"POST /v1/events", "POST /v1/events/batch", "POST /telemetry"}
 KINDS = ("stranger", "wrong", "device", "ingest", "read", "metrics", "admin")
 REFUSED = {httpx.codes.UNAUTHORIZED, httpx.codes.FORBIDDEN}
 NUMBER = {"rejected_id", "incident_id", "silence_id"}  # Path parameters that are numbers.
-FILES = ["/docs", "/openapi.json", "/docs-assets/swagger-ui.css"]
+FILES = ["/", "/favicon.ico", "/docs", "/openapi.json", "/docs-assets/swagger-ui.css"]
 
 
 def may(who: str, operation: str) -> bool:
