@@ -38,6 +38,16 @@ export function choice(pairs, chosen, props) {
   return h("select", props, pairs.map(([value, text]) => h("option", { value, selected: value === chosen }, text)));
 }
 
+// Buttons of which one is pressed.
+export function segments(label, pairs, chosen, pick) {
+  const buttons = pairs.map(([value, text]) => h("button", { type: "button", "aria-pressed": String(value === chosen), onclick: () => press(value) }, text));
+  const press = (value) => {
+    pairs.forEach(([each], place) => buttons[place].setAttribute("aria-pressed", String(each === value)));
+    pick(value);
+  };
+  return h("div", { class: "segments", role: "group", "aria-label": label }, buttons);
+}
+
 // A box with its text beside it.
 export function checkbox(text, props) {
   return h("label", { class: "check" }, h("input", { type: "checkbox", ...props }), h("span", {}, text));

@@ -9,7 +9,7 @@ import { liveTable } from "../lib/live_table.js";
 import { keepMoments, moment } from "../lib/moments.js";
 import { deviceInput } from "../lib/suggestions.js";
 import { debounce } from "../lib/throttle.js";
-import { payloadButton } from "./dead_letters/payload.js";
+import { showPayload } from "./dead_letters/payload.js";
 import { replayAll, replayOne } from "./dead_letters/replay.js";
 
 export const title = "Dead letters";
@@ -40,13 +40,13 @@ class DeadLetters {
     this.filters = Object.fromEntries(NAMES.map((name) => [name, params[name] || null]));
     this.rows = [];
     this.reasons = h("div", { class: "row reasons", role: "group", "aria-label": "Reasons" });
-    this.all = h("div", { class: "row" });
+    this.all = h("div", { class: "row grow end" });
     this.table = liveTable("Dead letters", this.columns(), ({ id }) => id);
     this.more = h("button", { type: "button", hidden: true, onclick: () => this.readMore() }, "Show older ones");
     this.empty = h("div", { hidden: true });
     this.element = h("div", {}, h("div", { class: "head" }, h("h1", {}, "Dead letters")),
       h("p", { class: "soft lead" }, "What was rejected is kept as it came. Mend the device, its registration or its profile, then replay: what is right now is stored with its first time of arrival."),
-      this.reasons, this.controls(), this.all, this.table.element, this.empty, h("div", { class: "row more" }, this.more));
+      this.reasons, this.controls(), this.table.element, this.empty, h("div", { class: "row more" }, this.more));
   }
 
   controls() {
@@ -54,7 +54,7 @@ class DeadLetters {
     input.addEventListener("input", debounce(QUIET_MS, () => this.narrow("device_id", input.value.trim())));
     return h("div", { class: "row filters", role: "search", "aria-label": "Dead letters" }, input, list,
       choice(DOORS, this.filters.door ?? "", { "aria-label": "Door", onchange: (event) => this.narrow("door", event.target.value) }),
-      choice(REPLAYED, this.filters.replayed ?? "", { "aria-label": "Replay", onchange: (event) => this.narrow("replayed", event.target.value) }));
+      choice(REPLAYED, this.filters.replayed ?? "", { "aria-label": "Replay", onchange: (event) => this.narrow("replayed", event.target.value) }), this.all);
   }
 
   narrow(name, value) {
@@ -78,10 +78,9 @@ class DeadLetters {
     this.draw();
   }
 
-  // In the background: nothing moves while somebody points at the list or reads a payload.
+  // In the background: nothing moves while somebody points at the list.
   refresh() {
-    const { body } = this.table;
-    if (!isHeld(body) && !body.querySelector(".payload")) this.load().catch(() => null);
+    if (!isHeld(this.table.body)) this.load().catch(() => null);
   }
 
   async readMore() {
@@ -121,7 +120,7 @@ class DeadLetters {
     if (!this.app.may("admin") || !this.rows.some((row) => row.replayed_at === null)) return null;
     const text = this.filters.reason ? `Replay all with the reason ${this.filters.reason}` : "Replay all";
     const act = async () => { if (await replayAll(this.app, this.filters)) await this.load(); };
-    return [h("span", { class: "grow" }), h("button", { type: "button", onclick: act }, text)];
+    return h("button", { type: "button", onclick: act }, text);
   }
 
   columns() {
@@ -131,9 +130,9 @@ class DeadLetters {
       { name: "Received", cell: ({ received_at: at }) => moment(time, at) },
       { name: "Device", cell: ({ device_id: id, door }) => [device(id), " ", h("span", { class: "tag" }, door)] },
       { name: "Reason", wide: true, cell: ({ reason, detail, item }) => [h("b", {}, reason), h("small", {}, detail, item === null ? "" : ` (item ${item})`)] },
-      { name: "Payload", wide: true, cell: (row) => payloadButton(this.app, row, bytes(row.size_bytes)) },
+      { name: "Payload", cell: (row) => h("button", { type: "button", class: "small", "aria-label": `Payload of dead letter ${row.id}, ${bytes(row.size_bytes)}`, onclick: () => showPayload(this.app, row) }, bytes(row.size_bytes)) },
       { name: "Replayed", cell: ({ replayed_at: at }) => (at ? moment(time, at) : h("span", { class: "soft" }, "no")) },
-      { name: "", class: "actions", cell: (row) => this.app.may("admin") && h("button", { type: "button", "aria-label": `Replay dead letter ${row.id}`, onclick: () => this.replay(row) }, "Replay") },
+      { name: "", class: "buttons", cell: (row) => this.app.may("admin") && h("button", { type: "button", "aria-label": `Replay dead letter ${row.id}`, onclick: () => this.replay(row) }, "Replay") },
     ];
   }
 

@@ -6,8 +6,9 @@ import { duration, number } from "../lib/format.js";
 import { keepMoments, moment } from "../lib/moments.js";
 import { address } from "../lib/router.js";
 import { Throttle } from "../lib/throttle.js";
+import { rfc3339 } from "../lib/time.js";
 import { acknowledge } from "./alerts/acknowledge.js";
-import { IncidentChart } from "./alerts/incident_chart.js";
+import { around, IncidentChart } from "./alerts/incident_chart.js";
 import { addSilence } from "./alerts/silence_form.js";
 import { conditionOf, incidentName, SILENT } from "./alerts/words.js";
 
@@ -96,10 +97,7 @@ function details({ value, event_id: event, by, note }) {
   ].filter(Boolean);
 }
 
-// The device from a while before the incident to a while after it.
-function chartAddress({ device_id: device, opened_at: from, resolved_at: to }) {
-  const begin = Date.parse(from);
-  const end = to ? Date.parse(to) : Date.now();
-  const around = Math.max((end - begin) / 2, 15 * 60_000);
-  return address(["devices", device], { from: new Date(begin - around).toISOString(), to: new Date(Math.min(end + around, Date.now())).toISOString() });
+function chartAddress(incident) {
+  const { from, to } = around(incident);
+  return address(["devices", incident.device_id], { from: rfc3339(from), to: rfc3339(to) });
 }

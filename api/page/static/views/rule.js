@@ -1,6 +1,6 @@
 // One rule, new or not: its form, and what it would have done.
 
-import { showProblem, toast } from "../lib/components.js";
+import { toast } from "../lib/components.js";
 import { fill, h } from "../lib/dom.js";
 import { debounce } from "../lib/throttle.js";
 import { RuleForm } from "./rules/form.js";
@@ -20,12 +20,11 @@ export async function show(root, route, app) {
     id ? app.api.get(path) : { ...NEW_RULE, ...given(route.params) },
     app.api.get("/v1/channels", { limit: CHANNELS_MAX }),
   ]);
-  const preview = new Preview(app, (problem) => point(problem, form, message));
+  const preview = new Preview(app, (problem) => point(problem, form, message));  // It does not take the focus.
   const again = debounce(QUIET_MS, () => preview.run(form.read()));
   const form = new RuleForm(app, rule, { channels: channels.map(({ name }) => name) }, () => { form.clearErrors(); message.hidden = true; again(); });
   const message = h("p", { class: "error", role: "alert", hidden: true });
   fill(root, ...layOut(app, id, rule, form, message, preview, () => save(app, id && path, form, message)));
-  preview.onRange = () => preview.run(form.read());
   preview.run(rule);
   form.suggestMetrics();
   return () => {
@@ -56,14 +55,18 @@ async function save(app, path, form, message) {
     app.navigate("#/rules");
   } catch (problem) {
     if (problem.status === undefined) throw problem;
-    point(problem, form, message);
+    point(problem, form, message)?.control.focus();
   }
 }
 
-// Each fault at its field. Until a rule has a metric nobody needs to be told that it is missing.
+// Each fault at its field, the others in the form's message; returns the first field with a fault.
 function point(problem, form, message) {
-  const errors = problem.errors.map((fault) => ({ field: fieldOf(fault) ?? fault.field, message: fault.message }));
-  showProblem({ ...problem, errors, detail: problem.detail }, form.list, message);
+  const faults = problem.errors.map((fault) => ({ field: form.shown(fieldOf(fault)), text: fault.message }));
+  for (const { field, text } of faults) field?.setError(text);
+  const others = faults.filter(({ field }) => !field).map(({ text }) => text);
+  message.textContent = problem.errors.length ? others.join("; ") : problem.detail;
+  message.hidden = !message.textContent;
+  return faults.find(({ field }) => field)?.field;
 }
 
 function given(params) {

@@ -30,7 +30,7 @@ function columns(app, reload) {
     { name: "Channels", cell: ({ channels }) => (channels.length ? channels.map((name) => h("span", { class: "tag" }, name)) : h("span", { class: "soft" }, "none")) },
     { name: "State", cell: (rule) => (app.may("admin") ? enabledSwitch(rule, app, reload) : h("span", { class: "tag" }, rule.enabled ? "in force" : "off")) },
   ];
-  return app.may("admin") ? [...all, { name: "", class: "actions", cell: (rule) => actions(rule, app, reload) }] : all;
+  return app.may("admin") ? [...all, { name: "", class: "buttons", cell: (rule) => actions(rule, app, reload) }] : all;
 }
 
 function enabledSwitch(rule, app, reload) {

@@ -1,7 +1,7 @@
 // What the list of incidents is narrowed to; the address holds it.
 
 import { h } from "../../lib/dom.js";
-import { choice } from "../../lib/forms.js";
+import { choice, segments } from "../../lib/forms.js";
 import { deviceInput } from "../../lib/suggestions.js";
 import { debounce } from "../../lib/throttle.js";
 import { SEVERITIES, titleOf } from "../rules/model.js";
@@ -36,14 +36,4 @@ export function filterBar(app, params, rules, changed) {
     choice(severities, params.severity ?? "", { "aria-label": "Severity", onchange: (event) => set("severity", event.target.value) }),
     choice(names, params.rule_id ?? "", { "aria-label": "Rule", onchange: (event) => set("rule_id", event.target.value) }),
     input, list);
-}
-
-// Buttons of which one is pressed.
-export function segments(label, pairs, chosen, pick) {
-  const buttons = pairs.map(([value, text]) => h("button", { type: "button", "aria-pressed": String(value === chosen), onclick: () => press(value) }, text));
-  const press = (value) => {
-    pairs.forEach(([each], place) => buttons[place].setAttribute("aria-pressed", String(each === value)));
-    pick(value);
-  };
-  return h("div", { class: "segments", role: "group", "aria-label": label }, buttons);
 }

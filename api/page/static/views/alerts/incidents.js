@@ -116,7 +116,7 @@ export class Incidents {
       { name: "Began", cell: ({ opened_at: at }) => moment(time, at) },
       { name: "Value", class: "number", cell: ({ opened_value: value }) => number(value) },
       { name: "State", cell: (each) => stateCell(each) },
-      { name: "", class: "actions", cell: (each) => this.action(each) },
+      { name: "", class: "buttons", cell: (each) => this.action(each) },
     ];
   }
 

@@ -17,6 +17,7 @@ export async function addSilence(app, rules, given = {}) {
   const answer = await formDialog("Silence alerts", {
     intro: "Channels get nothing of what meets all that is given here. Incidents and this page go on.",
     fields: Object.values(fields),
+    content: h("div", { class: "fields" }, Object.values(fields).map(({ element }) => element)),
     action: "Silence",
     send: () => app.api.send("POST", "/v1/silences", bodyOf(app.time, fields)),
   });

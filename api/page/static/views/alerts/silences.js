@@ -15,7 +15,7 @@ export function silences(app, place, rules) {
     const { rows, next } = await app.api.page("/v1/silences", { limit: SILENCES_MAX });
     const may = app.may("admin");
     fill(place,
-      may && h("div", { class: "row" }, h("button", { type: "button", class: "main", onclick: add }, "Add a silence")),
+      may && h("div", { class: "row filters" }, h("button", { type: "button", class: "main", onclick: add }, "Add a silence")),
       rows.length ? table("Silences", columns(app, rules, may && end), rows) : nothing(),
       next && h("p", { class: "hint" }, `These are the newest ${SILENCES_MAX}.`));
   };
@@ -40,7 +40,7 @@ function columns(app, rules, end) {
   ];
   if (!end) return all;
   const button = (row) => stateOf(row) !== "ended" && h("button", { type: "button", "aria-label": `End silence ${row.id}`, onclick: () => end(row) }, "End");
-  return [...all, { name: "", class: "actions", cell: button }];
+  return [...all, { name: "", class: "buttons", cell: button }];
 }
 
 function stateOf(silence, now = Date.now()) {

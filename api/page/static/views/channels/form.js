@@ -51,7 +51,9 @@ function restOf({ silent }) {
   url.element.append(examples);
   const secret = field("Secret of a webhook", h("input", { type: "text", maxLength: 200, autocomplete: "off", spellcheck: false, placeholder: "whsec_…" }), { name: "secret", hint: "The receiver checks signatures with it. Copy it now: it is never shown again." });
   const make = h("button", { type: "button", onclick: () => { secret.control.value = newSecret(); secret.control.select(); } }, "Make one");
-  secret.control.after(make);
+  const pair = h("div", { class: "with-button" });
+  secret.control.replaceWith(pair);
+  pair.append(secret.control, make);
   const box = checkbox("Also send devices that fall silent", { name: "silent", checked: silent });
   const silentField = { name: "silent", element: box, control: box.querySelector("input"), setError() {} };
   const body = () => ({ ...(textOf(secret) ? { secret: textOf(secret) } : {}), silent: silentField.control.checked });

@@ -1,44 +1,35 @@
 // A payload as it came, as text and as bytes, read when somebody wants to see it.
 
+import { copyable, dialog, toast } from "../../lib/components.js";
 import { fill, h } from "../../lib/dom.js";
 import { bytes as size } from "../../lib/format.js";
+import { segments } from "../../lib/forms.js";
 import { bytesOf, hexDump } from "./hex.js";
 
-const SHOWN_BYTES_MAX = 16 * 1024;  // More of it is in the file.
+const SHOWN_BYTES_MAX = 16 * 1024;
 
-// A button that opens and closes the payload below it.
-export function payloadButton(app, row, text) {
-  const place = h("div", { id: `payload-${row.id}` });
-  const button = h("button", { type: "button", class: "quiet", "aria-expanded": "false", "aria-controls": place.id, "aria-label": `Payload of dead letter ${row.id}, ${text}` }, text);
-  button.addEventListener("click", async () => {
-    const open = button.getAttribute("aria-expanded") !== "true";
-    button.setAttribute("aria-expanded", String(open));
-    fill(place, open && (await payload(app, row.id)));
-  });
-  return [button, place];
-}
-
-async function payload(app, id) {
+// Resolves when it was seen.
+export async function showPayload(app, { id }) {
   try {
     const letter = await app.api.get(`/v1/rejected/${id}`);
-    return shown(letter, bytesOf(letter.payload_base64));
+    await dialog(`Dead letter ${id}: ${letter.reason}`, (close) => [
+      h("p", {}, letter.detail),
+      payload(letter, bytesOf(letter.payload_base64)),
+      h("div", { class: "actions" }, h("button", { type: "button", class: "main", onclick: () => close() }, "Close")),
+    ]);
   } catch (problem) {
-    return h("p", { class: "error", role: "alert" }, problem.detail ?? String(problem));
+    toast(problem.detail ?? String(problem), { kind: "bad" });
   }
 }
 
-function shown({ payload: text }, bytes) {
-  const block = h("pre", { tabIndex: 0 });
-  const show = (form) => { block.textContent = form === "text" ? textOf(text, bytes) : hexDump(bytes, SHOWN_BYTES_MAX); };
-  const tab = (form, name) => h("button", { type: "button", "aria-pressed": "false", onclick: (event) => press(event.currentTarget, form) }, name);
-  const tabs = h("div", { class: "segments", role: "group", "aria-label": "Form of the payload" }, tab("text", "Text"), tab("hex", "Hex"));
-  const press = (pressed, form) => {
-    for (const each of tabs.children) each.setAttribute("aria-pressed", String(each === pressed));
-    show(form);
-  };
-  press(tabs.children[text === null ? 1 : 0], text === null ? "hex" : "text");
+function payload({ payload: text }, bytes) {
+  const place = h("div", {});
+  const forms = { text: () => textOf(text, bytes), hex: () => hexDump(bytes, SHOWN_BYTES_MAX) };
+  const show = (form) => fill(place, copyable(forms[form]()));
+  const first = text === null ? "hex" : "text";
+  show(first);
   const cut = bytes.length > SHOWN_BYTES_MAX && h("p", { class: "hint" }, `The first ${size(SHOWN_BYTES_MAX)} of ${size(bytes.length)}.`);
-  return h("div", { class: "payload" }, tabs, block, cut);
+  return h("div", { class: "payload" }, segments("Form of the payload", [["text", "Text"], ["hex", "Hex"]], first, show), place, cut);
 }
 
 function textOf(text, bytes) {

@@ -45,9 +45,9 @@ function controls(filters, reload) {
 
 function columns(time) {
   return [
-    { name: "When", cell: ({ at }) => h("time", { datetime: at, title: time.full(at) }, time.short(at)) },
-    { name: "Who", cell: ({ actor, address }) => [h("b", {}, actor), h("small", {}, address)] },
-    { name: "What", cell: ({ action }) => action },
+    { name: "When", class: "fit", cell: ({ at }) => h("time", { datetime: at, title: time.full(at) }, time.short(at)) },
+    { name: "Who", class: "fit", cell: ({ actor, address }) => [h("b", {}, actor), h("small", {}, address)] },
+    { name: "What", class: "fit", cell: ({ action }) => action },
     { name: "On", cell: ({ target }) => target ?? "–" },
     { name: "Details", wide: true, cell: ({ details }) => h("span", { class: "mono" }, Object.keys(details ?? {}).length ? JSON.stringify(details) : "") },
   ];

@@ -68,7 +68,7 @@ function columns(time, act) {
     device.secret && h("button", { type: "button", "aria-label": `New secret for ${device.device_id}`, onclick: () => act.rotate(device) }, "New secret"),
     h("button", { type: "button", class: "danger", "aria-label": `Revoke ${device.device_id}`, onclick: () => act.revoke(device) }, "Revoke"),
   ];
-  return act ? [...all, { name: "", class: "actions", cell: buttons }] : all;
+  return act ? [...all, { name: "", class: "buttons", cell: buttons }] : all;
 }
 
 function addSecret(app) {

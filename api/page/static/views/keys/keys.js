@@ -45,7 +45,7 @@ function columns(time, revoke) {
     { name: "Last used", cell: ({ last_used_at: at }) => (at ? moment(time, at) : "never") },
   ];
   const button = (key) => h("button", { type: "button", class: "danger", "aria-label": `Revoke the key ${key.name}`, onclick: () => revoke(key) }, "Revoke");
-  return revoke ? [...all, { name: "", class: "actions", cell: button }] : all;
+  return revoke ? [...all, { name: "", class: "buttons", cell: button }] : all;
 }
 
 function addKey(app) {

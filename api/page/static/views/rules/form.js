@@ -3,10 +3,11 @@
 import { field } from "../../lib/components.js";
 import { h } from "../../lib/dom.js";
 import { durationField } from "../../lib/duration_field.js";
-import { checkbox, choice, group, numberOf, textOf } from "../../lib/forms.js";
+import { choice, group, numberOf, textOf } from "../../lib/forms.js";
 import { deviceInput, suggestingInput } from "../../lib/suggestions.js";
 import { CONDITIONS, hasField, OPS, SEVERITIES } from "./model.js";
 
+const DEVICES_ASKED = 50;
 const NOTIFY = [["change", "when it begins and ends"], ["every", "at every violation"]];
 
 // `rule` is what the fields hold at first, `known` has the channels. `changed()` is called after each change.
@@ -24,6 +25,7 @@ export class RuleForm {
 
   makeFields(rule, channels) {
     const device = deviceInput(this.app, { value: rule.device_id ?? "" });
+    device.input.addEventListener("change", () => this.suggestMetrics());
     this.metrics = suggestingInput({ value: rule.metric, required: true, placeholder: "temp_c" });
     const number = (value, props) => h("input", { type: "text", inputMode: "decimal", autocomplete: "off", value: value ?? "", ...props });
     const fields = {
@@ -82,6 +84,20 @@ export class RuleForm {
       cooldown_s: fields.cooldown_s.seconds ?? 0,
       severity: fields.severity.value, notify: fields.notify.value, channels: fields.channels.chosen,
     };
+  }
+
+  // What devices send: of the one that is named, else of the first ones.
+  async suggestMetrics() {
+    const device = textOf(this.fields.device_id);
+    const found = await this.app.api.get("/v1/latest", { device_id: device, limit: DEVICES_ASKED }).catch(() => []);
+    const names = [...new Set(found.flatMap(({ metrics }) => Object.keys(metrics)))].sort();
+    this.metrics.suggest(names.map((value) => ({ value })));
+  }
+
+  // The field of a name, if it can be seen.
+  shown(name) {
+    const field = this.fields[name];
+    return field && !field.element.hidden ? field : null;
   }
 
   clearErrors() {
