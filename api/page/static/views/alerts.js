@@ -34,7 +34,7 @@ async function showIncidents(app, place, rules, params) {
   const list = h("div", {});
   const begin = async (chosen) => {
     incidents?.stop();
-    incidents = new Incidents(app, list, filtersOf(chosen), { hasRules: rules.length > 0 });
+    incidents = new Incidents(app, list, filtersOf(chosen), rules);
     await incidents.load();
   };
   const changed = (chosen) => {

@@ -2,12 +2,14 @@
 
 import { h } from "../../lib/dom.js";
 import { MetricChart } from "../../lib/metric_chart.js";
+import { isRate } from "./words.js";
 
 const MARGIN_MS_MIN = 15 * 60_000;
 const READ_MS = 10_000;  // While it is open, values are read at most so often.
 
 export class IncidentChart {
-  constructor(app, place, incident) {
+  constructor(app, place, incident, rule) {
+    this.lines = isRate(rule) || incident.threshold === null ? [] : [{ value: incident.threshold, label: "", severity: incident.severity }];
     const card = h("section", { class: "card pad incident-chart", "aria-label": "Values" }, h("h2", { class: "first" }, incident.metric));
     place.append(card);
     this.chart = new MetricChart(app, card);
@@ -19,16 +21,12 @@ export class IncidentChart {
     const marks = [{ from: Date.parse(incident.opened_at), to: endOf(incident) }];
     if (Date.now() - this.readAt < READ_MS && incident.state !== "resolved") return this.chart.mark(marks);
     this.readAt = Date.now();
-    return this.chart.show({ deviceId: incident.device_id, metric: incident.metric, view: around(incident), marks, thresholds: linesOf(incident) }).catch(() => null);
+    return this.chart.show({ deviceId: incident.device_id, metric: incident.metric, view: around(incident), marks, thresholds: this.lines }).catch(() => null);
   }
 
   destroy() {
     this.chart.destroy();
   }
-}
-
-function linesOf({ threshold, severity }) {
-  return threshold === null ? [] : [{ value: threshold, label: "", severity }];
 }
 
 function endOf({ resolved_at: at }) {

@@ -15,8 +15,9 @@ const REFRESH_MS = 1_000;  // However many alerts there are: the list is read at
 const DRAW_MS = 500;  // and drawn at most once in this.
 
 export class Incidents {
-  constructor(app, place, filters, { hasRules }) {
-    Object.assign(this, { app, place, hasRules });
+  constructor(app, place, filters, rules) {
+    Object.assign(this, { app, place });
+    this.rules = new Map(rules.map((rule) => [rule.id, rule]));
     this.list = new IncidentList(app.api, filters);
     this.table = liveTable("Incidents", this.columns(), ({ id }) => id);
     this.refresh = new Throttle(REFRESH_MS, () => this.read());
@@ -102,7 +103,7 @@ export class Incidents {
 
   showEmpty(isEmpty) {
     this.empty.hidden = !isEmpty;
-    if (isEmpty && !this.empty.firstChild) fill(this.empty, nothing(this.app, this.list.filters, this.hasRules));
+    if (isEmpty && !this.empty.firstChild) fill(this.empty, nothing(this.app, this.list.filters, this.rules.size > 0));
   }
 
   columns() {
@@ -110,7 +111,7 @@ export class Incidents {
     return [
       { name: "Severity", cell: ({ severity }) => pill(severity) },
       { name: "What", wide: true, cell: (each) => [
-        h("a", { class: "name", href: `#/alerts/${each.id}` }, incidentName(each)), h("small", {}, conditionOf(each)),
+        h("a", { class: "name", href: `#/alerts/${each.id}` }, incidentName(each)), h("small", {}, conditionOf(each, this.rules.get(each.rule_id))),
         each.muted && h("span", { class: "tag", title: "A silence keeps it from channels." }, "muted")] },
       { name: "Device", cell: ({ device_id: id }) => h("a", { href: `#/devices/${encodeURIComponent(id)}` }, id) },
       { name: "Began", cell: ({ opened_at: at }) => moment(time, at) },

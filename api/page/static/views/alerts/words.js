@@ -10,8 +10,14 @@ export function incidentName(incident) {
   return incident.rule_name ?? incident.metric ?? incident.rule_id;
 }
 
-// "temp_c > 60", "no temp_c", "no sign of life".
-export function conditionOf({ metric, op, threshold }) {
+// "temp_c > 60", "no temp_c", "no sign of life". `rule` is that of the incident, if it still exists: an incident does
+// not say whether it is about a value or about its change.
+export function conditionOf({ metric, op, threshold }, rule) {
   if (metric === null) return "no sign of life";
-  return op === null ? `no ${metric}` : `${metric} ${op} ${number(threshold)}`;
+  if (op === null) return `no ${metric}`;
+  return `${isRate(rule) ? `change of ${metric} per minute` : metric} ${op} ${number(threshold)}`;
+}
+
+export function isRate(rule) {
+  return rule?.condition === "rate";
 }

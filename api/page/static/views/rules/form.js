@@ -32,7 +32,7 @@ export class RuleForm {
       metric: field("Metric", this.metrics.input, { name: "metric" }),
       op: field("Is", choice(OPS.map((op) => [op, op]), rule.op ?? ">", {}), { name: "op" }),
       threshold: field("Threshold", number(rule.threshold), { name: "threshold" }),
-      for_s: durationField("For at least", { name: "for_s", seconds: rule.for_s, hint: "0: at once." }),
+      for_s: durationField("For at least", { name: "for_s", seconds: rule.for_s, hint: "" }),
       clear_threshold: field("Clears at", number(rule.clear_threshold), { name: "clear_threshold", hint: "Empty: at the threshold. A distance keeps a swinging value from many incidents." }),
       max_gap_s: durationField("A gap breaks it after", { name: "max_gap_s", seconds: rule.max_gap_s, hint: "Empty: 5 times the device's set interval." }),
       device_id: field("Device", device.input, { name: "device_id", hint: "Empty: all devices." }),
@@ -66,6 +66,7 @@ export class RuleForm {
   update({ quiet = false } = {}) {
     for (const [name, { element }] of Object.entries(this.fields)) element.hidden = !hasField(this.condition, name);
     if (this.condition !== "no_data" && ["==", "!="].includes(this.fields.op.value)) this.fields.clear_threshold.element.hidden = true;
+    this.fields.for_s.element.querySelector("label").textContent = this.condition === "no_data" ? "Nothing for" : "For at least";
     if (!quiet) this.changed();
   }
 

@@ -8,7 +8,8 @@ import { DAY, rfc3339 } from "../../lib/time.js";
 import { backtest } from "./backtest.js";
 import { bodyOf, hasField } from "./model.js";
 
-const RANGES = [[1, "24 h"], [7, "7 d"], [30, "30 d"]];
+// Each with its button and its words.
+const RANGES = [[DAY / 24, "1 h", "hour"], [DAY, "24 h", "24 hours"], [7 * DAY, "7 d", "7 days"], [30 * DAY, "30 d", "30 days"]];
 const DEVICES_MAX = 100;  // To choose from.
 const INCIDENTS_MAX = 50;  // Listed below the chart.
 const INCOMPLETE = "Choose a metric and a threshold to see which incidents this rule would have raised.";
@@ -17,14 +18,14 @@ export class Preview {
   // `onProblem(problem)` gets what the API has to say against the rule.
   constructor(app, onProblem) {
     Object.assign(this, { app, onProblem });
-    this.days = 1;
+    this.span = DAY;
     this.abort = new AbortController();
     this.summary = h("p", { class: "summary", role: "status" }, INCOMPLETE);
     this.devices = h("div", { class: "of" });
     this.plot = h("div", { class: "chart-place" });
     this.list = h("ol", {});
     this.element = h("section", { class: "card pad preview", "aria-label": "Back-test" },
-      h("div", { class: "head" }, h("h2", { class: "first" }, "Back-test"), h("span", { class: "grow" }), segments("Range", RANGES, 1, (days) => this.setRange(days))),
+      h("div", { class: "head" }, h("h2", { class: "first" }, "Back-test"), h("span", { class: "grow" }), segments("Range", RANGES, this.span, (span) => this.setRange(span))),
       this.summary, this.devices, this.plot, this.list);
     this.chart = new MetricChart(app, this.plot);
   }
@@ -34,8 +35,8 @@ export class Preview {
     this.chart.destroy();
   }
 
-  setRange(days) {
-    this.days = days;
+  setRange(span) {
+    this.span = span;
     if (this.rule) this.run(this.rule);
   }
 
@@ -46,7 +47,7 @@ export class Preview {
     this.rule = rule;
     if (!isComplete(rule)) return this.clear(INCOMPLETE);
     const { signal } = this.abort;
-    const view = { from: Date.now() - this.days * DAY, to: Date.now() };
+    const view = { from: Date.now() - this.span, to: Date.now() };
     this.element.classList.add("busy");
     try {
       const body = { rule: { ...bodyOf(rule), enabled: true }, from_time: rfc3339(view.from), to_time: rfc3339(view.to) };
@@ -77,7 +78,7 @@ export class Preview {
     const names = result.devices.map(({ device_id: id }) => id);
     const device = rule.device_id ?? (names.includes(this.device) ? this.device : names[0] ?? (await this.anyDevice(rule.metric)));
     if (signal.aborted) return;
-    setText(this.summary, summaryOf(result, this.days));
+    setText(this.summary, summaryOf(result, RANGES.find(([span]) => span === this.span)[2]));
     this.showDevices([...new Set([...names.slice(0, DEVICES_MAX), device])].filter(Boolean), device, (id) => this.draw(rule, view, result, id));
     await this.draw(rule, view, result, device);
   }
@@ -116,13 +117,13 @@ function linesOf({ condition, threshold, clear_threshold: clear, severity }) {
   return [{ value: threshold, label: "fires", severity }, ...(clear === null ? [] : [{ value: clear, label: "clears", severity: "info" }])];
 }
 
-function summaryOf(result, days) {
-  const read = `${plural(result.events, "event")} of the last ${days === 1 ? "24 hours" : `${days} days`}`;
+function summaryOf(result, range) {
   const by = result.time === "received_at" ? " It goes by time of receipt, and knows nothing of announced sleep." : "";
-  if (!result.events) return `No event of the last ${days === 1 ? "24 hours" : `${days} days`} has this metric.`;
-  if (!result.incidents_total) return `It would not have fired: ${read}.${by}`;
+  const read = `${plural(result.events, "event")} of the last ${range}.${by}`;
+  if (!result.events) return `No event of the last ${range} has this metric.`;
+  if (!result.incidents_total) return `It would not have fired: ${read}`;
   const where = result.devices.length === 1 ? "" : ` on ${plural(result.devices.length, "device")}`;
-  return `${plural(result.incidents_total, "incident")}${where}, firing for ${duration(result.firing_s * 1000)} in all: ${read}.${by}`;
+  return `${plural(result.incidents_total, "incident")}${where}, firing for ${duration(result.firing_s * 1000)} in all: ${read}`;
 }
 
 function incidentLine({ opened_at: from, opened_value: value, resolved_at: to }, time) {
