@@ -1,15 +1,15 @@
 // Every view: the first segment of its address, its module, and its name in the navigation.
 
-import * as alerts from "./views/alerts.js";
-import * as channels from "./views/channels.js";
-import * as deadLetters from "./views/dead_letters.js";
-import * as device from "./views/device.js";
+import * as alerts from "./views/alerts/alerts.js";
+import * as channels from "./views/channels/channels.js";
+import * as deadLetters from "./views/dead_letters/dead_letters.js";
+import * as device from "./views/device/device.js";
 import * as fleet from "./views/fleet.js";
-import * as incident from "./views/incident.js";
-import * as keys from "./views/keys.js";
+import * as incident from "./views/alerts/incident.js";
+import * as keys from "./views/keys/keys.js";
 import * as login from "./views/login.js";
-import * as rule from "./views/rule.js";
-import * as rules from "./views/rules.js";
+import * as rule from "./views/rules/rule.js";
+import * as rules from "./views/rules/rules.js";
 
 // `single`: the view of one thing, whose address has a second segment. `nav`: absent from the navigation if null.
 // `only(app)`: whether it is offered at all.

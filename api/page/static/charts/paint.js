@@ -4,8 +4,8 @@ import { number } from "../lib/format.js";
 import { tickLabel, timeTicks, valueTicks } from "./ticks.js";
 
 const FONT = "11.5px system-ui, -apple-system, 'Segoe UI', Roboto, 'DejaVu Sans', sans-serif";
-const TICK_PX = 84;  // Between the labels of times.
-const VALUE_PX = 38;  // Between those of values.
+const TICK_PX = 62;  // Between the labels of times.
+const VALUE_PX = 30;  // Between those of values.
 const LINE_PX = 1.6;
 
 // Colours of the style sheet. A custom property may hold light-dark(…), which only `color` resolves.

@@ -2,7 +2,7 @@
 
 import { field, toast } from "../lib/components.js";
 import { fill, h } from "../lib/dom.js";
-import { sendingForm } from "../lib/forms.js";
+import { sendingForm } from "../widgets/forms.js";
 import { HOME } from "../routes.js";
 
 export const title = "Log in";
@@ -12,6 +12,7 @@ export async function show(root, route, app) {
   const next = route.params.next?.startsWith("#/") ? route.params.next : HOME;
   const form = sendingForm({
     fields: [key],
+    content: [accountName(), key.element],
     action: "Log in",
     send: () => app.api.send("POST", "/v1/session", { key: key.value.trim() }),
     done: async () => {
@@ -27,6 +28,11 @@ export async function show(root, route, app) {
       h("p", {}, "Whoever runs this installation makes one, here or on the machine with ", h("code", {}, "voltwire key create NAME --scope read"), "."))));
   key.control.focus();
   return () => {};
+}
+
+// A password manager keeps the key under a name.
+function accountName() {
+  return h("input", { type: "text", autocomplete: "username", value: "Voltwire", hidden: true, readOnly: true });
 }
 
 // For the bar: who is logged in, and the way out. Null without a session.

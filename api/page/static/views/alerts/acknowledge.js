@@ -2,7 +2,7 @@
 
 import { field, toast } from "../../lib/components.js";
 import { h } from "../../lib/dom.js";
-import { formDialog, textOf } from "../../lib/forms.js";
+import { formDialog, textOf } from "../../widgets/forms.js";
 import { read, write } from "../../lib/time.js";
 import { incidentName } from "./words.js";
 

@@ -3,9 +3,9 @@
 import { emptyState, pill, toast } from "../../lib/components.js";
 import { fill, h, setText } from "../../lib/dom.js";
 import { duration, number, plural } from "../../lib/format.js";
-import { isHeld } from "../../lib/keyed_list.js";
-import { liveTable } from "../../lib/live_table.js";
-import { keepMoments, moment } from "../../lib/moments.js";
+import { isHeld } from "../../widgets/keyed_list.js";
+import { liveTable } from "../../widgets/live_table.js";
+import { keepMoments, moment } from "../../widgets/moments.js";
 import { Throttle } from "../../lib/throttle.js";
 import { acknowledge } from "./acknowledge.js";
 import { IncidentList, ROWS_MAX } from "./incident_list.js";

@@ -2,7 +2,7 @@
 
 import { confirmed, emptyState, table, toast } from "../../lib/components.js";
 import { fill, h } from "../../lib/dom.js";
-import { moment } from "../../lib/moments.js";
+import { moment } from "../../widgets/moments.js";
 import { titleOf } from "../rules/model.js";
 import { addSilence } from "./silence_form.js";
 import { SILENT } from "./words.js";

@@ -3,7 +3,7 @@
 import { pill } from "../../lib/components.js";
 import { fill, h } from "../../lib/dom.js";
 import { plural } from "../../lib/format.js";
-import { moment } from "../../lib/moments.js";
+import { moment } from "../../widgets/moments.js";
 import { titleOf } from "../rules/model.js";
 
 const DOTS = { ok: "ok", retrying: "warning", failing: "critical" };

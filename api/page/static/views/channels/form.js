@@ -2,7 +2,7 @@
 
 import { field, toast } from "../../lib/components.js";
 import { h } from "../../lib/dom.js";
-import { checkbox, formDialog, textOf } from "../../lib/forms.js";
+import { checkbox, formDialog, textOf } from "../../widgets/forms.js";
 
 const SECRET_BYTES = 32;
 // What an address begins with, for the most common services.

@@ -3,7 +3,7 @@
 import { copyable, dialog, toast } from "../../lib/components.js";
 import { fill, h } from "../../lib/dom.js";
 import { bytes as size } from "../../lib/format.js";
-import { segments } from "../../lib/forms.js";
+import { segments } from "../../widgets/forms.js";
 import { bytesOf, hexDump } from "./hex.js";
 
 const SHOWN_BYTES_MAX = 16 * 1024;

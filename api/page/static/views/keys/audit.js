@@ -2,7 +2,7 @@
 
 import { failure, table } from "../../lib/components.js";
 import { fill, h } from "../../lib/dom.js";
-import { choice } from "../../lib/forms.js";
+import { choice } from "../../widgets/forms.js";
 import { debounce } from "../../lib/throttle.js";
 
 const PAGE_ROWS = 50;

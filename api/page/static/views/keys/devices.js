@@ -2,10 +2,10 @@
 
 import { confirmed, field, table, toast } from "../../lib/components.js";
 import { fill, h } from "../../lib/dom.js";
-import { durationField } from "../../lib/duration_field.js";
-import { checkbox, formDialog, textOf } from "../../lib/forms.js";
-import { moment } from "../../lib/moments.js";
-import { deviceInput } from "../../lib/suggestions.js";
+import { durationField } from "../../widgets/duration_field.js";
+import { checkbox, formDialog, textOf } from "../../widgets/forms.js";
+import { moment } from "../../widgets/moments.js";
+import { deviceInput } from "../../widgets/suggestions.js";
 import { showSecret } from "./secret.js";
 
 const PAGE_ROWS = 100;

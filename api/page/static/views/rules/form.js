@@ -2,9 +2,9 @@
 
 import { field } from "../../lib/components.js";
 import { h } from "../../lib/dom.js";
-import { durationField } from "../../lib/duration_field.js";
-import { choice, group, numberOf, textOf } from "../../lib/forms.js";
-import { deviceInput, suggestingInput } from "../../lib/suggestions.js";
+import { durationField } from "../../widgets/duration_field.js";
+import { choice, group, numberOf, textOf } from "../../widgets/forms.js";
+import { deviceInput, suggestingInput } from "../../widgets/suggestions.js";
 import { CONDITIONS, hasField, OPS, SEVERITIES } from "./model.js";
 
 const DEVICES_ASKED = 50;

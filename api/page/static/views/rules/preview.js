@@ -2,8 +2,8 @@
 
 import { fill, h, setText } from "../../lib/dom.js";
 import { count, duration, number, plural } from "../../lib/format.js";
-import { choice, segments } from "../../lib/forms.js";
-import { MetricChart } from "../../lib/metric_chart.js";
+import { choice, segments } from "../../widgets/forms.js";
+import { MetricChart } from "../../charts/metric_chart.js";
 import { DAY, rfc3339 } from "../../lib/time.js";
 import { backtest } from "./backtest.js";
 import { bodyOf, hasField } from "./model.js";

@@ -1,6 +1,6 @@
 // A table whose rows come and go: only rows that changed are made again.
 
-import { table, tableRow } from "./components.js";
+import { table, tableRow } from "../lib/components.js";
 import { KeyedList } from "./keyed_list.js";
 
 // { element, body, draw(rows) }; `columns` as in components.js.

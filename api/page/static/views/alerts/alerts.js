@@ -1,10 +1,10 @@
 // Alerts: incidents that are open or were, and silences.
 
-import { failure } from "../lib/components.js";
-import { fill, h } from "../lib/dom.js";
-import { filterBar, filtersOf } from "./alerts/filters.js";
-import { Incidents } from "./alerts/incidents.js";
-import { silences } from "./alerts/silences.js";
+import { failure } from "../../lib/components.js";
+import { fill, h } from "../../lib/dom.js";
+import { filterBar, filtersOf } from "./filters.js";
+import { Incidents } from "./incidents.js";
+import { silences } from "./silences.js";
 
 export const title = "Alerts";
 

@@ -1,7 +1,7 @@
 // Moments that say how long ago they are, and keep saying it right.
 
-import { h, setText } from "./dom.js";
-import { ago } from "./format.js";
+import { h, setText } from "../lib/dom.js";
+import { ago } from "../lib/format.js";
 
 const EVERY_MS = 1_000;
 

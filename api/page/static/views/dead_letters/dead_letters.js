@@ -1,16 +1,16 @@
 // Dead letters: what was rejected and why, as it came, and its replay.
 
-import { emptyState, failure, toast } from "../lib/components.js";
-import { fill, h } from "../lib/dom.js";
-import { bytes, count, plural } from "../lib/format.js";
-import { choice } from "../lib/forms.js";
-import { isHeld } from "../lib/keyed_list.js";
-import { liveTable } from "../lib/live_table.js";
-import { keepMoments, moment } from "../lib/moments.js";
-import { deviceInput } from "../lib/suggestions.js";
-import { debounce } from "../lib/throttle.js";
-import { showPayload } from "./dead_letters/payload.js";
-import { replayAll, replayOne } from "./dead_letters/replay.js";
+import { emptyState, failure, toast } from "../../lib/components.js";
+import { fill, h } from "../../lib/dom.js";
+import { bytes, count, plural } from "../../lib/format.js";
+import { choice } from "../../widgets/forms.js";
+import { isHeld } from "../../widgets/keyed_list.js";
+import { liveTable } from "../../widgets/live_table.js";
+import { keepMoments, moment } from "../../widgets/moments.js";
+import { deviceInput } from "../../widgets/suggestions.js";
+import { debounce } from "../../lib/throttle.js";
+import { showPayload } from "./payload.js";
+import { replayAll, replayOne } from "./replay.js";
 
 export const title = "Dead letters";
 

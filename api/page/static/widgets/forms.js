@@ -1,7 +1,7 @@
 // Forms that send something to the API, and show its sentence at the field that it concerns.
 
-import { dialog, showProblem } from "./components.js";
-import { fill, h } from "./dom.js";
+import { dialog, showProblem } from "../lib/components.js";
+import { fill, h } from "../lib/dom.js";
 
 // A form of fields (see components.js). `send()` makes the request; `done(answer)` is called after it succeeded.
 // `others` are buttons beside the one that sends.

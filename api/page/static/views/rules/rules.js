@@ -1,9 +1,9 @@
 // Every rule: what it says, for whom, and whether it is in force.
 
-import { confirmed, emptyState, pill, table, toast } from "../lib/components.js";
-import { fill, h } from "../lib/dom.js";
-import { duration, plural } from "../lib/format.js";
-import { bodyOf, conditionText, scopeText, titleOf } from "./rules/model.js";
+import { confirmed, emptyState, pill, table, toast } from "../../lib/components.js";
+import { fill, h } from "../../lib/dom.js";
+import { duration, plural } from "../../lib/format.js";
+import { bodyOf, conditionText, scopeText, titleOf } from "./model.js";
 
 export const title = "Rules";
 

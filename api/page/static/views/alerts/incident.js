@@ -1,17 +1,17 @@
 // One incident: what happened, who knows of it, and the values around it.
 
-import { failure, pill } from "../lib/components.js";
-import { fill, h } from "../lib/dom.js";
-import { duration, number } from "../lib/format.js";
-import { keepMoments, moment } from "../lib/moments.js";
-import { address } from "../lib/router.js";
-import { Throttle } from "../lib/throttle.js";
-import { rfc3339 } from "../lib/time.js";
-import { acknowledge } from "./alerts/acknowledge.js";
-import { around, IncidentChart } from "./alerts/incident_chart.js";
-import { addSilence } from "./alerts/silence_form.js";
-import { conditionOf, incidentName, SILENT } from "./alerts/words.js";
-import { titleOf } from "./rules/model.js";
+import { failure, pill } from "../../lib/components.js";
+import { fill, h } from "../../lib/dom.js";
+import { duration, number } from "../../lib/format.js";
+import { keepMoments, moment } from "../../widgets/moments.js";
+import { address } from "../../lib/router.js";
+import { Throttle } from "../../lib/throttle.js";
+import { rfc3339 } from "../../lib/time.js";
+import { acknowledge } from "./acknowledge.js";
+import { around, IncidentChart } from "./incident_chart.js";
+import { addSilence } from "./silence_form.js";
+import { conditionOf, incidentName, SILENT } from "./words.js";
+import { titleOf } from "../rules/model.js";
 
 const REFRESH_MS = 1_000;
 const RULES_MAX = 1_000;

@@ -1,11 +1,11 @@
 // One rule, new or not: its form, and what it would have done.
 
-import { toast } from "../lib/components.js";
-import { fill, h } from "../lib/dom.js";
-import { debounce } from "../lib/throttle.js";
-import { RuleForm } from "./rules/form.js";
-import { bodyOf, fieldOf, NEW_RULE, titleOf } from "./rules/model.js";
-import { Preview } from "./rules/preview.js";
+import { toast } from "../../lib/components.js";
+import { fill, h } from "../../lib/dom.js";
+import { debounce } from "../../lib/throttle.js";
+import { RuleForm } from "./form.js";
+import { bodyOf, fieldOf, NEW_RULE, titleOf } from "./model.js";
+import { Preview } from "./preview.js";
 
 const QUIET_MS = 500;  // After the last change the back-test begins by itself.
 const CHANNELS_MAX = 100;

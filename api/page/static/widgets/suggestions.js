@@ -1,7 +1,7 @@
 // Text fields that suggest what exists.
 
-import { fill, h } from "./dom.js";
-import { debounce } from "./throttle.js";
+import { fill, h } from "../lib/dom.js";
+import { debounce } from "../lib/throttle.js";
 
 const QUIET_MS = 150;
 const DEVICES_MAX = 20;

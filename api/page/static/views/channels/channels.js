@@ -1,10 +1,10 @@
 // Channels: where alerts leave for people and programs, and whether they arrive.
 
-import { confirmed, emptyState, toast } from "../lib/components.js";
-import { fill, h } from "../lib/dom.js";
-import { keepMoments } from "../lib/moments.js";
-import { channelCard } from "./channels/card.js";
-import { addChannel, changeChannel } from "./channels/form.js";
+import { confirmed, emptyState, toast } from "../../lib/components.js";
+import { fill, h } from "../../lib/dom.js";
+import { keepMoments } from "../../widgets/moments.js";
+import { channelCard } from "./card.js";
+import { addChannel, changeChannel } from "./form.js";
 
 export const title = "Channels";
 
