@@ -40,8 +40,16 @@ function replaceKeepingFocus(old, element) {
   if (place >= 0) element.querySelectorAll(FOCUSABLE)[place]?.focus();
 }
 
-// Whether somebody points at a list or works in it: rows that move under the pointer get the wrong click.
-export function isHeld(list) {
-  const points = matchMedia("(hover: hover)").matches && list.matches(":hover");
-  return points || list.contains(document.activeElement);
+// Whether somebody points at a list or works in it: rows that move under the pointer get the wrong click. A finger
+// points only while it clicks. `onFree` is called when it may move again.
+export function holdOf(list, onFree) {
+  let isPointedAt = false;
+  const point = (isInside) => (event) => {
+    isPointedAt = isInside && event.pointerType === "mouse";
+    if (!isInside) onFree();
+  };
+  list.addEventListener("pointerenter", point(true));
+  list.addEventListener("pointerleave", point(false));
+  list.addEventListener("focusout", () => setTimeout(onFree));
+  return () => isPointedAt || list.contains(document.activeElement);
 }

@@ -3,7 +3,7 @@
 import { emptyState, pill, toast } from "../../lib/components.js";
 import { fill, h, setText } from "../../lib/dom.js";
 import { duration, number, plural } from "../../lib/format.js";
-import { isHeld } from "../../widgets/keyed_list.js";
+import { holdOf } from "../../widgets/keyed_list.js";
 import { liveTable } from "../../widgets/live_table.js";
 import { keepMoments, moment } from "../../widgets/moments.js";
 import { Throttle } from "../../lib/throttle.js";
@@ -22,6 +22,7 @@ export class Incidents {
     this.table = liveTable("Incidents", this.columns(), ({ id }) => id);
     this.refresh = new Throttle(REFRESH_MS, () => this.read());
     this.drawing = new Throttle(DRAW_MS, () => this.draw());
+    this.isHeld = holdOf(this.table.body, () => this.drawing.ask());
     this.newest = 0;  // The highest number that is drawn.
     this.waiting = h("button", { type: "button", class: "waiting", hidden: true, onclick: () => this.release() });
     this.empty = h("div", { hidden: true });
@@ -33,9 +34,6 @@ export class Incidents {
 
   listen() {
     const { live } = this.app;
-    const { body } = this.table;
-    body.addEventListener("pointerleave", () => this.drawing.ask());
-    body.addEventListener("focusout", () => setTimeout(() => this.drawing.ask()));
     return [
       ...["alert", "acknowledged", "resolved"].map((type) => live.on(type, (alert) => this.heard(type, alert))),
       live.on("status", ({ state }) => state === "live" && this.refresh.ask()),
@@ -50,7 +48,7 @@ export class Incidents {
   }
 
   heard(type, alert) {
-    if (!isHeld(this.table.body)) this.list.apply(type, alert);
+    if (!this.isHeld()) this.list.apply(type, alert);
     this.refresh.ask();
     this.drawing.ask();
   }
@@ -85,7 +83,7 @@ export class Incidents {
 
   draw() {
     const { rows } = this.list;
-    const isFree = this.newest === Infinity || !isHeld(this.table.body);
+    const isFree = this.newest === Infinity || !this.isHeld();
     const shown = isFree ? rows : rows.filter(({ id }) => id <= this.newest);
     if (isFree) this.newest = rows[0]?.id ?? 0;
     this.showWaiting(rows.length - shown.length);

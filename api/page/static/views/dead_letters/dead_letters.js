@@ -4,7 +4,7 @@ import { emptyState, failure, toast } from "../../lib/components.js";
 import { fill, h } from "../../lib/dom.js";
 import { bytes, count, plural } from "../../lib/format.js";
 import { choice } from "../../widgets/forms.js";
-import { isHeld } from "../../widgets/keyed_list.js";
+import { holdOf } from "../../widgets/keyed_list.js";
 import { liveTable } from "../../widgets/live_table.js";
 import { keepMoments, moment } from "../../widgets/moments.js";
 import { deviceInput } from "../../widgets/suggestions.js";
@@ -42,6 +42,7 @@ class DeadLetters {
     this.reasons = h("div", { class: "row reasons", role: "group", "aria-label": "Reasons" });
     this.all = h("div", { class: "row grow end" });
     this.table = liveTable("Dead letters", this.columns(), ({ id }) => id);
+    this.isHeld = holdOf(this.table.body, () => null);
     this.more = h("button", { type: "button", hidden: true, onclick: () => this.readMore() }, "Show older ones");
     this.empty = h("div", { hidden: true });
     this.element = h("div", {}, h("div", { class: "head" }, h("h1", {}, "Dead letters")),
@@ -80,7 +81,7 @@ class DeadLetters {
 
   // In the background: nothing moves while somebody points at the list.
   refresh() {
-    if (!isHeld(this.table.body)) this.load().catch(() => null);
+    if (!this.isHeld()) this.load().catch(() => null);
   }
 
   async readMore() {
