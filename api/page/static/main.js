@@ -131,4 +131,5 @@ class App {
   }
 }
 
-new App().start();
+export const app = new App();
+app.start();

@@ -4,7 +4,7 @@ import * as alerts from "./views/alerts/alerts.js";
 import * as channels from "./views/channels/channels.js";
 import * as deadLetters from "./views/dead_letters/dead_letters.js";
 import * as device from "./views/device/device.js";
-import * as fleet from "./views/fleet.js";
+import * as fleet from "./views/fleet/fleet.js";
 import * as incident from "./views/alerts/incident.js";
 import * as keys from "./views/keys/keys.js";
 import * as login from "./views/login.js";

@@ -50,7 +50,7 @@ export class Live {
     // A laptop that wakes up, and a network that comes back, do not wait for the next attempt.
     addEventListener("online", () => this.check(), { signal });
     document.addEventListener("visibilitychange", () => !document.hidden && this.check(), { signal });
-    this.connect();
+    this.watchTimer = setTimeout(() => this.connect(), WATCH_DELAY_MS);  // A view says first what it watches.
   }
 
   stop() {

@@ -123,7 +123,7 @@ export class Charts {
     const gap = gapMs(this.step, this.device.expected_interval_s);
     chart.marks = this.marks(metric);
     chart.set(group ? Series.ofColumns(group, this.step, gap) : new Series({ step: this.step, gap }), this.range.view);
-    setText(note, `mean per ${interval}, band from lowest to highest`);
+    setText(note, `mean and range per ${interval.replace(/(\d+)/, "$1 ")}`);
   }
 
   reload() {
