@@ -14,7 +14,7 @@ from api.store.credentials import CredentialStore
 from runtime.addresses import is_loopback
 from runtime.errors import Conflict, Forbidden, NotAuthenticated
 from runtime.settings import Settings
-from schema.access.secrets import Kind
+from schema.access.secrets import CredentialKind
 from schema.access.sessions import SESSION_S
 
 WRONG_KEY = "There is no such key: it is mistyped, or was revoked."
@@ -48,7 +48,7 @@ async def begin_session(
         key = authenticator.credential_of(body.key.encode(), address, "/v1/session")
     except NotAuthenticated as error:
         raise NotAuthenticated(WRONG_KEY) from error
-    if key.kind is not Kind.KEY:
+    if key.kind is not CredentialKind.KEY:
         raise Forbidden("A session needs a key (vwk_…); this is the secret of a device.")
     set_caller(Caller(address, key))
     token = await credentials.begin_session(key)

@@ -11,7 +11,7 @@ from api.auth.caller import caller
 from runtime.addresses import connect_host, is_wildcard
 from runtime.settings import Settings
 from runtime.version import VERSION
-from schema.access.secrets import Kind
+from schema.access.secrets import CredentialKind
 from schema.instants import rfc3339
 
 
@@ -30,7 +30,9 @@ async def info(
     return {
         "version": VERSION,
         "authentication": settings.authenticated,
-        "key": None if credential is None or credential.kind is not Kind.KEY else credential.name,
+        "key": None
+        if credential is None or credential.kind is not CredentialKind.KEY
+        else credential.name,
         "scopes": None if credential is None else sorted(credential.scopes),
         "http_url": settings.public_url or str(request.base_url).rstrip("/"),
         "mqtt_url": settings.public_mqtt_url or _mqtt_url(settings, str(request.base_url)),
