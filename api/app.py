@@ -107,6 +107,7 @@ def create_litestar(settings: Settings, services: Services) -> Litestar:
         credentials.list_keys,
         credentials.add_key,
         credentials.delete_key,
+        credentials.list_device_credentials,
         credentials.add_credentials,
         credentials.rotate_credentials,
         credentials.revoke_credentials,

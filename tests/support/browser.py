@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from playwright.sync_api import Browser, ConsoleMessage, Page, sync_playwright
+from playwright.sync_api import Browser, ConsoleMessage, Page, expect, sync_playwright
 
 from tests.support.programs import require_program
 from tests.support.services import temporary_folder
@@ -51,14 +51,20 @@ def _address(process: "subprocess.Popen[bytes]", log: Path) -> str:
 def driven(address: str) -> Iterator[Browser]:
     """While it is open, this thread runs an event loop, so nothing else may start one in it."""
     with sync_playwright() as playwright:
+        expect.set_options(timeout=WAIT_MS_MAX)
         browser = playwright.chromium.connect_over_cdp(address)
         yield browser
         browser.close()
 
 
 @contextmanager
-def visited(browser: Browser, base_url: str, **options: Any) -> Iterator[Page]:
-    """A page in a profile of its own; whatever its console calls an error fails the test at its end."""
+def visited(
+    browser: Browser, base_url: str, *, refusals: tuple[int, ...] = (), **options: Any
+) -> Iterator[Page]:
+    """A page in a profile of its own; whatever its console calls an error fails the test at its end.
+
+    But not the answers with these statuses, which the test provokes.
+    """
     context = browser.new_context(
         base_url=base_url,
         timezone_id="Europe/Berlin",
@@ -68,7 +74,7 @@ def visited(browser: Browser, base_url: str, **options: Any) -> Iterator[Page]:
     context.set_default_timeout(WAIT_MS_MAX)
     page = context.new_page()
     errors: list[str] = []
-    page.on("console", lambda message: errors.extend(_errors_of(message)))
+    page.on("console", lambda message: errors.extend(_errors_of(message, refusals)))
     page.on("pageerror", lambda error: errors.append(f"{error.message}\n{error.stack}"))
     try:
         yield page
@@ -77,5 +83,8 @@ def visited(browser: Browser, base_url: str, **options: Any) -> Iterator[Page]:
     assert not errors, errors
 
 
-def _errors_of(message: ConsoleMessage) -> list[str]:
-    return [message.text] if message.type in {"error", "warning"} else []
+def _errors_of(message: ConsoleMessage, refusals: tuple[int, ...]) -> list[str]:
+    is_expected = any(
+        f"responded with a status of {status} " in message.text for status in refusals
+    )
+    return [message.text] if message.type in {"error", "warning"} and not is_expected else []

@@ -10,6 +10,7 @@ from api.auth.caller import caller
 from api.http.addresses import http_url, mqtt_url
 from runtime.settings import Settings
 from runtime.version import VERSION
+from schema.access.secrets import CredentialKind
 from schema.instants import rfc3339
 
 
@@ -28,6 +29,9 @@ async def info(
     return {
         "version": VERSION,
         "authentication": settings.authenticated,
+        "key": None
+        if credential is None or credential.kind is not CredentialKind.KEY
+        else credential.name,
         "scopes": None if credential is None else sorted(credential.scopes),
         "http_url": http_url(settings, str(request.base_url)),
         "mqtt_url": mqtt_url(settings, str(request.base_url)),

@@ -149,3 +149,4 @@ async def test_strangers_see_the_status_of_a_role_and_nothing_else(api: Guarded)
     assert info["http_url"] == ORIGIN
     assert info["mqtt_url"] == "mqtt://127.0.0.1:1883"
     assert set(info) > {"version", "server_time", "retention_days", "rejected_days"}
+    assert (info["key"], info["scopes"]) == ("read", ["read"])
