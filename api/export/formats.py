@@ -9,7 +9,9 @@ from typing import Any
 from api.export.store import Format
 from runtime.errors import InvalidRequest
 
-PIECE_BYTES_MAX = 64 * 1024  # A client must read a piece within SEND_S_MAX (api/routes/exports.py).
+PIECE_BYTES_MAX = (
+    64 * 1024
+)  # A client must read a piece within SEND_S_MAX (api/routes/events/exports.py).
 CSV_HEADER = b"device_id,event_id,timestamp,metric,value,tags,seq,received_at\n"
 
 Slices = AsyncIterator[bytes]

@@ -9,7 +9,7 @@ import pytest
 
 from api.export.formats import PIECE_BYTES_MAX, encoding_of
 from api.export.store import Format, partition_windows
-from api.http.slow_clients import disconnect_slow_clients
+from api.middleware.slow_clients import disconnect_slow_clients
 from runtime.errors import InvalidRequest
 
 

@@ -12,12 +12,12 @@ from litestar.response import Stream
 
 from api.auth.authenticator import Authenticator
 from api.feed import FeedReader
-from api.http.head import is_head
 from api.http.held_resources import held_resources, resources_until_sent
 from api.http.params import known_name, short_texts
-from api.http.slow_clients import disconnect_slow_clients
 from api.latest.live import FLEET_DEVICES_MAX, LatestReader, Watch
-from api.routes.streams import (
+from api.middleware.head import is_head
+from api.middleware.slow_clients import disconnect_slow_clients
+from api.routes.streams.feed import (
     HEADERS,
     HEARTBEAT_S,
     MEDIA_TYPE,

@@ -9,7 +9,6 @@ from litestar.response import Stream
 
 from api.export.formats import encoding_of
 from api.export.store import EXPORTS_MAX, ExportSelection, ExportStore, Format
-from api.http.head import is_head
 from api.http.held_resources import held_resources, resources_until_sent
 from api.http.params import (
     DEVICES_MAX,
@@ -20,7 +19,8 @@ from api.http.params import (
     short_texts,
     time_range,
 )
-from api.http.slow_clients import disconnect_slow_clients
+from api.middleware.head import is_head
+from api.middleware.slow_clients import disconnect_slow_clients
 from api.store.tags import tags_query
 
 METRICS_MAX = 64

@@ -12,9 +12,9 @@ from litestar.response import Stream
 from api.auth.authenticator import Authenticator
 from api.auth.caller import caller
 from api.feed import KEPT_ITEMS_MAX, FeedReader
-from api.http.head import is_head
 from api.http.held_resources import held_resources, resources_until_sent
-from api.http.slow_clients import disconnect_slow_clients
+from api.middleware.head import is_head
+from api.middleware.slow_clients import disconnect_slow_clients
 from runtime.errors import InvalidRequest
 from schema.alert import AlertState
 from schema.feed import FeedItem
