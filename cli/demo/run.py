@@ -7,12 +7,12 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from time import monotonic
 
-import httpx
 import structlog
 import typer
 
 from broker.simulator.device import BatteryDevice, build_fleet
 from broker.simulator.fleet import Fleet
+from cli.api_client import api_client
 from cli.demo.commands import commands_to_try
 from cli.demo.fleet import BEHAVIOURS, DAY_S, PREFIX, SEED
 from cli.demo.history import ANSWER_S_MAX, HistoryWriter
@@ -72,11 +72,8 @@ async def _prepare(
     days = min(HISTORY_DAYS, settings.max_event_age_days, settings.retention_days or HISTORY_DAYS)
     typer.echo(f"The demo writes {days} days of history for {len(new)} devices …")
     began = monotonic()
-    async with httpx.AsyncClient(
-        base_url=http_url(settings.http_host, settings.http_port),
-        timeout=ANSWER_S_MAX,
-        trust_env=False,
-    ) as client:
+    url = http_url(settings.http_host, settings.http_port)
+    async with api_client(url, {}, ANSWER_S_MAX) as client:
         writer = HistoryWriter(client, address_of if settings.authenticated else None)
         await writer.write(new, days * DAY_S)
     typer.echo(
