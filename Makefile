@@ -46,7 +46,7 @@ stale:
 up: setup  ## run everything: PostgreSQL, broker, ingestor, API, scheduler
 	@exec $(BIN)/voltwire up
 
-demo: setup  ## make up plus 20 simulated battery devices
+demo: setup  ## make up plus 20 simulated battery devices with a month of history
 	@exec $(BIN)/voltwire up --demo
 
 check: .venv/.dev  ## formatting, lint, types, layers
