@@ -107,14 +107,14 @@ export class Incidents {
   columns() {
     const { time } = this.app;
     return [
-      { name: "Severity", cell: ({ severity }) => pill(severity) },
-      { name: "What", wide: true, cell: (each) => [
+      { name: "Severity", class: "plain", cell: ({ severity }) => pill(severity) },
+      { name: "What", class: "plain first", wide: true, cell: (each) => [
         h("a", { class: "name", href: `#/alerts/${each.id}` }, incidentName(each)), h("small", {}, conditionOf(each, this.rules.get(each.rule_id))),
         each.muted && h("span", { class: "tag", title: "A silence keeps it from channels." }, "muted")] },
       { name: "Device", cell: ({ device_id: id }) => h("a", { href: `#/devices/${encodeURIComponent(id)}` }, id) },
       { name: "Began", cell: ({ opened_at: at }) => moment(time, at) },
       { name: "Value", class: "number", cell: ({ opened_value: value }) => number(value) },
-      { name: "State", cell: (each) => stateCell(each) },
+      { name: "State", class: "plain", cell: (each) => stateCell(each) },
       { name: "", class: "buttons", cell: (each) => this.action(each) },
     ];
   }

@@ -128,9 +128,9 @@ class DeadLetters {
     const { time } = this.app;
     const device = (id) => (id ? h("a", { href: `#/devices/${encodeURIComponent(id)}` }, id) : h("span", { class: "soft" }, "unknown"));
     return [
-      { name: "Received", cell: ({ received_at: at }) => moment(time, at) },
-      { name: "Device", cell: ({ device_id: id, door }) => [device(id), " ", h("span", { class: "tag" }, door)] },
-      { name: "Reason", wide: true, cell: ({ reason, detail, item }) => [h("b", {}, reason), h("small", {}, detail, item === null ? "" : ` (item ${item})`)] },
+      { name: "Received", class: "plain", cell: ({ received_at: at }) => moment(time, at) },
+      { name: "Device", class: "plain", cell: ({ device_id: id, door }) => [device(id), " ", h("span", { class: "tag" }, door)] },
+      { name: "Reason", class: "plain first", wide: true, cell: ({ reason, detail, item }) => [h("b", {}, reason), h("small", {}, detail, item === null ? "" : ` (item ${item})`)] },
       { name: "Payload", cell: (row) => h("button", { type: "button", class: "small", "aria-label": `Payload of dead letter ${row.id}, ${bytes(row.size_bytes)}`, onclick: () => showPayload(this.app, row) }, bytes(row.size_bytes)) },
       { name: "Replayed", cell: ({ replayed_at: at }) => (at ? moment(time, at) : h("span", { class: "soft" }, "no")) },
       { name: "", class: "buttons", cell: (row) => this.app.may("admin") && h("button", { type: "button", "aria-label": `Replay dead letter ${row.id}`, onclick: () => this.replay(row) }, "Replay") },

@@ -58,9 +58,9 @@ function actionsOf(app, changed) {
 
 function columns(time, act) {
   const all = [
-    { name: "Device", cell: ({ device_id: id }) => h("a", { class: "name", href: `#/devices/${encodeURIComponent(id)}` }, id) },
+    { name: "Device", class: "plain", cell: ({ device_id: id }) => h("a", { class: "name", href: `#/devices/${encodeURIComponent(id)}` }, id) },
     { name: "Login", cell: ({ login }) => h("span", { class: "mono" }, login) },
-    { name: "By", cell: ({ secret, certificate }) => [secret && h("span", { class: "tag" }, "secret"), " ", certificate && h("span", { class: "tag" }, "certificate")] },
+    { name: "By", class: "plain", cell: ({ secret, certificate }) => [secret && h("span", { class: "tag" }, "secret"), " ", certificate && h("span", { class: "tag" }, "certificate")] },
     { name: "Made", cell: ({ created_at: at }) => moment(time, at) },
     { name: "Last used over HTTP", cell: ({ last_used_at: at }) => (at ? moment(time, at) : "never") },
   ];

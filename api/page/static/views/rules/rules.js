@@ -24,11 +24,11 @@ export async function show(root, route, app) {
 
 function columns(app, reload) {
   const all = [
-    { name: "Rule", wide: true, cell: (rule) => [h("a", { class: "name", href: hrefOf(rule) }, titleOf(rule)), h("small", { class: "mono" }, conditionText(rule, (s) => duration(s * 1000)))] },
-    { name: "For", cell: scopeText },
-    { name: "Severity", cell: ({ severity }) => pill(severity) },
+    { name: "Rule", class: "plain", wide: true, cell: (rule) => [h("a", { class: "name", href: hrefOf(rule) }, titleOf(rule)), h("small", { class: "mono" }, conditionText(rule, (s) => duration(s * 1000)))] },
+    { name: "For", class: "plain", cell: scopeText },
+    { name: "Severity", class: "plain", cell: ({ severity }) => pill(severity) },
     { name: "Channels", cell: ({ channels }) => (channels.length ? channels.map((name) => h("span", { class: "tag" }, name)) : h("span", { class: "soft" }, "none")) },
-    { name: "State", cell: (rule) => (app.may("admin") ? enabledSwitch(rule, app, reload) : h("span", { class: "tag" }, rule.enabled ? "in force" : "off")) },
+    { name: "State", class: "plain", cell: (rule) => (app.may("admin") ? enabledSwitch(rule, app, reload) : h("span", { class: "tag" }, rule.enabled ? "in force" : "off")) },
   ];
   return app.may("admin") ? [...all, { name: "", class: "buttons", cell: (rule) => actions(rule, app, reload) }] : all;
 }
