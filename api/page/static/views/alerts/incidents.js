@@ -3,10 +3,11 @@
 import { emptyState, pill, toast } from "../../lib/components.js";
 import { fill, h, setText } from "../../lib/dom.js";
 import { duration, number, plural } from "../../lib/format.js";
+import { postLine } from "../../lib/publish.js";
+import { Throttle } from "../../lib/throttle.js";
 import { holdOf } from "../../widgets/keyed_list.js";
 import { liveTable } from "../../widgets/live_table.js";
 import { keepMoments, moment } from "../../widgets/moments.js";
-import { Throttle } from "../../lib/throttle.js";
 import { acknowledge } from "./acknowledge.js";
 import { IncidentList, ROWS_MAX } from "./incident_list.js";
 import { conditionOf, incidentName } from "./words.js";
@@ -135,7 +136,7 @@ function stateCell({ state, acknowledged_by: by, opened_at: from, resolved_at: t
 function nothing(app, filters, hasRules) {
   if (filters.severity || filters.rule_id || filters.device_id) return emptyState("No incident fits these filters", "Choose others to see more.");
   if (hasRules) return emptyState("All is quiet", "No rule is violated, and no device is silent.");
-  const line = `curl -X POST ${app.info.http_url}/v1/alerts -H 'Content-Type: application/json' -d '{"metric":"temp_c","op":">","threshold":60}'`;
+  const line = postLine(app.info, "/v1/alerts", { metric: "temp_c", op: ">", threshold: 60 });
   return emptyState("There is no rule yet", ["A rule says when something is wrong. ", h("a", { href: "#/rules/new" }, "Make one here"), ", or with:"],
     [{ label: "", line }]);
 }

@@ -3,12 +3,13 @@
 import { emptyState, failure, toast } from "../../lib/components.js";
 import { fill, h } from "../../lib/dom.js";
 import { bytes, count, plural } from "../../lib/format.js";
+import { postLine } from "../../lib/publish.js";
+import { debounce } from "../../lib/throttle.js";
 import { choice } from "../../widgets/forms.js";
 import { holdOf } from "../../widgets/keyed_list.js";
 import { liveTable } from "../../widgets/live_table.js";
 import { keepMoments, moment } from "../../widgets/moments.js";
 import { deviceInput } from "../../widgets/suggestions.js";
-import { debounce } from "../../lib/throttle.js";
 import { showPayload } from "./payload.js";
 import { replayAll, replayOne } from "./replay.js";
 
@@ -144,6 +145,6 @@ class DeadLetters {
   nothing() {
     if (NAMES.some((name) => this.filters[name])) return emptyState("No dead letter fits these filters", "Choose others to see more.");
     return emptyState("There are no dead letters", `Everything that arrived was understood.${this.app.info.rejected_days ? ` Dead letters are kept for ${plural(this.app.info.rejected_days, "day")}.` : ""} This one would be rejected:`,
-      [{ label: "", line: `curl -X POST ${this.app.info.http_url}/v1/events -H 'Content-Type: application/json' -d '{"device_id":"deviceA","metrics":{"soc_percent":120}}'` }]);
+      [{ label: "", line: postLine(this.app.info, "/v1/events", { device_id: "my-device", metrics: { soc_percent: 120 } }) }]);
   }
 }

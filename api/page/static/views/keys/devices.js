@@ -2,6 +2,7 @@
 
 import { confirmed, field, table, toast } from "../../lib/components.js";
 import { fill, h } from "../../lib/dom.js";
+import { mosquittoLine } from "../../lib/publish.js";
 import { durationField } from "../../widgets/duration_field.js";
 import { checkbox, formDialog, textOf } from "../../widgets/forms.js";
 import { moment } from "../../widgets/moments.js";
@@ -35,7 +36,7 @@ function moreButton(app, rows, next, draw) {
 
 function actionsOf(app, changed) {
   const shown = async (title, { device_id: device, login, secret }) => {
-    if (secret) await showSecret(title, secret, [{ label: "At the broker:", line: mosquitto(app, device, login, secret) }]);
+    if (secret) await showSecret(title, secret, [{ label: "At the broker:", line: mosquittoLine(app.info, device, { login, secret }) }]);
     await changed();
   };
   return {
@@ -99,9 +100,4 @@ function rotateSecret(app, { device_id: id }) {
 
 function pathOf(id) {
   return `/v1/devices/${encodeURIComponent(id)}/credentials`;
-}
-
-function mosquitto(app, device, login, secret) {
-  const { hostname, port } = new URL(app.info.mqtt_url.replace(/^mqtt/, "http"));
-  return `mosquitto_pub -h ${hostname} -p ${port || 1883} -i ${device} -u ${login} -P ${secret} -q 1 -t devices/${device}/telemetry -m '{"metrics":{"temp_c":21.5}}'`;
 }
