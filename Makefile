@@ -90,6 +90,9 @@ chaos: .venv/.dev apt  ## every process and every link killed, frozen and cut: t
 bench: .venv/.dev apt  ## benchmarks with their table
 	$(BIN)/python -m benchmarks
 
+screenshots: .venv/.dev apt  ## the pictures of docs/images/, from the demo in Chromium
+	$(BIN)/python -m tests.screenshots
+
 format: .venv/.dev  ## format, and fix what ruff can fix
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
@@ -103,4 +106,4 @@ lock: .venv/.runtime  ## resolve the dependencies of pyproject.toml into require
 audit: .venv/.runtime  ## ask PyPI for known vulnerabilities of the locked packages
 	$(BIN)/uv tool run pip-audit@2.10.1 --strict --disable-pip --require-hashes -r requirements.lock -r requirements-dev.lock
 
-.PHONY: help setup stale up demo check apt asyncapi test test-fast chaos bench format lock audit
+.PHONY: help setup stale up demo check apt asyncapi test test-fast chaos bench screenshots format lock audit

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from playwright.sync_api import Browser, ConsoleMessage, Page, expect, sync_playwright
+from playwright.sync_api import Browser, ConsoleMessage, Page, sync_playwright
 
 from tests.support.programs import require_program
 from tests.support.services import temporary_folder
@@ -18,7 +18,9 @@ FLAGS = (
     "--enable-precise-memory-info", "--remote-debugging-port=0",
 )  # fmt: skip
 LISTENING = re.compile(r"DevTools listening on (ws://\S+)")
+REFUSAL = "Failed to load resource: the server responded with a status of 4"
 WAIT_MS_MAX = 60_000  # For anything to appear: a failure must not come from a machine that is busy.
+NARROW_PX = 760
 DESKTOP, PHONE = {"width": 1280, "height": 800}, {"width": 390, "height": 844}
 
 
@@ -51,20 +53,14 @@ def _address(process: "subprocess.Popen[bytes]", log: Path) -> str:
 def driven(address: str) -> Iterator[Browser]:
     """While it is open, this thread runs an event loop, so nothing else may start one in it."""
     with sync_playwright() as playwright:
-        expect.set_options(timeout=WAIT_MS_MAX)
         browser = playwright.chromium.connect_over_cdp(address)
         yield browser
         browser.close()
 
 
 @contextmanager
-def visited(
-    browser: Browser, base_url: str, *, refusals: tuple[int, ...] = (), **options: Any
-) -> Iterator[Page]:
-    """A page in a profile of its own; whatever its console calls an error fails the test at its end.
-
-    But not the answers with these statuses, which the test provokes.
-    """
+def visited(browser: Browser, base_url: str, **options: Any) -> Iterator[Page]:
+    """A page in a profile of its own; whatever its console calls an error fails the test at its end."""
     context = browser.new_context(
         base_url=base_url,
         timezone_id="Europe/Berlin",
@@ -74,7 +70,7 @@ def visited(
     context.set_default_timeout(WAIT_MS_MAX)
     page = context.new_page()
     errors: list[str] = []
-    page.on("console", lambda message: errors.extend(_errors_of(message, refusals)))
+    page.on("console", lambda message: errors.extend(_errors_of(message)))
     page.on("pageerror", lambda error: errors.append(f"{error.message}\n{error.stack}"))
     try:
         yield page
@@ -83,8 +79,18 @@ def visited(
     assert not errors, errors
 
 
-def _errors_of(message: ConsoleMessage, refusals: tuple[int, ...]) -> list[str]:
-    is_expected = any(
-        f"responded with a status of {status} " in message.text for status in refusals
-    )
-    return [message.text] if message.type in {"error", "warning"} and not is_expected else []
+def _errors_of(message: ConsoleMessage) -> list[str]:
+    """A refusal of the API, which the page shows, is an error for Chromium, too, but none of the page."""
+    is_refusal = message.text.startswith(REFUSAL)
+    return [message.text] if message.type in {"error", "warning"} and not is_refusal else []
+
+
+def assert_accessible(page: Page) -> None:
+    """Names, contrast, headings, and on a phone the sizes of targets, in light and in dark."""
+    checks = Path(__file__).with_name("accessibility.js").read_text("utf-8")
+    viewport = page.viewport_size
+    is_phone = viewport is not None and viewport["width"] < NARROW_PX
+    for scheme in ("light", "dark"):
+        page.emulate_media(color_scheme=scheme)
+        faults = page.evaluate(checks, {"isPhone": is_phone})
+        assert not faults, f"{scheme}:\n" + "\n".join(faults)

@@ -4,11 +4,10 @@ import asyncio
 from collections.abc import Iterator, Mapping
 
 import pytest
-from playwright.sync_api import Browser, Page, expect
+from playwright.sync_api import Page, expect
 
-from tests.acceptance.conftest import base_url, running_up
+from tests.acceptance.conftest import running_up
 from tests.support.access import make_secrets
-from tests.support.browser import visited
 from tests.support.services import Process
 
 VIEWS = ("alerts", "alerts?show=silences", "rules", "channels", "dead-letters", "keys", "fleet")
@@ -41,12 +40,6 @@ def secrets(database: str) -> Mapping[str, str]:
 def up(database: str) -> Iterator[Process]:
     with running_up(DATABASE_URL=database, AUTH="on") as process:
         yield process
-
-
-@pytest.fixture
-def page(browser: Browser, up: Process) -> Iterator[Page]:
-    with visited(browser, base_url(up), refusals=(401, 403)) as page:
-        yield page
 
 
 def log_in(page: Page, secret: str) -> None:

@@ -5,11 +5,10 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, Page, expect
+from playwright.sync_api import Page, expect
 
 from tests.acceptance.conftest import base_url, running_up
 from tests.support import plain_http
-from tests.support.browser import visited
 from tests.support.receivers import SECRET, webhook_receiver
 from tests.support.services import Process
 
@@ -20,13 +19,6 @@ AT_ONCE_MS = 6_000  # It takes a fraction of a second; a busy machine may be six
 def up(database: str) -> Iterator[Process]:
     with running_up(DATABASE_URL=database, NOTIFY_PRIVATE_ADDRESSES="true") as process:
         yield process
-
-
-@pytest.fixture
-def refused_page(browser: Browser, up: Process) -> Iterator[Page]:
-    """A page on which the test fills in something wrong."""
-    with visited(browser, base_url(up), refusals=(422,)) as page:
-        yield page
 
 
 def send(up: Process, path: str, body: Any, *, accepted: bool = True) -> Any:
@@ -102,9 +94,8 @@ def test_an_alert_is_acknowledged_with_a_name_and_a_note_then_silenced(
 
 
 def test_a_rule_is_back_tested_corrected_created_switched_off_and_deleted(
-    refused_page: Page, up: Process
+    page: Page, up: Process
 ) -> None:
-    page = refused_page
     hot = [
         {"device_id": "rule-1", "age_ms": 60_000 * n, "metrics": {"temp_c": n}} for n in range(9)
     ]

@@ -34,7 +34,7 @@ export class Chart {
     this.view = { from: 0, to: 1 };
     this.cursor = null;
     this.drag = null;
-    this.canvas = h("canvas", { tabIndex: 0, role: "img", style: { height: `${this.height}px` }, class: "plot" });
+    this.canvas = h("canvas", { tabIndex: 0, role: "img", "aria-label": this.label, style: { height: `${this.height}px` }, class: "plot" });
     place.append(this.canvas);
     this.ended = new AbortController();
     this.resized = new ResizeObserver(() => this.fit());
@@ -55,6 +55,7 @@ export class Chart {
   set(series, view) {
     this.series = series;
     this.view = view;
+    if (document.activeElement !== this.canvas) this.canvas.setAttribute("aria-label", this.say());
     this.redraw();
   }
 

@@ -1,8 +1,8 @@
 // A chart of one metric of one device, which reads its values itself, and again when somebody zooms.
 
+import { rfc3339 } from "../lib/time.js";
 import { Chart } from "./chart.js";
 import { gapMs, Series } from "./series.js";
-import { rfc3339 } from "../lib/time.js";
 
 const POINTS_MAX = 500;
 const UNIT_MS = { s: 1_000, m: 60_000, h: 3_600_000, d: 86_400_000, w: 7 * 86_400_000, mo: 30 * 86_400_000 };

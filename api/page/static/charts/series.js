@@ -81,7 +81,7 @@ export class Series {
     let column = null;
     for (let i = first; i < end; i += 1) {
       const where = merges ? Math.floor((this.t[i] - view.from) / width) : i;
-      if (this.t[i] - before > this.gap) found.push([]);
+      if (!found.length || this.t[i] - before > this.gap) found.push([]);
       const stretch = found[found.length - 1];
       if (where === column && stretch.length) this.merge(stretch[stretch.length - 1], i);
       else stretch.push({ at: this.t[i] + this.step / 2, low: this.min[i], high: this.max[i], sum: this.avg[i], n: 1 });

@@ -77,7 +77,8 @@ export class Time {
   // The instant of a wall clock; of a doubled one the earlier, of a skipped one that by the offset before.
   atWall(wall) {
     const before = wall - this.offset(wall - DAY);
-    return wall - this.offset(before) === before ? before : wall - this.offset(wall);
+    const after = wall - this.offset(before);
+    return after === before || after + this.offset(after) !== wall ? before : after;
   }
 
   // For <input type="datetime-local">, both ways.

@@ -1,8 +1,8 @@
 // A span of time as a number and its unit; the API takes seconds.
 
 import { field } from "../lib/components.js";
-import { choice } from "./forms.js";
 import { h } from "../lib/dom.js";
+import { choice } from "./forms.js";
 
 const UNITS = [[1, "seconds"], [60, "minutes"], [3600, "hours"], [86_400, "days"]];
 

@@ -2,8 +2,8 @@
 
 import { field, toast } from "../../lib/components.js";
 import { h } from "../../lib/dom.js";
-import { formDialog, textOf } from "../../widgets/forms.js";
 import { read, write } from "../../lib/time.js";
+import { formDialog, textOf } from "../../widgets/forms.js";
 import { incidentName } from "./words.js";
 
 const NAME = "voltwire.name";  // Who acknowledged last in this browser.

@@ -1,9 +1,9 @@
 // What the list of incidents is narrowed to; the address holds it.
 
 import { h } from "../../lib/dom.js";
+import { debounce } from "../../lib/throttle.js";
 import { choice, segments } from "../../widgets/forms.js";
 import { deviceInput } from "../../widgets/suggestions.js";
-import { debounce } from "../../lib/throttle.js";
 import { SEVERITIES, titleOf } from "../rules/model.js";
 import { SILENT } from "./words.js";
 

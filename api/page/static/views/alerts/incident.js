@@ -3,15 +3,15 @@
 import { failure, pill } from "../../lib/components.js";
 import { fill, h } from "../../lib/dom.js";
 import { duration, number } from "../../lib/format.js";
-import { keepMoments, moment } from "../../widgets/moments.js";
 import { address } from "../../lib/router.js";
 import { Throttle } from "../../lib/throttle.js";
 import { rfc3339 } from "../../lib/time.js";
+import { keepMoments, moment } from "../../widgets/moments.js";
+import { titleOf } from "../rules/model.js";
 import { acknowledge } from "./acknowledge.js";
 import { around, IncidentChart } from "./incident_chart.js";
 import { addSilence } from "./silence_form.js";
 import { conditionOf, incidentName, SILENT } from "./words.js";
-import { titleOf } from "../rules/model.js";
 
 const REFRESH_MS = 1_000;
 const RULES_MAX = 1_000;

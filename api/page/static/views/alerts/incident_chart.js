@@ -1,7 +1,7 @@
 // The values of the metric before, during and after an incident.
 
-import { h } from "../../lib/dom.js";
 import { MetricChart } from "../../charts/metric_chart.js";
+import { h } from "../../lib/dom.js";
 import { isRate } from "./words.js";
 
 const MARGIN_MS_MIN = 15 * 60_000;

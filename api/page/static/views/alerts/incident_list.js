@@ -10,19 +10,21 @@ export class IncidentList {
     Object.assign(this, { api, filters });
     this.rows = [];
     this.next = null;
+    this.isLong = false;  // Whether somebody asked for more than the newest page.
   }
 
   // Read the newest page again, and keep the older ones below it.
   async refresh() {
     const { rows, next } = await this.api.page(PATH, { ...this.filters, limit: PAGE_ROWS });
     const oldest = rows.at(-1)?.id ?? 0;
-    const older = next ? this.rows.filter(({ id }) => id < oldest) : [];
+    const older = next && this.isLong ? this.rows.filter(({ id }) => id < oldest) : [];
     if (!older.length) this.next = next;
     this.keep([...rows, ...older]);
   }
 
   async more() {
     const { rows, next } = await this.api.pageAt(this.next);
+    this.isLong = true;
     this.next = next;
     this.keep([...this.rows, ...rows]);
   }

@@ -3,10 +3,11 @@
 import { emptyState, pill, toast } from "../../lib/components.js";
 import { fill, h, setText } from "../../lib/dom.js";
 import { duration, number, plural } from "../../lib/format.js";
+import { postLine } from "../../lib/publish.js";
+import { Throttle } from "../../lib/throttle.js";
 import { holdOf } from "../../widgets/keyed_list.js";
 import { liveTable } from "../../widgets/live_table.js";
 import { keepMoments, moment } from "../../widgets/moments.js";
-import { Throttle } from "../../lib/throttle.js";
 import { acknowledge } from "./acknowledge.js";
 import { IncidentList, ROWS_MAX } from "./incident_list.js";
 import { conditionOf, incidentName } from "./words.js";
@@ -107,14 +108,14 @@ export class Incidents {
   columns() {
     const { time } = this.app;
     return [
-      { name: "Severity", cell: ({ severity }) => pill(severity) },
-      { name: "What", wide: true, cell: (each) => [
+      { name: "Severity", class: "plain", cell: ({ severity }) => pill(severity) },
+      { name: "What", class: "plain first", wide: true, cell: (each) => [
         h("a", { class: "name", href: `#/alerts/${each.id}` }, incidentName(each)), h("small", {}, conditionOf(each, this.rules.get(each.rule_id))),
         each.muted && h("span", { class: "tag", title: "A silence keeps it from channels." }, "muted")] },
       { name: "Device", cell: ({ device_id: id }) => h("a", { href: `#/devices/${encodeURIComponent(id)}` }, id) },
       { name: "Began", cell: ({ opened_at: at }) => moment(time, at) },
       { name: "Value", class: "number", cell: ({ opened_value: value }) => number(value) },
-      { name: "State", cell: (each) => stateCell(each) },
+      { name: "State", class: "plain", cell: (each) => stateCell(each) },
       { name: "", class: "buttons", cell: (each) => this.action(each) },
     ];
   }
@@ -135,7 +136,7 @@ function stateCell({ state, acknowledged_by: by, opened_at: from, resolved_at: t
 function nothing(app, filters, hasRules) {
   if (filters.severity || filters.rule_id || filters.device_id) return emptyState("No incident fits these filters", "Choose others to see more.");
   if (hasRules) return emptyState("All is quiet", "No rule is violated, and no device is silent.");
-  const line = `curl -X POST ${app.info.http_url}/v1/alerts -H 'Content-Type: application/json' -d '{"metric":"temp_c","op":">","threshold":60}'`;
+  const line = postLine(app.info, "/v1/alerts", { metric: "temp_c", op: ">", threshold: 60 });
   return emptyState("There is no rule yet", ["A rule says when something is wrong. ", h("a", { href: "#/rules/new" }, "Make one here"), ", or with:"],
     [{ label: "", line }]);
 }

@@ -2,9 +2,9 @@
 
 import { field, toast } from "../../lib/components.js";
 import { h } from "../../lib/dom.js";
+import { rfc3339 } from "../../lib/time.js";
 import { choice, formDialog, textOf } from "../../widgets/forms.js";
 import { deviceInput } from "../../widgets/suggestions.js";
-import { rfc3339 } from "../../lib/time.js";
 import { titleOf } from "../rules/model.js";
 import { SILENT } from "./words.js";
 

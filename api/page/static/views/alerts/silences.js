@@ -31,8 +31,8 @@ export function silences(app, place, rules) {
 
 function columns(app, rules, end) {
   const all = [
-    { name: "State", cell: (row) => h("span", { class: "tag" }, stateOf(row)) },
-    { name: "Concerns", wide: true, cell: (row) => concerns(row, rules) },
+    { name: "State", class: "plain", cell: (row) => h("span", { class: "tag" }, stateOf(row)) },
+    { name: "Concerns", class: "plain first", wide: true, cell: (row) => concerns(row, rules) },
     { name: "From", cell: (row) => h("time", { datetime: row.from_time }, app.time.short(row.from_time)) },
     { name: "To", cell: (row) => h("time", { datetime: row.to_time }, app.time.short(row.to_time)) },
     { name: "Reason", wide: true, cell: (row) => row.reason ?? "–" },

@@ -2,6 +2,7 @@
 
 import { confirmed, emptyState, toast } from "../../lib/components.js";
 import { fill, h } from "../../lib/dom.js";
+import { postLine } from "../../lib/publish.js";
 import { keepMoments } from "../../widgets/moments.js";
 import { channelCard } from "./card.js";
 import { addChannel, changeChannel } from "./form.js";
@@ -61,7 +62,7 @@ function actionsOf(app, load) {
 const pathOf = ({ name }) => `/v1/channels/${encodeURIComponent(name)}`;
 
 function nothing(app) {
-  const line = `curl -X POST ${app.info.http_url}/v1/channels -H 'Content-Type: application/json' -d '{"name":"phone","url":"ntfys://ntfy.sh/your-topic"}'`;
+  const line = postLine(app.info, "/v1/channels", { name: "phone", url: "ntfys://ntfy.sh/your-topic" });
   return emptyState("There is no channel yet", "A channel brings alerts to people and programs: by mail, a chat, a push message or a webhook. A rule names the channels that get its alerts.",
     [{ label: "With curl:", line }]);
 }

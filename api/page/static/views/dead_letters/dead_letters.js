@@ -3,12 +3,13 @@
 import { emptyState, failure, toast } from "../../lib/components.js";
 import { fill, h } from "../../lib/dom.js";
 import { bytes, count, plural } from "../../lib/format.js";
+import { postLine } from "../../lib/publish.js";
+import { debounce } from "../../lib/throttle.js";
 import { choice } from "../../widgets/forms.js";
 import { holdOf } from "../../widgets/keyed_list.js";
 import { liveTable } from "../../widgets/live_table.js";
 import { keepMoments, moment } from "../../widgets/moments.js";
 import { deviceInput } from "../../widgets/suggestions.js";
-import { debounce } from "../../lib/throttle.js";
 import { showPayload } from "./payload.js";
 import { replayAll, replayOne } from "./replay.js";
 
@@ -128,9 +129,9 @@ class DeadLetters {
     const { time } = this.app;
     const device = (id) => (id ? h("a", { href: `#/devices/${encodeURIComponent(id)}` }, id) : h("span", { class: "soft" }, "unknown"));
     return [
-      { name: "Received", cell: ({ received_at: at }) => moment(time, at) },
-      { name: "Device", cell: ({ device_id: id, door }) => [device(id), " ", h("span", { class: "tag" }, door)] },
-      { name: "Reason", wide: true, cell: ({ reason, detail, item }) => [h("b", {}, reason), h("small", {}, detail, item === null ? "" : ` (item ${item})`)] },
+      { name: "Received", class: "plain", cell: ({ received_at: at }) => moment(time, at) },
+      { name: "Device", class: "plain", cell: ({ device_id: id, door }) => [device(id), " ", h("span", { class: "tag" }, door)] },
+      { name: "Reason", class: "plain first", wide: true, cell: ({ reason, detail, item }) => [h("b", {}, reason), h("small", {}, detail, item === null ? "" : ` (item ${item})`)] },
       { name: "Payload", cell: (row) => h("button", { type: "button", class: "small", "aria-label": `Payload of dead letter ${row.id}, ${bytes(row.size_bytes)}`, onclick: () => showPayload(this.app, row) }, bytes(row.size_bytes)) },
       { name: "Replayed", cell: ({ replayed_at: at }) => (at ? moment(time, at) : h("span", { class: "soft" }, "no")) },
       { name: "", class: "buttons", cell: (row) => this.app.may("admin") && h("button", { type: "button", "aria-label": `Replay dead letter ${row.id}`, onclick: () => this.replay(row) }, "Replay") },
@@ -144,6 +145,6 @@ class DeadLetters {
   nothing() {
     if (NAMES.some((name) => this.filters[name])) return emptyState("No dead letter fits these filters", "Choose others to see more.");
     return emptyState("There are no dead letters", `Everything that arrived was understood.${this.app.info.rejected_days ? ` Dead letters are kept for ${plural(this.app.info.rejected_days, "day")}.` : ""} This one would be rejected:`,
-      [{ label: "", line: `curl -X POST ${this.app.info.http_url}/v1/events -H 'Content-Type: application/json' -d '{"device_id":"deviceA","metrics":{"soc_percent":120}}'` }]);
+      [{ label: "", line: postLine(this.app.info, "/v1/events", { device_id: "my-device", metrics: { soc_percent: 120 } }) }]);
   }
 }

@@ -11,7 +11,7 @@ const EARLIEST = Date.UTC(1971);
 export class Range {
   // From the parameters of an address; what they do not say clearly is the default.
   constructor({ range, from, to }, now) {
-    this.name = range in RANGES ? range : DEFAULT;
+    this.name = Object.hasOwn(RANGES, range) ? range : DEFAULT;
     const zoomed = { from: Date.parse(from), to: Date.parse(to) };
     this.zoomed = zoomed.from < zoomed.to ? limited(zoomed, now) : null;
     this.now = now;

@@ -30,7 +30,7 @@ class FleetView {
     Object.assign(this, { root, app, profiles: new Map(), order: [] });
     this.filter = FILTERS.includes(state) ? state : "all";
     this.search = q ?? "";
-    this.sort = sort in SORTS ? sort : "trouble";
+    this.sort = Object.hasOwn(SORTS, sort) ? sort : "trouble";
     this.devices = new Devices(app, () => this.drawSoon());
     this.sparks = new Sparks(app, (device, path) => this.list.rows.get(device)?.setSpark(path));
     this.list = new List({

@@ -2,8 +2,8 @@
 
 import { failure, table } from "../../lib/components.js";
 import { fill, h } from "../../lib/dom.js";
-import { choice } from "../../widgets/forms.js";
 import { debounce } from "../../lib/throttle.js";
+import { choice } from "../../widgets/forms.js";
 
 const PAGE_ROWS = 50;
 const ROWS_MAX = 1_000;

@@ -2,6 +2,7 @@
 
 import { confirmed, field, table, toast } from "../../lib/components.js";
 import { fill, h } from "../../lib/dom.js";
+import { mosquittoLine } from "../../lib/publish.js";
 import { durationField } from "../../widgets/duration_field.js";
 import { checkbox, formDialog, textOf } from "../../widgets/forms.js";
 import { moment } from "../../widgets/moments.js";
@@ -35,7 +36,7 @@ function moreButton(app, rows, next, draw) {
 
 function actionsOf(app, changed) {
   const shown = async (title, { device_id: device, login, secret }) => {
-    if (secret) await showSecret(title, secret, [{ label: "At the broker:", line: mosquitto(app, device, login, secret) }]);
+    if (secret) await showSecret(title, secret, [{ label: "At the broker:", line: mosquittoLine(app.info, device, { login, secret }) }]);
     await changed();
   };
   return {
@@ -58,9 +59,9 @@ function actionsOf(app, changed) {
 
 function columns(time, act) {
   const all = [
-    { name: "Device", cell: ({ device_id: id }) => h("a", { class: "name", href: `#/devices/${encodeURIComponent(id)}` }, id) },
+    { name: "Device", class: "plain", cell: ({ device_id: id }) => h("a", { class: "name", href: `#/devices/${encodeURIComponent(id)}` }, id) },
     { name: "Login", cell: ({ login }) => h("span", { class: "mono" }, login) },
-    { name: "By", cell: ({ secret, certificate }) => [secret && h("span", { class: "tag" }, "secret"), " ", certificate && h("span", { class: "tag" }, "certificate")] },
+    { name: "By", class: "plain", cell: ({ secret, certificate }) => [secret && h("span", { class: "tag" }, "secret"), " ", certificate && h("span", { class: "tag" }, "certificate")] },
     { name: "Made", cell: ({ created_at: at }) => moment(time, at) },
     { name: "Last used over HTTP", cell: ({ last_used_at: at }) => (at ? moment(time, at) : "never") },
   ];
@@ -99,9 +100,4 @@ function rotateSecret(app, { device_id: id }) {
 
 function pathOf(id) {
   return `/v1/devices/${encodeURIComponent(id)}/credentials`;
-}
-
-function mosquitto(app, device, login, secret) {
-  const { hostname, port } = new URL(app.info.mqtt_url.replace(/^mqtt/, "http"));
-  return `mosquitto_pub -h ${hostname} -p ${port || 1883} -i ${device} -u ${login} -P ${secret} -q 1 -t devices/${device}/telemetry -m '{"metrics":{"temp_c":21.5}}'`;
 }

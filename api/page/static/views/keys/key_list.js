@@ -39,8 +39,8 @@ export function keys(app, place, changed) {
 
 function columns(time, revoke) {
   const all = [
-    { name: "Name", cell: ({ name }) => h("b", {}, name) },
-    { name: "May", cell: ({ scopes }) => scopes.map((scope) => h("span", { class: "tag" }, scope)) },
+    { name: "Name", class: "plain", cell: ({ name }) => h("b", {}, name) },
+    { name: "May", class: "plain", cell: ({ scopes }) => scopes.map((scope) => h("span", { class: "tag" }, scope)) },
     { name: "Made", cell: ({ created_at: at }) => moment(time, at) },
     { name: "Last used", cell: ({ last_used_at: at }) => (at ? moment(time, at) : "never") },
   ];

@@ -1,10 +1,10 @@
 // What a rule would have done: its back-test on stored events, drawn on the values of one device.
 
+import { MetricChart } from "../../charts/metric_chart.js";
 import { fill, h, setText } from "../../lib/dom.js";
 import { count, duration, number, plural } from "../../lib/format.js";
-import { choice, segments } from "../../widgets/forms.js";
-import { MetricChart } from "../../charts/metric_chart.js";
 import { DAY, rfc3339 } from "../../lib/time.js";
+import { choice, segments } from "../../widgets/forms.js";
 import { backtest } from "./backtest.js";
 import { bodyOf, hasField } from "./model.js";
 

@@ -3,6 +3,7 @@
 import { confirmed, emptyState, pill, table, toast } from "../../lib/components.js";
 import { fill, h } from "../../lib/dom.js";
 import { duration, plural } from "../../lib/format.js";
+import { postLine } from "../../lib/publish.js";
 import { bodyOf, conditionText, scopeText, titleOf } from "./model.js";
 
 export const title = "Rules";
@@ -24,11 +25,11 @@ export async function show(root, route, app) {
 
 function columns(app, reload) {
   const all = [
-    { name: "Rule", wide: true, cell: (rule) => [h("a", { class: "name", href: hrefOf(rule) }, titleOf(rule)), h("small", { class: "mono" }, conditionText(rule, (s) => duration(s * 1000)))] },
-    { name: "For", cell: scopeText },
-    { name: "Severity", cell: ({ severity }) => pill(severity) },
+    { name: "Rule", class: "plain", wide: true, cell: (rule) => [h("a", { class: "name", href: hrefOf(rule) }, titleOf(rule)), h("small", { class: "mono" }, conditionText(rule, (s) => duration(s * 1000)))] },
+    { name: "For", class: "plain", cell: scopeText },
+    { name: "Severity", class: "plain", cell: ({ severity }) => pill(severity) },
     { name: "Channels", cell: ({ channels }) => (channels.length ? channels.map((name) => h("span", { class: "tag" }, name)) : h("span", { class: "soft" }, "none")) },
-    { name: "State", cell: (rule) => (app.may("admin") ? enabledSwitch(rule, app, reload) : h("span", { class: "tag" }, rule.enabled ? "in force" : "off")) },
+    { name: "State", class: "plain", cell: (rule) => (app.may("admin") ? enabledSwitch(rule, app, reload) : h("span", { class: "tag" }, rule.enabled ? "in force" : "off")) },
   ];
   return app.may("admin") ? [...all, { name: "", class: "buttons", cell: (rule) => actions(rule, app, reload) }] : all;
 }
@@ -73,7 +74,7 @@ const pathOf = ({ id }) => `/v1/alerts/${id}`;
 const hrefOf = ({ id }) => `#/rules/${id}`;
 
 function nothing(app) {
-  const line = `curl -X POST ${app.info.http_url}/v1/alerts -H 'Content-Type: application/json' -d '{"metric":"temp_c","op":">","threshold":60,"for_s":300}'`;
+  const line = postLine(app.info, "/v1/alerts", { metric: "temp_c", op: ">", threshold: 60, for_s: 300 });
   return emptyState("There is no rule yet",
     "A rule says when something is wrong: a value passes a threshold, changes too fast, or stays away. Before you save one, its back-test shows what it would have found.",
     [{ label: "With curl:", line }]);
