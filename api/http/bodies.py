@@ -78,16 +78,12 @@ def is_json(content_type: str) -> bool:
 
 
 def operation_with_body(
-    schema: dict[str, Any],
-    example: Any = None,
-    *,
-    csv_example: str | None = None,
-    required: bool = True,
+    schema: dict[str, Any], *, or_csv: bool = False, required: bool = True
 ) -> type[Operation]:
     """The operation class of a handler that reads its body as bytes, so its schema is given here."""
-    content = {JSON: OpenAPIMediaType(schema=inlined(schema), example=example)}  # type: ignore[arg-type]
-    if csv_example is not None:
-        content[CSV] = OpenAPIMediaType(schema=Schema(type=OpenAPIType.STRING), example=csv_example)
+    content = {JSON: OpenAPIMediaType(schema=inlined(schema))}  # type: ignore[arg-type]
+    if or_csv:
+        content[CSV] = OpenAPIMediaType(schema=Schema(type=OpenAPIType.STRING))
     body = RequestBody(content=content, required=required)
 
     @dataclass

@@ -31,7 +31,8 @@ PageLimit = Annotated[
     QueryParameter(ge=1, le=PAGE_ROWS_MAX, description=f"Rows per page, at most {PAGE_ROWS_MAX}"),
 ]
 Cursor = Annotated[
-    str | None, QueryParameter(description="From the Link header of the previous page")
+    str | None,
+    QueryParameter(description="From the Link header of the previous page"),
 ]
 FromTime = Annotated[
     str | None,

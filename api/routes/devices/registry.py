@@ -94,7 +94,7 @@ async def add_device(
             "maxItems": ROWS_MAX,
             "items": NewDeviceBody.model_json_schema(),
         },
-        csv_example="device_id,name,tags,attributes.model\ndeviceA,Shed,roof;south,X-2\n",
+        or_csv=True,
     ),
     summary="Register many devices, all or none",
     description="A CSV file, whose columns are the fields, or an array. Each row replaces a whole"

@@ -5,7 +5,6 @@ from typing import Annotated
 
 from litestar import Response, get
 from litestar.di import NamedDependency
-from litestar.openapi.spec import Example
 from litestar.params import QueryParameter
 
 from api.aggregate.buckets import CENTURY, DAY
@@ -53,7 +52,6 @@ async def aggregate(
             min_items=1,
             max_items=METRICS_MAX,
             description="May be repeated; rows then carry `metric`",
-            examples=[Example(value=["soc_percent"])],
         ),
     ],
     from_time: RequiredTime,
@@ -67,7 +65,6 @@ async def aggregate(
         QueryParameter(
             max_items=TAGS_MAX,
             description="A registered tag of the device; repeat it for AND",
-            examples=[Example(value=["fleet:south"])],
         ),
     ] = None,
     tag: Annotated[
@@ -80,7 +77,6 @@ async def aggregate(
             description="30s, 5m, 1h: from the Unix epoch; 1d, 1w, 1mo: calendar periods of `tz`; auto:"
             f" the shortest of {', '.join(INTERVALS)} with at most `max_points` buckets per group that is not"
             f" refused, named in {INTERVAL_HEADER}",
-            examples=[Example(value="1h"), Example(value=AUTO)],
         ),
     ] = "1m",
     max_points: Annotated[
@@ -97,7 +93,6 @@ async def aggregate(
             max_items=GROUP_KEYS_MAX,
             description=f"One or two of {', '.join(GroupBy)}, repeated or as a comma-separated list: one row"
             " per bucket and group",
-            examples=[Example(value=["device"]), Example(value=["device_tag,device"])],
         ),
     ] = None,
     tag_prefix: Annotated[
@@ -112,7 +107,6 @@ async def aggregate(
             min_length=1,
             max_length=128,
             description="Group only by registered tags that begin so",
-            examples=[Example(value="fleet:")],
         ),
     ] = None,
     where: Annotated[
@@ -120,7 +114,6 @@ async def aggregate(
         QueryParameter(
             max_items=CONDITIONS_MAX,
             description="A condition on a metric of the same event; repeat it for AND",
-            examples=[Example(value=["velocity>1"])],
         ),
     ] = None,
     having: Annotated[
@@ -128,7 +121,6 @@ async def aggregate(
         QueryParameter(
             max_items=CONDITIONS_MAX,
             description="A condition on one of `stats`, before `fill`; repeat it for AND",
-            examples=[Example(value=["avg<1"])],
         ),
     ] = None,
     tz: TimeZone = "UTC",
