@@ -1,5 +1,7 @@
 """The examples as their readers start them, against one running Voltwire."""
 
+import json
+import shutil
 import sqlite3
 import subprocess
 import sys
@@ -8,6 +10,7 @@ from collections import Counter
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -17,6 +20,7 @@ from tests.support.services import ROOT, Process, clean_environment, free_port
 
 EXAMPLES = ROOT / "examples"
 S_MAX = 120  # Of an example on a busy machine.
+MICROPYTHON, BOARD = EXAMPLES / "micropython", ROOT / "tests/support/micropython"
 CLIENTS = ("device_paho.py", "device_aiomqtt.py")
 
 
@@ -113,3 +117,53 @@ def test_duckdb_shows_the_energy_of_each_device(measured: str, tmp_path: Path) -
         ["charging", f"{taken:.2f}", "0.00"],
         ["discharging", "0.00", f"{given:.2f}"],
     ]
+
+
+def wake(board: Path, port: int) -> str:
+    """From one wake to the next sleep."""
+    configuration = (MICROPYTHON / "config.py").read_text("utf-8")
+    for name, value in (("192.168.1.5", "127.0.0.1"), ("1883", str(port))):
+        configuration = configuration.replace(name, value)
+    (board / "config.py").write_text(configuration)
+    # config.py changes within a second, which Python would not notice.
+    environment = clean_environment({"PYTHONDONTWRITEBYTECODE": "1"})
+    environment["PYTHONPATH"] = f"{board}:{BOARD}"
+    done = subprocess.run(
+        [sys.executable, "main.py"], cwd=board, env=environment, capture_output=True, text=True,
+        timeout=S_MAX, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.endswith("sleeps 600000\n")
+    return done.stdout
+
+
+def until_asleep(url: str, device_id: str) -> dict[str, Any]:
+    """The last status arrives after the sketch has ended."""
+    deadline = time.monotonic() + S_MAX
+    while True:
+        presence: dict[str, Any] = plain_http.get(f"{url}/v1/devices/{device_id}/presence").json()
+        if presence["state"] == "asleep":
+            return presence
+        assert time.monotonic() < deadline, presence
+        time.sleep(0.05)
+
+
+def test_what_a_micropython_sensor_measured_without_a_broker_is_stored_once_after_a_power_cut(
+    up: Process, tmp_path: Path
+) -> None:
+    for name in ("main.py", "outbox.py"):
+        shutil.copy(MICROPYTHON / name, tmp_path)
+    assert "not sent" in wake(tmp_path, free_port())
+    wake(tmp_path, free_port())
+    (tmp_path / "rtc_memory").unlink()  # A power cut.
+    port = int(up.settings["MQTT_PORT"])
+    assert "not sent" not in wake(tmp_path, port)
+    assert json.loads((tmp_path / "outbox.json").read_text()) == [4, []]
+    url = base_url(up)
+    assert set(stored(url, "garden-1").values()) == {1}
+    events = plain_http.get(f"{url}/v1/devices/garden-1/events").json()
+    assert sorted(event["seq"] for event in events) == [1, 2, 3]
+    assert {event["metrics"]["supply_v"] for event in events} == {3.8}
+    assert until_asleep(url, "garden-1")["expected_interval_s"] == 600
+    wake(tmp_path, port)
+    assert len(stored(url, "garden-1")) == 4
