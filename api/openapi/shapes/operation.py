@@ -14,6 +14,9 @@ class InfoAnswer(TypedDict):
 
     authentication: bool
     version: NotRequired[str]
+    key: NotRequired[
+        Annotated[str | None, Field(description="Name of the caller's key; null without one")]
+    ]
     scopes: NotRequired[
         Annotated[list[str] | None, Field(description="Of the caller's key; null: all")]
     ]

@@ -41,7 +41,7 @@ export class Bar {
     this.marked = route;
     const current = route?.partOf ?? route?.name;
     for (const [name, link] of this.links ?? []) {
-      if (name === current) link.setAttribute("aria-current", "page");
+      if (name === current) showCurrent(link);
       else link.removeAttribute("aria-current");
     }
   }
@@ -85,6 +85,12 @@ export class Bar {
     } });
     return button;
   }
+}
+
+// On a phone the names do not fit beside each other.
+function showCurrent(link) {
+  link.setAttribute("aria-current", "page");
+  link.scrollIntoView({ block: "nearest", inline: "center" });
 }
 
 function setTheme(theme) {

@@ -8,6 +8,7 @@ import { address, parse } from "./lib/router.js";
 import { Time } from "./lib/time.js";
 import { Bar } from "./bar.js";
 import { HOME, routeOf } from "./routes.js";
+import { logoutButton } from "./views/login.js";
 
 class App {
   constructor() {
@@ -17,6 +18,7 @@ class App {
     this.info = {};
     this.root = document.getElementById("main");
     this.bar = new Bar(document.getElementById("bar"), this);
+    this.bar.extra = () => logoutButton(this);
     this.turn = 0;  // Of views: a slow one must not be drawn over a later one.
     this.cleanup = null;
   }

@@ -15,9 +15,13 @@ export function pill(state, text = stateName(state)) {
 // `wide` cells take a line of their own. The caption is read by screen readers.
 export function table(caption, columns, rows) {
   const head = columns.map(({ name, class: kind }) => h("th", { scope: "col", class: kind }, name));
-  const body = rows.map((row) => h("tr", {}, columns.map((column) => cellOf(column, row))));
+  const body = rows.map((row) => tableRow(columns, row));
   return h("div", { class: "card" },
     h("table", { class: "cards" }, h("caption", { class: "unseen" }, caption), h("thead", {}, h("tr", {}, head)), h("tbody", {}, body)));
+}
+
+export function tableRow(columns, row) {
+  return h("tr", {}, columns.map((column) => cellOf(column, row)));
 }
 
 function cellOf({ name, class: kind, cell, wide }, row) {
