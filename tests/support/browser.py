@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from playwright.sync_api import Browser, ConsoleMessage, Page, sync_playwright
+from playwright.sync_api import Browser, ConsoleMessage, Page, expect, sync_playwright
 
 from tests.support.programs import require_program
 from tests.support.services import temporary_folder
@@ -53,6 +53,7 @@ def _address(process: "subprocess.Popen[bytes]", log: Path) -> str:
 def driven(address: str) -> Iterator[Browser]:
     """While it is open, this thread runs an event loop, so nothing else may start one in it."""
     with sync_playwright() as playwright:
+        expect.set_options(timeout=WAIT_MS_MAX)
         browser = playwright.chromium.connect_over_cdp(address)
         yield browser
         browser.close()
