@@ -12,6 +12,7 @@ from api.auth.authenticator import Authenticator
 from api.auth.guard import authorized, unauthenticated
 from api.http.params import refuse_unknown_parameters
 from api.http.problems import EXCEPTION_HANDLERS
+from api.imports.store import IMPORT_BYTES_MAX
 from api.ingest.door import BATCH_BYTES_MAX
 from api.ingest.fast_posts import fast_path_first
 from api.middleware.browser_origins import browser_origins
@@ -27,7 +28,7 @@ from api.routes.access import audit, credentials, sessions
 from api.routes.alerts import backtests, channels, incidents, rules
 from api.routes.devices import presence, profiles, registry
 from api.routes.events import aggregates, exports, history, latest, posts, rejected, search
-from api.routes.service import health, info
+from api.routes.service import asyncapi, health, info
 from api.routes.streams import feed, live
 from api.serve.workers import Worker
 from api.services import Services
@@ -35,7 +36,7 @@ from runtime.health import Health
 from runtime.settings import Settings
 
 OTHER_BYTES_MAX = 64 * 1024
-PAGES = ("/", "/docs")  # Made to be looked at, from wherever a link leads there.
+PAGES = ("/", "/docs", "/asyncapi")  # Made to be looked at, from wherever a link leads there.
 
 
 def create_app(settings: Settings, services: Services) -> ASGIApp:
@@ -66,6 +67,7 @@ def create_litestar(settings: Settings, services: Services) -> Litestar:
         registry.list_devices,
         registry.fleet_summary,
         registry.add_device,
+        _limited(IMPORT_BYTES_MAX, registry.import_devices),
         registry.one_device,
         registry.put_device,
         registry.forget_device,
@@ -117,6 +119,7 @@ def create_litestar(settings: Settings, services: Services) -> Litestar:
         health.live,
         health.metrics,
         openapi_document,
+        asyncapi.asyncapi,
         reference_assets(),
         *page_handlers(PageFiles.read()),
     ]

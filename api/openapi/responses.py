@@ -37,6 +37,7 @@ from api.openapi.shapes.dead_letters import (
 from api.openapi.shapes.devices import (
     DeviceAnswer,
     FleetAnswer,
+    ImportedAnswer,
     LatestAnswer,
     ListedDeviceAnswer,
     PresenceAnswer,
@@ -79,6 +80,7 @@ def _schema(shape: Any) -> Any:
 DEVICE, EVENTS, PROFILE = Answer(DeviceAnswer), Answer(list[EventAnswer]), Answer(ProfileAnswer)
 RULE, POSTED, HEALTH = Answer(RuleAnswer), Answer(PostedAnswer), Answer(HealthAnswer)
 CHANNEL = Answer(ChannelAnswer)
+IMPORTED = Answer(ImportedAnswer)
 INCIDENT = Answer(IncidentHistoryAnswer)
 LATEST_EXAMPLE = {
     "device_id": "deviceA",
@@ -104,6 +106,7 @@ ANSWERS: dict[str, dict[int, Answer]] = {
     "GET /v1/devices": {200: Answer(list[ListedDeviceAnswer])},
     "GET /v1/devices/summary": {200: Answer(FleetAnswer)},
     "POST /v1/devices": {201: DEVICE},
+    "POST /v1/devices/import": {200: IMPORTED, 201: IMPORTED},
     "GET /v1/devices/{device_id}": {200: DEVICE},
     "PUT /v1/devices/{device_id}": {200: DEVICE, 201: DEVICE},
     "DELETE /v1/devices/{device_id}": {204: Answer()},

@@ -20,7 +20,7 @@ POSTS = {"POST /v1/events", "POST /v1/events/batch", "POST /telemetry"}
 KINDS = ("stranger", "wrong", "device", "ingest", "read", "metrics", "admin")
 REFUSED = {httpx.codes.UNAUTHORIZED, httpx.codes.FORBIDDEN}
 NUMBER = {"rejected_id", "incident_id", "silence_id"}  # Path parameters that are numbers.
-FILES = ["/", "/favicon.ico", "/docs", "/openapi.json", "/docs-assets/swagger-ui.css"]
+FILES = ["/", "/favicon.ico", "/docs", "/openapi.json", "/asyncapi", "/docs-assets/swagger-ui.css"]
 
 
 def may(who: str, operation: str) -> bool:
@@ -102,6 +102,12 @@ async def test_head_and_options_need_what_get_needs(api: Guarded) -> None:
 async def test_the_pages_and_their_files_are_for_everybody(api: Guarded) -> None:
     for path in FILES:
         assert (await api.http.get(path)).status_code == 200, path
+
+
+async def test_strangers_do_not_learn_the_address_of_the_broker(api: Guarded) -> None:
+    assert "servers" not in (await api.http.get("/asyncapi")).json()
+    document = (await api.http.get("/asyncapi", headers=api.headers("read"))).json()
+    assert document["servers"]["broker"]["host"] == "127.0.0.1:1883"
 
 
 async def test_a_session_may_do_what_its_key_may(api: Guarded) -> None:
