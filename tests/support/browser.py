@@ -15,7 +15,7 @@ from tests.support.services import temporary_folder
 FLAGS = (
     "--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking",
     "--disable-component-update", "--disable-sync", "--disable-dev-shm-usage", "--js-flags=--expose-gc",
-    "--enable-precise-memory-info", "--remote-debugging-port=0",
+    "--enable-precise-memory-info", "--hide-scrollbars", "--remote-debugging-port=0",
 )  # fmt: skip
 LISTENING = re.compile(r"DevTools listening on (ws://\S+)")
 REFUSAL = "Failed to load resource: the server responded with a status of 4"
@@ -52,8 +52,8 @@ def _address(process: "subprocess.Popen[bytes]", log: Path) -> str:
 @contextmanager
 def driven(address: str) -> Iterator[Browser]:
     """While it is open, this thread runs an event loop, so nothing else may start one in it."""
+    expect.set_options(timeout=WAIT_MS_MAX)
     with sync_playwright() as playwright:
-        expect.set_options(timeout=WAIT_MS_MAX)
         browser = playwright.chromium.connect_over_cdp(address)
         yield browser
         browser.close()
