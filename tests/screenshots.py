@@ -24,6 +24,9 @@ class Shot(NamedTuple):
     phone: bool = False
 
 
+RULE = (
+    "#/rules/new?metric=temp_c&threshold=30&clear_threshold=29&for_s=600&name=Battery%20too%20warm"
+)
 SHOTS = (
     Shot("fleet-light", "#/fleet", "just now"),
     Shot("fleet-dark", "#/fleet", "just now", "dark"),
@@ -31,6 +34,10 @@ SHOTS = (
     Shot("device-light", "#/devices/demo-007?range=7d", "mean and range"),
     Shot("device-dark", "#/devices/demo-007?range=24h", "mean and range", "dark"),
     Shot("device-phone", "#/devices/demo-007?range=7d", "mean and range", phone=True),
+    Shot("alerts-light", "#/alerts", "Began"),
+    Shot("alerts-phone", "#/alerts", "Severity", phone=True),
+    Shot("rule-light", RULE, "firing for"),
+    Shot("rule-dark", RULE, "firing for", "dark"),
 )
 
 

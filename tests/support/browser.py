@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from playwright.sync_api import Browser, ConsoleMessage, Page, expect, sync_playwright
+from playwright.sync_api import Browser, ConsoleMessage, Page, ViewportSize, expect, sync_playwright
 
 from tests.support.programs import require_program
 from tests.support.services import temporary_folder
@@ -21,7 +21,7 @@ LISTENING = re.compile(r"DevTools listening on (ws://\S+)")
 REFUSAL = "Failed to load resource: the server responded with a status of 4"
 WAIT_MS_MAX = 60_000  # For anything to appear: a failure must not come from a machine that is busy.
 NARROW_PX = 760
-DESKTOP, PHONE = {"width": 1280, "height": 800}, {"width": 390, "height": 844}
+DESKTOP, PHONE = ViewportSize(width=1280, height=800), ViewportSize(width=390, height=844)
 
 
 @contextmanager
