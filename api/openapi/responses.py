@@ -13,6 +13,7 @@ from api.http.bodies import inlined
 from api.openapi.shapes.access import (
     AuditAnswer,
     CredentialsAnswer,
+    DeviceCredentialsAnswer,
     KeyAnswer,
     NewKeyAnswer,
     RotatedAnswer,
@@ -149,6 +150,7 @@ ANSWERS: dict[str, dict[int, Answer]] = {
     "GET /v1/keys": {200: Answer(list[KeyAnswer])},
     "POST /v1/keys": {201: Answer(NewKeyAnswer)},
     "DELETE /v1/keys/{name}": {204: Answer()},
+    "GET /v1/credentials": {200: Answer(list[DeviceCredentialsAnswer])},
     "POST /v1/devices/{device_id}/credentials": {201: Answer(CredentialsAnswer)},
     "POST /v1/devices/{device_id}/credentials/rotate": {200: Answer(RotatedAnswer)},
     "DELETE /v1/devices/{device_id}/credentials": {204: Answer()},

@@ -7,6 +7,7 @@ from litestar import Response, get
 from litestar.di import NamedDependency
 from litestar.params import QueryParameter
 
+from api.aggregate.answer import written
 from api.aggregate.buckets import CENTURY, DAY
 from api.aggregate.conditions import CONDITIONS_MAX, parse_having, parse_where
 from api.aggregate.intervals import AUTO, INTERVALS
@@ -161,19 +162,12 @@ async def aggregate(
     if max_points is not None and interval != AUTO:
         raise InvalidRequest(f"max_points: it needs interval={AUTO}.")
     answer = (
-        Answer("[]", INTERVALS[0])
+        Answer(await written(query, None), INTERVALS[0])
         if start >= end
         else await aggregates.answer(query, interval, max_points or MAX_POINTS)
     )
     headers = {INTERVAL_HEADER: answer.interval} if interval == AUTO else None
-    return json_text(in_format(answer.body, query), headers)
-
-
-def in_format(rows: str, query: AggregateQuery) -> str:
-    """An ungrouped answer in columns is the only object of its array, or empty columns."""
-    if query.format is Format.ROWS or query.group_by or len(query.metrics) > 1:
-        return rows
-    return rows[1:-1] or "{" + ",".join(f'"{name}":[]' for name in ("bucket", *query.stats)) + "}"
+    return json_text(answer.body, headers)
 
 
 def parse_group_by(texts: list[str]) -> tuple[GroupBy, ...]:
