@@ -101,4 +101,4 @@ delete from audit where at < clock_timestamp() - make_interval(days => $1)
 
 -- insert_audit --
 -- A row of the audit.
-insert into audit (actor, address, action, target, details) values ($1, $2, $3, $4, $5::json)
+insert into audit (actor, address, action, target, details) values ($1, $2, $3, $4, $5::jsonb)

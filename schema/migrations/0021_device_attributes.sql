@@ -5,9 +5,3 @@
 alter table device
     add column attributes json not null default '{}',
     add column tz text collate "C";
-
--- What was changed is shown as it was written, too: compact, and numbers in their one form.
-alter table audit
-    alter column details drop default,
-    alter column details type json using details::text::json,
-    alter column details set default '{}';
