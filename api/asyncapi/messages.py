@@ -8,8 +8,8 @@ from typing_extensions import TypedDict
 
 from api.http.bodies import inlined
 from api.openapi.shapes.base import STRICT, Time
-from api.openapi.shapes.devices import PresenceChangeAnswer
-from api.openapi.shapes.events import BatchItemAnswer
+from api.openapi.shapes.devices import PresenceChangeResponse
+from api.openapi.shapes.events import BatchItemResponse
 from ingestor.decode.presence import MAX_SLEEP_S, SESSION_CHARS_MAX
 from schema.alert import AlertState, Severity
 from schema.event import MAX_ITEMS, EventBody
@@ -145,9 +145,9 @@ MESSAGES = {
         ({"state": "online", "receipts": True}, {"state": "asleep", "wake_in_s": 3600}, "offline"),
     ),
     "heartbeat": Message("The device lives", None, (), TEXT),
-    "receipt": Message("A verdict on each event", list[BatchItemAnswer], (RECEIPT,)),
+    "receipt": Message("A verdict on each event", list[BatchItemResponse], (RECEIPT,)),
     "alert": Message("An alert", AlertMessage, (ALERT,)),
-    "presence": Message("The state of a device", PresenceChangeAnswer, (PRESENCE,)),
+    "presence": Message("The state of a device", PresenceChangeResponse, (PRESENCE,)),
     "discovery": Message("A device and its sensors", dict[str, Any], (DISCOVERY,)),
     "canary": Message("A number that only Voltwire reads", None, (), TEXT),
 }
