@@ -33,6 +33,8 @@ CONNECT_S_MAX = 10.0  # Without any connection by then, the fleet gives up.
 SETTLE_S, FORGET_S_MAX = 1.0, 10.0  # The last messages arrive before the devices are deleted.
 REFRESH_S, LINE_S = 0.25, 10.0  # On a terminal, and elsewhere.
 SEEDS = 2**32
+GOODBYE = "The devices have said goodbye: for a year nobody waits for them."
+FORGOTTEN = "The devices are forgotten."
 
 
 def _checked(prefix: str) -> str:
@@ -110,6 +112,8 @@ def simulate(
     else:
         console.print(counts_table(rows))
     forgotten = not (forget and fleet.was_connected) or _forget(settings, fleet.device_ids)
+    if fleet.was_connected and forgotten:
+        console.print(FORGOTTEN if forget else GOODBYE)
     if not fleet.was_connected:
         typer.echo(f"The broker {fleet.trouble}. {fleet.unsent} events were not sent.", err=True)
     elif fleet.waiting:
