@@ -56,6 +56,7 @@ class BrokerFiles:
     folder: Path
     listeners: Listeners
     group: int | None = None
+    ha_discovery: bool = False
 
     def write_open(self) -> ChangedFiles:
         """For authentication off."""
@@ -69,7 +70,7 @@ class BrokerFiles:
         with_password = [login for login in logins if has_login(login)]
         certified = [login.name for login in logins if login.kind is CredentialKind.CERTIFICATE]
         texts = {
-            ACL_FILE: access_list(instance, tables, with_password),
+            ACL_FILE: access_list(instance, tables, with_password, ha_discovery=self.ha_discovery),
             CERTIFICATE_ACL_FILE: certificate_access_list(certified),
             PASSWORD_FILE: self._password_file(
                 own_logins(instance, tables.last_member), password, with_password

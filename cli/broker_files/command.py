@@ -116,7 +116,7 @@ def broker_files(
     if settings.authenticated:
         _warn(settings, found)
     keeper = Keeper(
-        BrokerFiles(folder.resolve(), listeners, group),
+        BrokerFiles(folder.resolve(), listeners, group, settings.ha_discovery),
         dsn=running_dsn(settings) if settings.authenticated else "",
         password=broker_password(settings) if settings.authenticated else None,
         reload=reload,

@@ -38,10 +38,16 @@ def certificate(device_id: str) -> BrokerLogin:
 class GuardedMosquitto:
     """`broker` with the logins that `write` gave it last."""
 
-    def __init__(self, broker: Mosquitto, certificates: Certificates | None = None) -> None:
+    def __init__(
+        self,
+        broker: Mosquitto,
+        certificates: Certificates | None = None,
+        *,
+        ha_discovery: bool = False,
+    ) -> None:
         self.broker, self.port = broker, broker.port
         listeners = broker.listeners.with_certificates(certificates)
-        self._files = BrokerFiles(broker.files, listeners, mosquitto_group())
+        self._files = BrokerFiles(broker.files, listeners, mosquitto_group(), ha_discovery)
         self._clients: list[RawClient] = []
         if certificates is not None:
             broker.more_ports = (listeners.tls.port, listeners.certificate.port)
@@ -102,11 +108,14 @@ async def connack(port: int, sent: bytes) -> int | None:
 
 @asynccontextmanager
 async def guarded_mosquitto(
-    logins: Sequence[BrokerLogin], certificates: Certificates | None = None
+    logins: Sequence[BrokerLogin],
+    certificates: Certificates | None = None,
+    *,
+    ha_discovery: bool = False,
 ) -> AsyncIterator[GuardedMosquitto]:
     with temporary_folder() as folder:
         broker = Mosquitto(folder)
-        guarded = GuardedMosquitto(broker, certificates)
+        guarded = GuardedMosquitto(broker, certificates, ha_discovery=ha_discovery)
         guarded.write(*logins)
         broker.start()
         try:

@@ -280,6 +280,19 @@ def test_a_bad_rule_is_422_and_names_the_field(http: httpx.Client) -> None:
         assert problem["errors"]
 
 
+def test_the_mqtt_side_is_a_page_for_browsers_and_a_document_for_programs(
+    http: httpx.Client,
+) -> None:
+    browser = {"Accept": "text/html,application/xhtml+xml,*/*;q=0.8"}
+    page = http.get("/asyncapi", headers=browser)
+    assert page.headers["content-type"].startswith("text/html")
+    assert "default-src 'none'" in page.headers["content-security-policy"]
+    assert "devices/{device_id}/telemetry" in page.text
+    for answer in (http.get("/asyncapi"), http.get("/asyncapi?format=json", headers=browser)):
+        assert answer.json()["asyncapi"] == "3.0.0"
+    assert_problem(http.get("/asyncapi?format=yaml"), 422)
+
+
 def test_the_reference_needs_no_internet(http: httpx.Client) -> None:
     page = http.get("/docs").text
     assert re.findall(r"(?:src|href)\s*=\s*[\"']?\s*(?:https?:)?//", page) == []
