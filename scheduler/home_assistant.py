@@ -28,7 +28,7 @@ queries = load_queries(
 
 
 @dataclass(frozen=True, slots=True)
-class Kind:
+class SensorKind:
     """What Home Assistant calls a unit, and its device class; an unsuitable class would be refused."""
 
     unit: str
@@ -38,21 +38,21 @@ class Kind:
 
 # By the unit of a profile, in its common spellings and those of UCUM.
 KINDS = {
-    **dict.fromkeys(("Cel", "°C", "C", "degC"), Kind("°C", "temperature")),
-    **dict.fromkeys(("[degF]", "°F", "degF"), Kind("°F", "temperature")),
-    **{unit: Kind(unit, "voltage") for unit in ("V", "mV")},
-    **{unit: Kind(unit, "current") for unit in ("A", "mA")},
-    **{unit: Kind(unit, "power") for unit in ("W", "kW", "MW")},
-    **{unit: Kind(unit, "energy", "total") for unit in ("Wh", "kWh", "MWh")},
-    **{unit: Kind(unit, "pressure") for unit in ("Pa", "hPa", "kPa", "bar", "mbar", "psi")},
-    **{unit: Kind(unit, "frequency") for unit in ("Hz", "kHz", "MHz")},
-    **{unit: Kind(unit, "speed") for unit in ("m/s", "km/h", "mph")},
-    **{unit: Kind(unit, "distance") for unit in ("mm", "cm", "m", "km")},
-    **{unit: Kind(unit, "weight") for unit in ("g", "kg")},
-    **{unit: Kind(unit, "duration") for unit in ("ms", "s", "min", "h", "d")},
-    "VA": Kind("VA", "apparent_power"),
-    "dBm": Kind("dBm", "signal_strength"),
-    "lx": Kind("lx", "illuminance"),
+    **dict.fromkeys(("Cel", "°C", "C", "degC"), SensorKind("°C", "temperature")),
+    **dict.fromkeys(("[degF]", "°F", "degF"), SensorKind("°F", "temperature")),
+    **{unit: SensorKind(unit, "voltage") for unit in ("V", "mV")},
+    **{unit: SensorKind(unit, "current") for unit in ("A", "mA")},
+    **{unit: SensorKind(unit, "power") for unit in ("W", "kW", "MW")},
+    **{unit: SensorKind(unit, "energy", "total") for unit in ("Wh", "kWh", "MWh")},
+    **{unit: SensorKind(unit, "pressure") for unit in ("Pa", "hPa", "kPa", "bar", "mbar", "psi")},
+    **{unit: SensorKind(unit, "frequency") for unit in ("Hz", "kHz", "MHz")},
+    **{unit: SensorKind(unit, "speed") for unit in ("m/s", "km/h", "mph")},
+    **{unit: SensorKind(unit, "distance") for unit in ("mm", "cm", "m", "km")},
+    **{unit: SensorKind(unit, "weight") for unit in ("g", "kg")},
+    **{unit: SensorKind(unit, "duration") for unit in ("ms", "s", "min", "h", "d")},
+    "VA": SensorKind("VA", "apparent_power"),
+    "dBm": SensorKind("dBm", "signal_strength"),
+    "lx": SensorKind("lx", "illuminance"),
 }
 PERCENTAGES = {"soc": "battery", "battery": "battery", "humid": "humidity", "moisture": "moisture"}
 
@@ -145,9 +145,9 @@ def _sensor(metric: str, unique_id: str, unit: str | None) -> dict[str, str]:
     return found
 
 
-def _kind(metric: str, unit: str | None) -> Kind:
+def _kind(metric: str, unit: str | None) -> SensorKind:
     """A unit that Home Assistant does not know is shown as it is, without a device class."""
     if unit == "%":
         words = (name for word, name in PERCENTAGES.items() if word in metric.lower())
-        return Kind("%", next(words, None))
-    return KINDS.get(unit or "", Kind(unit or ""))
+        return SensorKind("%", next(words, None))
+    return KINDS.get(unit or "", SensorKind(unit or ""))

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from schema.access.credentials import Credential, Scope
-from schema.access.secrets import Kind
+from schema.access.secrets import CredentialKind
 
 READING = frozenset({"GET", "HEAD", "OPTIONS"})
 
@@ -20,7 +20,7 @@ class Need:
         return not self.scopes
 
     def is_met_by(self, credential: Credential) -> bool:
-        if self.devices and credential.kind is Kind.DEVICE:
+        if self.devices and credential.kind is CredentialKind.DEVICE:
             return True
         return Scope.ADMIN in credential.scopes or not credential.scopes.isdisjoint(self.scopes)
 

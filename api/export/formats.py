@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from importlib import import_module
 from typing import Any
 
-from api.export.store import Format
+from api.export.store import FileFormat
 from runtime.errors import InvalidRequest
 
 PIECE_BYTES_MAX = (
@@ -23,14 +23,14 @@ class Encoding:
     encode: Callable[[Slices], Slices]
 
 
-async def encoding_of(file_format: Format) -> Encoding:
+async def encoding_of(file_format: FileFormat) -> Encoding:
     """Raises InvalidRequest if pyarrow is needed but not installed."""
     match file_format:
-        case Format.CSV:
+        case FileFormat.CSV:
             return Encoding("text/csv; header=present", _csv)
-        case Format.NDJSON:
+        case FileFormat.NDJSON:
             return Encoding("application/x-ndjson", _in_pieces)
-        case Format.PARQUET:
+        case FileFormat.PARQUET:
             return Encoding("application/vnd.apache.parquet", await _parquet())
 
 

@@ -11,7 +11,7 @@ from broker.topics import TopicKind
 from runtime.client_ids import delivery_client_id, ingest_client_id
 from schema.access.broker_logins import BrokerLogin, BrokerTables
 from schema.access.credentials import KEY_LOGIN_PREFIX, Scope, device_login
-from schema.access.secrets import Kind
+from schema.access.secrets import CredentialKind
 
 HEADER = "# Written by voltwire broker-files, which overwrites changes.\n"
 # More members than the table knows may start at any time: as many as one command starts.
@@ -23,13 +23,15 @@ NOBODY = "user voltwire:nobody\ntopic deny #\n"
 
 def login_name(login: BrokerLogin) -> str:
     """The user name at the broker."""
-    if login.kind is Kind.KEY:
+    if login.kind is CredentialKind.KEY:
         return f"{KEY_LOGIN_PREFIX}{login.name}"
     return device_login(login.name)
 
 
 def has_login(login: BrokerLogin) -> bool:
-    return login.hash is not None and (login.kind is Kind.DEVICE or bool(login.scopes & SCOPES))
+    return login.hash is not None and (
+        login.kind is CredentialKind.DEVICE or bool(login.scopes & SCOPES)
+    )
 
 
 def own_logins(instance: str, last_member: int) -> list[str]:
@@ -50,7 +52,7 @@ def access_list(
     """The acl_file of all who log in with a password. `ha_discovery`: keys may be Home Assistant's."""
     parts = [HEADER, *_own_blocks(instance, tables.last_member, ha_discovery=ha_discovery)]
     for login in logins:
-        if login.kind is Kind.KEY:
+        if login.kind is CredentialKind.KEY:
             parts.append(_block(login_name(login), _key_lines(login, ha_discovery=ha_discovery)))
         elif ":" in login.name:
             name = login_name(login)

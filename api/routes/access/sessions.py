@@ -14,7 +14,7 @@ from api.store.credentials import CredentialStore
 from runtime.addresses import is_loopback
 from runtime.errors import Conflict, Forbidden
 from runtime.settings import Settings
-from schema.access.secrets import Kind
+from schema.access.secrets import CredentialKind
 from schema.access.sessions import SESSION_S
 
 
@@ -43,7 +43,7 @@ async def begin_session(
     body = await read_body(request, SessionBody)
     address = caller().address
     key = authenticator.credential_of(body.key.encode(), address, "/v1/session")
-    if key.kind is not Kind.KEY:
+    if key.kind is not CredentialKind.KEY:
         raise Forbidden("A session needs a key (vwk_…); this is the secret of a device.")
     set_caller(Caller(address, key))
     token = await credentials.begin_session(key)

@@ -8,7 +8,7 @@ from litestar.params import QueryParameter
 from litestar.response import Stream
 
 from api.export.formats import encoding_of
-from api.export.store import EXPORTS_MAX, ExportSelection, ExportStore, Format
+from api.export.store import EXPORTS_MAX, ExportSelection, ExportStore, FileFormat
 from api.http.held_resources import held_resources, resources_until_sent
 from api.http.params import (
     DEVICES_MAX,
@@ -40,7 +40,7 @@ async def export(
     request: Request[Any, Any, Any],
     exports: NamedDependency[ExportStore],
     format_name: Annotated[
-        str, QueryParameter(name="format", enum=list(Format), description="Format of the file")
+        str, QueryParameter(name="format", enum=list(FileFormat), description="Format of the file")
     ],
     device_id: Annotated[
         list[str] | None,
@@ -59,7 +59,7 @@ async def export(
     from_time: FromTime = None,
     to_time: ToTime = None,
 ) -> Stream:
-    file_format = known_name("format", format_name, Format)
+    file_format = known_name("format", format_name, FileFormat)
     selection = ExportSelection(
         _sorted_texts("device_id", device_id), tags_query(short_texts("tag", tag)),
         _sorted_texts("metric", metric), *time_range(from_time, to_time),

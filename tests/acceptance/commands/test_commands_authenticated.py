@@ -10,7 +10,7 @@ import pytest
 from runtime.postgres.server import running_postgres
 from schema.access.audit import COMMAND
 from schema.access.credentials import Scope, create, list_in_force
-from schema.access.secrets import Kind
+from schema.access.secrets import CredentialKind
 from tests.acceptance.conftest import running_up
 from tests.support.services import Process, voltwire
 
@@ -34,7 +34,7 @@ def settings(up: Process) -> dict[str, str]:
     async def make_key() -> str | None:
         connection = await asyncpg.connect(dsn_of(up))
         try:
-            return await create(connection, COMMAND, Kind.KEY, "admin", [Scope.ADMIN])
+            return await create(connection, COMMAND, CredentialKind.KEY, "admin", [Scope.ADMIN])
         finally:
             await connection.close()
 
@@ -47,7 +47,7 @@ def devices_with_credentials(up: Process) -> list[str]:
     async def read() -> list[str]:
         connection = await asyncpg.connect(dsn_of(up))
         try:
-            return [each.name for each in await list_in_force(connection, [Kind.DEVICE])]
+            return [each.name for each in await list_in_force(connection, [CredentialKind.DEVICE])]
         finally:
             await connection.close()
 

@@ -13,7 +13,7 @@ import pytest
 from runtime.postgres.server import running_postgres
 from schema.access.audit import COMMAND
 from schema.access.credentials import create, list_in_force, revoke
-from schema.access.secrets import Kind
+from schema.access.secrets import CredentialKind
 from schema.database import Connection
 from tests.acceptance.conftest import running_up
 from tests.support.mqtt import CONNACK, Peer, RawClient, connect_packet
@@ -48,7 +48,7 @@ async def in_database(up: Process, work: Callable[[Connection], Awaitable[T]]) -
 
 
 async def make_device(up: Process, device_id: str) -> str:
-    secret = await in_database(up, lambda db: create(db, COMMAND, Kind.DEVICE, device_id))
+    secret = await in_database(up, lambda db: create(db, COMMAND, CredentialKind.DEVICE, device_id))
     assert secret is not None
     return secret
 
@@ -168,4 +168,4 @@ async def _stored_of_fast(db: Connection) -> int:
 
 
 async def _logins(db: Connection) -> list[str]:
-    return [each.name for each in await list_in_force(db, [Kind.DEVICE])]
+    return [each.name for each in await list_in_force(db, [CredentialKind.DEVICE])]

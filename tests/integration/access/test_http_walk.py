@@ -7,7 +7,7 @@ from typing import Any
 import httpx
 import pytest
 
-from schema.access.secrets import Kind, make_secret
+from schema.access.secrets import CredentialKind, make_secret
 from tests.support.access import ORIGIN, Guarded, bearer
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -38,7 +38,7 @@ def may(who: str, operation: str) -> bool:
 def headers(api: Guarded, who: str) -> dict[str, str]:
     if who == "wrong":
         api.from_elsewhere()  # Wrong ones from one address are soon answered 429.
-        return bearer(make_secret(Kind.KEY))
+        return bearer(make_secret(CredentialKind.KEY))
     return {} if who == "stranger" else api.headers(who)
 
 
