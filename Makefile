@@ -46,7 +46,7 @@ stale:
 up: setup  ## run everything: PostgreSQL, broker, ingestor, API, scheduler
 	@exec $(BIN)/voltwire up
 
-demo: setup  ## make up plus 20 simulated battery devices
+demo: setup  ## make up plus 20 simulated battery devices with a month of history
 	@exec $(BIN)/voltwire up --demo
 
 check: .venv/.dev  ## formatting, lint, types, layers
@@ -56,10 +56,10 @@ check: .venv/.dev  ## formatting, lint, types, layers
 	$(BIN)/lint-imports
 
 # Mosquitto is the production broker, faketime sets clocks in tests, prometheus brings promtool, which checks
-# the alert rules, nginx is the proxy of deploy/nginx/, and openssl makes certificates. Root installs them from
-# Debian; RUNLEVEL and SYSTEMD_OFFLINE keep the services from being started. For other users their tests are
+# the alert rules, nginx is the proxy of deploy/nginx/, openssl makes certificates, and the page is tested in
+# Chromium. Root installs them from Debian; RUNLEVEL and SYSTEMD_OFFLINE keep the services from being started. For other users their tests are
 # skipped when they are missing.
-APT := mosquitto mosquitto-clients faketime prometheus nginx openssl
+APT := mosquitto mosquitto-clients faketime prometheus nginx openssl chromium
 apt:
 	@{ PATH="$$PATH:/usr/sbin" && command -v mosquitto && command -v mosquitto_sub && command -v faketime && command -v promtool \
 	  && command -v nginx && command -v openssl; } >/dev/null \
@@ -90,6 +90,9 @@ chaos: .venv/.dev apt  ## every process and every link killed, frozen and cut: t
 bench: .venv/.dev apt  ## benchmarks with their table
 	$(BIN)/python -m benchmarks
 
+screenshots: .venv/.dev apt  ## the pictures of docs/images/, from the demo in Chromium
+	$(BIN)/python -m tests.screenshots
+
 format: .venv/.dev  ## format, and fix what ruff can fix
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
@@ -103,4 +106,4 @@ lock: .venv/.runtime  ## resolve the dependencies of pyproject.toml into require
 audit: .venv/.runtime  ## ask PyPI for known vulnerabilities of the locked packages
 	$(BIN)/uv tool run pip-audit@2.10.1 --strict --disable-pip --require-hashes -r requirements.lock -r requirements-dev.lock
 
-.PHONY: help setup stale up demo check apt asyncapi test test-fast chaos bench format lock audit
+.PHONY: help setup stale up demo check apt asyncapi test test-fast chaos bench screenshots format lock audit

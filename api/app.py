@@ -12,6 +12,7 @@ from api.auth.authenticator import Authenticator
 from api.auth.guard import authorized, unauthenticated
 from api.http.params import refuse_unknown_parameters
 from api.http.problems import EXCEPTION_HANDLERS
+from api.imports.store import IMPORT_BYTES_MAX
 from api.ingest.door import BATCH_BYTES_MAX
 from api.ingest.fast_posts import fast_path_first
 from api.middleware.browser_origins import browser_origins
@@ -21,6 +22,8 @@ from api.middleware.host_guard import loopback_hosts_only
 from api.middleware.options_methods import options_handlers
 from api.middleware.request_metrics import counted
 from api.openapi.document import AUTHENTICATED, openapi_config, openapi_document, reference_assets
+from api.page.files import PageFiles
+from api.page.routes import page_handlers
 from api.routes.access import audit, credentials, sessions
 from api.routes.alerts import backtests, channels, incidents, rules
 from api.routes.devices import presence, profiles, registry
@@ -64,6 +67,7 @@ def create_litestar(settings: Settings, services: Services) -> Litestar:
         registry.list_devices,
         registry.fleet_summary,
         registry.add_device,
+        _limited(IMPORT_BYTES_MAX, registry.import_devices),
         registry.one_device,
         registry.put_device,
         registry.forget_device,
@@ -103,6 +107,7 @@ def create_litestar(settings: Settings, services: Services) -> Litestar:
         credentials.list_keys,
         credentials.add_key,
         credentials.delete_key,
+        credentials.list_device_credentials,
         credentials.add_credentials,
         credentials.rotate_credentials,
         credentials.revoke_credentials,
@@ -116,6 +121,7 @@ def create_litestar(settings: Settings, services: Services) -> Litestar:
         openapi_document,
         asyncapi.asyncapi,
         reference_assets(),
+        *page_handlers(PageFiles.read()),
     ]
     return Litestar(
         route_handlers=[*options_handlers(handlers), *handlers],

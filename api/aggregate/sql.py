@@ -20,23 +20,21 @@ the statement for count and avg of one device, by day and from rollups, without 
         ) part
         group by 1, 2
     )
-    select count(*) as rows, '[' || coalesce(string_agg(shown, ','), '') || ']' as body,
-           (select floor from rollup_state) as floor,
-           (select exists (select from rollup_mark where hour >= $12 and ...)) as marked
+    select count(*) as rows, (select floor from rollup_state) as floor,
+           (select exists (select from rollup_mark where hour >= $12 and ...)) as marked,
+           string_agg(timestamptz_send(at), '') as at, string_agg(count::text, ',') as count,
+           string_agg(coalesce(avg::text, 'null'), ',') as avg
     from (
-        select '{"bucket":"' || to_char(at, ...)
-               || '","count":' || count || ',"avg":' || json_number(avg) || '}' as shown
-        from (select * from bucket found) shown_bucket
+        select * from (select * from bucket found) shown_bucket
         order by at, group_key
         limit 50000 + 1
     ) line
 """
 
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from decimal import Decimal
 from enum import Enum, auto
-from typing import Any
 
 from api.aggregate.conditions import Condition
 from api.aggregate.expressions import (
@@ -75,6 +73,7 @@ class Source(Enum):
     """The tables that a response is computed from."""
 
     EVENTS = auto()
+    EVENTS_IN_ORDER = auto()  # The same, for one series of which a bucket has few events.
     ROLLUPS = auto()  # Valid only if the row says that no hour is marked.
     ROLLUPS_AND_EVENTS = auto()
 
@@ -82,14 +81,14 @@ class Source(Enum):
 def statement(query: AggregateQuery, source: Source, rows_max: int) -> str:
     """The SQL for the arguments $1 to $11 and those of the source (api/aggregate/store.py)."""
     stats = [stat for stat in query.stats if stat is not Stat.COUNT]
-    rows_or_columns = _rows if query.format is Format.ROWS else _columns_per_group
-    shown = rows_or_columns(
-        query,
+    names = group_names(query)
+    order = ["at", *names] if query.format is Format.ROWS else [*names, "at"]
+    shown = queries.columns.format(
+        columns="".join(f", {column}" for column in _shown(query, stats)),
         rows=_filled(query, stats, rows_max),
         rows_max=rows_max,
+        order=", ".join(order),
         marked=queries.marked if source is Source.ROLLUPS else "false",
-        bucket_text=queries.bucket_text,
-        names=_names(query),
     )
     return str(queries.answer.format(buckets=_buckets(query, stats, source), shown=shown))
 
@@ -114,15 +113,16 @@ def condition_numbers(query: AggregateQuery) -> list[Decimal]:
 
 
 def _buckets(query: AggregateQuery, stats: Sequence[Stat], source: Source) -> str:
-    if source is Source.EVENTS:
-        return _buckets_from_events(query, stats)
+    if source in {Source.EVENTS, Source.EVENTS_IN_ORDER}:
+        return _buckets_from_events(query, stats, in_order=source is Source.EVENTS_IN_ORDER)
     return _buckets_from_rollups(query, stats, with_raw_hours=source is Source.ROLLUPS_AND_EVENTS)
 
 
-def _buckets_from_events(query: AggregateQuery, stats: Sequence[Stat]) -> str:
+def _buckets_from_events(query: AggregateQuery, stats: Sequence[Stat], *, in_order: bool) -> str:
     return str(
         queries.from_events.format(
             bucket=queries.bucket.format(at="ts"),
+            in_order=queries.in_order if in_order else "",
             stats=_columns(query, stats, FROM_READINGS),
             joins=_joins(query),
             where=_where(query.where),
@@ -183,18 +183,18 @@ def _metrics(query: AggregateQuery) -> dict[str, str]:
     }
 
 
-def _group_names(query: AggregateQuery) -> list[str]:
+def group_names(query: AggregateQuery) -> list[str]:
     """The members of a row that name its group."""
     metric = [METRIC] if len(query.metrics) > 1 else []
     return metric + [_MEMBER[group] for group in query.group_by]
 
 
 def _names(query: AggregateQuery) -> str:
-    return ", ".join(_group_names(query) or [ONLY_GROUP])
+    return ", ".join(group_names(query) or [ONLY_GROUP])
 
 
 def _keys(query: AggregateQuery) -> dict[str, str]:
-    names = _group_names(query) or [ONLY_GROUP]
+    names = group_names(query) or [ONLY_GROUP]
     return {
         "keys": ", ".join(_KEY[name] for name in names),
         "positions": ", ".join(str(place + 1) for place in range(len(names) + 1)),
@@ -282,24 +282,18 @@ def _may_tie(query: AggregateQuery) -> bool:
     return ordered and len(query.device_ids) != 1
 
 
-def _rows(query: AggregateQuery, **pieces: Any) -> str:
-    members = [f"',\"{name}\":' || to_json({name})" for name in _group_names(query)]
-    members += [f"',\"{stat}\":' || {_json(stat)}" for stat in query.stats]
-    return str(queries.rows.format(members=" || ".join(members), **pieces))
+def shared_stat(query: AggregateQuery) -> Stat | None:
+    """The statistic whose value, if a bucket has one reading, is that of all others but stddev."""
+    return next((stat for stat in query.stats if stat not in {Stat.COUNT, Stat.STDDEV}), None)
 
 
-def _columns_per_group(query: AggregateQuery, **pieces: Any) -> str:
-    members = [f"'\"{name}\":' || to_json({name}) || ','" for name in _group_names(query)]
-    arrays = [
-        f"',\"{stat}\":[' || string_agg({_json(stat)}, ',' order by at) || ']'"
-        for stat in query.stats
-    ]
-    return str(
-        queries.columns.format(
-            members=" || ".join(members) or "''", arrays=" || ".join(arrays), **pieces
-        )
-    )
-
-
-def _json(stat: Stat) -> str:
-    return f"{stat}::text" if stat is Stat.COUNT else f"json_number({stat})"
+def _shown(query: AggregateQuery, stats: Sequence[Stat]) -> Iterator[str]:
+    """The columns of groups and statistics, as JSON and as decimals."""
+    for name in group_names(query):
+        yield f"string_agg(to_json({name})::text, ',') as {name}"
+    shared = shared_stat(query)
+    for stat in stats:
+        value = f"coalesce(trim_scale({stat})::text, 'null')"
+        if stat not in {shared, Stat.STDDEV}:
+            value = f"case when count <> 1 then {value} end"
+        yield f"string_agg({value}, ',') as {stat}"

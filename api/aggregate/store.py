@@ -8,8 +8,10 @@ from collections.abc import Callable
 from datetime import datetime
 from typing import NamedTuple, TypeVar
 
+import asyncpg
 import msgspec
 
+from api.aggregate.answer import written
 from api.aggregate.intervals import AUTO, fitting
 from api.aggregate.query import AggregateQuery, plan_range
 from api.aggregate.reader import AGGREGATE_ROWS_MAX, Reader, reader_for
@@ -23,7 +25,15 @@ Result = TypeVar("Result")
 
 
 class Answer(NamedTuple):
-    body: str  # JSON
+    body: bytes  # JSON
+    interval: str
+
+
+class Found(NamedTuple):
+    """The columns that answer a query."""
+
+    query: AggregateQuery
+    row: asyncpg.Record
     interval: str
 
 
@@ -44,15 +54,20 @@ class AggregateStore:
         ):
             reader = await reader_for(connection, query)
             if interval == AUTO:
-                return await self._shortest(reader, query, points_max)
-            query = await self._with_interval(query, interval)
-            body = await reader.read(query)
-            if body is None:
-                groups = await reader.number_of_groups(query)
-                raise await self._in_thread(lambda: _too_many_rows(query, groups))
-            return Answer(body, interval)
+                found = await self._shortest(reader, query, points_max)
+            else:
+                found = await self._of_interval(reader, query, interval)
+        return Answer(await written(found.query, found.row), found.interval)
 
-    async def _shortest(self, reader: Reader, query: AggregateQuery, points_max: int) -> Answer:
+    async def _of_interval(self, reader: Reader, query: AggregateQuery, interval: str) -> "Found":
+        query = await self._with_interval(query, interval)
+        row = await reader.read(query)
+        if row is None:
+            groups = await reader.number_of_groups(query)
+            raise await self._in_thread(lambda: _too_many_rows(query, groups))
+        return Found(query, row, interval)
+
+    async def _shortest(self, reader: Reader, query: AggregateQuery, points_max: int) -> "Found":
         refused: RequestError = InvalidRequest(
             f"max_points: no interval divides the range so that each group has at most {points_max}"
             f" buckets and the response at most {AGGREGATE_ROWS_MAX} rows; request a shorter range, fewer"
@@ -62,12 +77,13 @@ class AggregateStore:
             lambda: list(fitting(points_max, query.zone, query.start, query.end))
         ):
             try:
-                body = await reader.read(await self._with_interval(query, interval))
+                with_interval = await self._with_interval(query, interval)
+                row = await reader.read(with_interval)
             except (InvalidRequest, RawEventsDropped) as error:
                 refused = error
             else:
-                if body is not None:
-                    return Answer(body, interval)
+                if row is not None:
+                    return Found(with_interval, row, interval)
         raise refused
 
     async def _with_interval(self, query: AggregateQuery, interval: str) -> AggregateQuery:

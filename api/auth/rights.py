@@ -43,12 +43,13 @@ _LISTED = {
     ("POST", "/v1/session"): EVERYBODY,  # The key is in the body.
     ("DELETE", "/v1/session"): EVERYBODY,  # Of one's own cookie.
     ("GET", "/"): EVERYBODY,
+    ("GET", "/favicon.ico"): EVERYBODY,
     ("GET", "/docs"): EVERYBODY,
     ("GET", "/openapi.json"): EVERYBODY,
     ("GET", "/asyncapi"): EVERYBODY,
 }
 # Files that every visitor of the pages loads.
-_FILES = ("/docs/", "/docs-assets")
+_FILES = ("/docs/", "/docs-assets", "/page/")
 
 
 def needed(method: str, path_template: str) -> Need:

@@ -9,9 +9,10 @@ from api.http.cursor import next_link, write_cursor
 
 
 def json_text(
-    body: str, headers: dict[str, str] | None = None, *, status: int = 200
+    body: str | bytes, headers: dict[str, str] | None = None, *, status: int = 200
 ) -> Response[bytes]:
-    return Response(body.encode(), media_type=MediaType.JSON, headers=headers, status_code=status)
+    content = body.encode() if isinstance(body, str) else body
+    return Response(content, media_type=MediaType.JSON, headers=headers, status_code=status)
 
 
 def page(

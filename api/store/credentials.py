@@ -11,10 +11,12 @@ from runtime.errors import Conflict, InvalidRequest, NotAuthenticated, NotFound
 from schema.access.credentials import (
     Credential,
     ListedCredential,
+    ListedDeviceCredentials,
     Scope,
     add_certificate,
     create,
     is_last_admin_key,
+    list_devices,
     list_in_force,
     revoke,
     revoke_device,
@@ -36,6 +38,11 @@ class CredentialStore:
         """Keys by name, and one more than `limit` if there is another page."""
         async with self._database.connection(READ_S_MAX) as connection:
             return await list_in_force(connection, [CredentialKind.KEY], after, limit + 1)
+
+    async def devices(self, after: str, limit: int) -> list[ListedDeviceCredentials]:
+        """Devices that may log in, and one more than `limit` if there is another page."""
+        async with self._database.connection(READ_S_MAX) as connection:
+            return await list_devices(connection, after, limit + 1)
 
     async def add_key(self, name: str, scopes: Sequence[Scope]) -> str:
         """The secret of a new key. Raises Conflict."""

@@ -6,12 +6,13 @@ import typer
 
 from cli.access.database import (
     LISTED_MAX,
-    AsJson,
     in_transaction,
     show_list,
     show_once,
     show_revoked,
 )
+from cli.help import CommandGroup
+from cli.output import AsJson
 from runtime.client_ids import is_own_client_id
 from runtime.errors import StartError
 from runtime.settings import Settings
@@ -21,7 +22,9 @@ from schema.access.secrets import CredentialKind
 from schema.database import Connection
 from schema.registry import is_device_id
 
-app = typer.Typer(no_args_is_help=True, help="Give devices their secrets, and take them back.")
+app = typer.Typer(
+    cls=CommandGroup, no_args_is_help=True, help="Give devices their secrets, and take them back."
+)
 
 
 def _checked(device_id: str) -> str:

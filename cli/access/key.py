@@ -7,12 +7,13 @@ import typer
 
 from cli.access.database import (
     LISTED_MAX,
-    AsJson,
     in_transaction,
     show_list,
     show_once,
     show_revoked,
 )
+from cli.help import CommandGroup
+from cli.output import AsJson
 from runtime.errors import StartError
 from runtime.settings import Settings
 from schema.access import credentials
@@ -21,7 +22,11 @@ from schema.access.credentials import Scope
 from schema.access.secrets import CredentialKind
 from schema.database import Connection
 
-app = typer.Typer(no_args_is_help=True, help="Make keys for people and programs, and revoke them.")
+app = typer.Typer(
+    cls=CommandGroup,
+    no_args_is_help=True,
+    help="Make keys for people and programs, and revoke them.",
+)
 
 
 def _checked(name: str) -> str:

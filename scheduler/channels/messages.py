@@ -146,7 +146,7 @@ def _link(pending: Pending, base_url: str | None) -> str | None:
     incident = pending.alert.get("incident_id")
     if base_url is None or incident is None:
         return None
-    return f"{base_url}/v1/incidents/{incident}"
+    return f"{base_url}/#/alerts/{incident}"
 
 
 def _json(body: Mapping[str, Any]) -> bytes:

@@ -69,6 +69,17 @@ class ListedCredential:
     last_used_at: datetime | None
 
 
+@dataclass(frozen=True, slots=True)
+class ListedDeviceCredentials:
+    """How a device may log in: by a secret, by certificates, or by both."""
+
+    device_id: str
+    secret: bool
+    certificate: bool
+    created_at: datetime
+    last_used_at: datetime | None
+
+
 async def create(
     connection: Connection,
     actor: Actor,
@@ -158,6 +169,14 @@ async def list_in_force(
         )
         for row in rows
     ]
+
+
+async def list_devices(
+    connection: Connection, after: str, limit: int
+) -> list[ListedDeviceCredentials]:
+    """Devices that may log in, by name, after a name."""
+    rows = await connection.fetch(queries.list_devices, after, limit)
+    return [ListedDeviceCredentials(**dict(row)) for row in rows]
 
 
 async def _insert(

@@ -19,6 +19,7 @@ from schema.access.credentials import (
     OVERLAP_S_MAX,
     KeyName,
     ListedCredential,
+    ListedDeviceCredentials,
     Scope,
     device_login,
 )
@@ -88,6 +89,20 @@ async def add_key(
 )
 async def delete_key(credentials: NamedDependency[CredentialStore], name: KeyNamePath) -> None:
     await credentials.delete_key(name)
+
+
+@get("/v1/credentials", summary="Devices with a secret or certificates, by name", tags=["Access"])
+async def list_device_credentials(
+    request: Request[Any, Any, Any],
+    credentials: NamedDependency[CredentialStore],
+    limit: PageLimit = 100,
+    cursor: Cursor = None,
+) -> Response[bytes]:
+    query_hash = fingerprint("credentials")
+    key = read_cursor(cursor, query_hash, 1)
+    found = await credentials.devices("" if key is None else str(key[0]), limit)
+    rows = [{"device_id": each.device_id, "body": _shown_device(each)} for each in found]
+    return page(request, rows, limit, query_hash, lambda row: [row["device_id"]])
 
 
 @post(
@@ -162,5 +177,17 @@ def _shown(key: ListedCredential) -> str:
         "scopes": key.scopes,
         "created_at": rfc3339(key.created_at),
         "last_used_at": None if key.last_used_at is None else rfc3339(key.last_used_at),
+    }
+    return msgspec.json.encode(shown).decode()
+
+
+def _shown_device(device: ListedDeviceCredentials) -> str:
+    shown = {
+        "device_id": device.device_id,
+        "login": device_login(device.device_id),
+        "secret": device.secret,
+        "certificate": device.certificate,
+        "created_at": rfc3339(device.created_at),
+        "last_used_at": None if device.last_used_at is None else rfc3339(device.last_used_at),
     }
     return msgspec.json.encode(shown).decode()

@@ -12,10 +12,12 @@ from api.auth.caller import Caller, caller, set_caller
 from api.http.bodies import operation_with_body, read_body
 from api.store.credentials import CredentialStore
 from runtime.addresses import is_loopback
-from runtime.errors import Conflict, Forbidden
+from runtime.errors import Conflict, Forbidden, NotAuthenticated
 from runtime.settings import Settings
 from schema.access.secrets import CredentialKind
 from schema.access.sessions import SESSION_S
+
+WRONG_KEY = "There is no such key: it is mistyped, or was revoked."
 
 
 class SessionBody(BaseModel):
@@ -42,7 +44,10 @@ async def begin_session(
     _require_no_foreign_page(request)
     body = await read_body(request, SessionBody)
     address = caller().address
-    key = authenticator.credential_of(body.key.encode(), address, "/v1/session")
+    try:
+        key = authenticator.credential_of(body.key.encode(), address, "/v1/session")
+    except NotAuthenticated as error:
+        raise NotAuthenticated(WRONG_KEY) from error
     if key.kind is not CredentialKind.KEY:
         raise Forbidden("A session needs a key (vwk_…); this is the secret of a device.")
     set_caller(Caller(address, key))

@@ -20,14 +20,7 @@ PROGRESS_S = 0.5  # Between two lines of progress.
 
 @post(
     "/v1/alerts/backtest",
-    operation_class=operation_with_body(
-        BacktestBody.model_json_schema(),
-        {
-            "rule": {"metric": "temp_c", "op": ">", "threshold": 60, "for_s": 300},
-            "from_time": "2026-02-01T00:00:00Z",
-            "to_time": "2026-03-01T00:00:00Z",
-        },
-    ),
+    operation_class=operation_with_body(BacktestBody.model_json_schema()),
     summary="The incidents that a rule would have raised on stored events",
     description="It notifies nobody and stores nothing. Events are evaluated in the order of (timestamp,"
     f" event_id). The first {INCIDENTS_SHOWN_MAX:,} incidents are listed, all are counted. With"

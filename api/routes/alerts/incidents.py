@@ -84,9 +84,7 @@ async def one_incident(
 
 @post(
     "/v1/incidents/{incident_id:int}/ack",
-    operation_class=operation_with_body(
-        Acknowledgement.model_json_schema(), {"by": "ana", "note": "I am on my way."}
-    ),
+    operation_class=operation_with_body(Acknowledgement.model_json_schema()),
     summary="Acknowledge an open incident",
     description="The first acknowledgement counts; a repeat answers with the incident as it is.",
     status_code=200,
@@ -118,10 +116,7 @@ async def list_silences(
 
 @post(
     "/v1/silences",
-    operation_class=operation_with_body(
-        SilenceBody.model_json_schema(),
-        {"device_id": "deviceA", "to_time": "2030-01-01T00:00:00Z", "reason": "maintenance"},
-    ),
+    operation_class=operation_with_body(SilenceBody.model_json_schema()),
     summary="Keep alerts from channels for a while",
     description="It concerns what meets all of `device_id`, `tag` and `rule_id` that are given, by time of"
     " receipt. Incidents and streams go on, with `muted` true.",

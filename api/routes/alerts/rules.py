@@ -21,10 +21,7 @@ RuleIdPath = Annotated[
 ]
 
 
-RuleOperation = operation_with_body(
-    RuleBody.model_json_schema(),
-    {"metric": "temp_c", "op": ">", "threshold": 60, "clear_threshold": 55, "notify": "change"},
-)
+RuleOperation = operation_with_body(RuleBody.model_json_schema())
 
 
 @post(

@@ -6,10 +6,12 @@ from litestar import Request, Response, delete, get, post, put
 from litestar.di import NamedDependency
 from litestar.params import QueryParameter
 
-from api.http.bodies import operation_with_body, read_body, require_same
+from api.http.bodies import operation_with_body, read_body, require_json_or_csv, require_same
 from api.http.cursor import fingerprint, read_cursor
 from api.http.pages import json_text, page
 from api.http.params import Cursor, DeviceIdPath, PageLimit, optional_name, require_no_nul
+from api.imports.rows import ROWS_MAX
+from api.imports.store import Imported, ImportStore
 from api.latest.store import LatestStore
 from api.store.devices import DeviceStore
 from api.store.registry import RegistryStore
@@ -81,6 +83,30 @@ async def add_device(
 ) -> Response[bytes]:
     body = await read_body(request, NewDeviceBody)
     return json_text(await registry.add_device(body), status=201)
+
+
+@post(
+    "/v1/devices/import",
+    operation_class=operation_with_body(
+        {
+            "type": "array",
+            "minItems": 1,
+            "maxItems": ROWS_MAX,
+            "items": NewDeviceBody.model_json_schema(),
+        },
+        or_csv=True,
+    ),
+    summary="Register many devices, all or none",
+    description="A CSV file, whose columns are the fields, or an array. Each row replaces a whole"
+    " registration, as a PUT does. 201 if a device is new.",
+    tags=["Devices"],
+)
+async def import_devices(
+    request: Request[Any, Any, Any], imports: NamedDependency[ImportStore]
+) -> Response[Imported]:
+    is_csv = require_json_or_csv(request)
+    imported = await imports.run(await request.body(), is_csv=is_csv)
+    return Response(imported, status_code=201 if imported.created else 200)
 
 
 @put(

@@ -5,9 +5,9 @@ from typing import Annotated
 
 from litestar import Response, get
 from litestar.di import NamedDependency
-from litestar.openapi.spec import Example
 from litestar.params import QueryParameter
 
+from api.aggregate.answer import written
 from api.aggregate.buckets import CENTURY, DAY
 from api.aggregate.conditions import CONDITIONS_MAX, parse_having, parse_where
 from api.aggregate.intervals import AUTO, INTERVALS
@@ -53,7 +53,6 @@ async def aggregate(
             min_items=1,
             max_items=METRICS_MAX,
             description="May be repeated; rows then carry `metric`",
-            examples=[Example(value=["soc_percent"])],
         ),
     ],
     from_time: RequiredTime,
@@ -67,7 +66,6 @@ async def aggregate(
         QueryParameter(
             max_items=TAGS_MAX,
             description="A registered tag of the device; repeat it for AND",
-            examples=[Example(value=["fleet:south"])],
         ),
     ] = None,
     tag: Annotated[
@@ -80,7 +78,6 @@ async def aggregate(
             description="30s, 5m, 1h: from the Unix epoch; 1d, 1w, 1mo: calendar periods of `tz`; auto:"
             f" the shortest of {', '.join(INTERVALS)} with at most `max_points` buckets per group that is not"
             f" refused, named in {INTERVAL_HEADER}",
-            examples=[Example(value="1h"), Example(value=AUTO)],
         ),
     ] = "1m",
     max_points: Annotated[
@@ -97,7 +94,6 @@ async def aggregate(
             max_items=GROUP_KEYS_MAX,
             description=f"One or two of {', '.join(GroupBy)}, repeated or as a comma-separated list: one row"
             " per bucket and group",
-            examples=[Example(value=["device"]), Example(value=["device_tag,device"])],
         ),
     ] = None,
     tag_prefix: Annotated[
@@ -112,7 +108,6 @@ async def aggregate(
             min_length=1,
             max_length=128,
             description="Group only by registered tags that begin so",
-            examples=[Example(value="fleet:")],
         ),
     ] = None,
     where: Annotated[
@@ -120,7 +115,6 @@ async def aggregate(
         QueryParameter(
             max_items=CONDITIONS_MAX,
             description="A condition on a metric of the same event; repeat it for AND",
-            examples=[Example(value=["velocity>1"])],
         ),
     ] = None,
     having: Annotated[
@@ -128,7 +122,6 @@ async def aggregate(
         QueryParameter(
             max_items=CONDITIONS_MAX,
             description="A condition on one of `stats`, before `fill`; repeat it for AND",
-            examples=[Example(value=["avg<1"])],
         ),
     ] = None,
     tz: TimeZone = "UTC",
@@ -169,19 +162,12 @@ async def aggregate(
     if max_points is not None and interval != AUTO:
         raise InvalidRequest(f"max_points: it needs interval={AUTO}.")
     answer = (
-        Answer("[]", INTERVALS[0])
+        Answer(await written(query, None), INTERVALS[0])
         if start >= end
         else await aggregates.answer(query, interval, max_points or MAX_POINTS)
     )
     headers = {INTERVAL_HEADER: answer.interval} if interval == AUTO else None
-    return json_text(in_format(answer.body, query), headers)
-
-
-def in_format(rows: str, query: AggregateQuery) -> str:
-    """An ungrouped answer in columns is the only object of its array, or empty columns."""
-    if query.format is Format.ROWS or query.group_by or len(query.metrics) > 1:
-        return rows
-    return rows[1:-1] or "{" + ",".join(f'"{name}":[]' for name in ("bucket", *query.stats)) + "}"
+    return json_text(answer.body, headers)
 
 
 def parse_group_by(texts: list[str]) -> tuple[GroupBy, ...]:

@@ -10,6 +10,7 @@ from api.auth.caller import caller
 from api.http.addresses import http_url, mqtt_url
 from runtime.settings import Settings
 from runtime.version import VERSION
+from schema.access.secrets import CredentialKind
 from schema.instants import rfc3339
 
 
@@ -22,11 +23,16 @@ from schema.instants import rfc3339
 async def info(
     request: Request[Any, Any, Any], settings: NamedDependency[Settings]
 ) -> dict[str, Any]:
-    if settings.authenticated and caller().credential is None:
+    credential = caller().credential
+    if settings.authenticated and credential is None:
         return {"authentication": True}
     return {
         "version": VERSION,
         "authentication": settings.authenticated,
+        "key": None
+        if credential is None or credential.kind is not CredentialKind.KEY
+        else credential.name,
+        "scopes": None if credential is None else sorted(credential.scopes),
         "http_url": http_url(settings, str(request.base_url)),
         "mqtt_url": mqtt_url(settings, str(request.base_url)),
         "retention_days": settings.retention_days,

@@ -71,12 +71,20 @@ async def live(
         list[str] | None,
         QueryParameter(max_items=DEVICES_MAX, description="Repeat it; absent: the fleet"),
     ] = None,
+    latest_device_id: Annotated[
+        list[str] | None,
+        QueryParameter(
+            max_items=DEVICES_MAX,
+            description="Repeat it: newest events of these devices alone; the other topics are of device_id",
+        ),
+    ] = None,
     last_event_id: LastEventId = None,
     in_query: LastEventIdInQuery = None,
     of_polyfill: LastEventIdOfPolyfill = None,
 ) -> Stream:
     wanted = _topics(topics)
     device_ids = frozenset(short_texts("device_id", device_id)) or None
+    latest_of = frozenset(short_texts("latest_device_id", latest_device_id)) or device_ids
     position = first_position(last_event_id, in_query, of_polyfill)
     if is_head(request.scope):
         return Stream((), media_type=MEDIA_TYPE, headers=HEADERS)
@@ -85,7 +93,7 @@ async def live(
     after = position(await feed.newest())
     watch = None
     if Topic.LATEST in wanted:
-        watch = held.enter_context(latest_events.watching(device_ids))
+        watch = held.enter_context(latest_events.watching(latest_of))
         await latest_events.begin(watch)
     matches = _matching({KINDS[topic] for topic in wanted if topic in KINDS}, device_ids)
     frames = live_frames(feed, after, matches, latest_events, watch, may_go_on(authenticator))

@@ -72,6 +72,19 @@ def test_a_simulated_fleet_with_an_admin_key_gets_its_receipts_and_leaves_no_cre
     assert devices_with_credentials(up) == []
 
 
+def test_watch_and_doctor_say_which_key_they_need(up: Process, settings: dict[str, str]) -> None:
+    without = voltwire("watch", **up.settings)
+    assert (without.returncode, "--scope read" in without.stderr) == (1, True), without.stderr
+    data = str(up.folder / up.settings["DATA_DIR"])
+    wrong = voltwire("doctor", **settings | {"DATA_DIR": data, "API_KEY": "vwk_wrong"})
+    assert wrong.returncode == 1
+    assert "the API does not know this key" in wrong.stdout
+    right = voltwire("doctor", **settings | {"DATA_DIR": data})
+    assert right.returncode == 0, right.stdout
+    assert "accepts nobody without a credential" in right.stdout
+    assert settings["API_KEY"] not in right.stdout
+
+
 @pytest.mark.parametrize("command", ["selftest", "simulate"])
 def test_without_a_key_one_sentence_says_what_is_missing(up: Process, command: str) -> None:
     run = voltwire(command, **up.settings)

@@ -144,13 +144,15 @@ async def test_a_device_above_its_rate_gets_receipts_only_for_what_is_within(up:
 
 
 async def test_the_demo_logs_its_devices_in_and_revokes_them_at_the_end(data_folder: Path) -> None:
-    with running_up("--demo", data=data_folder, AUTH="on") as demo:
+    with running_up("--demo", data=data_folder, AUTH="on", MAX_EVENT_AGE_DAYS="1") as demo:
 
-        async def are_online() -> bool:
-            return await in_database(demo, _online_devices) >= 17
+        async def are_live() -> bool:
+            written = "events are stored after" in demo.log.read_text()
+            return written and await in_database(demo, _online_devices) >= 16
 
-        await eventually(are_online)
+        await eventually(are_live)
         assert len(await in_database(demo, _logins)) == 20
+        assert "export API_KEY=$(" in demo.log.read_text()
         assert await asyncio.to_thread(demo.stop) == 0
         assert "Traceback" not in demo.log.read_text()
         with Process(demo.folder, "up", settings=demo.settings) as again:

@@ -20,7 +20,7 @@ POSTS = {"POST /v1/events", "POST /v1/events/batch", "POST /telemetry"}
 KINDS = ("stranger", "wrong", "device", "ingest", "read", "metrics", "admin")
 REFUSED = {httpx.codes.UNAUTHORIZED, httpx.codes.FORBIDDEN}
 NUMBER = {"rejected_id", "incident_id", "silence_id"}  # Path parameters that are numbers.
-FILES = ["/docs", "/openapi.json", "/asyncapi", "/docs-assets/swagger-ui.css"]
+FILES = ["/", "/favicon.ico", "/docs", "/openapi.json", "/asyncapi", "/docs-assets/swagger-ui.css"]
 
 
 def may(who: str, operation: str) -> bool:
@@ -149,3 +149,4 @@ async def test_strangers_see_the_status_of_a_role_and_nothing_else(api: Guarded)
     assert info["http_url"] == ORIGIN
     assert info["mqtt_url"] == "mqtt://127.0.0.1:1883"
     assert set(info) > {"version", "server_time", "retention_days", "rejected_days"}
+    assert (info["key"], info["scopes"]) == ("read", ["read"])
