@@ -17,7 +17,7 @@ from runtime.version import VERSION
 from schema.database import Connection
 from schema.queries import load_queries
 
-DISCOVERY_S = 10.0
+DISCOVERY_S = 30.0
 PAGE_DEVICES = 200
 NEWEST_EVENTS = 10  # Of a device: they show metrics that have no rollup yet.
 METRICS_MAX = 256  # Of a device, by name; further ones are not announced.
