@@ -130,7 +130,7 @@ RECEIPT = [
     {"event_id": None, "status": "rejected", "reason": "bad_metrics"},
 ]
 DISCOVERY = {
-    "device": {"identifiers": ["voltwire_voltwire_deviceA"], "name": "deviceA", "model": "battery"},
+    "device": {"identifiers": ["voltwire:voltwire:deviceA"], "name": "deviceA", "model": "battery"},
     "origin": {"name": "Voltwire"},
     "state_topic": "devices/deviceA/telemetry",
     "availability": [{"topic": "presence/deviceA"}],
