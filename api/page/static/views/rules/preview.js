@@ -117,7 +117,7 @@ function isComplete(rule) {
 
 function linesOf({ condition, threshold, clear_threshold: clear, severity }) {
   if (condition !== "threshold" || typeof threshold !== "number") return [];
-  return [{ value: threshold, label: "fires", severity }, ...(clear === null ? [] : [{ value: clear, label: "clears", severity: "info" }])];
+  return [{ value: threshold, label: "fires", severity }, ...(clear === null ? [] : [{ value: clear, label: "", severity: "info" }])];
 }
 
 function summaryOf(result, range) {
