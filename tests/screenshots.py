@@ -25,7 +25,7 @@ class Shot(NamedTuple):
 
 
 RULE = (
-    "#/rules/new?metric=temp_c&threshold=30&clear_threshold=29&for_s=600&name=Battery%20too%20warm"
+    "#/rules/new?metric=temp_c&threshold=36&clear_threshold=33&for_s=60&name=Battery%20too%20warm"
 )
 SHOTS = (
     Shot("fleet-light", "#/fleet", "just now"),
@@ -34,8 +34,8 @@ SHOTS = (
     Shot("device-light", "#/devices/demo-007?range=7d", "mean and range"),
     Shot("device-dark", "#/devices/demo-007?range=24h", "mean and range", "dark"),
     Shot("device-phone", "#/devices/demo-007?range=7d", "mean and range", phone=True),
-    Shot("alerts-light", "#/alerts", "Began"),
-    Shot("alerts-phone", "#/alerts", "Severity", phone=True),
+    Shot("alerts-light", "#/alerts?state=all", "Began"),
+    Shot("alerts-phone", "#/alerts?state=all", "temp_c >", phone=True),
     Shot("rule-light", RULE, "firing for"),
     Shot("rule-dark", RULE, "firing for", "dark"),
 )
