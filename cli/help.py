@@ -31,6 +31,7 @@ EXAMPLES = {
     "device list": "voltwire device list --json",
     "device rotate": "voltwire device rotate deviceA --overlap 3600",
     "device revoke": "voltwire device revoke deviceA",
+    "device import": "voltwire device import devices.csv",
     "key": "voltwire key list",
     "key create": "voltwire key create dashboards --scope read",
     "key list": "voltwire key list --json",

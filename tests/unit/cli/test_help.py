@@ -56,8 +56,10 @@ def test_the_document_lists_every_command_with_its_help_and_example() -> None:
 
 @pytest.mark.parametrize("name", EXAMPLES)
 def test_each_help_ends_with_an_example_that_the_command_accepts_and_the_exit_codes(
-    name: str,
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("devices.csv").touch()
     shown = CliRunner().invoke(app, [*name.split(), "--help"], env={"COLUMNS": "120"}).output
     assert shown.endswith(f"  Example:\n    {EXAMPLES[name]}\n\n  {EXIT_CODES}\n")
     program, *arguments = shlex.split(EXAMPLES[name])
