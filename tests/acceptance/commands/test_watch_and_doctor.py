@@ -1,6 +1,7 @@
 """`voltwire watch` and `voltwire doctor` beside a running system, and without one."""
 
 import json
+import re
 import signal
 import subprocess
 import sys
@@ -9,10 +10,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import httpx
 import pytest
 from typer.testing import CliRunner
 
 from cli.main import app
+from cli.watch.stream import LiveStream
+from runtime.errors import StartError
 from tests.acceptance.conftest import base_url, up_settings
 from tests.support import plain_http
 from tests.support.services import ROOT, Process, clean_environment, free_port, voltwire
@@ -118,3 +122,19 @@ def test_where_nothing_listens_watch_says_so_and_ends() -> None:
     assert run.returncode == 1
     assert "does not respond (Connection refused): start voltwire up" in run.stderr
     assert run.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "sentence"),
+    [
+        (404, "not here", "is not a Voltwire of this version"),
+        (200, "<html>", "is not a Voltwire of this version"),
+        (200, "{}", "is not a Voltwire of this version"),
+        (503, "{}", "cannot answer now (it answers 503)"),
+    ],
+)
+async def test_what_is_no_system_that_works_is_named(status: int, body: str, sentence: str) -> None:
+    transport = httpx.MockTransport(lambda _: httpx.Response(status, text=body))
+    async with httpx.AsyncClient(base_url="http://x", transport=transport) as client:
+        with pytest.raises(StartError, match=re.escape(sentence)):
+            await anext(LiveStream(client, ()).items())
