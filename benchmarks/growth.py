@@ -1,5 +1,7 @@
 """Growth: ingest into an empty database, then into one that holds --stored events, in the same run.
 
+The full one is measured twice: ingest alone, then with queries and the roller at work beside it.
+
 The stored events look as if the product had written them: keys in the order of arrival, one event a minute
 per device in monthly partitions, the numbers of the registered devices.
 """
@@ -11,6 +13,8 @@ from dataclasses import replace
 from benchmarks.ingest import Rates, measure
 from benchmarks.load.events import DEVICES, METRICS, MINUTE_MS, TAG, yesterday_ms
 from benchmarks.load.mqtt import PublishPlan
+from benchmarks.query_load import QueryLoad
+from benchmarks.rates import percentile
 from benchmarks.report import Options, Row, note
 from benchmarks.services import DatabaseServer, database, role
 from tests.support.mosquitto import mosquitto
@@ -19,6 +23,7 @@ CHUNK = 250_000
 CHUNK_S_MAX = 600
 TIDY_S_MAX = 3600
 IDS = {"growing": "lpad(n::text, 12, '0')", "uuid": "gen_random_uuid()::text"}
+NAMES = {"growing": "growing per device", "uuid": "random UUIDs"}
 NUMBERS = """
     select array_agg(device_no order by substr(device_id, 2)::int) from device where device_id ~ '^d[0-9]+$'
 """
@@ -38,6 +43,25 @@ FILL = """
 """
 
 
+# $1: the first instant in milliseconds whose hour and those before it are left to the roller.
+CLOSED_BEFORE = """
+    update rollup_state
+    set closing = date_trunc('hour', to_timestamp($1::bigint / 1000.0)) - $2 * interval '1 hour',
+        closed = date_trunc('hour', to_timestamp($1::bigint / 1000.0)) - $2 * interval '1 hour'
+"""
+HOURS_TO_ROLL = 3
+# Kinds of tables: those of one name, or all months.
+UPKEEP = """
+    select case when relname ~ '^event_2' then 'event (months)' else relname end as kind,
+           sum(n_live_tup)::bigint, sum(n_tup_ins)::bigint, sum(n_tup_upd)::bigint,
+           sum(n_tup_hot_upd)::bigint, sum(n_dead_tup)::bigint, sum(autovacuum_count)::bigint,
+           sum(autoanalyze_count)::bigint, round(sum(total_autovacuum_time)::numeric / 1000, 1)::float8
+    from pg_stat_user_tables
+    where relname ~ '^event_2' or relname in ('event_key', 'rollup', 'rollup_mark', 'presence')
+    group by kind order by kind
+"""
+
+
 def run(options: Options) -> Iterator[Row]:
     for ids in IDS:
         yield from _variant(ids, options)
@@ -52,11 +76,41 @@ def _variant(ids: str, options: Options) -> Iterator[Row]:
             empty = measure(plan, ingestor, server)
         yield _row(ids, 0, empty, 1.0, server)
         fill(server, ids, messages, options.stored, plan.start_ms)
+        first = messages + options.stored  # Its time follows the run on the empty database.
+        plan = replace(plan, first=first, start_ms=plan.start_ms - options.stored)
         with role("ingest", server, broker) as ingestor:
-            first = messages + options.stored  # Its time follows the run on the empty database.
-            later = replace(plan, first=first, start_ms=plan.start_ms - options.stored)
-            full = measure(later, ingestor, server, stored_before=first)
+            full = measure(plan, ingestor, server, stored_before=first)
         yield _row(ids, options.stored, full, full.ratio_to(empty), server)
+        plan = replace(plan, first=first + messages)
+        server.execute(CLOSED_BEFORE, plan.start_ms + plan.first, HOURS_TO_ROLL)
+        with (
+            role("ingest", server, broker) as ingestor,
+            role("schedule", server, broker),
+            role("api", server) as api,
+            QueryLoad(api.port) as queries,
+        ):
+            beside = measure(plan, ingestor, server, stored_before=plan.first)
+        yield _row(ids, options.stored, beside, beside.ratio_to(empty), server, queries)
+        yield from _upkeep(ids, server)
+
+
+def _upkeep(ids: str, server: DatabaseServer) -> Iterator[Row]:
+    """What updates and autovacuum did, from the statistics of the server."""
+    for kind, live, inserted, updated, hot, dead, vacuums, analyzes, vacuum_s in server.rows(
+        UPKEEP
+    ):
+        yield {
+            "ids": NAMES[ids],
+            "table": kind,
+            "rows": live,
+            "inserted": inserted,
+            "updated": updated,
+            "of these HOT": hot,
+            "dead now": dead,
+            "autovacuums": vacuums,
+            "autoanalyzes": analyzes,
+            "autovacuum, s": vacuum_s,
+        }
 
 
 def fill(server: DatabaseServer, ids: str, first: int, count: int, before_ms: int) -> None:
@@ -77,15 +131,26 @@ def fill(server: DatabaseServer, ids: str, first: int, count: int, before_ms: in
     server.execute("checkpoint", timeout_s=TIDY_S_MAX)
 
 
-def _row(ids: str, stored: int, rates: Rates, ratio: float, server: DatabaseServer) -> Row:
+def _row(
+    ids: str,
+    stored: int,
+    rates: Rates,
+    ratio: float,
+    server: DatabaseServer,
+    queries: QueryLoad | None = None,
+) -> Row:
     size = server.value("select pg_database_size(current_database())")
     return {
-        "ids": {"growing": "growing per device", "uuid": "random UUIDs"}[ids],
+        "ids": NAMES[ids],
         "stored before": stored,
+        "beside it": "queries, roller" if queries else "nothing",
         "events/s, sustained": rates.sustained,
         "events/s, whole": rates.whole,
         "ratio to empty": ratio,
         "database after, GiB": size / 2**30,
         "ingest CPU, µs/event": rates.ingest_us,
         "PostgreSQL CPU, µs/event": rates.server_us,
+        "queries": len(queries.ms) if queries else "",
+        "p50, ms": percentile(queries.ms, 50) if queries else "",
+        "p99, ms": percentile(queries.ms, 99) if queries else "",
     }

@@ -56,6 +56,10 @@ class DatabaseServer:
     def value(self, sql: str, *arguments: object, timeout_s: float = 600) -> Any:
         return self._run(lambda connection: connection.fetchval(sql, *arguments, timeout=timeout_s))
 
+    def rows(self, sql: str) -> list[asyncpg.Record]:
+        found: list[asyncpg.Record] = self._run(lambda connection: connection.fetch(sql))
+        return found
+
     @contextmanager
     def locked(self, table: str) -> Iterator[None]:
         """Lock a table against reads and writes during the block."""
@@ -148,7 +152,7 @@ class RoleProcess:
 def role(
     name: str, server: DatabaseServer, broker: Mosquitto | None = None, *, workers: int = 1
 ) -> Iterator[RoleProcess]:
-    """Start `voltwire ingest` or `voltwire api`, and wait until it is ready."""
+    """Start `voltwire ingest`, `voltwire api` or `voltwire schedule`, and wait until it is ready."""
     port = free_port()
     settings = {
         "DATABASE_URL": server.dsn,
@@ -158,7 +162,7 @@ def role(
     }
     if broker is not None:
         settings["MQTT_URL"] = f"mqtt://127.0.0.1:{broker.port}"
-    command = (name, "--workers", str(workers))
+    command = (name,) if workers == 1 else (name, "--workers", str(workers))
     with temporary_folder() as folder, Process(folder, *command, settings=settings) as process:
         running = RoleProcess(process, port)
         running.wait_until_ready()

@@ -1,8 +1,9 @@
 """The starts of buckets as texts. Pure."""
 
-from bisect import bisect_left, bisect_right
+from bisect import bisect_left
 from collections.abc import Sequence
 from datetime import UTC, date, datetime, timedelta
+from itertools import zip_longest
 
 from api.aggregate.buckets import Offset
 
@@ -17,22 +18,26 @@ class BucketTexts:
     """Texts in the offsets of a time zone. The text of a day is made once, that of a time of day, too."""
 
     def __init__(self, offsets: Sequence[Offset]) -> None:
-        self._changes = [(offset.since - POSTGRES_EPOCH) // MICROSECOND for offset in offsets]
-        self._shifts = [offset.amount // MICROSECOND for offset in offsets]
-        self._times = [_Times(offset.text) for offset in offsets]
+        self._offsets = [
+            (
+                (offset.since - POSTGRES_EPOCH) // MICROSECOND,
+                offset.amount // MICROSECOND,
+                _Times(offset.text),
+            )
+            for offset in offsets
+        ]
 
     def of(self, starts: Sequence[int]) -> list[str]:
         """The texts of ascending starts, which are microseconds since 2000."""
         texts: list[str] = []
-        while len(texts) < len(starts):
-            first = len(texts)
-            place = max(0, bisect_right(self._changes, starts[first]) - 1)
-            day = (starts[first] + self._shifts[place]) // DAY_US
-            midnight = day * DAY_US - self._shifts[place]
-            end = min([midnight + DAY_US, *self._changes[place + 1 : place + 2]])
-            last, times = bisect_left(starts, end, first), self._times[place]
-            text = date.fromordinal(POSTGRES_DAY + day).isoformat()
-            texts += [text + times[start - midnight] for start in starts[first:last]]
+        for (_, shift, times), following in zip_longest(self._offsets, self._offsets[1:]):
+            last = bisect_left(starts, following[0]) if following else len(starts)
+            while (first := len(texts)) < last:
+                day = (starts[first] + shift) // DAY_US
+                midnight = day * DAY_US - shift
+                date_text = date.fromordinal(POSTGRES_DAY + day).isoformat()
+                of_day = starts[first : bisect_left(starts, midnight + DAY_US, first, last)]
+                texts += [date_text + times[start - midnight] for start in of_day]
         return texts
 
 

@@ -101,7 +101,7 @@ def buckets(interval: str, zone: ZoneInfo, start: datetime, end: datetime) -> Bu
 def offset_changes(zone: ZoneInfo, start: datetime, end: datetime) -> list[Offset]:
     """The offsets of a zone in a range, assuming at most one change per day."""
     changes = [(start, _offset(zone, start))]
-    at = start
+    at = end if zone.key == "UTC" else start
     while at < end:
         later = min(at + DAY, end)
         if _offset(zone, later) != changes[-1][1]:

@@ -8,8 +8,8 @@ from typing_extensions import TypedDict
 
 from api.http.bodies import inlined
 from api.openapi.shapes.base import STRICT, Time
-from api.openapi.shapes.devices import PresenceChangeAnswer
-from api.openapi.shapes.events import BatchItemAnswer
+from api.openapi.shapes.devices import PresenceChangeResponse
+from api.openapi.shapes.events import BatchItemResponse
 from ingestor.decode.presence import MAX_SLEEP_S, SESSION_CHARS_MAX
 from schema.alert import AlertState, Severity
 from schema.event import MAX_ITEMS, EventBody
@@ -147,9 +147,9 @@ MESSAGES = {
         ({"state": "online", "receipts": True}, {"state": "asleep", "wake_in_s": 3600}, "offline"),
     ),
     "heartbeat": MessageDescription("The device lives", None, (), TEXT),
-    "receipt": MessageDescription("A verdict on each event", list[BatchItemAnswer], (RECEIPT,)),
+    "receipt": MessageDescription("A verdict on each event", list[BatchItemResponse], (RECEIPT,)),
     "alert": MessageDescription("An alert", AlertMessage, (ALERT,)),
-    "presence": MessageDescription("The state of a device", PresenceChangeAnswer, (PRESENCE,)),
+    "presence": MessageDescription("The state of a device", PresenceChangeResponse, (PRESENCE,)),
     "discovery": MessageDescription("A device and its sensors", dict[str, Any], (DISCOVERY,)),
     "canary": MessageDescription("A number that only Voltwire reads", None, (), TEXT),
 }
