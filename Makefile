@@ -46,7 +46,7 @@ stale:
 up: setup  ## run everything: PostgreSQL, broker, ingestor, API, scheduler
 	@exec $(BIN)/voltwire up
 
-demo: setup  ## make up plus 20 simulated battery devices
+demo: setup  ## make up plus 20 simulated battery devices with a month of history
 	@exec $(BIN)/voltwire up --demo
 
 check: .venv/.dev  ## formatting, lint, types, layers
@@ -56,10 +56,10 @@ check: .venv/.dev  ## formatting, lint, types, layers
 	$(BIN)/lint-imports
 
 # Mosquitto is the production broker, faketime sets clocks in tests, prometheus brings promtool, which checks
-# the alert rules, nginx is the proxy of deploy/nginx/, and openssl makes certificates. Root installs them from
-# Debian; RUNLEVEL and SYSTEMD_OFFLINE keep the services from being started. For other users their tests are
+# the alert rules, nginx is the proxy of deploy/nginx/, openssl makes certificates, and the page is tested in
+# Chromium. Root installs them from Debian; RUNLEVEL and SYSTEMD_OFFLINE keep the services from being started. For other users their tests are
 # skipped when they are missing.
-APT := mosquitto mosquitto-clients faketime prometheus nginx openssl
+APT := mosquitto mosquitto-clients faketime prometheus nginx openssl chromium
 apt:
 	@{ PATH="$$PATH:/usr/sbin" && command -v mosquitto && command -v mosquitto_sub && command -v faketime && command -v promtool \
 	  && command -v nginx && command -v openssl; } >/dev/null \
@@ -67,14 +67,21 @@ apt:
 	  && echo "Installing $(APT) ..." && apt-get update -qq \
 	  && RUNLEVEL=1 SYSTEMD_OFFLINE=1 DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $(APT) >/dev/null; } || true
 
+# The JSON schema of AsyncAPI is an npm package. Without npm its test is skipped.
+ASYNCAPI := asyncapi-specs-6.11.1.tgz
+asyncapi: .venv/.dev
+	@test -e .venv/asyncapi.json || { cd .venv && npm pack --silent @asyncapi/specs@6.11.1 >/dev/null 2>&1 \
+	  && tar -xzOf $(ASYNCAPI) 'package/schemas/3.0.0-without-$$id.json' > asyncapi.part && mv asyncapi.part asyncapi.json; \
+	  rm -f $(ASYNCAPI) asyncapi.part; } || true
+
 # Four files at a time: most tests wait more than they work. Each process has a PostgreSQL of its own.
 # Without .pyc files every one of these processes would compile every test again.
 unexport PYTHONDONTWRITEBYTECODE
 PYTEST := $(BIN)/python -m pytest -n 4 --dist loadfile
-test: .venv/.dev apt  ## the tests, with a real PostgreSQL and real brokers; make chaos adds the long ones
+test: .venv/.dev apt asyncapi  ## the tests, with a real PostgreSQL and real brokers; make chaos adds the long ones
 	$(PYTEST)
 
-test-fast: .venv/.dev apt  ## for the inner loop: the unit tests and the quick integration tests
+test-fast: .venv/.dev apt asyncapi  ## for the inner loop: the unit tests and the quick integration tests
 	$(PYTEST) -m "not slow" tests/integration tests/unit
 
 chaos: .venv/.dev apt  ## every process and every link killed, frozen and cut: the long fault suite
@@ -82,6 +89,9 @@ chaos: .venv/.dev apt  ## every process and every link killed, frozen and cut: t
 
 bench: .venv/.dev apt  ## benchmarks with their table
 	$(BIN)/python -m benchmarks
+
+screenshots: .venv/.dev apt  ## the pictures of docs/images/, from the demo in Chromium
+	$(BIN)/python -m tests.screenshots
 
 format: .venv/.dev  ## format, and fix what ruff can fix
 	$(BIN)/ruff format .
@@ -96,4 +106,4 @@ lock: .venv/.runtime  ## resolve the dependencies of pyproject.toml into require
 audit: .venv/.runtime  ## ask PyPI for known vulnerabilities of the locked packages
 	$(BIN)/uv tool run pip-audit@2.10.1 --strict --disable-pip --require-hashes -r requirements.lock -r requirements-dev.lock
 
-.PHONY: help setup stale up demo check apt test test-fast chaos bench format lock audit
+.PHONY: help setup stale up demo check apt asyncapi test test-fast chaos bench screenshots format lock audit

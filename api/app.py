@@ -10,47 +10,33 @@ from litestar.types import ASGIApp
 
 from api.auth.authenticator import Authenticator
 from api.auth.guard import authorized, unauthenticated
-from api.http.browser_origins import browser_origins
-from api.http.compression import compressed
-from api.http.head import head_as_get
-from api.http.host_guard import loopback_hosts_only
-from api.http.options_methods import options_handlers
 from api.http.params import refuse_unknown_parameters
 from api.http.problems import EXCEPTION_HANDLERS
-from api.http.request_metrics import counted
+from api.imports.store import IMPORT_BYTES_MAX
 from api.ingest.door import BATCH_BYTES_MAX
 from api.ingest.fast_posts import fast_path_first
+from api.middleware.browser_origins import browser_origins
+from api.middleware.compression import compressed
+from api.middleware.head import head_as_get
+from api.middleware.host_guard import loopback_hosts_only
+from api.middleware.options_methods import options_handlers
+from api.middleware.request_metrics import counted
 from api.openapi.document import AUTHENTICATED, openapi_config, openapi_document, reference_assets
-from api.routes import (
-    aggregates,
-    audit,
-    backtests,
-    channels,
-    credentials,
-    devices,
-    events,
-    exports,
-    health,
-    incidents,
-    info,
-    latest,
-    live,
-    posts,
-    presence,
-    profiles,
-    rejected,
-    rules,
-    search,
-    sessions,
-    streams,
-)
+from api.page.files import PageFiles
+from api.page.routes import page_handlers
+from api.routes.access import audit, credentials, sessions
+from api.routes.alerts import backtests, channels, incidents, rules
+from api.routes.devices import presence, profiles, registry
+from api.routes.events import aggregates, exports, history, latest, posts, rejected, search
+from api.routes.service import asyncapi, health, info
+from api.routes.streams import feed, live
 from api.serve.workers import Worker
 from api.services import Services
 from runtime.health import Health
 from runtime.settings import Settings
 
 OTHER_BYTES_MAX = 64 * 1024
-PAGES = ("/", "/docs")  # Made to be looked at, from wherever a link leads there.
+PAGES = ("/", "/docs", "/asyncapi")  # Made to be looked at, from wherever a link leads there.
 
 
 def create_app(settings: Settings, services: Services) -> ASGIApp:
@@ -71,20 +57,21 @@ def create_litestar(settings: Settings, services: Services) -> Litestar:
     handlers: list[Any] = [
         _limited(settings.max_payload_bytes, posts.post_event),
         _limited(BATCH_BYTES_MAX, posts.post_batch),
-        events.device_events,
-        events.device_gaps,
+        history.device_events,
+        history.device_gaps,
         search.search,
-        events.device_metrics,
-        events.device_summary,
+        history.device_metrics,
+        history.device_summary,
         aggregates.aggregate,
         exports.export,
-        devices.list_devices,
-        devices.fleet_summary,
-        devices.add_device,
-        devices.one_device,
-        devices.put_device,
-        devices.forget_device,
-        devices.reset_reused_ids,
+        registry.list_devices,
+        registry.fleet_summary,
+        registry.add_device,
+        _limited(IMPORT_BYTES_MAX, registry.import_devices),
+        registry.one_device,
+        registry.put_device,
+        registry.forget_device,
+        registry.reset_reused_ids,
         latest.latest,
         latest.device_latest,
         presence.device_presence,
@@ -114,12 +101,13 @@ def create_litestar(settings: Settings, services: Services) -> Litestar:
         rejected.rejected_summary,
         rejected.one_rejected,
         rejected.replay,
-        streams.alert_stream,
-        streams.presence_stream,
+        feed.alert_stream,
+        feed.presence_stream,
         live.live,
         credentials.list_keys,
         credentials.add_key,
         credentials.delete_key,
+        credentials.list_device_credentials,
         credentials.add_credentials,
         credentials.rotate_credentials,
         credentials.revoke_credentials,
@@ -131,7 +119,9 @@ def create_litestar(settings: Settings, services: Services) -> Litestar:
         health.live,
         health.metrics,
         openapi_document,
+        asyncapi.asyncapi,
         reference_assets(),
+        *page_handlers(PageFiles.read()),
     ]
     return Litestar(
         route_handlers=[*options_handlers(handlers), *handlers],

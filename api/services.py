@@ -14,6 +14,7 @@ from api.auth.authenticator import Authenticator
 from api.export.store import ExportStore
 from api.feed import FeedReader
 from api.http.rate_limit import RateLimiter
+from api.imports.store import ImportStore
 from api.ingest.door import HttpDoor
 from api.ingest.replay import ReplayRunner
 from api.latest.live import LatestReader
@@ -45,6 +46,7 @@ class Services:
     latest_events: LatestReader
     dead_letters: DeadLetterStore
     registry: RegistryStore
+    imports: ImportStore
     rules: RuleStore
     incidents: IncidentStore
     silences: SilenceStore
@@ -91,6 +93,7 @@ def build_services(
         latest_events=LatestReader(database),
         dead_letters=DeadLetterStore(database),
         registry=RegistryStore(database, settings.default_profile),
+        imports=ImportStore(database, settings.default_profile),
         rules=RuleStore(database),
         incidents=IncidentStore(database),
         silences=SilenceStore(database),

@@ -29,6 +29,7 @@ DEVICE_FILTERS = tuple(f"devices/+/{kind}" for kind in TopicKind)
 DROPPED = "$SYS/broker/publish/messages/dropped"
 
 SHARE = "$share/"
+HOME_ASSISTANT = "homeassistant"  # Its discovery prefix, if nobody has changed it.
 
 _KINDS = {kind.value: kind for kind in TopicKind}
 _match_device_topic = re.compile(rf"devices/({ID})/({'|'.join(TopicKind)})").fullmatch
@@ -62,6 +63,20 @@ def presence(device_id: str) -> str:
 def canary(instance: str, number: int = 1) -> str:
     """Each member of an instance has its own, to which it publishes and subscribes."""
     return f"voltwire/{instance}/canary" + (f"/{number}" if number > 1 else "")
+
+
+def discovery(instance: str, device_id: str) -> str:
+    """Where Home Assistant looks for the sensors of a device."""
+    return f"{discovery_root(instance)}/{slug(device_id)}/config"
+
+
+def discovery_root(instance: str) -> str:
+    return f"{HOME_ASSISTANT}/device/{slug(instance)}"
+
+
+def slug(text: str) -> str:
+    """A name of `[A-Za-z0-9_-]`, which is all that Home Assistant allows; no two texts have the same."""
+    return re.sub(r"[^A-Za-z0-9-]", lambda found: f"_{ord(found[0]):02x}", text)
 
 
 def shared(group: str, topic_filter: str) -> str:

@@ -33,7 +33,8 @@ async def run_for_parent(settings: Settings, stop: asyncio.Event, _: Health, __:
 
 
 def _access(settings: Settings, password: str) -> Access:
-    return Access(settings.instance, password, Accounts() if settings.authenticated else None)
+    accounts = Accounts() if settings.authenticated else None
+    return Access(settings.instance, password, accounts, ha_discovery=settings.ha_discovery)
 
 
 def _read_line(parent: socket.socket) -> str:

@@ -1,5 +1,6 @@
 """The database of a command that works on it directly: which one, its connection, its errors."""
 
+import os
 import re
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
@@ -91,12 +92,14 @@ def database_errors(action: str, advice: str = "") -> Iterator[None]:
         yield
     except DATABASE_ERRORS as error:
         raise StartError(
-            f"The database cannot be {action}: {_reason(error)}."
+            f"The database cannot be {action}: {database_reason(error)}."
             f" Check DATABASE_URL and PGPASSWORD{advice}."
         ) from error
 
 
-def _reason(error: BaseException) -> str:
+def database_reason(error: BaseException) -> str:
     """Without the full stop, line ends and error number with which some libraries write it."""
+    if isinstance(error, OSError) and error.errno and error.strerror and "failed" in error.strerror:
+        return os.strerror(error.errno)  # Of asyncio, which names only the address.
     text = re.sub(r"^\[Errno -?\d+\] ", "", " ".join(str(error).split())).rstrip(".")
     return text or type(error).__name__

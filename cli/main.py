@@ -5,10 +5,9 @@
 
 import asyncio
 from functools import partial
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
-from typer.core import TyperGroup
 
 from api.serve.workers import CHECK, Worker
 from cli.access import device, key
@@ -16,12 +15,15 @@ from cli.backup.backup import backup
 from cli.backup.restore import restore
 from cli.broker_files.command import broker_files
 from cli.database import database_errors
+from cli.doctor.command import doctor
+from cli.help import CommandGroup
 from cli.replay import replay
 from cli.retention import retention
 from cli.roles import Role, run_roles
 from cli.selftest.command import selftest
 from cli.simulate import simulate
 from cli.sql import sql
+from cli.watch.command import watch
 from runtime.broker_password import with_broker_password
 from runtime.errors import ConfigurationError, VoltwireError
 from runtime.health import Health
@@ -31,7 +33,6 @@ from runtime.signals import fail_on_signals
 from runtime.version import VERSION
 
 WORKERS_MAX, MEMBERS_MAX = 64, 1000
-SENTENCE_CHARS_MAX = 500
 
 WorkersOption = Annotated[
     int, typer.Option("--workers", min=1, max=WORKERS_MAX, help="Processes that share the work.")
@@ -44,21 +45,8 @@ WorkerOption = Annotated[
 ]
 
 
-class WholeSentences(TyperGroup):
-    """A list of commands that does not cut their descriptions off at the width of the terminal."""
-
-    def format_commands(self, ctx: Any, formatter: Any) -> None:
-        rows = []
-        for name in self.list_commands(ctx):
-            command = self.get_command(ctx, name)
-            if command is not None and not command.hidden:
-                rows.append((name, command.get_short_help_str(limit=SENTENCE_CHARS_MAX)))
-        with formatter.section("Commands"):
-            formatter.write_dl(rows)
-
-
 app = typer.Typer(
-    cls=WholeSentences,
+    cls=CommandGroup,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
@@ -212,6 +200,8 @@ def migrate(
 
 app.add_typer(device.app, name="device")
 app.add_typer(key.app, name="key")
+app.command()(watch)
+app.command()(doctor)
 app.command()(simulate)
 app.command()(broker_files)
 app.command()(replay)

@@ -14,7 +14,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from cli.api_key import key_header
+from cli.api_client import key_header
 from cli.tables import counts_table
 from runtime.addresses import http_url
 from runtime.errors import VoltwireError, ungrouped

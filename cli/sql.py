@@ -24,7 +24,7 @@ def sql(
         list[str] | None,
         typer.Argument(
             metavar="[PSQL-ARGUMENTS]...",
-            help="What psql gets, for example -c 'select count(*) from event'.",
+            help="What psql gets, for example -c 'select count(*) from events'.",
         ),
     ] = None,
     *,
@@ -37,6 +37,7 @@ def sql(
 ) -> None:
     """Open psql on the database of DATABASE_URL, or on the embedded one in DATA_DIR.
 
+    The view events has a row per event, the view readings a row per value; give both bounds of ts.
     If no voltwire up runs on DATA_DIR, the embedded server runs until psql ends.
     """
     settings = load_settings()

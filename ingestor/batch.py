@@ -99,7 +99,7 @@ class Row(msgspec.Struct, eq=False, gc=False):
 
 
 class RejectedItem(NamedTuple):
-    """`event` is set if the device's profile refused it: it is checked again with a new profile."""
+    """`event` is set if the registry refused it: it is checked again with a new profile or time zone."""
 
     rejection: Rejection
     message: Message

@@ -66,7 +66,7 @@ class Pipeline:
         self._unresolved_devices: Counter[str] = Counter()
         self._resolve_wanted = asyncio.Event()
         retry = StoreRetry(health)
-        self._registry = Registry(dsn, name, default_profile, retry)
+        self._registry = Registry(dsn, name, default_profile, limits.decode, retry)
         self._writers = [
             Writer(
                 Store(dsn, self._registry, name=f"{name} {n}", offline_after_s=offline_after_s),

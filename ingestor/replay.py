@@ -17,14 +17,15 @@ from datetime import UTC, datetime
 from typing import Any
 
 from ingestor.batch import Item, Message
-from ingestor.decode.acceptance import AcceptLimits, Origin, outside_window
+from ingestor.decode.acceptance import AcceptLimits, Fault, Origin, outside_window
 from ingestor.decode.strict import Items, decode, decode_item, reject
+from ingestor.decode.wall_clock import nearest_us
 from ingestor.pipeline import Pipeline
 from ingestor.verdicts import count_verdicts
 from runtime.metrics import EventCounts
 from schema.database import Connection
 from schema.event import Door, Event, Reason, Rejection, Status
-from schema.instants import epoch_us
+from schema.instants import epoch_us, from_epoch_us
 from schema.queries import load_queries
 
 PAGE_DEAD_LETTERS_MAX = 200  # They are settled together and share batches.
@@ -183,11 +184,18 @@ def decode_again(dead_letter: DeadLetter, limits: AcceptLimits, now: datetime) -
     """
     source = Items(dead_letter.payload)
     for item in _decoded(dead_letter, limits):
-        fault = outside_window(item.ts, now, limits) if isinstance(item, Event) else None
+        fault = _outside_window(item, now, limits) if isinstance(item, Event) else None
         if isinstance(item, Event) and fault is not None:
             yield reject(item, source, *fault)
         else:
             yield item
+
+
+def _outside_window(event: Event, now: datetime, limits: AcceptLimits) -> Fault | None:
+    """A time without offset is outside if it is so in every zone; the registry knows the zone."""
+    if event.wall_us is None:
+        return outside_window(event.ts, now, limits)
+    return outside_window(from_epoch_us(nearest_us(event.wall_us, epoch_us(now))), now, limits)
 
 
 def _decoded(dead_letter: DeadLetter, limits: AcceptLimits) -> list[Item]:

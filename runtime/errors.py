@@ -25,7 +25,7 @@ VoltwireError
 Only api/http/problems.py turns them into status codes, and only cli/main.py into exit codes.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 
@@ -91,11 +91,15 @@ class InvalidRequest(RequestError):
     """`reason` is a code for programs; `errors` names each invalid field."""
 
     def __init__(
-        self, message: str, *, reason: str | None = None, errors: list[dict[str, str]] | None = None
+        self,
+        message: str,
+        *,
+        reason: str | None = None,
+        errors: Sequence[Mapping[str, str | int]] = (),
     ) -> None:
         super().__init__(message)
         self.reason = reason
-        self.errors = errors or []
+        self.errors = errors
 
 
 class RawEventsDropped(RequestError):

@@ -56,6 +56,15 @@ def configure_logging(settings: Settings) -> None:
     stamina.instrumentation.set_on_retry_hooks([])  # ingestor/retry.py logs each outage once.
 
 
+def silence_logging() -> None:
+    """For a command whose result names what went wrong."""
+    structlog.configure(
+        wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL),
+        cache_logger_on_first_use=True,
+    )
+    logging.disable(logging.CRITICAL)
+
+
 def escape_controls(
     _: Any, __: str, fields: structlog.typing.EventDict
 ) -> structlog.typing.EventDict:

@@ -95,6 +95,7 @@ class Settings(BaseSettings):
     offline_after_seconds: Annotated[int, Field(ge=10, le=86_400 * 366)] = 300
     retention_days: Annotated[int, Field(ge=0, le=MAX_WINDOW_DAYS)] = 0
     rejected_days: Annotated[int, Field(ge=1, le=MAX_WINDOW_DAYS)] = 30
+    ha_discovery: bool = False
     notify_private_addresses: bool = False
     log_level: LogLevel = LogLevel.INFO
     log_format: LogFormat = LogFormat.AUTO

@@ -14,6 +14,7 @@ from runtime.client_ids import delivery_client_id
 from runtime.errors import BrokerUnavailable
 from runtime.metrics import Metrics
 from runtime.settings import Settings
+from scheduler.home_assistant import DISCOVERY_S, Discovery
 from scheduler.lease import work_as_holder
 from schema.alert import AlertState
 from schema.database import Connection
@@ -36,6 +37,7 @@ class OutboxRelay:
         self._address, self._client_id = settings.mqtt, delivery_client_id(settings.instance)
         self._reader = f"{READER} {settings.instance}"
         self._broker_state_lost = asyncio.Event()
+        self._discovery = Discovery(settings) if settings.ha_discovery else None
         # Republishing never puts an older message after a newer one.
         self._publishing = asyncio.Lock()
 
@@ -50,6 +52,8 @@ class OutboxRelay:
         async with asyncio.TaskGroup() as group:
             group.create_task(session.run(done))
             group.create_task(self._keep_retained(connection, session))
+            if self._discovery is not None:
+                group.create_task(self._announce(self._discovery, connection, session))
             try:
                 await self._relay(connection, session)
             finally:
@@ -66,7 +70,7 @@ class OutboxRelay:
             after = await connection.fetchval(queries.feed_position, self._reader)
         async for position, items in follow_feed(self._dsn, f"{self._name} feed", after):
             async with self._publishing:
-                await self._publish(session, items)
+                await self._publish_items(session, items)
                 self._metrics.published.inc(len(items))
                 await connection.execute(queries.save_feed_position, self._reader, position)
 
@@ -85,10 +89,28 @@ class OutboxRelay:
     async def _republish(self, connection: Connection, session: Session) -> None:
         """Publish every retained message again, from the tables."""
         self._broker_state_lost.clear()
+        if self._discovery is not None:
+            self._discovery.forget()
         firing = [feed_item(row) for row in await connection.fetch(queries.firing_alerts)]
-        await self._publish(session, firing)
+        await self._publish_items(session, firing)
         async for page in self._presence_pages(connection):
-            await self._publish(session, page)
+            await self._publish_items(session, page)
+
+    async def _announce(
+        self, discovery: Discovery, connection: Connection, session: Session
+    ) -> None:
+        """Tell Home Assistant what is new about devices. Read and published without a pause between them."""
+        while True:
+            after: str | None = ""
+            while after is not None:
+                async with self._publishing:
+                    changed, after = await discovery.page(connection, after)
+                    found = [
+                        (discovery.topic(name), payload, True) for name, payload in changed.items()
+                    ]
+                    await self._publish(session, found)
+                    discovery.remember(changed)
+            await asyncio.sleep(DISCOVERY_S)
 
     async def _presence_pages(self, connection: Connection) -> AsyncIterator[list[FeedItem]]:
         after: str | None = ""
@@ -97,13 +119,20 @@ class OutboxRelay:
             after = await connection.fetchval(queries.last_device_of_page, after, PAGE_DEVICES)
             yield [feed_item(row) for row in rows]
 
-    async def _publish(self, session: Session, items: Sequence[FeedItem]) -> None:
-        """Publish all items in order; start again with the first one if the broker becomes unavailable."""
+    async def _publish_items(self, session: Session, items: Sequence[FeedItem]) -> None:
+        found = [message for item in items for message in messages(item)]
+        forgotten = [item.device_id for item in items if _is_forgotten(item)]
+        if self._discovery is not None:
+            self._discovery.forget(forgotten)
+            found += [(self._discovery.topic(name), b"", True) for name in forgotten]
+        await self._publish(session, found)
+
+    async def _publish(self, session: Session, found: Sequence[tuple[str, bytes, bool]]) -> None:
+        """Publish all messages in order, from the first one again if the broker becomes unavailable."""
         while True:
             try:
                 async with asyncio.TaskGroup() as group:
-                    for message in (message for item in items for message in messages(item)):
-                        topic, payload, retain = message
+                    for topic, payload, retain in found:
                         group.create_task(session.publish(topic, payload, qos=1, retain=retain))
             except* BrokerUnavailable:
                 await asyncio.sleep(0.2)
@@ -121,6 +150,10 @@ async def prune_outbox(connection: Connection) -> None:
     await connection.execute(queries.prune_silences)
 
 
+def _is_forgotten(item: FeedItem) -> bool:
+    return item.kind == "presence" and item.state == PresenceState.NEVER_SEEN
+
+
 def messages(item: FeedItem) -> list[tuple[str, bytes, bool]]:
     """(topic, payload, retain) of a notification. A late alert does not replace the retained one.
 
@@ -129,7 +162,7 @@ def messages(item: FeedItem) -> list[tuple[str, bytes, bool]]:
     if item.state == AlertState.ACKNOWLEDGED:
         return []
     if item.kind == "presence":
-        topic, ended = topics.presence(item.device_id), item.state == PresenceState.NEVER_SEEN
+        topic, ended = topics.presence(item.device_id), _is_forgotten(item)
     else:
         topic = topics.alert(item.device_id, item.rule_id or "")
         ended = item.state == AlertState.RESOLVED

@@ -40,7 +40,12 @@ class EventBody(TypedDict):
 
     event_id: NotRequired[EventId]
     device_id: NotRequired[DeviceId]
-    timestamp: NotRequired[Annotated[str, Field(description="RFC 3339; UTC if it has no offset")]]
+    timestamp: NotRequired[
+        Annotated[
+            str,
+            Field(description="RFC 3339; without an offset in the `tz` of its device, else UTC"),
+        ]
+    ]
     timeStamp: NotRequired[Annotated[str, Field(description="Alias of timestamp")]]
     ts: NotRequired[Annotated[int, Field(description="Epoch milliseconds")]]
     age_ms: NotRequired[Annotated[int, Field(ge=0, description="Milliseconds before arrival")]]
@@ -101,6 +106,8 @@ class Event(msgspec.Struct, gc=False):
 
     `ts_us` and `received_us` are microseconds since the Unix epoch. `item` is the index in the array that
     the event arrived in. `own_time`: it has `timestamp` or `ts`, so every copy of it has the same time.
+    `wall_us`: its time has no offset, and the clock of its device showed this, counted as if it were UTC;
+    `ts_us` is right once the registry has placed it (ingestor/decode/wall_clock.py).
     """
 
     device_id: str
@@ -112,6 +119,7 @@ class Event(msgspec.Struct, gc=False):
     received_us: int
     item: int | None = None
     own_time: bool = True
+    wall_us: int | None = None
 
     @property
     def ts(self) -> datetime:

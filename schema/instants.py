@@ -15,32 +15,36 @@ MICROSECOND = timedelta(microseconds=1)
 EARLIEST = datetime(1900, 1, 1, tzinfo=UTC)
 LATEST = datetime(2200, 1, 1, tzinfo=UTC)
 
-_RFC3339 = re.compile(
+_is_rfc3339 = re.compile(
     r"[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt ][0-9]{2}:[0-9]{2}:[0-9]{2}(?:\.[0-9]{1,9})?"
     r"(?:[Zz]|[+-](?:[01][0-9]|2[0-3])(?::?[0-5][0-9])?)?"
-)
+).fullmatch
 _PLUS_READ_AS_SPACE = re.compile(r" (?=[0-9]{2}(?::?[0-9]{2})?$)")
-_SECONDS = slice(17, 19)  # of a text that _RFC3339 matches
+_SECONDS = slice(17, 19)  # of an RFC 3339 text
 
 
 def parse_instant(text: str) -> datetime:
+    """Parse like parse_written; without an offset it is UTC. Raises ValueError."""
+    written = parse_written(text)
+    return written.replace(tzinfo=UTC) if written.tzinfo is None else written
+
+
+def parse_written(text: str) -> datetime:
     """Parse RFC 3339 (section 5.6) with `T` or a space; offsets also as `+0100` and `+01`.
 
-    Without an offset it is UTC; digits beyond microseconds are dropped; second 60 is the next second.
-    Raises ValueError.
+    The instant in UTC; without an offset the wall clock as it is written, which has no zone. Digits beyond
+    microseconds are dropped; second 60 is the next second. Raises ValueError.
     """
-    if _RFC3339.fullmatch(text) is None:
+    if _is_rfc3339(text) is None:
         raise ValueError("not an RFC 3339 time such as 2026-02-01T14:23:45Z")
     if text[_SECONDS] == "60":
-        return _one_second_after(parse_instant(f"{text[:17]}59{text[19:]}"))
+        return _one_second_after(parse_written(f"{text[:17]}59{text[19:]}"))
     try:
-        instant = datetime.fromisoformat(text.upper())
+        instant = datetime.fromisoformat(text.upper() if text[-1] == "z" else text)
     except ValueError:
         raise ValueError("no date and time that exists") from None
-    if instant.tzinfo is UTC:
+    if instant.tzinfo is UTC or instant.tzinfo is None:
         return instant
-    if instant.tzinfo is None:
-        return instant.replace(tzinfo=UTC)
     try:
         return instant.astimezone(UTC)
     except OverflowError as error:

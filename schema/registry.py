@@ -1,21 +1,28 @@
 """What callers register: devices, and profiles with the metrics, units and bounds of their devices."""
 
-from typing import Annotated, Self
+from math import isfinite
+from typing import Annotated, Any, Self
 
 from pydantic import (
+    AfterValidator,
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     Field,
     StringConstraints,
     TypeAdapter,
     ValidationError,
+    WithJsonSchema,
     model_validator,
 )
 
 from schema.event import ID, DeviceId, MetricName, MetricValue, Tag
+from schema.zones import zone_names
 
 MIN_INTERVAL_S, MAX_INTERVAL_S = 0.1, 366 * 86_400
 MAX_TAGS = 32
+MAX_ATTRIBUTES = 64
+ATTRIBUTE_CHARS_MAX = 500
 PROFILE_NAME = f"^{ID}$"
 BAD_DEVICE_ID = "device_id: it must be a letter or digit, then up to 127 of [A-Za-z0-9._:-]."
 
@@ -30,6 +37,36 @@ Interval = Annotated[
 DisplayName = Annotated[
     str, Field(min_length=1, max_length=200, pattern=r"^[^\x00-\x1f\x7f-\x9f]+$")
 ]
+
+
+def _attribute(value: Any) -> float | str:
+    if isinstance(value, str) and len(value) <= ATTRIBUTE_CHARS_MAX and "\0" not in value:
+        return value
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        try:
+            number = float(value)
+        except OverflowError:
+            number = float("inf")
+        if isfinite(number):
+            return number
+    raise ValueError(
+        f"a finite number, or a text of up to {ATTRIBUTE_CHARS_MAX} characters without NUL"
+    )
+
+
+def _known_zone(name: str) -> str:
+    if name not in zone_names():
+        raise ValueError("an IANA name of a time zone, such as Europe/Berlin")
+    return name
+
+
+AttributeName = Annotated[str, StringConstraints(pattern=r"^[^\x00-\x1f\x7f-\x9f]{1,128}$")]
+AttributeValue = Annotated[
+    float | str,
+    BeforeValidator(_attribute),
+    WithJsonSchema({"type": ["number", "string"], "maxLength": ATTRIBUTE_CHARS_MAX}),
+]
+Zone = Annotated[str, AfterValidator(_known_zone)]
 Unit = Annotated[str, Field(min_length=1, max_length=32, pattern=r"^[^\x00-\x1f\x7f-\x9f]+$")]
 MetricBound = Annotated[MetricValue, Field(strict=True)]
 
@@ -53,7 +90,14 @@ class DeviceBody(BaseModel):
     name: DisplayName | None = Field(None, description="A display name")
     profile: ProfileName | None = Field(None, description="Null: DEFAULT_PROFILE")
     tags: Annotated[list[Tag], Field(max_length=MAX_TAGS)] = []
+    attributes: Annotated[
+        dict[AttributeName, AttributeValue],
+        Field(max_length=MAX_ATTRIBUTES, description="Numbers and texts by name"),
+    ] = {}
     interval_s: Interval | None = Field(None, description="Null: the interval of the profile")
+    tz: Zone | None = Field(
+        None, description="IANA name of the zone of its times without offset; null: UTC"
+    )
 
 
 class NewDeviceBody(DeviceBody):

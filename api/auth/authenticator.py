@@ -6,7 +6,7 @@ from api.auth.caller import Caller
 from api.auth.failed_logins import FailedLogins
 from api.auth.keys import Keys
 from api.auth.rights import READING
-from api.http.browser_origins import host_of
+from api.middleware.browser_origins import host_of
 from runtime.errors import Forbidden, NotAuthenticated, Overloaded
 from schema.access.credentials import Credential
 from schema.access.secrets import digest

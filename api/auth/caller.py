@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from schema.access.audit import Actor
 from schema.access.credentials import Credential
-from schema.access.secrets import Kind
+from schema.access.secrets import CredentialKind
 
 STRANGER = "anyone"  # In the audit: without a credential, or while authentication is off.
 
@@ -28,7 +28,9 @@ class Caller:
         """The only device whose events it may post; None: any."""
         credential = self.credential
         return (
-            credential.name if credential is not None and credential.kind is Kind.DEVICE else None
+            credential.name
+            if credential is not None and credential.kind is CredentialKind.DEVICE
+            else None
         )
 
 

@@ -6,8 +6,8 @@ from contextlib import suppress
 from time import monotonic
 
 from schema.access.credentials import Credential, Scope
-from schema.access.secrets import Kind, digest
-from schema.access.sessions import Session
+from schema.access.secrets import CredentialKind, digest
+from schema.access.sessions import BrowserSession
 
 SECRET_BYTES_MAX = 128  # Longer ones are not even hashed.
 SEEN_S_MAX = 1.0  # A change waits so long for this process to see it.
@@ -57,7 +57,7 @@ class Keys:
         self.were_read = True
         await self._notify()
 
-    async def replace_sessions(self, sessions: Sequence[Session]) -> None:
+    async def replace_sessions(self, sessions: Sequence[BrowserSession]) -> None:
         now = monotonic()
         self._sessions = {each.digest: (each.credential_id, now + each.left_s) for each in sessions}
         await self._notify()
@@ -72,7 +72,7 @@ class Keys:
         """Whether the secret, or the token of a session, with this digest is in force in this process."""
         return hashed in self._by_digest or hashed in self._sessions
 
-    def holds_name(self, kind: Kind, name: str) -> bool:
+    def holds_name(self, kind: CredentialKind, name: str) -> bool:
         return any(each.name == name and each.kind is kind for each in self._by_number.values())
 
     def take_used(self) -> list[int]:

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from schema.access.credentials import Credential, Scope
-from schema.access.secrets import Kind
+from schema.access.secrets import CredentialKind
 
 READING = frozenset({"GET", "HEAD", "OPTIONS"})
 
@@ -20,7 +20,7 @@ class Need:
         return not self.scopes
 
     def is_met_by(self, credential: Credential) -> bool:
-        if self.devices and credential.kind is Kind.DEVICE:
+        if self.devices and credential.kind is CredentialKind.DEVICE:
             return True
         return Scope.ADMIN in credential.scopes or not credential.scopes.isdisjoint(self.scopes)
 
@@ -43,12 +43,13 @@ _LISTED = {
     ("POST", "/v1/session"): EVERYBODY,  # The key is in the body.
     ("DELETE", "/v1/session"): EVERYBODY,  # Of one's own cookie.
     ("GET", "/"): EVERYBODY,
+    ("GET", "/favicon.ico"): EVERYBODY,
     ("GET", "/docs"): EVERYBODY,
     ("GET", "/openapi.json"): EVERYBODY,
     ("GET", "/asyncapi"): EVERYBODY,
 }
 # Files that every visitor of the pages loads.
-_FILES = ("/docs/", "/docs-assets")
+_FILES = ("/docs/", "/docs-assets", "/page/")
 
 
 def needed(method: str, path_template: str) -> Need:

@@ -6,10 +6,12 @@ from dataclasses import dataclass
 from importlib import import_module
 from typing import Any
 
-from api.export.store import Format
+from api.export.store import FileFormat
 from runtime.errors import InvalidRequest
 
-PIECE_BYTES_MAX = 64 * 1024  # A client must read a piece within SEND_S_MAX (api/routes/exports.py).
+PIECE_BYTES_MAX = (
+    64 * 1024
+)  # A client must read a piece within SEND_S_MAX (api/routes/events/exports.py).
 CSV_HEADER = b"device_id,event_id,timestamp,metric,value,tags,seq,received_at\n"
 
 Slices = AsyncIterator[bytes]
@@ -21,14 +23,14 @@ class Encoding:
     encode: Callable[[Slices], Slices]
 
 
-async def encoding_of(file_format: Format) -> Encoding:
+async def encoding_of(file_format: FileFormat) -> Encoding:
     """Raises InvalidRequest if pyarrow is needed but not installed."""
     match file_format:
-        case Format.CSV:
+        case FileFormat.CSV:
             return Encoding("text/csv; header=present", _csv)
-        case Format.NDJSON:
+        case FileFormat.NDJSON:
             return Encoding("application/x-ndjson", _in_pieces)
-        case Format.PARQUET:
+        case FileFormat.PARQUET:
             return Encoding("application/vnd.apache.parquet", await _parquet())
 
 

@@ -41,7 +41,7 @@ log = structlog.get_logger()
 queries = load_queries("api.export", "exports.sql")
 
 
-class Format(StrEnum):
+class FileFormat(StrEnum):
     CSV = "csv"
     NDJSON = "ndjson"
     PARQUET = "parquet"
@@ -84,7 +84,9 @@ class ExportStore:
         finally:
             self._running -= 1
 
-    async def begin(self, selection: ExportSelection, file_format: Format) -> AsyncIterator[bytes]:
+    async def begin(
+        self, selection: ExportSelection, file_format: FileFormat
+    ) -> AsyncIterator[bytes]:
         """Lines of the format, slice by slice; a slice may be empty.
 
         The first slice is read at once, so that most errors are reported before anything is sent. Raises
@@ -120,7 +122,7 @@ class ExportStore:
         found: Iterator[Window],
         numbers: list[int] | None,
         selection: ExportSelection,
-        file_format: Format,
+        file_format: FileFormat,
     ) -> AsyncIterator[bytes]:
         attempts: int | None = (
             1  # The first slice is not retried, so its error is reported at once.

@@ -5,12 +5,14 @@ from datetime import datetime
 from typing import Annotated, Any, TypeVar
 
 from litestar import Request
-from litestar.openapi.spec import OpenAPIMediaType, Operation, RequestBody
+from litestar.openapi.spec import OpenAPIMediaType, OpenAPIType, Operation, RequestBody, Schema
 from pydantic import BaseModel, BeforeValidator, ValidationError, WithJsonSchema
 
 from api.http.messages import plain
 from runtime.errors import InvalidRequest, UnsupportedMediaType
 from schema.instants import EARLIEST, LATEST, parse_instant
+
+JSON, CSV = "application/json", "text/csv"
 
 Body = TypeVar("Body", bound=BaseModel)
 
@@ -50,20 +52,39 @@ def require_json(request: Request[Any, Any, Any]) -> None:
     """Accept only application/json, which the HTML forms of foreign sites cannot send."""
     if not is_json(request.headers.get("content-type", "")):
         raise UnsupportedMediaType("Send the body as Content-Type: application/json.")
+    _require_no_encoding(request)
+
+
+def require_json_or_csv(request: Request[Any, Any, Any]) -> bool:
+    """Whether the body is a CSV file, which the forms of foreign sites cannot send either."""
+    content_type = request.headers.get("content-type", "")
+    media_type, _, parameters = content_type.lower().partition(";")
+    is_csv = media_type.strip() == CSV
+    if not is_csv and not is_json(content_type):
+        raise UnsupportedMediaType(f"Send the body as Content-Type: {CSV} or {JSON}.")
+    if "charset" in parameters and "utf-8" not in parameters:
+        raise UnsupportedMediaType("Send the body in UTF-8.")
+    _require_no_encoding(request)
+    return is_csv
+
+
+def _require_no_encoding(request: Request[Any, Any, Any]) -> None:
     if request.headers.get("content-encoding", "identity").lower() != "identity":
         raise UnsupportedMediaType("Send the body without Content-Encoding.")
 
 
 def is_json(content_type: str) -> bool:
-    return content_type.partition(";")[0].strip().lower() == "application/json"
+    return content_type.partition(";")[0].strip().lower() == JSON
 
 
 def operation_with_body(
-    schema: dict[str, Any], example: dict[str, Any] | None = None, *, required: bool = True
+    schema: dict[str, Any], *, or_csv: bool = False, required: bool = True
 ) -> type[Operation]:
     """The operation class of a handler that reads its body as bytes, so its schema is given here."""
-    media_type = OpenAPIMediaType(schema=inlined(schema), example=example)  # type: ignore[arg-type]
-    body = RequestBody(content={"application/json": media_type}, required=required)
+    content = {JSON: OpenAPIMediaType(schema=inlined(schema))}  # type: ignore[arg-type]
+    if or_csv:
+        content[CSV] = OpenAPIMediaType(schema=Schema(type=OpenAPIType.STRING))
+    body = RequestBody(content=content, required=required)
 
     @dataclass
     class OperationWithBody(Operation):
@@ -75,12 +96,22 @@ def operation_with_body(
 
 def invalid_body(error: ValidationError) -> InvalidRequest:
     """The error of the request, with the name of each field at fault."""
-    errors = [
-        {"field": ".".join(map(str, fault["loc"])), "message": plain(fault["msg"])}
+    faults = faults_of(error)
+    named = "; ".join(f"{fault['field'] or 'body'}: {fault['message']}" for fault in faults)
+    return InvalidRequest(named, errors=faults)
+
+
+def faults_of(error: ValidationError) -> list[dict[str, str]]:
+    """Each field at fault, and what is wrong with it in plain words."""
+    return [
+        {"field": _field(fault["loc"]), "message": plain(fault["msg"])}
         for fault in error.errors(include_url=False, include_input=False, include_context=False)
     ]
-    named = "; ".join(f"{fault['field'] or 'body'}: {fault['message']}" for fault in errors)
-    return InvalidRequest(named, errors=errors)
+
+
+def _field(place: tuple[int | str, ...]) -> str:
+    """A name that is itself at fault is marked by pydantic, which concerns nobody."""
+    return ".".join(str(part) for part in place if part != "[key]")
 
 
 def inlined(schema: dict[str, Any]) -> dict[str, Any]:

@@ -4,9 +4,8 @@ import re
 from collections.abc import Iterable
 from datetime import date, datetime, timedelta
 from enum import StrEnum
-from functools import cache
 from typing import Annotated, Any, TypeVar
-from zoneinfo import ZoneInfo, available_timezones
+from zoneinfo import ZoneInfo
 
 from litestar import Request
 from litestar.params import PathParameter, QueryParameter
@@ -15,6 +14,7 @@ from litestar.typing import FieldDefinition
 from runtime.errors import InvalidRequest
 from schema.event import DEVICE_ID
 from schema.instants import local_midnight, parse_query_instant
+from schema.zones import zone_named, zone_names
 
 PAGE_ROWS_MAX = 1000
 DEVICES_MAX = 1000  # Per query.
@@ -31,7 +31,8 @@ PageLimit = Annotated[
     QueryParameter(ge=1, le=PAGE_ROWS_MAX, description=f"Rows per page, at most {PAGE_ROWS_MAX}"),
 ]
 Cursor = Annotated[
-    str | None, QueryParameter(description="From the Link header of the previous page")
+    str | None,
+    QueryParameter(description="From the Link header of the previous page"),
 ]
 FromTime = Annotated[
     str | None,
@@ -138,15 +139,9 @@ def short_texts(name: str, texts: Iterable[str] | None) -> list[str]:
 
 def time_zone(name: str) -> ZoneInfo:
     name = name.replace(" ", "+")  # No name holds a space; a `+` in a query string arrives as one.
-    if name not in _time_zones():
+    if name not in zone_names():
         raise InvalidRequest(f"tz: there is no time zone {name[:64]!r}; use an IANA name.")
-    return ZoneInfo(name)
-
-
-@cache
-def _time_zones() -> frozenset[str]:
-    """Read from disk once; `localtime` and `Factory` have a different meaning on every server."""
-    return frozenset(available_timezones() - {"localtime", "Factory"})
+    return zone_named(name)
 
 
 def day_in(zone: ZoneInfo, text: str) -> tuple[date, datetime, datetime]:

@@ -1,8 +1,8 @@
 """The fast path: ordinary posts are answered before Litestar; docs/decisions/0021 gives the gain.
 
 A post is on the fast path if it is JSON without a query, has a Content-Length within the limit, and repeats
-no header. All other requests pass on unchanged: Litestar has the same handlers (api/routes/posts.py), and it
-alone refuses requests before their body is read.
+no header. All other requests pass on unchanged: Litestar has the same handlers
+(api/routes/events/posts.py), and it alone refuses requests before their body is read.
 """
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence

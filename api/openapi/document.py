@@ -14,6 +14,7 @@ from litestar.static_files import create_static_files_router
 
 from api.auth.rights import Need, needed
 from api.http.problems import PROBLEM
+from api.openapi.examples import add_examples
 from api.openapi.responses import ANSWERS, Answer
 from runtime.version import VERSION
 from schema.event import Reason
@@ -40,13 +41,19 @@ PROBLEM_SCHEMA = {
             "type": "array",
             "items": {
                 "type": "object",
-                "properties": {"field": {"type": "string"}, "message": {"type": "string"}},
+                "properties": {
+                    "field": {"type": "string"},
+                    "message": {"type": "string"},
+                    "line": {"type": "integer", "description": "Of an imported CSV file"},
+                    "item": {"type": "integer", "description": "Of an imported array, from 0"},
+                },
             },
         },
     },
 }
 MAY_CONFLICT = {
     "POST /v1/devices",
+    "POST /v1/devices/import",
     "POST /v1/keys",
     "DELETE /v1/keys/{name}",
     "POST /v1/devices/{device_id}/credentials",
@@ -105,6 +112,7 @@ def described(document: dict[str, Any], *, authenticated: bool) -> dict[str, Any
             for parameter in operation.get("parameters", ()):
                 parameter["schema"] = _without_null(parameter["schema"])
             name = f"{method.upper()} {path}"
+            add_examples(name, operation)
             responses = {
                 str(status): _answer(answer, operation)
                 for status, answer in ANSWERS.get(name, {}).items()

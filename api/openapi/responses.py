@@ -13,6 +13,7 @@ from api.http.bodies import inlined
 from api.openapi.shapes.access import (
     AuditAnswer,
     CredentialsAnswer,
+    DeviceCredentialsAnswer,
     KeyAnswer,
     NewKeyAnswer,
     RotatedAnswer,
@@ -36,6 +37,7 @@ from api.openapi.shapes.dead_letters import (
 from api.openapi.shapes.devices import (
     DeviceAnswer,
     FleetAnswer,
+    ImportedAnswer,
     LatestAnswer,
     ListedDeviceAnswer,
     PresenceAnswer,
@@ -78,6 +80,7 @@ def _schema(shape: Any) -> Any:
 DEVICE, EVENTS, PROFILE = Answer(DeviceAnswer), Answer(list[EventAnswer]), Answer(ProfileAnswer)
 RULE, POSTED, HEALTH = Answer(RuleAnswer), Answer(PostedAnswer), Answer(HealthAnswer)
 CHANNEL = Answer(ChannelAnswer)
+IMPORTED = Answer(ImportedAnswer)
 INCIDENT = Answer(IncidentHistoryAnswer)
 LATEST_EXAMPLE = {
     "device_id": "deviceA",
@@ -103,6 +106,7 @@ ANSWERS: dict[str, dict[int, Answer]] = {
     "GET /v1/devices": {200: Answer(list[ListedDeviceAnswer])},
     "GET /v1/devices/summary": {200: Answer(FleetAnswer)},
     "POST /v1/devices": {201: DEVICE},
+    "POST /v1/devices/import": {200: IMPORTED, 201: IMPORTED},
     "GET /v1/devices/{device_id}": {200: DEVICE},
     "PUT /v1/devices/{device_id}": {200: DEVICE, 201: DEVICE},
     "DELETE /v1/devices/{device_id}": {204: Answer()},
@@ -146,6 +150,7 @@ ANSWERS: dict[str, dict[int, Answer]] = {
     "GET /v1/keys": {200: Answer(list[KeyAnswer])},
     "POST /v1/keys": {201: Answer(NewKeyAnswer)},
     "DELETE /v1/keys/{name}": {204: Answer()},
+    "GET /v1/credentials": {200: Answer(list[DeviceCredentialsAnswer])},
     "POST /v1/devices/{device_id}/credentials": {201: Answer(CredentialsAnswer)},
     "POST /v1/devices/{device_id}/credentials/rotate": {200: Answer(RotatedAnswer)},
     "DELETE /v1/devices/{device_id}/credentials": {204: Answer()},

@@ -18,9 +18,11 @@ queries = load_queries("api.store", "rules.sql")
 
 
 @asynccontextmanager
-async def change(database: Database) -> AsyncIterator[tuple[Connection, list[Notification]]]:
+async def change(
+    database: Database, seconds_max: float = CHANGE_S_MAX
+) -> AsyncIterator[tuple[Connection, list[Notification]]]:
     """A connection in a transaction, and the list of notifications to send. Raises TimeoutError."""
-    async with database.connection(CHANGE_S_MAX) as connection:
+    async with database.connection(seconds_max) as connection:
         notifications: list[Notification] = []
         await connection.execute("begin")
         try:

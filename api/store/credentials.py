@@ -11,16 +11,18 @@ from runtime.errors import Conflict, InvalidRequest, NotAuthenticated, NotFound
 from schema.access.credentials import (
     Credential,
     ListedCredential,
+    ListedDeviceCredentials,
     Scope,
     add_certificate,
     create,
     is_last_admin_key,
+    list_devices,
     list_in_force,
     revoke,
     revoke_device,
     rotate,
 )
-from schema.access.secrets import Kind, digest
+from schema.access.secrets import CredentialKind, digest
 from schema.access.sessions import begin_session, end_session
 
 READ_S_MAX = 10.0
@@ -35,12 +37,17 @@ class CredentialStore:
     async def keys(self, after: str, limit: int) -> list[ListedCredential]:
         """Keys by name, and one more than `limit` if there is another page."""
         async with self._database.connection(READ_S_MAX) as connection:
-            return await list_in_force(connection, [Kind.KEY], after, limit + 1)
+            return await list_in_force(connection, [CredentialKind.KEY], after, limit + 1)
+
+    async def devices(self, after: str, limit: int) -> list[ListedDeviceCredentials]:
+        """Devices that may log in, and one more than `limit` if there is another page."""
+        async with self._database.connection(READ_S_MAX) as connection:
+            return await list_devices(connection, after, limit + 1)
 
     async def add_key(self, name: str, scopes: Sequence[Scope]) -> str:
         """The secret of a new key. Raises Conflict."""
         async with change(self._database) as (connection, _):
-            secret = await create(connection, caller().actor, Kind.KEY, name, scopes)
+            secret = await create(connection, caller().actor, CredentialKind.KEY, name, scopes)
             if secret is None:
                 raise Conflict(
                     f"There is a key {name!r} already; delete it first, or use another name."
@@ -55,15 +62,15 @@ class CredentialStore:
                 raise Conflict(
                     f"{name!r} is the last admin key: create another one first, or run voltwire key revoke."
                 )
-            if not await revoke(connection, caller().actor, [name], Kind.KEY):
+            if not await revoke(connection, caller().actor, [name], CredentialKind.KEY):
                 raise NotFound(f"There is no key {name!r}.")
-        await self._until_gone(Kind.KEY, name)
+        await self._until_gone(CredentialKind.KEY, name)
 
     async def add_secret(self, device_id: str) -> str:
         """The secret of a device that has none. Raises InvalidRequest, Conflict."""
         self._require_not_ours(device_id)
         async with change(self._database) as (connection, _):
-            secret = await create(connection, caller().actor, Kind.DEVICE, device_id)
+            secret = await create(connection, caller().actor, CredentialKind.DEVICE, device_id)
             if secret is None:
                 raise Conflict(
                     f"The device {device_id!r} has a secret already; rotate or delete it."
@@ -81,7 +88,9 @@ class CredentialStore:
     async def rotate_secret(self, device_id: str, overlap_s: float) -> str:
         """A new secret; the former one is valid for the overlap. Raises NotFound."""
         async with change(self._database) as (connection, _):
-            secret = await rotate(connection, caller().actor, Kind.DEVICE, device_id, overlap_s)
+            secret = await rotate(
+                connection, caller().actor, CredentialKind.DEVICE, device_id, overlap_s
+            )
             if secret is None:
                 raise NotFound(f"The device {device_id!r} has no secret.")
         await self._until_held(secret)
@@ -92,7 +101,7 @@ class CredentialStore:
         async with change(self._database) as (connection, _):
             if not await revoke_device(connection, caller().actor, device_id):
                 raise NotFound(f"The device {device_id!r} has no credentials.")
-        await self._until_gone(Kind.DEVICE, device_id)
+        await self._until_gone(CredentialKind.DEVICE, device_id)
 
     async def begin_session(self, key: Credential) -> str:
         """The token of a session in place of a key. Raises NotAuthenticated if that was just revoked."""
@@ -124,7 +133,7 @@ class CredentialStore:
             keys, hashed = self._keys, digest(secret.encode())
             await keys.until(lambda: keys.holds(hashed))
 
-    async def _until_gone(self, kind: Kind, name: str) -> None:
+    async def _until_gone(self, kind: CredentialKind, name: str) -> None:
         if self._keys is not None:
             keys = self._keys
             await keys.until(lambda: not keys.holds_name(kind, name))

@@ -48,7 +48,7 @@ state, rfc3339(since) as since, reason, rfc3339(last_seen) as last_seen,
 -- list_devices --
 select device_id, row_to_json(shown)::text as body
 from (
-    select device_id, name, coalesce(profile, $1) as profile, tags, device.interval_s,
+    select device_id, name, coalesce(profile, $1) as profile, tags, attributes, device.interval_s, tz,
            registered, rfc3339(created_at) as created_at, {presence},
            (select count(*) from incident
             where incident.device_no = device.device_no and resolved_at is null) as open_incidents,
@@ -69,7 +69,7 @@ order by device_id
 -- one_device --
 select row_to_json(shown)::text
 from (
-    select device_id, name, coalesce(profile, $1) as profile, tags, device.interval_s,
+    select device_id, name, coalesce(profile, $1) as profile, tags, attributes, device.interval_s, tz,
            registered, rfc3339(created_at) as created_at, {presence},
            (select count(*) from incident
             where incident.device_no = device.device_no and resolved_at is null) as open_incidents,

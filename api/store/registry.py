@@ -18,7 +18,7 @@ from runtime.errors import Conflict, InvalidRequest, NotFound
 from schema.access.credentials import revoke_device
 from schema.database import Connection, fetch_row
 from schema.deleted_devices import delete_events_for
-from schema.event import json_number
+from schema.event import json_form, json_number
 from schema.locks import lane, take_lanes
 from schema.presence import PresenceState, presence_forgotten
 from schema.queries import load_queries
@@ -160,8 +160,9 @@ class RegistryStore:
             raise InvalidRequest(f"profile: there is no profile {body.profile!r}.")
         tags = list(dict.fromkeys(body.tags))
         changed: bool | None = await connection.fetchval(
-            queries.register_device, number, body.name, body.profile, tags, body.interval_s, replace
-        )
+            queries.register_device, number, body.name, body.profile, tags, attributes_json(body),
+            body.interval_s, body.tz, replace,
+        )  # fmt: skip
         await self._update_expected_intervals(connection, device_no=number)
         return changed
 
@@ -177,6 +178,15 @@ class RegistryStore:
 def _written(body: BaseModel) -> dict[str, Any]:
     """What was written, without what was left at its default."""
     return body.model_dump(mode="json", exclude_defaults=True)
+
+
+def attributes_json(body: DeviceBody) -> str:
+    """The attributes as every answer writes them."""
+    shown = {
+        name: value if isinstance(value, str) else json_form(value)
+        for name, value in body.attributes.items()
+    }
+    return msgspec.json.encode(shown).decode()
 
 
 def _json_members(limits: MetricBody) -> dict[str, Any]:

@@ -18,14 +18,15 @@ select device_no from added
 select from profile where name = $1 for share
 
 -- register_device --
--- $6: replace an existing registration. Returns whether anything changed.
-update device set name = $2, profile = $3, tags = $4, interval_s = $5, registered = true
-where device_no = $1 and ($6 or not registered)
-returning (old.name, old.profile, old.tags, old.interval_s, old.registered)
-    is distinct from (new.name, new.profile, new.tags, new.interval_s, new.registered)
+-- $8: replace an existing registration. Returns whether anything changed.
+update device set name = $2, profile = $3, tags = $4, attributes = $5, interval_s = $6, tz = $7, registered = true
+where device_no = $1 and ($8 or not registered)
+returning (old.name, old.profile, old.tags, old.attributes::text, old.interval_s, old.tz, old.registered)
+    is distinct from (new.name, new.profile, new.tags, new.attributes::text, new.interval_s, new.tz, new.registered)
 
 -- delete_registration --
-update device set name = null, profile = null, tags = '{}', interval_s = null, registered = false, receipts = false
+update device set name = null, profile = null, tags = '{}', attributes = '{}', interval_s = null, tz = null,
+    registered = false, receipts = false
 where device_no = $1
 
 -- delete_reused_ids --

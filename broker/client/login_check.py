@@ -1,13 +1,14 @@
 """Whether a broker accepts a login, for credentials that it may not know yet."""
 
 import asyncio
+from typing import NamedTuple
 
 import aiomqtt
 from aiomqtt import ProtocolVersion
 
 from broker.client.connection import Connection
 from broker.client.options import ClientIdentity, tls_context
-from broker.client.session import describe_trouble
+from broker.client.session import CREDENTIALS_REFUSED, describe_trouble
 from runtime.addresses import MqttAddress
 from runtime.errors import StartError
 
@@ -23,8 +24,8 @@ async def until_accepted(address: MqttAddress, client_id: str, s_max: float) -> 
     trouble = "does not answer"
     try:
         async with asyncio.timeout(s_max):
-            while (found := await _trouble(address, client_id)) is not None:
-                trouble = found
+            while (found := await _refusal(address, client_id)) is not None:
+                trouble = found.trouble
                 await asyncio.sleep(TRY_EVERY_S)
     except TimeoutError:
         raise StartError(
@@ -32,8 +33,24 @@ async def until_accepted(address: MqttAddress, client_id: str, s_max: float) -> 
         ) from None
 
 
-async def _trouble(address: MqttAddress, client_id: str) -> str | None:
-    """Log in once, with the MQTT version that every broker speaks."""
+class Refusal(NamedTuple):
+    """Why there is no connection, to follow the name of the broker."""
+
+    trouble: str
+    asks_for_login: bool
+
+
+async def try_login(address: MqttAddress, client_id: str, s_max: float) -> Refusal | None:
+    """Log in once; None if the broker accepts it."""
+    try:
+        async with asyncio.timeout(s_max):
+            return await _refusal(address, client_id)
+    except TimeoutError:
+        return Refusal(describe_trouble(None), asks_for_login=False)
+
+
+async def _refusal(address: MqttAddress, client_id: str) -> Refusal | None:
+    """With the MQTT version that every broker speaks."""
     identity = ClientIdentity(
         address, client_id, tls_context(address), KEEPALIVE_S, receive_maximum=1, session_expiry_s=0
     )
@@ -43,6 +60,6 @@ async def _trouble(address: MqttAddress, client_id: str) -> str | None:
             return None
     except aiomqtt.MqttError as error:
         code = None if connection.connack is None else connection.connack.value
-        return describe_trouble(error, code)
+        return Refusal(describe_trouble(error, code), code in CREDENTIALS_REFUSED)
     finally:
         connection.close()

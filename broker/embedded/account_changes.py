@@ -13,7 +13,7 @@ import msgspec
 
 from broker.embedded.accounts import Account, AccountChange
 from schema.access.credentials import Credential, Scope
-from schema.access.secrets import Kind
+from schema.access.secrets import CredentialKind
 from schema.access.watch import follow_credentials
 
 BROKER_SCOPES = {Scope.INGEST, Scope.READ}  # Keys without one of these have no rights at a broker.
@@ -29,7 +29,9 @@ def accounts_of(credentials: Sequence[Credential]) -> dict[str, Account]:
     """Who may log in here. Certificates may not: there is no TLS."""
     accounts: dict[str, Account] = {}
     for each in credentials:
-        if each.digest is None or (each.kind is Kind.KEY and not each.scopes & BROKER_SCOPES):
+        if each.digest is None or (
+            each.kind is CredentialKind.KEY and not each.scopes & BROKER_SCOPES
+        ):
             continue
         former = accounts.get(each.login)
         digests = (*(former.digests if former else ()), each.digest)

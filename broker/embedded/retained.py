@@ -12,10 +12,10 @@ from broker.embedded import limits
 class RetainedMessage(NamedTuple):
     payload: bytes
     qos: int
-    kind: "Kind"
+    kind: "RetainedKind"
 
 
-class Kind(StrEnum):
+class RetainedKind(StrEnum):
     OURS = "ours"  # Published by one of our own sessions.
     DEVICE = "device"
     OTHER = "other"
@@ -24,7 +24,7 @@ class Kind(StrEnum):
 class RetainedMessages:
     def __init__(self) -> None:
         self._messages: dict[str, RetainedMessage] = {}
-        self._topics: Counter[Kind] = Counter()
+        self._topics: Counter[RetainedKind] = Counter()
         self._bytes = 0  # Topics and payloads of all but our own.
 
     def get(self, topic: str) -> RetainedMessage | None:
@@ -38,8 +38,8 @@ class RetainedMessages:
         message = RetainedMessage(payload, qos, _kind(topic, ours=ours))
         size = _size(topic, message)
         topics_max = {
-            Kind.DEVICE: limits.RETAINED_DEVICE_TOPICS_MAX,
-            Kind.OTHER: limits.RETAINED_OTHER_TOPICS_MAX,
+            RetainedKind.DEVICE: limits.RETAINED_DEVICE_TOPICS_MAX,
+            RetainedKind.OTHER: limits.RETAINED_OTHER_TOPICS_MAX,
         }.get(message.kind)
         if topics_max is not None and self._topics[message.kind] >= topics_max:
             return False
@@ -71,11 +71,11 @@ def compile_filter(topic_filter: str) -> re.Pattern[str]:
     return re.compile(f"{parent}(/.*)?" if levels[:-1] else ".*", re.DOTALL)
 
 
-def _kind(topic: str, *, ours: bool) -> Kind:
+def _kind(topic: str, *, ours: bool) -> RetainedKind:
     if ours:
-        return Kind.OURS
-    return Kind.DEVICE if topics.parse(topic) else Kind.OTHER
+        return RetainedKind.OURS
+    return RetainedKind.DEVICE if topics.parse(topic) else RetainedKind.OTHER
 
 
 def _size(topic: str, message: RetainedMessage) -> int:
-    return 0 if message.kind is Kind.OURS else len(topic) + len(message.payload)
+    return 0 if message.kind is RetainedKind.OURS else len(topic) + len(message.payload)

@@ -18,6 +18,8 @@ from runtime.client_ids import is_own_client_id
 from schema.access.credentials import KEY_LOGIN_PREFIX, Scope
 
 READ_ROOTS = ("alerts", "presence")
+# With HA_DISCOVERY: what Home Assistant subscribes to, discovery messages and the telemetry of devices.
+_match_telemetry = re.compile(r"devices/[^/#]+/telemetry").fullmatch
 
 _match_outgoing = re.compile(r"alerts/.*|presence/.*|devices/[^/]*/receipts(/.*)?", re.DOTALL)
 
@@ -54,10 +56,11 @@ class AnyClient:
 
     def __init__(self, instance: str) -> None:
         canary = rf"voltwire/{re.escape(instance)}/canary(/.*)?"
-        self._match_canary = re.compile(canary, re.DOTALL).fullmatch
+        discovery = rf"{topics.discovery_root(instance)}/.*"
+        self._match_ours = re.compile(f"{canary}|{discovery}", re.DOTALL).fullmatch
 
     def may_publish(self, topic: str) -> bool:
-        return not (_match_outgoing.fullmatch(topic) or self._match_canary(topic))
+        return not (_match_outgoing.fullmatch(topic) or self._match_ours(topic))
 
     def may_subscribe(self, _topic_filter: str) -> bool:
         return True
@@ -78,16 +81,23 @@ class DeviceRights:
 
 
 class KeyRights:
-    """`ingest`: what devices publish, of any device. `read`: alerts and presence."""
+    """`ingest`: what devices publish, of any device. `read`: alerts and presence.
 
-    def __init__(self, scopes: tuple[str, ...]) -> None:
+    With `ha_discovery`, `read` is also what Home Assistant reads.
+    """
+
+    def __init__(self, scopes: tuple[str, ...], *, ha_discovery: bool) -> None:
         self._ingest, self._read = Scope.INGEST in scopes, Scope.READ in scopes
+        self._ha_discovery = ha_discovery
 
     def may_publish(self, topic: str) -> bool:
         return self._ingest and topics.parse(topic) is not None
 
     def may_subscribe(self, topic_filter: str) -> bool:
-        return self._read and any(_is_within(topic_filter, root) for root in READ_ROOTS)
+        return self._read and (
+            any(_is_within(topic_filter, root) for root in READ_ROOTS)
+            or (self._ha_discovery and _is_for_home_assistant(topic_filter))
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,12 +121,17 @@ class Access:
     """
 
     def __init__(
-        self, instance: str, password: str | None, accounts: Accounts | None = None
+        self,
+        instance: str,
+        password: str | None,
+        accounts: Accounts | None = None,
+        *,
+        ha_discovery: bool = False,
     ) -> None:
         self._password = password.encode() if password else None
         self._instance = instance
         self._unlimited, self._any_client = Unlimited(), AnyClient(instance)
-        self._accounts = accounts
+        self._accounts, self._ha_discovery = accounts, ha_discovery
 
     @property
     def ready(self) -> bool:
@@ -132,7 +147,7 @@ class Access:
             return Login(connect.client_id, self._unlimited, ours=True)
         if self._accounts is None:
             return Login(connect.client_id, self._any_client)
-        return _login(connect, self._accounts)
+        return _login(connect, self._accounts, ha_discovery=self._ha_discovery)
 
     def apply(self, change: AccountChange) -> list[str]:
         """The logins that were changed or removed."""
@@ -162,7 +177,7 @@ class Access:
         )
 
 
-def _login(connect: Connect, accounts: Accounts) -> Login | None:
+def _login(connect: Connect, accounts: Accounts, *, ha_discovery: bool) -> Login | None:
     """The client id must be the login, or empty: then the broker sets it."""
     name = _decoded(connect.username or "")
     account = accounts.get(name)
@@ -171,14 +186,22 @@ def _login(connect: Connect, accounts: Accounts) -> Login | None:
     digest = account.accepts(connect.password)
     if digest is None or _decoded(connect.client_id) not in {"", name}:
         return None
-    is_key = name.startswith(KEY_LOGIN_PREFIX)
-    rights = KeyRights(account.scopes) if is_key else DeviceRights(name)
+    rights = (
+        KeyRights(account.scopes, ha_discovery=ha_discovery)
+        if name.startswith(KEY_LOGIN_PREFIX)
+        else DeviceRights(name)
+    )
     return Login(name, rights, account=account, digest=digest)
 
 
 def _decoded(login: str) -> str:
     """A login as Mosquitto's files hold it, where a colon is written %3A."""
     return login.replace("%3A", ":")
+
+
+def _is_for_home_assistant(topic_filter: str) -> bool:
+    within = _is_within(topic_filter, topics.HOME_ASSISTANT)
+    return within or _match_telemetry(topic_filter) is not None
 
 
 def _is_within(topic_filter: str, root: str) -> bool:

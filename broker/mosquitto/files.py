@@ -24,7 +24,7 @@ from broker.mosquitto.rights import (
 )
 from runtime.client_ids import is_own_client_id
 from schema.access.broker_logins import BrokerLogin, BrokerTables
-from schema.access.secrets import Kind, broker_hash
+from schema.access.secrets import CredentialKind, broker_hash
 
 OWN_ITERATIONS = (
     101  # As mosquitto_passwd: the password in MQTT_URL may be one that a person chose.
@@ -35,18 +35,18 @@ log = structlog.get_logger()
 
 
 @dataclass(frozen=True, slots=True)
-class Written:
+class ChangedFiles:
     """What changed: `listeners` need a restart of Mosquitto, `logins` a reload."""
 
     listeners: bool
     logins: bool
 
-    def __or__(self, other: "Written") -> "Written":
-        return Written(self.listeners or other.listeners, self.logins or other.logins)
+    def __or__(self, other: "ChangedFiles") -> "ChangedFiles":
+        return ChangedFiles(self.listeners or other.listeners, self.logins or other.logins)
 
 
-NOTHING = Written(listeners=False, logins=False)
-RELOAD = Written(listeners=False, logins=True)
+NOTHING = ChangedFiles(listeners=False, logins=False)
+RELOAD = ChangedFiles(listeners=False, logins=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,20 +56,21 @@ class BrokerFiles:
     folder: Path
     listeners: Listeners
     group: int | None = None
+    ha_discovery: bool = False
 
-    def write_open(self) -> Written:
+    def write_open(self) -> ChangedFiles:
         """For authentication off."""
-        return Written(
+        return ChangedFiles(
             self._write(CONFIGURATION, self.listeners.open_configuration()), logins=False
         )
 
-    def write_closed(self, instance: str, password: str, tables: BrokerTables) -> Written:
+    def write_closed(self, instance: str, password: str, tables: BrokerTables) -> ChangedFiles:
         """For authentication on: first the rights, then the logins, then that they are required."""
         logins = _usable(instance, tables.logins)
         with_password = [login for login in logins if has_login(login)]
-        certified = [login.name for login in logins if login.kind is Kind.CERTIFICATE]
+        certified = [login.name for login in logins if login.kind is CredentialKind.CERTIFICATE]
         texts = {
-            ACL_FILE: access_list(instance, tables, with_password),
+            ACL_FILE: access_list(instance, tables, with_password, ha_discovery=self.ha_discovery),
             CERTIFICATE_ACL_FILE: certificate_access_list(certified),
             PASSWORD_FILE: self._password_file(
                 own_logins(instance, tables.last_member), password, with_password
@@ -77,7 +78,7 @@ class BrokerFiles:
         }
         changed = [self._write(Path(name), text) for name, text in texts.items()]
         configuration = self.listeners.closed_configuration(self.folder)
-        return Written(self._write(CONFIGURATION, configuration), logins=any(changed))
+        return ChangedFiles(self._write(CONFIGURATION, configuration), logins=any(changed))
 
     def _password_file(
         self, own: Sequence[str], password: str, logins: Sequence[BrokerLogin]
@@ -131,14 +132,16 @@ def _usable(instance: str, logins: Sequence[BrokerLogin]) -> list[BrokerLogin]:
     refused = {
         login.name
         for login in logins
-        if login.kind is not Kind.KEY and is_own_client_id(instance, login.name)
+        if login.kind is not CredentialKind.KEY and is_own_client_id(instance, login.name)
     }
     if refused:
         log.warning(
             "Devices have the name of a session of Voltwire's own and get no login: revoke them.",
             devices=sorted(refused),
         )
-    return [login for login in logins if login.kind is Kind.KEY or login.name not in refused]
+    return [
+        login for login in logins if login.kind is CredentialKind.KEY or login.name not in refused
+    ]
 
 
 def _own_hash(password: str, salt: str | None) -> str:

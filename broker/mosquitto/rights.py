@@ -11,7 +11,7 @@ from broker.topics import TopicKind
 from runtime.client_ids import delivery_client_id, ingest_client_id
 from schema.access.broker_logins import BrokerLogin, BrokerTables
 from schema.access.credentials import KEY_LOGIN_PREFIX, Scope, device_login
-from schema.access.secrets import Kind
+from schema.access.secrets import CredentialKind
 
 HEADER = "# Written by voltwire broker-files, which overwrites changes.\n"
 # More members than the table knows may start at any time: as many as one command starts.
@@ -23,13 +23,15 @@ NOBODY = "user voltwire:nobody\ntopic deny #\n"
 
 def login_name(login: BrokerLogin) -> str:
     """The user name at the broker."""
-    if login.kind is Kind.KEY:
+    if login.kind is CredentialKind.KEY:
         return f"{KEY_LOGIN_PREFIX}{login.name}"
     return device_login(login.name)
 
 
 def has_login(login: BrokerLogin) -> bool:
-    return login.hash is not None and (login.kind is Kind.DEVICE or bool(login.scopes & SCOPES))
+    return login.hash is not None and (
+        login.kind is CredentialKind.DEVICE or bool(login.scopes & SCOPES)
+    )
 
 
 def own_logins(instance: str, last_member: int) -> list[str]:
@@ -40,12 +42,18 @@ def own_logins(instance: str, last_member: int) -> list[str]:
     ]
 
 
-def access_list(instance: str, tables: BrokerTables, logins: Sequence[BrokerLogin]) -> str:
-    """The acl_file of all who log in with a password."""
-    parts = [HEADER, *_own_blocks(instance, tables.last_member)]
+def access_list(
+    instance: str,
+    tables: BrokerTables,
+    logins: Sequence[BrokerLogin],
+    *,
+    ha_discovery: bool = False,
+) -> str:
+    """The acl_file of all who log in with a password. `ha_discovery`: keys may be Home Assistant's."""
+    parts = [HEADER, *_own_blocks(instance, tables.last_member, ha_discovery=ha_discovery)]
     for login in logins:
-        if login.kind is Kind.KEY:
-            parts.append(_block(login_name(login), _key_lines(login)))
+        if login.kind is CredentialKind.KEY:
+            parts.append(_block(login_name(login), _key_lines(login, ha_discovery=ha_discovery)))
         elif ":" in login.name:
             name = login_name(login)
             own = [*_device_lines(login.name), f"topic deny devices/{name}/#"]
@@ -66,8 +74,11 @@ def certificate_access_list(names: Iterable[str]) -> str:
     )
 
 
-def _own_blocks(instance: str, last_member: int) -> Iterator[str]:
-    yield _block(delivery_client_id(instance), ["topic write alerts/#", "topic write presence/#"])
+def _own_blocks(instance: str, last_member: int, *, ha_discovery: bool) -> Iterator[str]:
+    written = ["topic write alerts/#", "topic write presence/#"]
+    if ha_discovery:
+        written.append(f"topic write {topics.discovery_root(instance)}/#")
+    yield _block(delivery_client_id(instance), written)
     for number in range(1, last_member + SPARE_MEMBERS + 1):
         lines = [f"topic readwrite {topics.canary(instance)}/#", "topic write devices/+/receipts/#"]
         kinds = list(TopicKind) if number == 1 else [TopicKind.TELEMETRY]
@@ -77,14 +88,22 @@ def _own_blocks(instance: str, last_member: int) -> Iterator[str]:
         yield _block(ingest_client_id(instance, number), lines)
 
 
-def _key_lines(login: BrokerLogin) -> list[str]:
+def _key_lines(login: BrokerLogin, *, ha_discovery: bool) -> list[str]:
     lines = []
+    is_home_assistant = ha_discovery and Scope.READ in login.scopes
     if Scope.INGEST in login.scopes:
         lines += [f"topic write devices/+/{kind}" for kind in TopicKind]
+    elif (
+        is_home_assistant
+    ):  # A deny wins over every other line: this one takes back the patterns alone.
+        lines.append(f"topic deny devices/{login_name(login)}/#")
     else:
         lines.append("topic deny devices/#")
     if Scope.READ in login.scopes:
         lines += ["topic read alerts/#", "topic read presence/#"]
+    if is_home_assistant:
+        telemetry = topics.device("+", TopicKind.TELEMETRY)
+        lines += [f"topic read {topics.HOME_ASSISTANT}/#", f"topic read {telemetry}"]
     return lines
 
 

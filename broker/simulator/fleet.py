@@ -118,6 +118,7 @@ class SimulatedDevice:
             on_delivery=self._take_receipts,
             on_connected=self._publish_birth,
             will=(self._status, OFFLINE),
+            before_connect=self._until_alive,
             logger=silent_logger(),
         )
         self._born, self._due, self._receipt_came = (asyncio.Event() for _ in range(3))
@@ -170,15 +171,28 @@ class SimulatedDevice:
         leave = asyncio.Event()
         async with asyncio.TaskGroup() as group:
             group.create_task(self._session.run(leave))
-            sending = group.create_task(self._send())
+            working = [group.create_task(self._send()), group.create_task(self._die_in_time())]
             yield
-            sending.cancel()
+            for task in working:
+                task.cancel()
             with suppress(BrokerUnavailable, TimeoutError):
                 async with asyncio.timeout(CLOSING_S_MAX):
                     await self._session.publish(self._status, closing_status, retain=True)
                     if closing_status is GOODBYE and not self._keep_status:
                         await self._session.publish(self._status, b"", retain=True)
             leave.set()
+
+    async def _die_in_time(self) -> None:
+        """Cut the connection each time the device dies, so that the broker publishes the will."""
+        dead = self._device.behaviour.dead
+        while dead is not None:
+            await asyncio.sleep(dead.next_in_s(self._device.age_s(datetime.now(UTC))))
+            self._session.reconnect()
+
+    async def _until_alive(self) -> None:
+        dead = self._device.behaviour.dead
+        if dead is not None:
+            await asyncio.sleep(dead.remaining_s(self._device.age_s(datetime.now(UTC))))
 
     async def _publish_birth(self, _session_present: bool) -> None:  # noqa: FBT001  # As Session calls it.
         self.was_connected = True

@@ -1,16 +1,16 @@
 """A transaction on the credentials, wherever the database is, and what these commands show."""
 
 import asyncio
-import json
 from collections.abc import Awaitable, Callable, Sequence
 from datetime import datetime
-from typing import Annotated, Any, TypeVar
+from typing import Any, TypeVar
 
 import typer
 from rich.console import Console
 from rich.table import Table
 
 from cli.database import database_errors, database_of, migrated_connection
+from cli.output import print_json
 from runtime.logging import configure_logging
 from runtime.settings import Settings, load_settings
 from runtime.signals import fail_on_signals
@@ -23,7 +23,6 @@ LISTED_MAX = 1_000_000
 TABLE_WIDTH_MAX = 1000
 
 T = TypeVar("T")
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
 def in_transaction(work: Callable[[Connection, Settings], Awaitable[T]]) -> tuple[Settings, T]:
@@ -49,7 +48,7 @@ def in_transaction(work: Callable[[Connection, Settings], Awaitable[T]]) -> tupl
 def show_once(settings: Settings, fields: dict[str, Any], *, as_json: bool) -> None:
     """The fields of a new credential; its secret is not shown anywhere else."""
     if as_json:
-        typer.echo(json.dumps(fields))
+        print_json(fields)
         return
     width = max(map(len, fields))
     for name, value in fields.items():
@@ -62,7 +61,7 @@ def show_once(settings: Settings, fields: dict[str, Any], *, as_json: bool) -> N
 
 def show_list(found: Sequence[ListedCredential], *, as_json: bool) -> None:
     if as_json:
-        typer.echo(json.dumps([_fields(each) for each in found]))
+        print_json([_fields(each) for each in found])
         return
     table = Table(box=None)
     for heading in ("name", "kind", "scopes", "created", "last used over HTTP"):
@@ -77,7 +76,7 @@ def show_list(found: Sequence[ListedCredential], *, as_json: bool) -> None:
 
 def show_revoked(name: str, kinds: Sequence[str], *, as_json: bool) -> None:
     if as_json:
-        typer.echo(json.dumps({"name": name, "revoked": list(kinds)}))
+        print_json({"name": name, "revoked": list(kinds)})
     else:
         typer.echo(f"Revoked: {' and '.join(kinds)} of {name}.")
 

@@ -6,22 +6,25 @@ import typer
 
 from cli.access.database import (
     LISTED_MAX,
-    AsJson,
     in_transaction,
     show_list,
     show_once,
     show_revoked,
 )
+from cli.help import CommandGroup
+from cli.output import AsJson
 from runtime.client_ids import is_own_client_id
 from runtime.errors import StartError
 from runtime.settings import Settings
 from schema.access import credentials
 from schema.access.audit import COMMAND
-from schema.access.secrets import Kind
+from schema.access.secrets import CredentialKind
 from schema.database import Connection
 from schema.registry import is_device_id
 
-app = typer.Typer(no_args_is_help=True, help="Give devices their secrets, and take them back.")
+app = typer.Typer(
+    cls=CommandGroup, no_args_is_help=True, help="Give devices their secrets, and take them back."
+)
 
 
 def _checked(device_id: str) -> str:
@@ -54,7 +57,7 @@ def add(
             if await credentials.add_certificate(connection, COMMAND, device_id):
                 return None
             raise StartError(f"Certificates of {device_id} are accepted already.")
-        secret = await credentials.create(connection, COMMAND, Kind.DEVICE, device_id)
+        secret = await credentials.create(connection, COMMAND, CredentialKind.DEVICE, device_id)
         if secret is None:
             raise StartError(
                 f"{device_id} has a secret already: run voltwire device rotate {device_id} for a new one."
@@ -71,7 +74,7 @@ def list_devices(*, as_json: AsJson = False) -> None:
     """List the devices that have a secret or whose certificates are accepted."""
 
     async def work(connection: Connection, _: Settings) -> list[credentials.ListedCredential]:
-        kinds = [Kind.DEVICE, Kind.CERTIFICATE]
+        kinds = [CredentialKind.DEVICE, CredentialKind.CERTIFICATE]
         return await credentials.list_in_force(connection, kinds, limit=LISTED_MAX)
 
     _, found = in_transaction(work)
@@ -95,7 +98,9 @@ def rotate(
     """Make a new secret in place of the one in force."""
 
     async def work(connection: Connection, _: Settings) -> str:
-        secret = await credentials.rotate(connection, COMMAND, Kind.DEVICE, device_id, overlap)
+        secret = await credentials.rotate(
+            connection, COMMAND, CredentialKind.DEVICE, device_id, overlap
+        )
         if secret is None:
             raise StartError(f"{device_id} has no secret: run voltwire device add {device_id}.")
         return secret
@@ -117,10 +122,12 @@ def revoke(device_id: DeviceId, *, as_json: AsJson = False) -> None:
 
     async def work(connection: Connection, _: Settings) -> list[str]:
         found = [
-            *await credentials.revoke(connection, COMMAND, [device_id], Kind.DEVICE),
-            *await credentials.revoke(connection, COMMAND, [device_id], Kind.CERTIFICATE),
+            *await credentials.revoke(connection, COMMAND, [device_id], CredentialKind.DEVICE),
+            *await credentials.revoke(connection, COMMAND, [device_id], CredentialKind.CERTIFICATE),
         ]
-        revoked = ["certificate" if kind is Kind.CERTIFICATE else "secret" for kind, _ in found]
+        revoked = [
+            "certificate" if kind is CredentialKind.CERTIFICATE else "secret" for kind, _ in found
+        ]
         if not revoked:
             raise StartError(f"{device_id} has no credentials.")
         return revoked

@@ -7,21 +7,26 @@ import typer
 
 from cli.access.database import (
     LISTED_MAX,
-    AsJson,
     in_transaction,
     show_list,
     show_once,
     show_revoked,
 )
+from cli.help import CommandGroup
+from cli.output import AsJson
 from runtime.errors import StartError
 from runtime.settings import Settings
 from schema.access import credentials
 from schema.access.audit import COMMAND
 from schema.access.credentials import Scope
-from schema.access.secrets import Kind
+from schema.access.secrets import CredentialKind
 from schema.database import Connection
 
-app = typer.Typer(no_args_is_help=True, help="Make keys for people and programs, and revoke them.")
+app = typer.Typer(
+    cls=CommandGroup,
+    no_args_is_help=True,
+    help="Make keys for people and programs, and revoke them.",
+)
 
 
 def _checked(name: str) -> str:
@@ -50,7 +55,7 @@ def create(
     scopes = sorted(set(scope))
 
     async def work(connection: Connection, _: Settings) -> str:
-        secret = await credentials.create(connection, COMMAND, Kind.KEY, name, scopes)
+        secret = await credentials.create(connection, COMMAND, CredentialKind.KEY, name, scopes)
         if secret is None:
             raise StartError(f"There is a key {name} already: revoke it, or use another name.")
         return secret
@@ -65,7 +70,7 @@ def list_keys(*, as_json: AsJson = False) -> None:
     """List the keys, without their secrets."""
 
     async def work(connection: Connection, _: Settings) -> list[credentials.ListedCredential]:
-        return await credentials.list_in_force(connection, [Kind.KEY], limit=LISTED_MAX)
+        return await credentials.list_in_force(connection, [CredentialKind.KEY], limit=LISTED_MAX)
 
     _, found = in_transaction(work)
     show_list(found, as_json=as_json)
@@ -77,7 +82,7 @@ def revoke(name: KeyName, *, as_json: AsJson = False) -> None:
 
     async def work(connection: Connection, _: Settings) -> bool:
         last = await credentials.is_last_admin_key(connection, name)
-        if not await credentials.revoke(connection, COMMAND, [name], Kind.KEY):
+        if not await credentials.revoke(connection, COMMAND, [name], CredentialKind.KEY):
             raise StartError(f"There is no key {name}.")
         return last
 

@@ -6,7 +6,7 @@ They are valid again once the roles run, so the command names them, and how to r
 from collections.abc import Collection
 
 from schema.access.credentials import Credential
-from schema.access.secrets import Kind
+from schema.access.secrets import CredentialKind
 from schema.access.watch import valid_credentials
 from schema.database import Connection
 
@@ -34,6 +34,6 @@ def brought_back(before: Collection[Credential], restored: Collection[Credential
     )
 
 
-def _identity(credential: Credential) -> tuple[Kind, str, bytes | None]:
+def _identity(credential: Credential) -> tuple[CredentialKind, str, bytes | None]:
     """A rotated secret is another one under the same name."""
     return credential.kind, credential.name, credential.digest

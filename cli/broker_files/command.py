@@ -10,7 +10,7 @@ from typing import Annotated
 import structlog
 import typer
 
-from broker.mosquitto.files import NOTHING, BrokerFiles, Written
+from broker.mosquitto.files import NOTHING, BrokerFiles, ChangedFiles
 from broker.mosquitto.listeners import Certificates, ListenAddress, Listeners
 from cli.broker_files.keeper import CHECK, Keeper
 from cli.database import database_errors, migrated_connection, running_dsn
@@ -114,7 +114,7 @@ def broker_files(
     if settings.authenticated:
         _warn(settings, found)
     keeper = Keeper(
-        BrokerFiles(folder.resolve(), listeners, group),
+        BrokerFiles(folder.resolve(), listeners, group, settings.ha_discovery),
         dsn=running_dsn(settings) if settings.authenticated else "",
         password=broker_password(settings) if settings.authenticated else None,
         reload=reload,
@@ -157,7 +157,7 @@ def _warn(settings: Settings, certificates: Certificates | None) -> None:
 
 
 def _write_once(settings: Settings, keeper: Keeper) -> None:
-    async def write() -> Written:
+    async def write() -> ChangedFiles:
         tables = await _read(settings, keeper.dsn) if settings.authenticated else None
         return keeper.write(settings.instance, tables)
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 import structlog
 
-from broker.mosquitto.files import NOTHING, RELOAD, BrokerFiles, Written
+from broker.mosquitto.files import NOTHING, RELOAD, BrokerFiles, ChangedFiles
 from runtime.errors import StartError
 from runtime.health import Health
 from runtime.metrics import Metrics
@@ -39,7 +39,7 @@ class Keeper:
     reload: str | None = None
     restart: str | None = None
     # At start, too: an earlier process may have ended between writing and reloading.
-    _pending: Written = RELOAD
+    _pending: ChangedFiles = RELOAD
     _changed: asyncio.Event = field(default_factory=asyncio.Event)
     _certificates: object = None
 
@@ -53,7 +53,7 @@ class Keeper:
 
         await unless_stopped(stop, work())
 
-    async def apply(self, written: Written) -> str | None:
+    async def apply(self, written: ChangedFiles) -> str | None:
         """Run the command that Mosquitto needs after this. Returns what went wrong."""
         command = self.restart or self.reload if written.listeners else self.reload
         if command is None or written == NOTHING:
@@ -79,7 +79,7 @@ class Keeper:
     async def _write_in_the_end(
         self, instance: str, tables: BrokerTables | None, health: Health
     ) -> None:
-        written: Written | None = None
+        written: ChangedFiles | None = None
         while written is None:
             try:
                 written = await asyncio.to_thread(self.write, instance, tables)
@@ -110,7 +110,7 @@ class Keeper:
             self._pending |= written
             await asyncio.sleep(RETRY_S)
 
-    def write(self, instance: str, tables: BrokerTables | None) -> Written:
+    def write(self, instance: str, tables: BrokerTables | None) -> ChangedFiles:
         """Raises OSError, StartError."""
         if tables is None or self.password is None:
             written = self.files.write_open()
@@ -118,11 +118,11 @@ class Keeper:
             written = self.files.write_closed(instance, self.password, tables)
         return written | self._renewed()
 
-    def _renewed(self) -> Written:
+    def _renewed(self) -> ChangedFiles:
         """Whether certificates changed since the last look: Mosquitto reads them at a reload."""
         certificates = self.files.listeners.certificates
         before, self._certificates = self._certificates, certificates and certificates.stamp()
-        return Written(listeners=False, logins=before not in {None, self._certificates})
+        return ChangedFiles(listeners=False, logins=before not in {None, self._certificates})
 
 
 async def _run(command: str) -> str | None:

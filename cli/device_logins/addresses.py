@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 
+from cli.api_client import api_client, key_header
 from cli.device_logins.lifecycle import AddressOf, logged_in
 from runtime.errors import ConfigurationError
 from runtime.settings import Settings
@@ -27,9 +28,9 @@ async def device_addresses(
         address = settings.mqtt
         yield lambda _: address
         return
-    from cli.device_logins.over_http import ApiLogins, api_client  # noqa: PLC0415
+    from cli.device_logins.over_http import ANSWER_S_MAX, ApiLogins  # noqa: PLC0415
 
-    async with api_client(url, settings.api_key.get_secret_value()) as client:
+    async with api_client(url, key_header(settings), ANSWER_S_MAX) as client:
         store = ApiLogins(client, forget=forget)
         async with logged_in(store, settings.mqtt, device_ids, stop) as address_of:
             yield address_of

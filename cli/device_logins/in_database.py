@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from cli.device_logins.lifecycle import DeviceLogin
 from schema.access.audit import COMMAND
 from schema.access.credentials import create, revoke, rotate
-from schema.access.secrets import Kind
+from schema.access.secrets import CredentialKind
 from schema.database import Connection, connect
 
 
@@ -27,14 +27,14 @@ class DatabaseLogins:
         connection = await connect(self._dsn, self._name)
         try:
             async with connection.transaction():
-                await revoke(connection, COMMAND, device_ids, Kind.DEVICE)
+                await revoke(connection, COMMAND, device_ids, CredentialKind.DEVICE)
         finally:
             connection.terminate()
 
 
 async def _new_secret(connection: Connection, device_id: str) -> str:
-    secret = await create(connection, COMMAND, Kind.DEVICE, device_id)
+    secret = await create(connection, COMMAND, CredentialKind.DEVICE, device_id)
     if secret is None:
-        secret = await rotate(connection, COMMAND, Kind.DEVICE, device_id)
+        secret = await rotate(connection, COMMAND, CredentialKind.DEVICE, device_id)
     assert secret is not None  # noqa: S101  # There is one in force to rotate, or there was none.
     return secret

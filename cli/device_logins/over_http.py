@@ -1,7 +1,6 @@
 """Logins that the API of a running system makes, with an admin key."""
 
 import asyncio
-import ssl
 from collections.abc import Sequence
 from http import HTTPStatus
 
@@ -65,17 +64,6 @@ class ApiLogins:
             raise _refused(answer)
         body = answer.json()
         return DeviceLogin(body["login"], body["secret"])
-
-
-def api_client(url: str, key: str) -> httpx.AsyncClient:
-    """Without HTTP_PROXY, which also catches 127.0.0.1; it trusts the machine's certificates."""
-    return httpx.AsyncClient(
-        base_url=url,
-        headers={"Authorization": f"Bearer {key}"},
-        timeout=ANSWER_S_MAX,
-        trust_env=False,
-        verify=ssl.create_default_context(),
-    )
 
 
 def _refused(answer: httpx.Response) -> StartError:

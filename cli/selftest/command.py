@@ -8,12 +8,11 @@ from datetime import UTC, datetime
 from random import randrange
 from time import monotonic
 from typing import TYPE_CHECKING, Annotated
-from urllib.parse import urlsplit
 
 import typer
 from rich.console import Console
 
-from cli.api_key import key_header
+from cli.api_client import UrlOption, key_header, without_credentials
 from runtime.addresses import http_url
 from runtime.errors import StartError, VoltwireError, ungrouped
 from runtime.logging import configure_logging
@@ -36,28 +35,9 @@ SEEDS = 2**32
 INTERRUPTED = "The selftest was interrupted and proves nothing: run it again."
 
 
-def _checked(url: str | None) -> str | None:
-    if url is not None:
-        try:
-            parts = urlsplit(url)
-            usable = parts.scheme in {"http", "https"} and parts.hostname and parts.port != 0
-        except ValueError:
-            usable = False
-        if not usable:
-            raise typer.BadParameter("an address such as http://127.0.0.1:8000")
-    return url
-
-
 def selftest(
     *,
-    url: Annotated[
-        str | None,
-        typer.Option(
-            callback=_checked,
-            help="The address of the API.",
-            show_default="from HTTP_HOST and HTTP_PORT",
-        ),
-    ] = None,
+    url: UrlOption = None,
     events: Annotated[
         int,
         typer.Option(min=1, max=EVENTS_MAX, help="How many events to send over each door."),
@@ -103,7 +83,7 @@ def selftest(
     api = url or http_url(settings.http_host, settings.http_port)
     console = Console()
     console.print(
-        f"Run {run}, seed {seed}, on {_without_credentials(api)} and {settings.mqtt}.",
+        f"Run {run}, seed {seed}, on {without_credentials(api)} and {settings.mqtt}.",
         style="bold",
         soft_wrap=True,
     )
@@ -207,9 +187,3 @@ async def _show(ledger: "Ledger", console: Console) -> None:
             answered = len(ledger.entries) - len(ledger.unanswered)
             status.update(f"{answered} of {len(ledger.entries)} events are answered …")
             await asyncio.sleep(REFRESH_S)
-
-
-def _without_credentials(url: str) -> str:
-    """The URL without user name and password."""
-    parts = urlsplit(url)
-    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"

@@ -2,7 +2,6 @@
 
 import asyncio
 import re
-import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from http import HTTPStatus
@@ -12,7 +11,7 @@ from typing import Any, TypeVar
 import httpx
 
 from broker.simulator.outbox import ReceiptBody, read_receipts
-from cli.api_key import require_admitted
+from cli.api_client import api_client, no_response, require_admitted
 from cli.selftest.ledger import DeviceReading, Ledger, StoredRow
 from cli.selftest.plan import METRIC, Plan, Submission
 from runtime.errors import StartError, VoltwireError
@@ -43,10 +42,7 @@ class Api:
             response = await self._client.get("/health")
             listing = await self._client.get("/v1/devices", params={"limit": 1})
         except (httpx.TransportError, httpx.InvalidURL) as error:
-            raise StartError(
-                f"{url} does not respond ({_describe(error)}): start voltwire up or voltwire api there,"
-                " or name another address with --url."
-            ) from error
+            raise no_response(str(url), error) from error
         for each in (response, listing):
             require_admitted(each.status_code, str(url), self._client.headers)
         if response.status_code == HTTPStatus.SERVICE_UNAVAILABLE:
@@ -118,14 +114,7 @@ class Api:
 
 @asynccontextmanager
 async def connected(url: str, ledger: Ledger, headers: dict[str, str]) -> AsyncIterator[Api]:
-    """Connect without HTTP_PROXY, which also catches 127.0.0.1; trust the machine's certificates."""
-    async with httpx.AsyncClient(
-        base_url=url,
-        headers=headers,
-        timeout=RESPONSE_S_MAX,
-        trust_env=False,
-        verify=ssl.create_default_context(),
-    ) as client:
+    async with api_client(url, headers, RESPONSE_S_MAX) as client:
         yield Api(client, ledger)
 
 
@@ -203,8 +192,3 @@ def _unexpected(response: httpx.Response) -> VoltwireError:
         f"{response.request.method} {response.request.url.path} returned an unexpected {response.status_code}"
         " response: check that --url names a Voltwire of this version and that it accepts this caller."
     )
-
-
-def _describe(error: Exception) -> str:
-    """The message of the error, or its name if it has none."""
-    return str(error) or type(error).__name__

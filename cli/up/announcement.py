@@ -5,6 +5,7 @@ import asyncio
 import typer
 
 from api.auth.upkeep import FIRST_KEY
+from cli.roles import Role
 from runtime.addresses import http_url
 from runtime.health import Health
 from runtime.metrics import Metrics
@@ -15,13 +16,19 @@ from schema.database import connect
 POLL_S = 0.02
 
 
-async def announce(settings: Settings, stop: asyncio.Event, health: Health, _: Metrics) -> None:
-    while not health.ok and not stop.is_set():  # noqa: ASYNC110  # Once, at start.
-        await asyncio.sleep(POLL_S)
-    if not stop.is_set():
-        typer.echo(_addresses(settings))
-        if settings.authenticated:
-            typer.echo(await _authentication(settings))
+def announcer(announced: asyncio.Event) -> Role:
+    """A role that says when everything works, and sets the event."""
+
+    async def announce(settings: Settings, stop: asyncio.Event, health: Health, _: Metrics) -> None:
+        while not health.ok and not stop.is_set():  # noqa: ASYNC110  # Once, at start.
+            await asyncio.sleep(POLL_S)
+        if not stop.is_set():
+            typer.echo(_addresses(settings))
+            if settings.authenticated:
+                typer.echo(await _authentication(settings))
+            announced.set()
+
+    return announce
 
 
 def stopped_message(settings: Settings) -> str:
@@ -48,6 +55,7 @@ def _addresses(settings: Settings) -> str:
     base = http_url(settings.http_host, settings.http_port)
     lines = [
         "Voltwire is ready.",
+        f"  Page      {base}/",
         f"  API       {base}/health",
         f"  Reference {base}/docs",
         f"  MQTT      {settings.mqtt}   publish to devices/<device_id>/telemetry",

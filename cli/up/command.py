@@ -10,7 +10,7 @@ from pydantic import SecretStr
 from api.run import run as run_api
 from cli.database import database_errors
 from cli.roles import Role, run_roles
-from cli.up.announcement import announce, stopped_message
+from cli.up.announcement import announcer, stopped_message
 from cli.up.broker import BrokerProcess, account_feed, broker_part
 from cli.up.embedded import EmbeddedPart, postgres_part, supervisor
 from cli.up.ports import require_free
@@ -58,9 +58,12 @@ def up(settings: Settings, *, demo: bool) -> None:
 
 
 def _roles(parts: list[EmbeddedPart[Any]], *, demo: bool) -> list[Role]:
-    roles: list[Role] = [run_ingest, run_api, run_schedule, announce, supervisor(parts)]
+    announced = asyncio.Event()
+    roles: list[Role] = [
+        run_ingest, run_api, run_schedule, announcer(announced), supervisor(parts),
+    ]  # fmt: skip
     if demo:
-        from cli.up.demo import run as run_demo  # noqa: PLC0415  # Without --demo, up starts faster.
+        from cli.demo.run import demo as demo_role  # noqa: PLC0415  # Without --demo, up starts faster.
 
-        roles.append(run_demo)
+        roles.append(demo_role(announced))
     return roles

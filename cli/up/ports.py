@@ -3,6 +3,7 @@
 import errno
 import socket
 from contextlib import suppress
+from dataclasses import dataclass
 
 import psutil
 
@@ -22,14 +23,33 @@ def require_free(host: str, port: int, setting: str) -> None:
                     f"{setting}: {host}:{port} cannot be used ({error.strerror})."
                 ) from error
             raise StartError(
-                f"{host}:{port} is in use by {_listener(port)}: stop it, or change {setting}."
+                f"{host}:{port} is in use by {listener_on(port) or Listener()}: stop it, or change {setting}."
             ) from error
 
 
-def _listener(port: int) -> str:
+@dataclass(frozen=True, slots=True)
+class Listener:
+    """The process that listens on a port, as far as this user may see it."""
+
+    pid: int | None = None
+    command: str | None = None
+
+    def __str__(self) -> str:
+        return f"process {self.pid}" if self.pid else "another process"
+
+
+def listener_on(port: int) -> Listener | None:
+    """None if nothing listens there, or if this user may not see any connection."""
     with suppress(psutil.Error):
         for connection in psutil.net_connections("tcp"):
             local = connection.laddr
             if connection.status == psutil.CONN_LISTEN and local and local.port == port:
-                return f"process {connection.pid}" if connection.pid else "another process"
-    return "another process"
+                return _listener(connection.pid)
+    return None
+
+
+def _listener(pid: int | None) -> Listener:
+    if pid is not None:
+        with suppress(psutil.Error):
+            return Listener(pid, " ".join(psutil.Process(pid).cmdline()))
+    return Listener(pid)

@@ -12,6 +12,8 @@ from runtime.settings import Settings
 from schema.event import AUTO_ID, RANDOM_ID, Reason
 from schema.instants import from_epoch_us
 
+Fault = tuple[Reason, str]  # Why an event is refused, and a sentence on it.
+
 
 class RefusedError(Exception):
     """One item cannot become an event. The decoders raise and catch it."""
@@ -68,7 +70,7 @@ class Origin(msgspec.Struct, frozen=True, gc=False):
         return from_epoch_us(self.received_us)
 
 
-def outside_window(ts: datetime, now: datetime, limits: AcceptLimits) -> tuple[Reason, str] | None:
+def outside_window(ts: datetime, now: datetime, limits: AcceptLimits) -> Fault | None:
     """Why a time that was accepted on arrival is no longer accepted at `now`, else None."""
     if (too_old := limits.refusal_of_age(now - ts)) is not None:
         reason, limit = too_old

@@ -5,14 +5,16 @@ tests/unit/ingestor/test_decode.py gives every payload to both.
 """
 
 import re
+from datetime import UTC, datetime
 
 import msgspec
 from msgspec import UNSET, UnsetType
 
 from ingestor.decode.acceptance import AcceptLimits, Origin, RefusedError, derived_id
 from ingestor.decode.strict import decode
+from ingestor.decode.wall_clock import OFFSET_US_MAX
 from schema.event import MAX_EXACT_INTEGER, MAX_ITEMS, MAX_METRICS, Event, Rejection
-from schema.instants import MICROSECOND, epoch_us, parse_instant
+from schema.instants import MICROSECOND, epoch_us, parse_written
 
 TEXT_CHARS_MAX = 128
 TAGS_MAX = 32
@@ -107,7 +109,7 @@ class FastDecoder:
             self._learn_tags(tags)
         if seq is not None and not 0 <= seq < MAX_EXACT_INTEGER:
             raise _NotOnFastPathError
-        own_us = self._own_time(body, origin)
+        own_us, wall_us = self._own_time(body, origin)
         ts_us = origin.received_us if own_us is None else own_us
         event_id = body.event_id
         if event_id is UNSET:
@@ -115,23 +117,36 @@ class FastDecoder:
         elif not (1 <= len(event_id) <= TEXT_CHARS_MAX and event_id.isprintable()):
             raise _NotOnFastPathError
         received_us, own_time = origin.received_us, own_us is not None
-        return Event(device_id, event_id, ts_us, metrics, tags, seq, received_us, index, own_time)
+        return Event(
+            device_id, event_id, ts_us, metrics, tags, seq, received_us, index, own_time, wall_us
+        )
 
-    def _own_time(self, body: FastBody, origin: Origin) -> int | None:
-        """In µs, inside the accepted window. The strict decoder handles the rare cases."""
+    def _own_time(self, body: FastBody, origin: Origin) -> tuple[int | None, int | None]:
+        """In µs, inside the accepted window; repeated if it has no offset (Event.wall_us)."""
         timestamp, ts = body.timestamp, body.ts
         if body.timeStamp is not UNSET or body.age_ms is not UNSET:
             raise _NotOnFastPathError
         if timestamp is UNSET:
             if ts is UNSET:
-                return None
+                return None, None
             own_us = ts * 1000
         elif ts is UNSET:
-            own_us = epoch_us(parse_instant(timestamp))
+            written = parse_written(timestamp)
+            if written.tzinfo is None:
+                return self._wall_clock(written, origin)
+            own_us = epoch_us(written)
         else:
             raise _NotOnFastPathError
         if -self._max_age_us <= own_us - origin.received_us <= self._max_future_us:
-            return own_us
+            return own_us, None
+        raise _NotOnFastPathError
+
+    def _wall_clock(self, written: datetime, origin: Origin) -> tuple[int, int]:
+        """The time as if it were UTC, twice; in some zone it is inside the accepted window."""
+        wall_us = epoch_us(written.replace(tzinfo=UTC))
+        ahead_us = wall_us - origin.received_us
+        if -self._max_age_us - OFFSET_US_MAX <= ahead_us <= self._max_future_us + OFFSET_US_MAX:
+            return wall_us, wall_us
         raise _NotOnFastPathError
 
     def _learn(self, metrics: dict[str, float]) -> None:

@@ -34,7 +34,7 @@ _OPENING, _COMMA, _QUOTE = b"[{", b",", b'"'
 
 
 class TooManyItemsError(Exception):
-    """The array has more than MAX_ITEMS items. Raised by `split`."""
+    """The array has more items than are accepted. Raised by `split`."""
 
 
 class LargeItems(Items):
@@ -97,10 +97,10 @@ class LargeDecoder:
         return refuse(payload, origin, Reason.MALFORMED_JSON, fault_of_the_text(payload, error))
 
 
-def split(payload: bytes) -> list[bytes]:
+def split(payload: bytes, items_max: int = MAX_ITEMS) -> list[bytes]:
     """The texts of the items of an array, without looking into them.
 
-    Raises ValueError if the payload is no array, TooManyItemsError at item 1,001.
+    Raises ValueError if the payload is no array, TooManyItemsError beyond `items_max` items.
     """
     end = len(payload.rstrip(b"\0" + _WHITE))
     begin = len(payload) - len(payload.lstrip(_WHITE)) + 1
@@ -115,7 +115,7 @@ def split(payload: bytes) -> list[bytes]:
             raise ValueError("trailing characters")
         if not text and (texts or mark == _COMMA):
             raise ValueError("trailing comma")
-        if len(texts) == MAX_ITEMS:
+        if len(texts) == items_max:
             raise TooManyItemsError
         if text:
             texts.append(text)

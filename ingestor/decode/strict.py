@@ -172,7 +172,7 @@ def _event(item: Any, index: int, origin: Origin, limits: AcceptLimits) -> Event
     except ValidationError as error:
         raise _first_fault(error, item, origin) from None
     device_id = _device(body.get("device_id"), origin)
-    ts_us, has_own_time = own_time(body, origin, limits)
+    ts_us, has_own_time, wall_us = own_time(body, origin, limits)
     metrics = {
         # json_number, inlined: an array has many events, each with many metrics.
         name: int(value) if value.is_integer() and abs(value) < MAX_EXACT_INTEGER else value
@@ -184,7 +184,9 @@ def _event(item: Any, index: int, origin: Origin, limits: AcceptLimits) -> Event
         content = (metrics, tags, seq)
         event_id = derived_id(device_id, ts_us if has_own_time else None, content, origin, index)
     received_us = origin.received_us
-    return Event(device_id, event_id, ts_us, metrics, tags, seq, received_us, own_time=has_own_time)
+    return Event(
+        device_id, event_id, ts_us, metrics, tags, seq, received_us, None, has_own_time, wall_us
+    )
 
 
 def _require_known_fields(item: Mapping[str, Any]) -> None:

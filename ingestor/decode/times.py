@@ -1,12 +1,13 @@
 """The own time of an event: the four fields that hold it, and what a refused number looks like. Pure."""
 
 from collections.abc import Mapping
-from datetime import timedelta
-from typing import Any
+from datetime import UTC, datetime, timedelta
+from typing import Any, NamedTuple
 
 from ingestor.decode.acceptance import AcceptLimits, Origin, RefusedError
+from ingestor.decode.wall_clock import nearest_us
 from schema.event import Reason
-from schema.instants import EPOCH, epoch_us, parse_instant
+from schema.instants import EPOCH, epoch_us, from_epoch_us, parse_written
 
 TIMES = ("timestamp", "timeStamp", "ts", "age_ms")
 
@@ -23,15 +24,30 @@ _UPTIME_MS_MAX = 10 * 366 * 86_400_000
 _DIGITS_MAX = 25
 
 
-def own_time(body: Mapping[str, Any], origin: Origin, limits: AcceptLimits) -> tuple[int, bool]:
-    """The event's time in µs, and whether a resend of the event would carry the same one."""
+class OwnTime(NamedTuple):
+    """In µs; whether a resend of the event would carry the same one; `wall_us` as in schema/event.py."""
+
+    us: int
+    is_kept: bool
+    wall_us: int | None = None
+
+
+def own_time(body: Mapping[str, Any], origin: Origin, limits: AcceptLimits) -> OwnTime:
+    """Raises RefusedError outside the window. A time without offset is inside it in some zone."""
     given = [name for name in TIMES if name in body]
     if len(given) > 1:
         raise RefusedError(Reason.SEVERAL_TIMES, f"{' and '.join(given)}: at most one of them")
     if not given:
-        return origin.received_us, False
+        return OwnTime(origin.received_us, is_kept=False)
     name = given[0]
-    return _accepted_time(name, body[name], origin, limits), name != "age_ms"
+    written = _written(name, body[name], origin)
+    if written.tzinfo is not None:
+        _require_in_window(written, name, body[name], origin, limits)
+        return OwnTime(epoch_us(written), name != "age_ms")
+    wall_us = epoch_us(written.replace(tzinfo=UTC))
+    nearest = from_epoch_us(nearest_us(wall_us, origin.received_us))
+    _require_in_window(nearest, name, body[name], origin, limits)
+    return OwnTime(wall_us, is_kept=True, wall_us=wall_us)
 
 
 def bad_time(name: str, value: Any, origin: Origin) -> RefusedError:
@@ -40,18 +56,22 @@ def bad_time(name: str, value: Any, origin: Origin) -> RefusedError:
     return RefusedError(Reason.BAD_TIME, f"{name}: {_EXPECTED[name]}{hint}")
 
 
-def _accepted_time(name: str, value: Any, origin: Origin, limits: AcceptLimits) -> int:
-    """The instant in one of the four time fields, in µs. Raises RefusedError outside the window."""
-    received_at = origin.received_at
+def _written(name: str, value: Any, origin: Origin) -> datetime:
+    """What one of the four time fields holds; without zone if it is a text without offset."""
     try:
         if name == "age_ms":
-            ts = received_at - timedelta(milliseconds=value)
-        elif name == "ts":
-            ts = EPOCH + timedelta(milliseconds=value)
-        else:
-            ts = parse_instant(value)
+            return origin.received_at - timedelta(milliseconds=value)
+        if name == "ts":
+            return EPOCH + timedelta(milliseconds=value)
+        return parse_written(value)
     except (ValueError, OverflowError):
         raise bad_time(name, value, origin) from None
+
+
+def _require_in_window(
+    ts: datetime, name: str, value: Any, origin: Origin, limits: AcceptLimits
+) -> None:
+    received_at = origin.received_at
     if (too_old := limits.refusal_of_age(received_at - ts)) is not None:
         reason, limit = too_old
         detail = f"{name}: more than {limit.days} days before arrival"
@@ -60,7 +80,6 @@ def _accepted_time(name: str, value: Any, origin: Origin, limits: AcceptLimits) 
         seconds = limits.max_future.total_seconds()
         detail = f"{name}: more than {seconds:.0f} s after arrival"
         raise RefusedError(Reason.IN_THE_FUTURE, detail + _looks_like(name, value, origin))
-    return epoch_us(ts)
 
 
 def _looks_like(name: str, value: Any, origin: Origin) -> str:

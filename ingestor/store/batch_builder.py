@@ -1,7 +1,7 @@
 """Build a batch from decoded items: each event gets its device number and is checked by its profile.
 
-The registry cache may be older than the database. The writing transaction detects it, and the batch is
-built again from the same items.
+A time without offset becomes an instant by the time zone of its device. The registry cache may be older than
+the database. The writing transaction detects it, and the batch is built again from the same items.
 """
 
 from collections.abc import Callable, Collection, Sequence
@@ -9,7 +9,7 @@ from dataclasses import replace
 from datetime import datetime
 
 from ingestor.batch import Batch, Message, Part, RejectedItem, Row
-from ingestor.decode.acceptance import AcceptLimits, outside_window
+from ingestor.decode.acceptance import AcceptLimits, Fault, outside_window
 from ingestor.decode.strict import reject
 from ingestor.store.registry import Registry
 from schema.event import Event, Reason, Rejection
@@ -76,11 +76,14 @@ class BatchBuilder:
         devices, rows = self._registry.devices, batch.rows
         for event, message, place, order in events:
             device = devices.get(event.device_id)
-            fault = self._registry.fault(event) if device is None else device.profile.fault(event)
+            if device is None or event.wall_us is not None:
+                fault = self._registry.fault(event)
+            else:
+                fault = device.profile.fault(event)
             if fault is None:
                 rows.append(Row(devices[event.device_id].device_no, event, message, place, order))
             else:
-                rejection = reject(event, message.source, Reason.OUT_OF_RANGE, fault)
+                rejection = reject(event, message.source, *fault)
                 batch.dead_letters.append(RejectedItem(rejection, message, place, order, event))
 
     async def _resolve(self, events: Sequence[_Pending], expected: Collection[str]) -> None:
@@ -114,7 +117,7 @@ def above_floor(batch: Batch, floor: datetime) -> Batch:
     return _without(batch, lambda ts: fault if ts < floor else None)
 
 
-def _without(batch: Batch, fault_of: Callable[[datetime], tuple[Reason, str] | None]) -> Batch:
+def _without(batch: Batch, fault_of: Callable[[datetime], Fault | None]) -> Batch:
     placed = replace(batch, rows=[], dead_letters=[*batch.dead_letters])
     for row in batch.rows:
         fault = fault_of(row.event.ts)

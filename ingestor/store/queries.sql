@@ -275,7 +275,7 @@ select (select count(*) from unnest($1::text[], $2::text[]) as wanted (device_id
         select from rejected where received_at = $3 and reason = $4 and payload = $5))
 
 -- find_devices --
-select device_id, device_no, profile, receipts, interval_s from device where device_id = any($1::text[])
+select device_id, device_no, profile, receipts, interval_s, tz from device where device_id = any($1::text[])
 
 -- add_devices --
 -- A device exists from its first event, heartbeat or status, with its presence row from the start.

@@ -15,11 +15,13 @@ import msgspec
 from ingestor.alerts.rules import RuleBook
 from ingestor.alerts.silences import Silence
 from ingestor.batch import RegistryVersion
+from ingestor.decode.acceptance import AcceptLimits, Fault
+from ingestor.decode.wall_clock import place
 from ingestor.retry import StoreRetry
 from runtime.errors import StoreUnavailable
 from schema.alert import Severity
 from schema.database import WRITER_SESSION, Connection, connect
-from schema.event import DeviceNo, Event, json_number
+from schema.event import DeviceNo, Event, Reason, json_number
 from schema.locks import LOCKS
 from schema.presence import TIMES
 from schema.queries import load_queries
@@ -43,14 +45,14 @@ class Profile:
     receipts: bool = False  # whether every device of this profile gets receipts
     interval_s: float | None = None
 
-    def fault(self, event: Event) -> str | None:
-        """A sentence on the first metric out of range, with range and profile; None without one."""
+    def fault(self, event: Event) -> Fault | None:
+        """The first metric out of range, with range and profile; None without one."""
         ranges = self.ranges
         for metric, value in event.metrics.items():
             if metric in ranges:
                 least, most = ranges[metric]
                 if not least <= value <= most:
-                    return (
+                    return Reason.OUT_OF_RANGE, (
                         f"metrics.{metric}: {value} is outside {_shown(least)} to {_shown(most)}"
                         f" of profile {self.name}"
                     )
@@ -64,13 +66,17 @@ class Device:
     receipts: bool  # what its last birth asked for
     numbers: Mapping[str, DeviceNo]  # only this device: the parts of all its messages share it
     interval_s: float | None  # set for the device itself or its profile
+    tz: str | None  # of its times without offset
 
 
 class Registry:
     """The cache of one process. Reads of the database are retried until they succeed."""
 
-    def __init__(self, dsn: str, name: str, default_profile: str, retry: StoreRetry) -> None:
+    def __init__(
+        self, dsn: str, name: str, default_profile: str, limits: AcceptLimits, retry: StoreRetry
+    ) -> None:
         self._dsn, self._name, self._retry = dsn, f"{name} registry", retry
+        self._limits = limits
         self.default_profile = default_profile
         self._connection: Connection | None = None
         self._lock = asyncio.Lock()
@@ -127,11 +133,15 @@ class Registry:
             if device is not None and device.receipts is not wanted.get(number, False):
                 self.devices[device_id] = replace(device, receipts=wanted.get(number, False))
 
-    def fault(self, event: Event) -> str | None:
-        """The fault of the event by the profile of its device, or by the default profile."""
+    def fault(self, event: Event) -> Fault | None:
+        """The fault of the event by the profile of its device, or by the default profile.
+
+        A time without offset becomes the instant that it is in the zone of the device.
+        """
         device = self.devices.get(event.device_id)
-        profile = device.profile if device is not None else self._profile(None)
-        return profile.fault(event)
+        if device is None:
+            return place(event, None, self._limits) or self._profile(None).fault(event)
+        return place(event, device.tz, self._limits) or device.profile.fault(event)
 
     async def close(self) -> None:
         if self._connection is not None:
@@ -162,6 +172,7 @@ class Registry:
                 row["receipts"],
                 {name: number},
                 profile.interval_s if row["interval_s"] is None else row["interval_s"],
+                row["tz"],
             )
 
     async def _add(self, connection: Connection, names: Sequence[str]) -> None:

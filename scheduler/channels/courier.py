@@ -20,7 +20,7 @@ import structlog
 from runtime.metrics import Metrics
 from runtime.settings import Settings
 from scheduler.channels.errors import DeliveryFailed
-from scheduler.channels.messages import Message, Pending, group, single
+from scheduler.channels.messages import ChannelMessage, Pending, group, single
 from scheduler.channels.people import send_to_people
 from scheduler.channels.webhook import send_webhook
 from schema.channels.urls import is_webhook
@@ -47,7 +47,7 @@ class Channel:
     secret: str | None
 
 
-async def send(channel: Channel, message: Message, settings: Settings) -> None:
+async def send(channel: Channel, message: ChannelMessage, settings: Settings) -> None:
     """Raises DeliveryFailed."""
     private = settings.notify_private_addresses
     if is_webhook(channel.url):

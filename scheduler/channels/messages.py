@@ -33,7 +33,7 @@ class Pending:
 
 
 @dataclass(frozen=True, slots=True)
-class Message:
+class ChannelMessage:
     """`id` is the same for every attempt, so that a receiver can recognize a repeat."""
 
     id: str
@@ -42,7 +42,7 @@ class Message:
     body: bytes
 
 
-def single(pending: Pending, base_url: str | None) -> Message:
+def single(pending: Pending, base_url: str | None) -> ChannelMessage:
     body = {
         "type": f"alert.{pending.alert['state']}",
         "timestamp": pending.alert["timestamp"],
@@ -54,10 +54,10 @@ def single(pending: Pending, base_url: str | None) -> Message:
     ]
     if link := _link(pending, base_url):
         lines.append(link)
-    return Message(f"alert-{pending.id}", _title(pending), "\n".join(lines), _json(body))
+    return ChannelMessage(f"alert-{pending.id}", _title(pending), "\n".join(lines), _json(body))
 
 
-def group(pending: Sequence[Pending], base_url: str | None) -> Message:
+def group(pending: Sequence[Pending], base_url: str | None) -> ChannelMessage:
     """More notifications than anybody would read one by one."""
     states = Counter(each.alert["state"] for each in pending)
     counts = ", ".join(f"{states[s]} {s}" for s in AlertState if states[s])
@@ -80,14 +80,16 @@ def group(pending: Sequence[Pending], base_url: str | None) -> Message:
         },
     }
     message_id = f"alerts-{pending[0].id}-{pending[-1].id}"
-    return Message(message_id, f"{len(pending)} alerts: {counts}", "\n".join(lines), _json(body))
+    return ChannelMessage(
+        message_id, f"{len(pending)} alerts: {counts}", "\n".join(lines), _json(body)
+    )
 
 
-def trial(test_id: int, channel: str) -> Message:
+def trial(test_id: int, channel: str) -> ChannelMessage:
     text = f"This is a test of the channel {channel}: it works."
     now = rfc3339(datetime.now(UTC))
     body = {"type": "test", "timestamp": now, "data": {"channel": channel}}
-    return Message(f"test-{test_id}", "Voltwire test", text, _json(body))
+    return ChannelMessage(f"test-{test_id}", "Voltwire test", text, _json(body))
 
 
 def _listed(pending: Sequence[Pending]) -> list[msgspec.Raw]:
@@ -144,7 +146,7 @@ def _link(pending: Pending, base_url: str | None) -> str | None:
     incident = pending.alert.get("incident_id")
     if base_url is None or incident is None:
         return None
-    return f"{base_url}/v1/incidents/{incident}"
+    return f"{base_url}/#/alerts/{incident}"
 
 
 def _json(body: Mapping[str, Any]) -> bytes:

@@ -50,6 +50,15 @@ select name, kind, scopes, created_at, last_used_at from credential
 where kind = any($1) and valid_until is null and name > $2
 order by name, kind limit $3
 
+-- list_devices --
+-- Devices with a secret in force, or whose certificates are accepted, by name, after a name.
+select name as device_id, bool_or(kind = 'device') as secret, bool_or(kind = 'certificate') as certificate,
+       min(created_at) as created_at, max(last_used_at) as last_used_at
+from credential
+where kind in ('device', 'certificate') and valid_until is null and name > $1
+group by name
+order by name limit $2
+
 -- save_last_used --
 -- Moves only forward: several processes save.
 update credential set last_used_at = used.at

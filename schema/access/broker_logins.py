@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import asyncpg
 
 from schema.access.credentials import Scope
-from schema.access.secrets import BrokerHash, Kind
+from schema.access.secrets import BrokerHash, CredentialKind
 from schema.access.watch import follow, true_for_s
 from schema.database import Connection
 from schema.queries import load_queries
@@ -18,7 +18,7 @@ queries = load_queries("schema.access", "access.sql")
 class BrokerLogin:
     """A device, key or certificate in force. A certificate has no hash."""
 
-    kind: Kind
+    kind: CredentialKind
     name: str
     scopes: frozenset[Scope] = frozenset()
     hash: BrokerHash | None = None
@@ -47,7 +47,7 @@ def follow_broker_tables(dsn: str, name: str, instance: str) -> AsyncGenerator[B
 def _login(row: asyncpg.Record) -> BrokerLogin:
     hashed = row["broker_hash"]
     return BrokerLogin(
-        Kind(row["kind"]),
+        CredentialKind(row["kind"]),
         row["name"],
         frozenset(map(Scope, row["scopes"])),
         None if hashed is None else BrokerHash(row["broker_salt"], hashed),

@@ -12,7 +12,7 @@ from typing import Annotated
 from pydantic import StringConstraints
 
 from schema.access.audit import Actor, record
-from schema.access.secrets import Kind, broker_hash, digest, make_secret
+from schema.access.secrets import CredentialKind, broker_hash, digest, make_secret
 from schema.database import Connection
 from schema.queries import load_queries
 
@@ -42,7 +42,7 @@ class Credential:
     """A valid secret, or a certificate, which has no digest: what a caller may do who shows it."""
 
     id: int
-    kind: Kind
+    kind: CredentialKind
     name: str
     scopes: frozenset[Scope]
     digest: bytes | None
@@ -50,7 +50,7 @@ class Credential:
     @property
     def login(self) -> str:
         """The name at the broker."""
-        return f"{KEY_LOGIN_PREFIX}{self.name}" if self.kind is Kind.KEY else self.name
+        return f"{KEY_LOGIN_PREFIX}{self.name}" if self.kind is CredentialKind.KEY else self.name
 
     @property
     def actor(self) -> str:
@@ -63,14 +63,29 @@ class ListedCredential:
     """What may be shown of one in force."""
 
     name: str
-    kind: Kind
+    kind: CredentialKind
     scopes: Sequence[Scope]
     created_at: datetime
     last_used_at: datetime | None
 
 
+@dataclass(frozen=True, slots=True)
+class ListedDeviceCredentials:
+    """How a device may log in: by a secret, by certificates, or by both."""
+
+    device_id: str
+    secret: bool
+    certificate: bool
+    created_at: datetime
+    last_used_at: datetime | None
+
+
 async def create(
-    connection: Connection, actor: Actor, kind: Kind, name: str, scopes: Sequence[Scope] = ()
+    connection: Connection,
+    actor: Actor,
+    kind: CredentialKind,
+    name: str,
+    scopes: Sequence[Scope] = (),
 ) -> str | None:
     """A new secret, which is shown once; None if one of this kind and name is in force."""
     secret = make_secret(kind)
@@ -82,7 +97,7 @@ async def create(
 
 async def add_certificate(connection: Connection, actor: Actor, name: str) -> bool:
     """Whether a client certificate with this CN is accepted from now on, and was not before."""
-    kind = Kind.CERTIFICATE
+    kind = CredentialKind.CERTIFICATE
     added = await connection.fetchval(queries.insert_credential, kind, name, [], None, None, None)
     if added is not None:
         await record(connection, actor, f"{kind}.create", name)
@@ -90,7 +105,7 @@ async def add_certificate(connection: Connection, actor: Actor, name: str) -> bo
 
 
 async def rotate(
-    connection: Connection, actor: Actor, kind: Kind, name: str, overlap_s: float = 0
+    connection: Connection, actor: Actor, kind: CredentialKind, name: str, overlap_s: float = 0
 ) -> str | None:
     """A new secret in place of the one in force, which stays valid for the overlap; None if there is none."""
     row = await connection.fetchrow(queries.end_after_overlap, kind, name, overlap_s)
@@ -103,11 +118,11 @@ async def rotate(
 
 
 async def revoke(
-    connection: Connection, actor: Actor, names: Sequence[str], kind: Kind | None = None
-) -> list[tuple[Kind, str]]:
+    connection: Connection, actor: Actor, names: Sequence[str], kind: CredentialKind | None = None
+) -> list[tuple[CredentialKind, str]]:
     """Delete every secret of these names, of one kind or of all; return what there was."""
     rows = await connection.fetch(queries.delete_credentials, kind, names)
-    revoked = sorted({(Kind(row["kind"]), row["name"]) for row in rows})
+    revoked = sorted({(CredentialKind(row["kind"]), row["name"]) for row in rows})
     for its_kind, name in revoked:
         await record(connection, actor, f"{its_kind}.revoke", name)
     return revoked
@@ -115,8 +130,8 @@ async def revoke(
 
 async def revoke_device(connection: Connection, actor: Actor, device_id: str) -> bool:
     """Delete the secrets and the certificate of a device; a key of the same name stays."""
-    secrets = await revoke(connection, actor, [device_id], Kind.DEVICE)
-    certificate = await revoke(connection, actor, [device_id], Kind.CERTIFICATE)
+    secrets = await revoke(connection, actor, [device_id], CredentialKind.DEVICE)
+    certificate = await revoke(connection, actor, [device_id], CredentialKind.CERTIFICATE)
     return bool(secrets or certificate)
 
 
@@ -140,14 +155,14 @@ async def save_last_used(connection: Connection, numbers: Sequence[int], at: dat
 
 
 async def list_in_force(
-    connection: Connection, kinds: Sequence[Kind], after: str = "", limit: int = 1000
+    connection: Connection, kinds: Sequence[CredentialKind], after: str = "", limit: int = 1000
 ) -> list[ListedCredential]:
     """Those in force by name, after a name."""
     rows = await connection.fetch(queries.list_credentials, kinds, after, limit)
     return [
         ListedCredential(
             row["name"],
-            Kind(row["kind"]),
+            CredentialKind(row["kind"]),
             [Scope(each) for each in row["scopes"]],
             row["created_at"],
             row["last_used_at"],
@@ -156,8 +171,16 @@ async def list_in_force(
     ]
 
 
+async def list_devices(
+    connection: Connection, after: str, limit: int
+) -> list[ListedDeviceCredentials]:
+    """Devices that may log in, by name, after a name."""
+    rows = await connection.fetch(queries.list_devices, after, limit)
+    return [ListedDeviceCredentials(**dict(row)) for row in rows]
+
+
 async def _insert(
-    connection: Connection, kind: Kind, name: str, scopes: Sequence[str], secret: str
+    connection: Connection, kind: CredentialKind, name: str, scopes: Sequence[str], secret: str
 ) -> bool:
     hashed = broker_hash(secret)
     return (

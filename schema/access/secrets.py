@@ -23,13 +23,13 @@ SALT_BYTES, HASH_BYTES = (
 )  # 12 characters of Base64: Mosquitto refuses a salt of another length.
 
 
-class Kind(StrEnum):
+class CredentialKind(StrEnum):
     DEVICE = "device"
     KEY = "key"
     CERTIFICATE = "certificate"
 
 
-PREFIXES = {Kind.DEVICE: "vwd_", Kind.KEY: "vwk_"}
+PREFIXES = {CredentialKind.DEVICE: "vwd_", CredentialKind.KEY: "vwk_"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +47,7 @@ class BrokerHash:
         return f"$7${self.iterations}${salt}${base64.b64encode(self.hash).decode()}"
 
 
-def make_secret(kind: Kind) -> str:
+def make_secret(kind: CredentialKind) -> str:
     """A new secret of a device or key."""
     body = PREFIXES[kind] + _base62(secrets.randbits(SECRET_BITS), SECRET_CHARS)
     return body + _checksum(body)

@@ -13,7 +13,7 @@ SESSIONS_MAX = 100  # Of one key.
 queries = load_queries("schema.access", "access.sql")
 
 
-class Session(NamedTuple):
+class BrowserSession(NamedTuple):
     """One that is valid for `left_s` more seconds, unless it or its key ends before."""
 
     digest: bytes

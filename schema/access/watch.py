@@ -10,8 +10,8 @@ import asyncpg
 import structlog
 
 from schema.access.credentials import Credential, Scope
-from schema.access.secrets import Kind
-from schema.access.sessions import Session
+from schema.access.secrets import CredentialKind
+from schema.access.sessions import BrowserSession
 from schema.database import DATABASE_ERRORS, Connection, connect, fetch_row
 from schema.queries import load_queries
 
@@ -31,7 +31,7 @@ def follow_credentials(dsn: str, name: str) -> AsyncGenerator[Sequence[Credentia
     return follow(dsn, name, _CredentialReader())
 
 
-def follow_sessions(dsn: str, name: str) -> AsyncGenerator[Sequence[Session], None]:
+def follow_sessions(dsn: str, name: str) -> AsyncGenerator[Sequence[BrowserSession], None]:
     """Yield the valid sessions of browsers in the same way."""
     return follow(dsn, name, _read_sessions, SESSIONS_CHANNEL)
 
@@ -100,10 +100,10 @@ async def valid_credentials(connection: Connection) -> Sequence[Credential]:
     return found or ()
 
 
-async def _read_sessions(connection: Connection) -> tuple[list[Session], float]:
+async def _read_sessions(connection: Connection) -> tuple[list[BrowserSession], float]:
     rows = await connection.fetch(queries.valid_sessions)
     return [
-        Session(row["digest"], row["credential_id"], row["left_s"]) for row in rows
+        BrowserSession(row["digest"], row["credential_id"], row["left_s"]) for row in rows
     ], READ_EVERY_S
 
 
@@ -118,7 +118,7 @@ def true_for_s(rows: Sequence[asyncpg.Record]) -> float:
 def _credential(row: asyncpg.Record) -> Credential:
     return Credential(
         row["credential_id"],
-        Kind(row["kind"]),
+        CredentialKind(row["kind"]),
         row["name"],
         _scopes(tuple(row["scopes"])),
         row["digest"],

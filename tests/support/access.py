@@ -13,7 +13,7 @@ import httpx
 from api.feed import FeedReader
 from schema.access.audit import COMMAND
 from schema.access.credentials import Scope, create
-from schema.access.secrets import Kind
+from schema.access.secrets import CredentialKind
 from tests.support.http_api import api_on
 
 ORIGIN = "http://127.0.0.1:8000"
@@ -55,9 +55,10 @@ async def make_secrets(dsn: str) -> dict[str, str]:
     connection = await asyncpg.connect(dsn)
     try:
         made = {
-            each.value: await create(connection, COMMAND, Kind.KEY, each, [each]) for each in Scope
+            each.value: await create(connection, COMMAND, CredentialKind.KEY, each, [each])
+            for each in Scope
         }
-        made["device"] = await create(connection, COMMAND, Kind.DEVICE, DEVICE)
+        made["device"] = await create(connection, COMMAND, CredentialKind.DEVICE, DEVICE)
     finally:
         await connection.close()
     return {who: secret for who, secret in made.items() if secret is not None}

@@ -68,10 +68,13 @@ class AccountFeed:
 
 
 @asynccontextmanager
-async def guarded_broker(*accounts: Account) -> AsyncIterator[AccountFeed]:
+async def guarded_broker(
+    *accounts: Account, ha_discovery: bool = False
+) -> AsyncIterator[AccountFeed]:
     """The embedded broker with authentication on and these accounts."""
     feed = AccountFeed()
-    async with embedded_broker(changes=feed.changes()) as feed.port:
+    running = embedded_broker(changes=feed.changes(), ha_discovery=ha_discovery)
+    async with running as feed.port:
         await feed.set(*accounts)
         yield feed
         feed.drop_all()

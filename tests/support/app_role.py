@@ -2,6 +2,7 @@
 
 import asyncio
 import re
+import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from urllib.parse import urlsplit
@@ -9,6 +10,7 @@ from uuid import uuid4
 
 import asyncpg
 
+from runtime.postgres.home import PROGRAMS, wheel_folder
 from tests.support.services import ROOT
 
 SQL = re.compile(r"```sql\n(.*?)```", re.DOTALL)
@@ -20,6 +22,16 @@ def documented_statements(heading: str) -> list[str]:
     found = SQL.search(text.split(f"# {heading}\n")[1])
     assert found is not None
     return [each.strip() for each in found[1].split(";\n") if each.strip()]
+
+
+def run_reader_file(dsn: str, role: str, **environment: str) -> "subprocess.CompletedProcess[str]":
+    """Give `role` what deploy/grafana/reader.sql gives to `grafana`, with psql as its readers do."""
+    script = (ROOT / "deploy/grafana/reader.sql").read_text("utf-8").replace("grafana", role)
+    psql = wheel_folder() / PROGRAMS / "psql"
+    return subprocess.run(
+        [psql, "--no-psqlrc", "--quiet", f"--dbname={as_user(dsn, 'postgres')}"],
+        input=script, env={"LC_ALL": "C", **environment}, capture_output=True, text=True, check=False,
+    )  # fmt: skip
 
 
 def as_user(dsn: str, user: str) -> str:

@@ -6,11 +6,11 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
-from broker.mosquitto.files import BrokerFiles, Written
+from broker.mosquitto.files import BrokerFiles, ChangedFiles
 from broker.mosquitto.listeners import Certificates
 from schema.access.broker_logins import BrokerLogin, BrokerTables
 from schema.access.credentials import Scope
-from schema.access.secrets import Kind, broker_hash
+from schema.access.secrets import CredentialKind, broker_hash
 from tests.support.mosquitto import Mosquitto, mosquitto_group
 from tests.support.mqtt import CONNACK, PASSWORD, Peer, RawClient, connect_packet
 from tests.support.services import temporary_folder
@@ -23,30 +23,36 @@ def secret_of(name: str) -> str:
 
 
 def device(device_id: str) -> BrokerLogin:
-    return BrokerLogin(Kind.DEVICE, device_id, hash=broker_hash(secret_of(device_id)))
+    return BrokerLogin(CredentialKind.DEVICE, device_id, hash=broker_hash(secret_of(device_id)))
 
 
 def key(name: str, *scopes: str) -> BrokerLogin:
     hashed = broker_hash(secret_of(f"_key.{name}"))
-    return BrokerLogin(Kind.KEY, name, frozenset(map(Scope, scopes)), hashed)
+    return BrokerLogin(CredentialKind.KEY, name, frozenset(map(Scope, scopes)), hashed)
 
 
 def certificate(device_id: str) -> BrokerLogin:
-    return BrokerLogin(Kind.CERTIFICATE, device_id)
+    return BrokerLogin(CredentialKind.CERTIFICATE, device_id)
 
 
 class GuardedMosquitto:
     """`broker` with the logins that `write` gave it last."""
 
-    def __init__(self, broker: Mosquitto, certificates: Certificates | None = None) -> None:
+    def __init__(
+        self,
+        broker: Mosquitto,
+        certificates: Certificates | None = None,
+        *,
+        ha_discovery: bool = False,
+    ) -> None:
         self.broker, self.port = broker, broker.port
         listeners = broker.listeners.with_certificates(certificates)
-        self._files = BrokerFiles(broker.files, listeners, mosquitto_group())
+        self._files = BrokerFiles(broker.files, listeners, mosquitto_group(), ha_discovery)
         self._clients: list[RawClient] = []
         if certificates is not None:
             broker.more_ports = (listeners.tls.port, listeners.certificate.port)
 
-    def write(self, *logins: BrokerLogin, members: int = 1) -> Written:
+    def write(self, *logins: BrokerLogin, members: int = 1) -> ChangedFiles:
         return self._files.write_closed(INSTANCE, PASSWORD, BrokerTables(logins, members))
 
     def reload(self, *logins: BrokerLogin) -> None:
@@ -102,11 +108,14 @@ async def connack(port: int, sent: bytes) -> int | None:
 
 @asynccontextmanager
 async def guarded_mosquitto(
-    logins: Sequence[BrokerLogin], certificates: Certificates | None = None
+    logins: Sequence[BrokerLogin],
+    certificates: Certificates | None = None,
+    *,
+    ha_discovery: bool = False,
 ) -> AsyncIterator[GuardedMosquitto]:
     with temporary_folder() as folder:
         broker = Mosquitto(folder)
-        guarded = GuardedMosquitto(broker, certificates)
+        guarded = GuardedMosquitto(broker, certificates, ha_discovery=ha_discovery)
         guarded.write(*logins)
         broker.start()
         try:

@@ -228,7 +228,10 @@ def _text(text: str) -> bytes:
 
 @asynccontextmanager
 async def embedded_broker(
-    port: int = 0, changes: AsyncIterator[AccountChange] | None = None
+    port: int = 0,
+    changes: AsyncIterator[AccountChange] | None = None,
+    *,
+    ha_discovery: bool = False,
 ) -> AsyncIterator[int]:
     """Run the embedded broker in the loop of the test; yield its port.
 
@@ -236,7 +239,8 @@ async def embedded_broker(
     """
     stop = asyncio.Event()
     ready: asyncio.Future[int] = asyncio.get_running_loop().create_future()
-    access = Access("voltwire", PASSWORD, None if changes is None else Accounts())
+    accounts = None if changes is None else Accounts()
+    access = Access("voltwire", PASSWORD, accounts, ha_discovery=ha_discovery)
     running = asyncio.create_task(
         server.run("127.0.0.1", port, stop, access, changes, on_ready=ready.set_result)
     )

@@ -32,6 +32,16 @@ class CredentialsAnswer(TypedDict):
 
 
 @with_config(STRICT)
+class DeviceCredentialsAnswer(TypedDict):
+    device_id: str
+    login: Annotated[str, Field(description="The user name at the broker")]
+    secret: Annotated[bool, Field(description="Whether it has a secret")]
+    certificate: Annotated[bool, Field(description="Whether its client certificates are accepted")]
+    created_at: Time
+    last_used_at: Annotated[Time | None, Field(description="Over HTTP, to the minute")]
+
+
+@with_config(STRICT)
 class RotatedAnswer(CredentialsAnswer):
     overlap_s: float
 

@@ -51,7 +51,9 @@ class DeviceAnswer(PresenceAnswer):
     name: str | None
     profile: str
     tags: list[str]
+    attributes: dict[str, float | str]
     interval_s: float | None
+    tz: Annotated[str | None, Field(description="Of its times without offset; null: UTC")]
     registered: bool
     created_at: Time
     open_incidents: Count
@@ -65,6 +67,13 @@ class DeviceAnswer(PresenceAnswer):
             ge=0, le=100, description="Of the last 24 hours; null without events that have a seq"
         ),
     ]
+
+
+@with_config(STRICT)
+class ImportedAnswer(TypedDict):
+    devices: Annotated[int, Field(ge=1, description="Rows of the file")]
+    created: Annotated[int, Field(ge=0, description="Of them new")]
+    changed: Annotated[int, Field(ge=0, description="Of them with another registration before")]
 
 
 @with_config(STRICT)

@@ -1,8 +1,8 @@
 """Responses: what a process says about itself."""
 
-from typing import Literal, NotRequired
+from typing import Annotated, Literal, NotRequired
 
-from pydantic import with_config
+from pydantic import Field, with_config
 from typing_extensions import TypedDict
 
 from api.openapi.shapes.base import STRICT, Count, Time
@@ -14,6 +14,12 @@ class InfoAnswer(TypedDict):
 
     authentication: bool
     version: NotRequired[str]
+    key: NotRequired[
+        Annotated[str | None, Field(description="Name of the caller's key; null without one")]
+    ]
+    scopes: NotRequired[
+        Annotated[list[str] | None, Field(description="Of the caller's key; null: all")]
+    ]
     http_url: NotRequired[str]
     mqtt_url: NotRequired[str]
     retention_days: NotRequired[Count]

@@ -10,7 +10,7 @@ import asyncpg
 from schema.access.audit import COMMAND
 from schema.access.broker_logins import read_broker_tables
 from schema.access.credentials import KEY_LOGIN_PREFIX, Scope, create
-from schema.access.secrets import Kind
+from schema.access.secrets import CredentialKind
 from tests.support.access import bearer
 from tests.support.guarded_mosquitto import INSTANCE, GuardedMosquitto
 from tests.support.login import Login
@@ -26,7 +26,7 @@ KEYS = {
     PUBLISHER: [Scope.INGEST],
     SUBSCRIBER: [Scope.READ],
 }
-Wanted = tuple[Kind, str, Sequence[Scope]]
+Wanted = tuple[CredentialKind, str, Sequence[Scope]]
 
 
 class Logins:
@@ -59,24 +59,24 @@ class GuardedLogins(Logins):
 
     def __init__(self, dsn: str, broker: Mosquitto) -> None:
         self._dsn, self._broker = dsn, GuardedMosquitto(broker)
-        self._secrets: dict[tuple[Kind, str], str] = {}
+        self._secrets: dict[tuple[CredentialKind, str], str] = {}
 
     def prepare(self) -> None:
-        self._create([(Kind.KEY, name, scopes) for name, scopes in KEYS.items()])
+        self._create([(CredentialKind.KEY, name, scopes) for name, scopes in KEYS.items()])
         self._broker.broker.restart()  # The listener changes, too.
 
     def key(self, name: str) -> Login:
-        return Login(super().key(name).client_id, self._secrets[Kind.KEY, name])
+        return Login(super().key(name).client_id, self._secrets[CredentialKind.KEY, name])
 
     def devices(self, names: Sequence[str]) -> list[Login]:
-        new = [name for name in names if (Kind.DEVICE, name) not in self._secrets]
+        new = [name for name in names if (CredentialKind.DEVICE, name) not in self._secrets]
         if new:
-            self._create([(Kind.DEVICE, name, []) for name in new])
+            self._create([(CredentialKind.DEVICE, name, []) for name in new])
             self._broker.broker.reload()
-        return [Login(name, self._secrets[Kind.DEVICE, name]) for name in names]
+        return [Login(name, self._secrets[CredentialKind.DEVICE, name]) for name in names]
 
     def headers(self, key: str) -> Mapping[str, str]:
-        return bearer(self._secrets[Kind.KEY, key])
+        return bearer(self._secrets[CredentialKind.KEY, key])
 
     def _create(self, wanted: Sequence[Wanted]) -> None:
         asyncio.run(self._create_and_write(wanted))

@@ -10,7 +10,7 @@ import pytest
 from runtime.postgres.server import running_postgres
 from schema.access.audit import COMMAND
 from schema.access.credentials import Scope, create, list_in_force
-from schema.access.secrets import Kind
+from schema.access.secrets import CredentialKind
 from tests.acceptance.conftest import running_up
 from tests.support.services import Process, voltwire
 
@@ -34,7 +34,7 @@ def settings(up: Process) -> dict[str, str]:
     async def make_key() -> str | None:
         connection = await asyncpg.connect(dsn_of(up))
         try:
-            return await create(connection, COMMAND, Kind.KEY, "admin", [Scope.ADMIN])
+            return await create(connection, COMMAND, CredentialKind.KEY, "admin", [Scope.ADMIN])
         finally:
             await connection.close()
 
@@ -47,7 +47,7 @@ def devices_with_credentials(up: Process) -> list[str]:
     async def read() -> list[str]:
         connection = await asyncpg.connect(dsn_of(up))
         try:
-            return [each.name for each in await list_in_force(connection, [Kind.DEVICE])]
+            return [each.name for each in await list_in_force(connection, [CredentialKind.DEVICE])]
         finally:
             await connection.close()
 
@@ -70,6 +70,19 @@ def test_a_simulated_fleet_with_an_admin_key_gets_its_receipts_and_leaves_no_cre
     run = voltwire("simulate", *options, *forget, **settings)
     assert run.returncode == 0, run.stdout + run.stderr
     assert devices_with_credentials(up) == []
+
+
+def test_watch_and_doctor_say_which_key_they_need(up: Process, settings: dict[str, str]) -> None:
+    without = voltwire("watch", **up.settings)
+    assert (without.returncode, "--scope read" in without.stderr) == (1, True), without.stderr
+    data = str(up.folder / up.settings["DATA_DIR"])
+    wrong = voltwire("doctor", **settings | {"DATA_DIR": data, "API_KEY": "vwk_wrong"})
+    assert wrong.returncode == 1
+    assert "the API does not know this key" in wrong.stdout
+    right = voltwire("doctor", **settings | {"DATA_DIR": data})
+    assert right.returncode == 0, right.stdout
+    assert "accepts nobody without a credential" in right.stdout
+    assert settings["API_KEY"] not in right.stdout
 
 
 @pytest.mark.parametrize("command", ["selftest", "simulate"])

@@ -7,7 +7,6 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 import httpx
@@ -16,11 +15,11 @@ import pytest
 from paho.mqtt.enums import CallbackAPIVersion
 from typer.testing import CliRunner
 
-from broker.simulator.device import Behaviour, build_fleet
-from broker.simulator.fleet import GOODBYE, Fleet
+from broker.simulator.device import Behaviour, Spell, build_fleet
+from broker.simulator.fleet import GOODBYE, OFFLINE, ONLINE, Fleet
 from cli.main import app
 from runtime.addresses import MqttAddress
-from tests.acceptance.conftest import base_url, running_up
+from tests.acceptance.conftest import base_url
 from tests.support import plain_http
 from tests.support.command_run import CommandRun
 from tests.support.guarded_mosquitto import GuardedMosquitto
@@ -278,17 +277,26 @@ async def test_a_device_with_nothing_to_report_sends_heartbeats(
     }
 
 
+async def test_a_device_that_dies_leaves_its_will_and_comes_back() -> None:
+    stop = asyncio.Event()
+    spell = Spell(first_s=1, every_s=3600, lasts_s=1)
+    booted_at = datetime.now(UTC)
+    devices = build_fleet("mortal", [Behaviour(86_400, dead=spell)], booted_at=booted_at, seed=1)
+    async with embedded_broker() as port, asyncio.TaskGroup() as group:
+        listener = await RawClient.connect(port, "listener")
+        await listener.subscribe("devices/+/status")
+        address = MqttAddress("127.0.0.1", port, embedded=True)
+        fleet = Fleet(lambda _: address, devices, payload_bytes_max=1000)
+        group.create_task(fleet.run(stop, drain_s=0))
+        said = [(await listener.message(UNTIL_S_MAX)).payload for _ in range(3)]
+        listener.disconnect()
+        stop.set()
+    assert said == [ONLINE, OFFLINE, ONLINE]
+
+
 @pytest.mark.parametrize(
     "misuse", [("--devices", "0"), ("--loss", "101"), ("--interval", "0"), ("--prefix", "a/b")]
 )
 def test_options_that_mean_nothing_are_misuse(misuse: tuple[str, str]) -> None:
     refused = CliRunner().invoke(app, ["simulate", *misuse])
     assert (refused.exit_code, misuse[0] in refused.output) == (2, True), refused.output
-
-
-def test_the_demo_brings_20_devices_of_which_some_sleep(data_folder: Path) -> None:
-    with running_up("--demo", data=data_folder) as demo:
-        until(lambda: states(demo) == {"online": 17, "asleep": 3})
-        until(lambda: stored(demo, "demo-020"))
-        assert demo.stop() == 0, demo.log.read_text()[-2000:]
-        assert "Traceback" not in demo.log.read_text()

@@ -13,7 +13,7 @@ import pytest
 from runtime.postgres.server import running_postgres
 from schema.access.audit import COMMAND
 from schema.access.credentials import create, list_in_force, revoke
-from schema.access.secrets import Kind
+from schema.access.secrets import CredentialKind
 from schema.database import Connection
 from tests.acceptance.conftest import running_up
 from tests.support.mqtt import CONNACK, Peer, RawClient, connect_packet
@@ -48,7 +48,7 @@ async def in_database(up: Process, work: Callable[[Connection], Awaitable[T]]) -
 
 
 async def make_device(up: Process, device_id: str) -> str:
-    secret = await in_database(up, lambda db: create(db, COMMAND, Kind.DEVICE, device_id))
+    secret = await in_database(up, lambda db: create(db, COMMAND, CredentialKind.DEVICE, device_id))
     assert secret is not None
     return secret
 
@@ -144,13 +144,15 @@ async def test_a_device_above_its_rate_gets_receipts_only_for_what_is_within(up:
 
 
 async def test_the_demo_logs_its_devices_in_and_revokes_them_at_the_end(data_folder: Path) -> None:
-    with running_up("--demo", data=data_folder, AUTH="on") as demo:
+    with running_up("--demo", data=data_folder, AUTH="on", MAX_EVENT_AGE_DAYS="1") as demo:
 
-        async def are_online() -> bool:
-            return await in_database(demo, _online_devices) >= 17
+        async def are_live() -> bool:
+            written = "events are stored after" in demo.log.read_text()
+            return written and await in_database(demo, _online_devices) >= 16
 
-        await eventually(are_online)
+        await eventually(are_live)
         assert len(await in_database(demo, _logins)) == 20
+        assert "export API_KEY=$(" in demo.log.read_text()
         assert await asyncio.to_thread(demo.stop) == 0
         assert "Traceback" not in demo.log.read_text()
         with Process(demo.folder, "up", settings=demo.settings) as again:
@@ -168,4 +170,4 @@ async def _stored_of_fast(db: Connection) -> int:
 
 
 async def _logins(db: Connection) -> list[str]:
-    return [each.name for each in await list_in_force(db, [Kind.DEVICE])]
+    return [each.name for each in await list_in_force(db, [CredentialKind.DEVICE])]

@@ -14,7 +14,7 @@ import pytest
 
 from schema.access.audit import COMMAND
 from schema.access.credentials import Scope, create, revoke, rotate
-from schema.access.secrets import Kind
+from schema.access.secrets import CredentialKind
 from schema.database import Connection
 from tests.support.certificates import Authority
 from tests.support.guarded_mosquitto import connack
@@ -113,9 +113,10 @@ async def test_a_device_gets_in_when_it_is_added_and_is_cut_when_it_is_revoked(s
     site.watch("on")
     async with tables(site) as db:
         secrets = {
-            name: await create(db, COMMAND, Kind.DEVICE, name) for name in ("d1", "d2", "a:b")
+            name: await create(db, COMMAND, CredentialKind.DEVICE, name)
+            for name in ("d1", "d2", "a:b")
         }
-        key = await create(db, COMMAND, Kind.KEY, "grafana", [Scope.READ])
+        key = await create(db, COMMAND, CredentialKind.KEY, "grafana", [Scope.READ])
         await site.until_code("d1", secrets["d1"], ACCEPTED)
         running = brokers(script)
         assert await site.code("a%3Ab", secrets["a:b"]) == ACCEPTED
@@ -140,10 +141,12 @@ async def test_a_rotated_secret_counts_when_the_overlap_ends(site: Site) -> None
     site.start_broker()
     site.watch("on")
     async with tables(site) as db:
-        old = await create(db, COMMAND, Kind.DEVICE, "d1")
+        old = await create(db, COMMAND, CredentialKind.DEVICE, "d1")
         await site.until_code("d1", old, ACCEPTED)
-        new = await rotate(db, COMMAND, Kind.DEVICE, "d1", overlap_s=3)
-        await create(db, COMMAND, Kind.DEVICE, "later")  # The files are written again meanwhile.
+        new = await rotate(db, COMMAND, CredentialKind.DEVICE, "d1", overlap_s=3)
+        await create(
+            db, COMMAND, CredentialKind.DEVICE, "later"
+        )  # The files are written again meanwhile.
         assert await site.code("d1", new) == NOT_AUTHORIZED
         assert await site.code("d1", old) == ACCEPTED
         await site.until_code("d1", new, ACCEPTED)

@@ -15,7 +15,7 @@ import pytest
 
 from schema.access.audit import COMMAND
 from schema.access.credentials import create
-from schema.access.secrets import Kind
+from schema.access.secrets import CredentialKind
 from tests.acceptance.deployment.test_compose_services import (
     COMPOSE,
     Service,
@@ -114,7 +114,7 @@ async def registered_device(server: str) -> str:
         password=DOT_ENV["POSTGRES_PASSWORD"],
     )
     try:
-        secret = await create(connection, COMMAND, Kind.DEVICE, "deviceA")
+        secret = await create(connection, COMMAND, CredentialKind.DEVICE, "deviceA")
     finally:
         await connection.close()
     assert secret is not None

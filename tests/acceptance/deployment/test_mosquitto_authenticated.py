@@ -8,7 +8,7 @@ import pytest
 
 from schema.access.audit import COMMAND
 from schema.access.credentials import Scope, create
-from schema.access.secrets import Kind
+from schema.access.secrets import CredentialKind
 from tests.acceptance.conftest import base_url, running_up
 from tests.acceptance.deployment.test_broker_files import Site, site
 from tests.support.services import voltwire
@@ -21,7 +21,7 @@ pytestmark = pytest.mark.timeout(300)
 async def admin_key(dsn: str) -> str:
     connection = await asyncpg.connect(dsn)
     try:
-        secret = await create(connection, COMMAND, Kind.KEY, "selftest", [Scope.ADMIN])
+        secret = await create(connection, COMMAND, CredentialKind.KEY, "selftest", [Scope.ADMIN])
     finally:
         await connection.close()
     assert secret is not None

@@ -61,8 +61,9 @@ def test_only_json_up_to_a_size_is_accepted(http: httpx.Client) -> None:
 
 
 def test_the_eleventh_post_of_a_device_within_a_second_is_429(http: httpx.Client) -> None:
+    started = time.monotonic()
     answers = [http.post("/v1/events", json=event(device_id="fast")) for _ in range(11)]
-    if answers[-1].elapsed.total_seconds() * 11 < 0.9:
+    if time.monotonic() - started < 1:
         assert [answer.status_code for answer in answers[:10]] == [200] * 10
         limited = answers[-1]
         assert_problem(limited, 429)
@@ -72,8 +73,9 @@ def test_the_eleventh_post_of_a_device_within_a_second_is_429(http: httpx.Client
     assert {item["status"] for item in http.post("/v1/events/batch", json=batch).json()} == {
         "stored"
     }
-    time.sleep(1.1)
-    assert http.post("/telemetry", json=event(device_id="fast")).status_code == 200
+    while (answer := http.post("/telemetry", json=event(device_id="fast"))).status_code == 429:
+        time.sleep(0.1)
+    assert answer.status_code == 200
 
 
 @pytest.mark.parametrize(
@@ -276,6 +278,19 @@ def test_a_bad_rule_is_422_and_names_the_field(http: httpx.Client) -> None:
         rule = {"metric": "temp", "op": ">", "threshold": 32} | change
         problem = assert_problem(http.post("/v1/alerts", json=rule), 422)
         assert problem["errors"]
+
+
+def test_the_mqtt_side_is_a_page_for_browsers_and_a_document_for_programs(
+    http: httpx.Client,
+) -> None:
+    browser = {"Accept": "text/html,application/xhtml+xml,*/*;q=0.8"}
+    page = http.get("/asyncapi", headers=browser)
+    assert page.headers["content-type"].startswith("text/html")
+    assert "default-src 'none'" in page.headers["content-security-policy"]
+    assert "devices/{device_id}/telemetry" in page.text
+    for answer in (http.get("/asyncapi"), http.get("/asyncapi?format=json", headers=browser)):
+        assert answer.json()["asyncapi"] == "3.0.0"
+    assert_problem(http.get("/asyncapi?format=yaml"), 422)
 
 
 def test_the_reference_needs_no_internet(http: httpx.Client) -> None:

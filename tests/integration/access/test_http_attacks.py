@@ -7,7 +7,7 @@ from typing import Any, cast
 import pytest
 
 from api.auth import failed_logins
-from schema.access.secrets import Kind, make_secret
+from schema.access.secrets import CredentialKind, make_secret
 from schema.database import Connection
 from tests.support.access import DEVICE, WITHIN_S, Guarded, bearer
 
@@ -57,7 +57,7 @@ async def test_every_wrong_secret_gets_the_same_answer(api: Guarded) -> None:
     await api.http.delete("/v1/keys/old", headers=api.headers("admin"))
     admin = api.secrets["admin"]
     almost = admin[:-1] + ("a" if admin[-1] != "a" else "b")
-    unknown = make_secret(Kind.KEY)
+    unknown = make_secret(CredentialKind.KEY)
     answers = [await api.http.get("/v1/devices")]
     answers += [
         await api.http.get("/v1/devices", headers=bearer(each))
@@ -77,7 +77,7 @@ async def test_a_key_in_the_query_is_no_key(api: Guarded, name: str) -> None:
 async def test_no_secret_is_in_a_log_an_answer_or_the_audit(
     api: Guarded, tables: Connection, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    wrong = make_secret(Kind.KEY)
+    wrong = make_secret(CredentialKind.KEY)
     shown = await api.http.get("/v1/devices", headers=bearer(wrong))
     assert wrong not in shown.text
     await api.http.get("/v1/devices", headers=api.headers("admin"), params={"x": wrong})

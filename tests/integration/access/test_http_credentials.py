@@ -127,6 +127,22 @@ async def test_the_former_secret_is_valid_until_the_overlap_ends(api: Guarded) -
     assert await posts_as(api, rotated.json()["secret"], "e3") == 200
 
 
+async def test_devices_that_may_log_in_are_listed_once_by_name_in_pages(api: Guarded) -> None:
+    sent = api.headers("admin")
+    for name, certificate in (("both:1", True), ("both:1", False), ("secret", False)):
+        await api.http.post(
+            f"/v1/devices/{name}/credentials", params={"certificate": certificate}, headers=sent
+        )
+    api.http.headers.update(api.headers("read"))
+    listed = await all_pages(api.http, "/v1/credentials?limit=1")
+    shown = {each["device_id"]: each for each in listed}
+    assert len(shown) == len(listed)
+    both = shown["both:1"]
+    assert (both["login"], both["secret"], both["certificate"]) == ("both%3A1", True, True)
+    assert shown["secret"]["certificate"] is False
+    assert "vwd_" not in str(listed)
+
+
 @pytest.mark.parametrize("overlap", [-1, 1e9, "60", None, True])
 async def test_an_impossible_overlap_is_refused(api: Guarded, overlap: object) -> None:
     answer = await api.http.post(

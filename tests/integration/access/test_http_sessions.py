@@ -4,7 +4,7 @@ import pytest
 
 from schema.access.audit import COMMAND
 from schema.access.credentials import Scope, create, revoke
-from schema.access.secrets import Kind, digest
+from schema.access.secrets import CredentialKind, digest
 from schema.database import Connection
 from tests.support.access import ORIGIN, Guarded, bearer, begin_session, guarded_api, until_status
 
@@ -91,14 +91,14 @@ async def test_a_session_ends_when_it_is_ended_or_its_key_revoked(
     assert ended.status_code == 204
     assert "max-age=0" in ended.headers["set-cookie"].lower()
     assert (await api.http.get("/v1/devices", headers=cookie)).status_code == 401
-    secret = await create(tables, COMMAND, Kind.KEY, "short", [Scope.READ])
+    secret = await create(tables, COMMAND, CredentialKind.KEY, "short", [Scope.READ])
     assert secret is not None
     await until_status(api, bearer(secret), 200)
     begun = await api.http.post("/v1/session", json={"key": secret})
     cookie = {"Cookie": begun.headers["set-cookie"].partition(";")[0]}
     api.http.cookies.clear()
     assert (await api.http.get("/v1/devices", headers=cookie)).status_code == 200
-    await revoke(tables, COMMAND, ["short"], Kind.KEY)
+    await revoke(tables, COMMAND, ["short"], CredentialKind.KEY)
     await until_status(api, cookie, 401)
     token = cookie["Cookie"].partition("=")[2]
     kept = await tables.fetch("select digest from browser_session")

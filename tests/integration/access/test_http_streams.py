@@ -6,7 +6,7 @@ import pytest
 
 from schema.access.audit import COMMAND
 from schema.access.credentials import Scope, create, revoke
-from schema.access.secrets import Kind
+from schema.access.secrets import CredentialKind
 from schema.database import Connection
 from tests.support.access import (
     ORIGIN,
@@ -24,12 +24,12 @@ CUT_S_MAX = 5.0  # The promise of docs/security.md.
 
 
 async def test_a_stream_ends_when_its_key_is_revoked(api: Guarded, tables: Connection) -> None:
-    secret = await create(tables, COMMAND, Kind.KEY, "viewer", [Scope.READ])
+    secret = await create(tables, COMMAND, CredentialKind.KEY, "viewer", [Scope.READ])
     assert secret is not None
     await until_status(api, bearer(secret), 200)
     stream = asyncio.create_task(open_stream(api, bearer(secret)))
     await stream_is_open(api, 1)
-    await revoke(tables, COMMAND, ["viewer"], Kind.KEY)
+    await revoke(tables, COMMAND, ["viewer"], CredentialKind.KEY)
     async with asyncio.timeout(CUT_S_MAX):
         await stream
     again = await api.http.get("/v1/alerts/stream", headers=bearer(secret))
@@ -47,10 +47,10 @@ async def test_a_stream_of_a_session_ends_with_the_session(api: Guarded) -> None
 
 
 async def test_other_streams_go_on_when_a_key_is_revoked(api: Guarded, tables: Connection) -> None:
-    await create(tables, COMMAND, Kind.KEY, "bystander", [Scope.READ])
+    await create(tables, COMMAND, CredentialKind.KEY, "bystander", [Scope.READ])
     stream = asyncio.create_task(open_stream(api, api.headers("read")))
     await stream_is_open(api, 1)
-    await revoke(tables, COMMAND, ["bystander"], Kind.KEY)
+    await revoke(tables, COMMAND, ["bystander"], CredentialKind.KEY)
     done, _ = await asyncio.wait([stream], timeout=0.3)
     assert not done
     stream.cancel()

@@ -7,7 +7,7 @@ from typing import Any
 import httpx
 import pytest
 
-from schema.access.secrets import Kind, make_secret
+from schema.access.secrets import CredentialKind, make_secret
 from tests.support.access import ORIGIN, Guarded, bearer
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -20,7 +20,7 @@ POSTS = {"POST /v1/events", "POST /v1/events/batch", "POST /telemetry"}
 KINDS = ("stranger", "wrong", "device", "ingest", "read", "metrics", "admin")
 REFUSED = {httpx.codes.UNAUTHORIZED, httpx.codes.FORBIDDEN}
 NUMBER = {"rejected_id", "incident_id", "silence_id"}  # Path parameters that are numbers.
-FILES = ["/docs", "/openapi.json", "/docs-assets/swagger-ui.css"]
+FILES = ["/", "/favicon.ico", "/docs", "/openapi.json", "/asyncapi", "/docs-assets/swagger-ui.css"]
 
 
 def may(who: str, operation: str) -> bool:
@@ -38,7 +38,7 @@ def may(who: str, operation: str) -> bool:
 def headers(api: Guarded, who: str) -> dict[str, str]:
     if who == "wrong":
         api.from_elsewhere()  # Wrong ones from one address are soon answered 429.
-        return bearer(make_secret(Kind.KEY))
+        return bearer(make_secret(CredentialKind.KEY))
     return {} if who == "stranger" else api.headers(who)
 
 
@@ -104,6 +104,12 @@ async def test_the_pages_and_their_files_are_for_everybody(api: Guarded) -> None
         assert (await api.http.get(path)).status_code == 200, path
 
 
+async def test_strangers_do_not_learn_the_address_of_the_broker(api: Guarded) -> None:
+    assert "servers" not in (await api.http.get("/asyncapi")).json()
+    document = (await api.http.get("/asyncapi", headers=api.headers("read"))).json()
+    assert document["servers"]["broker"]["host"] == "127.0.0.1:1883"
+
+
 async def test_a_session_may_do_what_its_key_may(api: Guarded) -> None:
     begun = await api.http.post("/v1/session", json={"key": api.secrets["read"]})
     assert begun.status_code == 201
@@ -143,3 +149,4 @@ async def test_strangers_see_the_status_of_a_role_and_nothing_else(api: Guarded)
     assert info["http_url"] == ORIGIN
     assert info["mqtt_url"] == "mqtt://127.0.0.1:1883"
     assert set(info) > {"version", "server_time", "retention_days", "rejected_days"}
+    assert (info["key"], info["scopes"]) == ("read", ["read"])

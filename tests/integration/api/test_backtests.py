@@ -180,7 +180,7 @@ async def test_the_lines_of_a_back_test_end_with_its_result_or_its_problem(
 ) -> None:
     await send(http, [event(0, 40, "e0")])
     as_lines = {"Accept": "application/x-ndjson"}
-    monkeypatch.setattr("api.routes.backtests.PROGRESS_S", 0.0)
+    monkeypatch.setattr("api.routes.alerts.backtests.PROGRESS_S", 0.0)
     body = SPAN | {"rule": RULE}
     answer = await http.post("/v1/alerts/backtest", json=body, headers=as_lines)
     assert answer.headers["content-type"].startswith("application/x-ndjson")

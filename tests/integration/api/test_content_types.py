@@ -18,6 +18,8 @@ CONTENT_TYPES = {
     "/metrics": "text/plain; version=0.0.4; charset=utf-8",
     "/health": "application/json",
     "/openapi.json": "application/json",
+    "/asyncapi": "application/json",
+    "/asyncapi?format=html": "text/html; charset=utf-8",
 }
 
 

@@ -20,7 +20,7 @@ from api.export.store import (
     EXPORT_SESSION,
     ExportSelection,
     ExportStore,
-    Format,
+    FileFormat,
     queries,
 )
 from api.store.tags import tags_query
@@ -83,22 +83,22 @@ def made_up(random: Random, count: int, prefix: str = "e") -> list[dict[str, Any
     ]  # fmt: skip
 
 
-async def exported(exports: ExportStore, form: Format, **selection: Any) -> bytes:
+async def exported(exports: ExportStore, form: FileFormat, **selection: Any) -> bytes:
     encoding = await encoding_of(form)
     slices = await exports.begin(ExportSelection(**selection), form)
     return b"".join([piece async for piece in encoding.encode(slices)])
 
 
-async def values(exports: ExportStore, form: Format, **selection: Any) -> list[tuple[Any, ...]]:
+async def values(exports: ExportStore, form: FileFormat, **selection: Any) -> list[tuple[Any, ...]]:
     """The file as a reader parses it, a row per value."""
     body = await exported(exports, form, **selection)
-    if form is Format.PARQUET:
+    if form is FileFormat.PARQUET:
         return [
             (*[row[name] for name in ("device_id", "event_id", "timestamp", "metric", "value")],
              tuple(row["tags"]), row["seq"], row["received_at"])
             for row in pq.read_table(io.BytesIO(body)).to_pylist()
         ]  # fmt: skip
-    if form is Format.CSV:
+    if form is FileFormat.CSV:
         assert body.startswith(CSV_HEADER)
         return [
             (row["device_id"], row["event_id"], datetime.fromisoformat(row["timestamp"]), row["metric"],
@@ -118,7 +118,7 @@ async def test_times_in_csv_always_have_six_digits_of_a_fraction(
     exports: ExportStore, db: Connection
 ) -> None:
     await store(db, *made_up(Random(3), 50))
-    body = await exported(exports, Format.CSV)
+    body = await exported(exports, FileFormat.CSV)
     for row in csv.DictReader(io.StringIO(body.decode(), newline="")):
         for name in ("timestamp", "received_at"):
             assert re.fullmatch(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9:]{8}[.][0-9]{6}Z", row[name])
@@ -132,9 +132,9 @@ async def readings(db: Connection, where: str = "true") -> "Counter[tuple[Any, .
     return Counter((*row[:5], tuple(row["tags"]), *row[6:]) for row in rows)
 
 
-@pytest.mark.parametrize("form", Format)
+@pytest.mark.parametrize("form", FileFormat)
 async def test_an_export_holds_every_value_of_the_view_once(
-    exports: ExportStore, db: Connection, form: Format, small_slices: None
+    exports: ExportStore, db: Connection, form: FileFormat, small_slices: None
 ) -> None:
     await store(db, *made_up(Random(form), 300))
     found = await values(exports, form)
@@ -151,7 +151,7 @@ async def test_the_lines_of_ndjson_are_the_events_of_the_api(
         " json_metrics(metrics) as metrics, event.tags, seq, rfc3339(received_at) as received_at"
         " from event join device using (device_no)) shown"
     )
-    lines = (await exported(exports, Format.NDJSON)).decode().removesuffix("\n").split("\n")
+    lines = (await exported(exports, FileFormat.NDJSON)).decode().removesuffix("\n").split("\n")
     assert sorted(lines) == sorted(row[0] for row in shown)
 
 
@@ -163,22 +163,22 @@ async def test_events_come_day_by_day_then_by_device_and_time(
         "select device_id, event_id from event join device using (device_no)"
         " order by date_trunc('day', ts, 'UTC'), device_no, ts, event_id"
     )
-    found = map(json.loads, (await exported(exports, Format.NDJSON)).splitlines())
+    found = map(json.loads, (await exported(exports, FileFormat.NDJSON)).splitlines())
     assert [(event["device_id"], event["event_id"]) for event in found] == [
         tuple(row) for row in order
     ]
 
 
 async def test_an_export_without_events_is_a_file_without_rows(exports: ExportStore) -> None:
-    assert await exported(exports, Format.CSV) == CSV_HEADER
-    assert await exported(exports, Format.NDJSON) == b""
-    table = pq.read_table(io.BytesIO(await exported(exports, Format.PARQUET)))
+    assert await exported(exports, FileFormat.CSV) == CSV_HEADER
+    assert await exported(exports, FileFormat.NDJSON) == b""
+    table = pq.read_table(io.BytesIO(await exported(exports, FileFormat.PARQUET)))
     assert (table.num_rows, table.num_columns) == (0, 8)
 
 
-@pytest.mark.parametrize("form", Format)
+@pytest.mark.parametrize("form", FileFormat)
 async def test_filters_hold_together(
-    exports: ExportStore, db: Connection, form: Format, small_slices: None
+    exports: ExportStore, db: Connection, form: FileFormat, small_slices: None
 ) -> None:
     await store(db, *made_up(Random(3), 300))
     selection = {
@@ -201,7 +201,7 @@ async def test_the_range_is_half_open(exports: ExportStore, db: Connection) -> N
         db, *({"device": "d", "ts": NOW + timedelta(seconds=n), "id": f"{n}"} for n in range(4))
     )
     found = await values(
-        exports, Format.CSV, start=NOW + timedelta(seconds=1), end=NOW + timedelta(seconds=3)
+        exports, FileFormat.CSV, start=NOW + timedelta(seconds=1), end=NOW + timedelta(seconds=3)
     )
     assert [row[1] for row in found] == ["1", "2"]
 
@@ -214,7 +214,7 @@ async def test_concurrent_writes_neither_repeat_nor_lose_an_event(
     before = await readings(db)
     found = list[Any]()
     number = 0
-    async for body in await exports.begin(ExportSelection(), Format.NDJSON):
+    async for body in await exports.begin(ExportSelection(), FileFormat.NDJSON):
         found += map(json.loads, body.splitlines())
         await store(db, *made_up(random, 3, prefix=f"later{number}-"))
         number += 1
@@ -227,7 +227,7 @@ async def test_one_instant_may_hold_more_events_than_a_slice(
     exports: ExportStore, db: Connection, small_slices: None
 ) -> None:
     await store(db, *({"device": "d", "ts": NOW, "id": f"{n}"} for n in range(50)))
-    found = await values(exports, Format.CSV)
+    found = await values(exports, FileFormat.CSV)
     assert [row[1] for row in found] == sorted(f"{n}" for n in range(50))
 
 
@@ -241,7 +241,7 @@ async def test_a_slice_of_the_largest_events_is_as_small_as_any(
     await store(
         db, *({"device": "d", "ts": NOW, "id": f"{n}".ljust(128, "z")} | large for n in range(60))
     )
-    slices = await exports.begin(ExportSelection(), Format.PARQUET)
+    slices = await exports.begin(ExportSelection(), FileFormat.PARQUET)
     sizes = [len(body) async for body in slices]
     assert sum(sizes) > 15_000_000
     assert max(sizes) < 2_500_000
@@ -252,7 +252,7 @@ async def test_an_export_continues_after_its_connection_is_lost(
 ) -> None:
     await store(db, *made_up(Random(5), 100))
     lines, cuts = list[bytes](), 0
-    async for body in await exports.begin(ExportSelection(), Format.NDJSON):
+    async for body in await exports.begin(ExportSelection(), FileFormat.NDJSON):
         lines += body.splitlines()
         if cuts < 3:
             cuts += await db.fetchval(
@@ -267,7 +267,7 @@ async def test_between_two_slices_nothing_is_held_in_the_database(
     exports: ExportStore, db: Connection, small_slices: None
 ) -> None:
     await store(db, *made_up(Random(6), 100))
-    async for _ in await exports.begin(ExportSelection(), Format.CSV):
+    async for _ in await exports.begin(ExportSelection(), FileFormat.CSV):
         states = await db.fetch(
             "select state, backend_xmin from pg_stat_activity"
             " where application_name = 'export' and datname = current_database()"
@@ -283,19 +283,19 @@ async def test_dropped_raw_events_are_reported_before_anything_is_sent(
                 {"device": "d", "ts": NOW, "id": "new"})  # fmt: skip
     await db.execute("update rollup_state set floor = $1", floor)
     with pytest.raises(RawEventsDropped, match=rfc3339(floor)):
-        await exported(exports, Format.CSV, start=NOW - timedelta(days=41))
+        await exported(exports, FileFormat.CSV, start=NOW - timedelta(days=41))
     with pytest.raises(RawEventsDropped, match=rfc3339(floor)):
-        await exported(exports, Format.CSV, end=floor)
-    assert [row[1] for row in await values(exports, Format.CSV)] == ["new"]
-    assert [row[1] for row in await values(exports, Format.CSV, start=floor)] == ["new"]
+        await exported(exports, FileFormat.CSV, end=floor)
+    assert [row[1] for row in await values(exports, FileFormat.CSV)] == ["new"]
+    assert [row[1] for row in await values(exports, FileFormat.CSV, start=floor)] == ["new"]
 
 
 async def test_an_export_is_aborted_when_retention_overtakes_it(
     exports: ExportStore, db: Connection, small_slices: None
 ) -> None:
     await store(db, *({"device": "d", "ts": NOW, "id": f"{n}"} for n in range(20)))
-    slices = await exports.begin(ExportSelection(), Format.PARQUET)
-    file = (await encoding_of(Format.PARQUET)).encode(slices)
+    slices = await exports.begin(ExportSelection(), FileFormat.PARQUET)
+    file = (await encoding_of(FileFormat.PARQUET)).encode(slices)
     await db.execute("update rollup_state set floor = $1", NOW + timedelta(days=30))
     with pytest.raises(RawEventsDropped):
         async for _ in file:

@@ -18,6 +18,7 @@ PATHS: list[tuple[str, dict[str, Any]]] = [
     ("/metrics", {}),
     ("/openapi.json", {}),
     ("/docs", {}),
+    ("/asyncapi", {}),
     ("/v1/devices", {}),
     ("/v1/devices/a", {}),
     ("/v1/devices/a/events", {}),

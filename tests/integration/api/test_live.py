@@ -11,7 +11,7 @@ import httpx
 import pytest
 
 from api.latest.live import FLEET_DEVICES_MAX
-from api.routes.live import live_frames
+from api.routes.streams.live import live_frames
 from api.services import Services
 from schema.database import Connection
 from schema.instants import rfc3339

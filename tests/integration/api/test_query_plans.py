@@ -68,6 +68,33 @@ async def test_a_rare_tag_or_beginning_is_found_by_the_index_of_tags(filled: Con
         assert not plan.read_whole - {"device"}, tags
 
 
+async def test_the_view_events_reads_the_events_of_a_device_and_range_by_its_index(
+    filled: Connection,
+) -> None:
+    day = (NOW - timedelta(days=1), NOW)
+    asked = "select * from events where device_id = any($1) and ts >= $2 and ts < $3"
+    for devices in (["d5"], ["d5", "d6", "d7"]):
+        plan = await plan_of(filled, asked, devices, *day)
+        assert len(plan.partitions) <= MOST_PARTITIONS_OF_A_WEEK
+        assert any(name.endswith("_device_no_ts_idx") for name in plan.indexes)
+        assert not plan.read_whole - {"device"}
+        assert plan.rows_most <= 20 * len(devices)
+    values = asked.replace("events", "readings")
+    plan = await plan_of(filled, values, ["d5"], *day)
+    assert not plan.read_whole - {"device"}
+    assert plan.rows_most <= 40
+
+
+async def test_has_tag_finds_a_rare_tag_by_the_index_of_tags(filled: Connection) -> None:
+    asked = "select * from events where has_tag(tags, $1) and ts >= $2 and ts < $3"
+    plan = await plan_of(filled, asked, "room:7", EARLIEST, LATEST)
+    assert any("tsvector" in name for name in plan.indexes)
+    assert not plan.read_whole - {"device"}
+    assert plan.rows_most <= 200
+    plan = await plan_of(filled, asked, "room:7", *WEEK)
+    assert len(plan.partitions) <= MOST_PARTITIONS_OF_A_WEEK
+
+
 async def test_a_tag_of_every_event_is_found_without_reading_them_all(filled: Connection) -> None:
     start, end = list(lookback_windows(EARLIEST, LATEST, NOW, FLEET_WINDOWS))[5]
     key = (LATEST, LAST_KEY, 0)

@@ -37,6 +37,22 @@ BAD_REGISTRATIONS: list[dict[str, Any]] = [
     {"interval_s": True},
     {"interval_s": 1e300},
     {"registered": True},
+    {"attributes": None},
+    {"attributes": ["a"]},
+    {"attributes": {"": 1}},
+    {"attributes": {"a\nb": 1}},
+    {"attributes": {"a" * 129: 1}},
+    {"attributes": {"a": True}},
+    {"attributes": {"a": None}},
+    {"attributes": {"a": {"b": 1}}},
+    {"attributes": {"a": 10**400}},
+    {"attributes": {"a": "\0"}},
+    {"attributes": {"a": "x" * 501}},
+    {"attributes": {f"a{n}": n for n in range(65)}},
+    {"tz": ""},
+    {"tz": 1},
+    {"tz": "Mars/Olympus"},
+    {"tz": "localtime"},
 ]
 BAD_PROFILES: list[dict[str, Any]] = [
     {"metrics": {"x": {"min": 2, "max": 1}}},
@@ -88,6 +104,28 @@ async def test_a_device_is_registered_once_and_then_shown_as_it_was_registered(
     assert (await http.get("/v1/devices/a")).json() == shown
 
 
+async def test_attributes_are_shown_as_they_were_written_and_numbers_in_their_one_form(
+    http: httpx.AsyncClient,
+) -> None:
+    written = (
+        '{"Füße":"ü\\"\\\\","rated_kwh":60.0,"tiny":1e-7,"large":1.5e19,"a.b":-0.0,"empty":""}'
+    )
+    shown = '{"Füße":"ü\\"\\\\","rated_kwh":60,"tiny":1e-07,"large":1.5e+19,"a.b":0,"empty":""}'
+    for method, path in (("POST", "/v1/devices"), ("PUT", "/v1/devices/a")):
+        body = f'{{"device_id":"a","tz":"Europe/Berlin","attributes":{written}}}'
+        headers = {"Content-Type": "application/json"}
+        answer = await http.request(method, path, content=body.encode(), headers=headers)
+        assert answer.is_success, answer.text
+        assert f'"attributes":{shown},"interval_s":null,"tz":"Europe/Berlin"' in answer.text
+    for path in ("/v1/devices/a", "/v1/devices?q=a", "/v1/devices?latest=true"):
+        assert f'"attributes":{shown},' in (await http.get(path)).text
+    await http.put("/v1/devices/b", json={"attributes": {f"n{n}": n for n in range(64)}})
+    assert len((await http.get("/v1/devices/b")).json()["attributes"]) == 64
+    await http.put("/v1/devices/a", json={})
+    replaced = (await http.get("/v1/devices/a")).json()
+    assert (replaced["attributes"], replaced["tz"]) == ({}, None)
+
+
 async def test_a_device_that_exists_from_its_events_can_be_registered(
     http: httpx.AsyncClient,
 ) -> None:
@@ -115,7 +153,10 @@ async def test_put_replaces_the_whole_registration(http: httpx.AsyncClient) -> N
 async def test_an_identical_registration_or_profile_changes_nothing(
     http: httpx.AsyncClient, db: Any
 ) -> None:
-    device = {"name": "n", "profile": "mine", "tags": ["x", "y"], "interval_s": 60}
+    device = {
+        "name": "n", "profile": "mine", "tags": ["x", "y"], "interval_s": 60, "tz": "UTC",
+        "attributes": {"a": 1, "b": "x"},
+    }  # fmt: skip
     profile = {"metrics": {"x": {"unit": "V", "min": 1}}, "interval_s": 30, "receipts": True}
     same: list[tuple[str, dict[str, Any], dict[str, Any]]] = [
         ("/v1/profiles/mine", profile, profile),

@@ -20,7 +20,7 @@ from cli.up.broker import BrokerProcess
 from runtime.addresses import MqttAddress
 from schema.access.audit import COMMAND
 from schema.access.credentials import Credential, Scope, add_certificate, create, revoke, rotate
-from schema.access.secrets import Kind
+from schema.access.secrets import CredentialKind
 from schema.database import Connection
 from tests.support.accounts import account, key
 from tests.support.mqtt import Peer, RawClient, connect_packet, embedded_broker, until
@@ -29,19 +29,19 @@ from tests.support.services import free_port
 WITHIN_S = 60
 
 
-def credential(number: int, kind: Kind, name: str, *scopes: Scope) -> Credential:
-    digest = None if kind is Kind.CERTIFICATE else bytes([number]) * 32
+def credential(number: int, kind: CredentialKind, name: str, *scopes: Scope) -> Credential:
+    digest = None if kind is CredentialKind.CERTIFICATE else bytes([number]) * 32
     return Credential(number, kind, name, frozenset(scopes), digest)
 
 
 def test_devices_and_keys_with_rights_here_are_accounts_and_no_others() -> None:
     accounts = accounts_of(
         [
-            credential(1, Kind.DEVICE, "d"),
-            credential(2, Kind.DEVICE, "d"),
-            credential(3, Kind.CERTIFICATE, "c"),
-            credential(4, Kind.KEY, "d", Scope.READ, Scope.INGEST),
-            credential(5, Kind.KEY, "admin", Scope.ADMIN, Scope.METRICS),
+            credential(1, CredentialKind.DEVICE, "d"),
+            credential(2, CredentialKind.DEVICE, "d"),
+            credential(3, CredentialKind.CERTIFICATE, "c"),
+            credential(4, CredentialKind.KEY, "d", Scope.READ, Scope.INGEST),
+            credential(5, CredentialKind.KEY, "admin", Scope.ADMIN, Scope.METRICS),
         ]
     )
     assert accounts == {
@@ -104,11 +104,11 @@ async def eventually(port: int, login: str, secret: str | None, *, accepted: boo
 async def test_a_change_in_the_tables_is_in_force_without_a_restart(
     port: int, db: Connection
 ) -> None:
-    first = await create(db, COMMAND, Kind.DEVICE, "d")
-    secret = await create(db, COMMAND, Kind.KEY, "k", [Scope.READ])
+    first = await create(db, COMMAND, CredentialKind.DEVICE, "d")
+    secret = await create(db, COMMAND, CredentialKind.KEY, "k", [Scope.READ])
     await add_certificate(db, COMMAND, "c")
     await eventually(port, "_key.k", secret, accepted=True)
-    second = await rotate(db, COMMAND, Kind.DEVICE, "d", overlap_s=3)
+    second = await rotate(db, COMMAND, CredentialKind.DEVICE, "d", overlap_s=3)
     await eventually(port, "d", second, accepted=True)
     assert await accepts(port, "d", first)
     client = await RawClient.connect(port, "d", password=second)
@@ -123,7 +123,7 @@ async def test_a_change_in_the_tables_is_in_force_without_a_restart(
 async def test_an_outage_of_the_database_cuts_nobody_off(
     port: int, db: Connection, postgres: str
 ) -> None:
-    known = await create(db, COMMAND, Kind.DEVICE, "known")
+    known = await create(db, COMMAND, CredentialKind.DEVICE, "known")
     await eventually(port, "known", known, accepted=True)
     device = await RawClient.connect(port, "known", password=known)
     name = await db.fetchval("select current_database()")
@@ -134,7 +134,7 @@ async def test_an_outage_of_the_database_cuts_nobody_off(
     await device.ping()
     assert await accepts(port, "known", known)  # It takes over the connection of the device.
     assert not await accepts(port, "unknown", known)
-    late = await create(db, COMMAND, Kind.DEVICE, "late")
+    late = await create(db, COMMAND, CredentialKind.DEVICE, "late")
     await server.execute(f'alter database "{name}" allow_connections true')
     await server.close()
     await eventually(port, "late", late, accepted=True)

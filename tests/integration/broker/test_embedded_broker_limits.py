@@ -34,6 +34,7 @@ OUR_TOPICS = (
     "presence/a",
     "voltwire/voltwire/canary",
     "voltwire/voltwire/canary/2",
+    "homeassistant/device/voltwire/devA/config",
 )
 NOT_AUTHORIZED = (0x20, b"\0\x05")
 UNAVAILABLE = (0x20, b"\0\x03")

@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 
 from broker import topics, wire
-from broker.mosquitto.files import Written
+from broker.mosquitto.files import ChangedFiles
 from ingestor.mqtt.member import share_group
 from schema.access.broker_logins import BrokerLogin
-from schema.access.secrets import Kind, broker_hash
+from schema.access.secrets import CredentialKind, broker_hash
 from tests.integration.broker.test_embedded_broker_access import (
     DENIED_FILTERS,
     OWN_FILTERS,
@@ -324,7 +324,7 @@ async def test_a_reload_with_ten_thousand_logins_keeps_neighbours_waiting_under_
 ):
     """500 of them are connected: Mosquitto checks each one again."""
     hashed = broker_hash("one for all")
-    fleet = [BrokerLogin(Kind.DEVICE, f"dev{n}", hash=hashed) for n in range(10_000)]
+    fleet = [BrokerLogin(CredentialKind.DEVICE, f"dev{n}", hash=hashed) for n in range(10_000)]
     async with guarded_mosquitto(fleet) as guarded:
         clients = [
             await guarded.connect(f"dev{number}", password="one for all") for number in range(500)
@@ -336,4 +336,4 @@ async def test_a_reload_with_ten_thousand_logins_keeps_neighbours_waiting_under_
             await clients[0].ping()
             waits.append(monotonic() - began)
         assert min(waits) < 0.5  # A busy machine delays some; alone it is 0.05 s.
-        assert guarded.write(*fleet[1:]) == Written(listeners=False, logins=True)
+        assert guarded.write(*fleet[1:]) == ChangedFiles(listeners=False, logins=True)

@@ -142,7 +142,7 @@ async def test_a_mail_says_what_a_person_needs(
     assert "Critical: Pump 7: soc_percent < 20" in text.replace("=3C", "<")
     assert "Pump 7 (d1): soc_percent is 9.5 % (rule: soc_percent < 20)." in text
     assert "Since 2026-05-01T00:00:00Z, severity critical." in text
-    assert "https://voltwire.example/v1/incidents/1" in text
+    assert "https://voltwire.example/#/alerts/1" in text
 
 
 async def test_a_mail_says_since_when_although_a_silence_kept_it_back(

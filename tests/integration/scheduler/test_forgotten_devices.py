@@ -88,12 +88,13 @@ async def test_a_device_with_events_is_listed_as_forgotten(
     assert status is not None
     await doors.signal("a", status)
     await doors.post(event(1))
-    await http.put("/v1/devices/a", json={"name": "n", "tags": ["x"], "interval_s": 5})
+    registered: dict[str, Any] = {"name": "n", "tags": ["x"], "interval_s": 5, "tz": "Asia/Tokyo"}
+    await http.put("/v1/devices/a", json=registered | {"attributes": {"model": "X"}})
     before = datetime.now(UTC)
     assert (await http.delete("/v1/devices/a")).status_code == 204
     shown = (await http.get("/v1/devices/a")).json()
-    assert {name: shown[name] for name in ("name", "tags", "interval_s", "registered")} == {
-        "name": None, "tags": [], "interval_s": None, "registered": False,
+    assert {name: shown[name] for name in [*registered, "attributes", "registered"]} == {
+        "name": None, "tags": [], "interval_s": None, "tz": None, "attributes": {}, "registered": False,
     }  # fmt: skip
     assert (shown["state"], shown["reason"], shown["last_seen"]) == (
         "never_seen",

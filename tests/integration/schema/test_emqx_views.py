@@ -6,7 +6,7 @@ import pytest
 
 from schema.access.audit import COMMAND
 from schema.access.credentials import Scope, add_certificate, create, revoke, rotate
-from schema.access.secrets import Kind
+from schema.access.secrets import CredentialKind
 from schema.database import Connection
 
 # The queries of docs/security.md, with $1 for ${username} and $2 for ${clientid}.
@@ -45,7 +45,7 @@ def device_rights(device_id: str) -> set[tuple[str, str]]:
 
 
 async def test_a_device_logs_in_under_its_own_client_id_and_may_be_itself(db: Connection) -> None:
-    secret = await create(db, COMMAND, Kind.DEVICE, "a:b")
+    secret = await create(db, COMMAND, CredentialKind.DEVICE, "a:b")
     assert await logs_in(db, "a:b", secret)
     assert not await logs_in(db, "a:b", "guessed")
     assert not await logs_in(db, "a:b", secret, client_id="other")
@@ -61,7 +61,7 @@ async def test_a_certificate_gives_rights_and_no_login(db: Connection) -> None:
     await add_certificate(db, COMMAND, "d1")
     assert await db.fetch("select from mqtt_user") == []
     assert await allowed(db, "d1") == device_rights("d1")
-    await create(db, COMMAND, Kind.DEVICE, "d1")
+    await create(db, COMMAND, CredentialKind.DEVICE, "d1")
     assert await allowed(db, "d1") == device_rights("d1")
 
 
@@ -69,7 +69,7 @@ async def test_a_certificate_gives_rights_and_no_login(db: Connection) -> None:
     "scopes", [["ingest"], ["read"], ["ingest", "read"], ["admin"], ["metrics"]]
 )
 async def test_a_key_has_the_rights_of_its_scopes(db: Connection, scopes: list[str]) -> None:
-    secret = await create(db, COMMAND, Kind.KEY, "k", [Scope(each) for each in scopes])
+    secret = await create(db, COMMAND, CredentialKind.KEY, "k", [Scope(each) for each in scopes])
     sends = {("publish", f"devices/+/{kind}") for kind in ("telemetry", "status", "heartbeat")}
     reads = {("subscribe", "alerts/#"), ("subscribe", "presence/#")}
     expected = (sends if "ingest" in scopes else set()) | (reads if "read" in scopes else set())
@@ -79,8 +79,8 @@ async def test_a_key_has_the_rights_of_its_scopes(db: Connection, scopes: list[s
 
 
 async def test_a_rotated_secret_counts_when_the_overlap_ends(db: Connection) -> None:
-    old = await create(db, COMMAND, Kind.DEVICE, "d1")
-    new = await rotate(db, COMMAND, Kind.DEVICE, "d1", overlap_s=3600)
+    old = await create(db, COMMAND, CredentialKind.DEVICE, "d1")
+    new = await rotate(db, COMMAND, CredentialKind.DEVICE, "d1", overlap_s=3600)
     assert await logs_in(db, "d1", old)
     assert not await logs_in(db, "d1", new)
     await db.execute("update credential set valid_until = now() where valid_until is not null")
@@ -89,7 +89,7 @@ async def test_a_rotated_secret_counts_when_the_overlap_ends(db: Connection) -> 
 
 
 async def test_a_role_needs_nothing_but_the_views(db: Connection) -> None:
-    await create(db, COMMAND, Kind.DEVICE, "d1")
+    await create(db, COMMAND, CredentialKind.DEVICE, "d1")
     await db.execute("create role emqx_test; grant select on mqtt_user, mqtt_acl to emqx_test")
     try:
         await db.execute("set role emqx_test")

@@ -6,7 +6,7 @@ from typing import Any, cast
 import pytest
 from litestar.types import Message, Receive, Scope, Send
 
-from api.http.browser_origins import browser_origins
+from api.middleware.browser_origins import browser_origins
 
 OURS, NAMED = "http://127.0.0.1:8000", "https://dashboard.example"
 

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from api.export.formats import PIECE_BYTES_MAX, encoding_of
-from api.export.store import Format, partition_windows
-from api.http.slow_clients import disconnect_slow_clients
+from api.export.store import FileFormat, partition_windows
+from api.middleware.slow_clients import disconnect_slow_clients
 from runtime.errors import InvalidRequest
 
 
@@ -51,7 +51,7 @@ async def test_a_slice_is_sent_in_pieces_that_a_slow_client_can_read() -> None:
         yield b""
         yield b"b"
 
-    pieces = (await encoding_of(Format.NDJSON)).encode(slices())
+    pieces = (await encoding_of(FileFormat.NDJSON)).encode(slices())
     assert [len(piece) async for piece in pieces] == [PIECE_BYTES_MAX, 1, 1]
 
 
@@ -61,7 +61,7 @@ async def test_without_pyarrow_parquet_is_refused_and_pyarrow_is_named(
     monkeypatch.delitem(sys.modules, "api.export.parquet", raising=False)
     monkeypatch.setitem(sys.modules, "pyarrow", None)
     with pytest.raises(InvalidRequest, match="install pyarrow"):
-        await encoding_of(Format.PARQUET)
+        await encoding_of(FileFormat.PARQUET)
 
 
 async def test_a_client_that_reads_nothing_ends_its_stream() -> None:

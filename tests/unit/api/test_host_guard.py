@@ -6,7 +6,7 @@ from typing import Any, cast
 import pytest
 from litestar.types import Message, Receive, Scope, Send
 
-from api.http.host_guard import loopback_hosts_only
+from api.middleware.host_guard import loopback_hosts_only
 from runtime.addresses import is_loopback
 
 

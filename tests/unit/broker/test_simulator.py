@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from broker.simulator.device import Battery, BatteryDevice, Behaviour, build_fleet
+from broker.simulator.device import Battery, BatteryDevice, Behaviour, Spell, build_fleet
+from broker.simulator.history import history
 from broker.simulator.outbox import (
     EVENTS_MAX,
     RETRY_S_MAX,
@@ -161,6 +162,48 @@ def test_a_wrong_clock_is_wrong_by_the_same_amount_all_day(seed: int, skew_s_max
     first, second = (stamp - now for stamp, now in zip(timestamps, times, strict=True))
     assert first == second
     assert abs(first) <= timedelta(seconds=skew_s_max, microseconds=1)
+
+
+def test_a_spell_begins_and_ends_again_and_again_also_before_the_boot() -> None:
+    spell = Spell(first_s=20, every_s=100, lasts_s=10)
+    covered = [at_s for at_s in range(-100, 140) if spell.covers(at_s)]
+    assert covered == [*range(-80, -70), *range(20, 30), *range(120, 130)]
+    assert (spell.remaining_s(22), spell.remaining_s(30)) == (8, 0)
+    assert (spell.next_in_s(0), spell.next_in_s(20), spell.next_in_s(29)) == (20, 100, 91)
+
+
+def test_a_dead_device_measures_nothing_and_a_forgetful_one_leaves_gaps_in_seq() -> None:
+    dead = device(Behaviour(dead=Spell(10, 100, 10)))
+    forgetful = device(Behaviour(forgotten_percent=50))
+    for at_s in range(100):
+        dead.measure(NOW + timedelta(seconds=at_s))
+        forgetful.measure(NOW + timedelta(seconds=at_s))
+    assert [event["seq"] for event in due(dead)] == list(range(1, 91))
+    left = [event["seq"] for event in due(forgetful)]
+    assert 20 < len(left) < 80
+    assert left == sorted(set(left))
+
+
+def test_the_history_ends_at_the_boot_is_closer_the_newer_and_the_device_goes_on_from_there() -> (
+    None
+):
+    simulated = device(Behaviour(capacity_ah=200))
+    events = list(history(simulated, 30 * 86_400))
+    times = [datetime.fromisoformat(event["timestamp"]) for event in events]
+    steps = [after - before for before, after in pairwise(times)]
+    assert times[0] == NOW - timedelta(days=30)
+    assert timedelta(0) < NOW - times[-1] <= timedelta(seconds=15)
+    assert steps == sorted(steps, reverse=True)
+    assert [event["seq"] for event in events] == list(range(1, len(events) + 1))
+    simulated.measure(NOW)
+    (live,) = due(simulated)
+    assert live["seq"] == len(events) + 1
+    assert abs(live["metrics"]["soc_percent"] - events[-1]["metrics"]["soc_percent"]) < 1
+
+
+def test_a_history_is_not_older_than_asked() -> None:
+    first = next(iter(history(device(), 86_400)))
+    assert NOW - datetime.fromisoformat(first["timestamp"]) == timedelta(days=1)
 
 
 @pytest.mark.parametrize(

@@ -46,6 +46,7 @@ DEFAULTS: dict[str, Any] = {
     "offline_after_seconds": 300,
     "retention_days": 0,
     "rejected_days": 30,
+    "ha_discovery": False,
     "notify_private_addresses": False,
     "log_level": "info",
     "log_format": "auto",

@@ -43,7 +43,7 @@ def test_a_message_says_the_value_with_its_unit_and_since_when(
 ) -> None:
     lines = single(pending(state), "https://v.example").text.split("\n")
     what = "d1: temp_c is 70 °C (rule: temp_c > 60)."
-    assert lines == [what, span, "https://v.example/v1/incidents/7"]
+    assert lines == [what, span, "https://v.example/#/alerts/7"]
 
 
 def test_an_incident_that_is_gone_is_said_by_the_time_of_the_alert() -> None:

@@ -5,11 +5,15 @@ import hashlib
 
 import pytest
 
-from schema.access.secrets import Kind, broker_hash, digest, is_well_formed, make_secret
+from schema.access.secrets import CredentialKind, broker_hash, digest, is_well_formed, make_secret
 
 
-@pytest.mark.parametrize(("kind", "prefix"), [(Kind.DEVICE, "vwd_"), (Kind.KEY, "vwk_")])
-def test_a_secret_has_the_prefix_of_its_kind_and_a_checksum(kind: Kind, prefix: str) -> None:
+@pytest.mark.parametrize(
+    ("kind", "prefix"), [(CredentialKind.DEVICE, "vwd_"), (CredentialKind.KEY, "vwk_")]
+)
+def test_a_secret_has_the_prefix_of_its_kind_and_a_checksum(
+    kind: CredentialKind, prefix: str
+) -> None:
     secret = make_secret(kind)
     assert secret.startswith(prefix)
     assert len(secret) == 4 + 43 + 6
@@ -18,7 +22,7 @@ def test_a_secret_has_the_prefix_of_its_kind_and_a_checksum(kind: Kind, prefix: 
 
 @pytest.mark.parametrize("change", [lambda s: s[:-1], lambda s: s + "0", lambda s: s.swapcase()])
 def test_a_mistyped_secret_is_not_well_formed(change: object) -> None:
-    assert not is_well_formed(change(make_secret(Kind.KEY)))  # type: ignore[operator]
+    assert not is_well_formed(change(make_secret(CredentialKind.KEY)))  # type: ignore[operator]
 
 
 @pytest.mark.parametrize("text", ["", "x", "vwk_", "é" * 53, "vwx_" + "0" * 49])

@@ -1,0 +1,39 @@
+"""What is wrong with a file of devices: everything is counted, and the first faults are shown."""
+
+from runtime.errors import InvalidRequest
+
+FAULTS_SHOWN_MAX = 100
+
+
+class Faults:
+    """`place` is what a fault names: the `line` of a CSV file, or the `item` of an array."""
+
+    def __init__(self, place: str) -> None:
+        self._place = place
+        self._count = 0
+        self._shown: list[dict[str, str | int]] = []
+
+    def __bool__(self) -> bool:
+        return self._count > 0
+
+    def add(self, number: int, field: str, message: str) -> None:
+        self._count += 1
+        if len(self._shown) < FAULTS_SHOWN_MAX:
+            self._shown.append({self._place: number, "field": field, "message": message})
+
+    def error(self) -> InvalidRequest:
+        """With the first fault as its sentence."""
+        first = self._shown[0]
+        where = f"{self._place} {first[self._place]}"
+        what = f"{first['field']}: {first['message']}" if first["field"] else str(first["message"])
+        return InvalidRequest(
+            f"{where}: {what}{self._others()}. Nothing is imported.", errors=self._shown
+        )
+
+    def _others(self) -> str:
+        if self._count == 1:
+            return ""
+        listed = (
+            "" if self._count <= FAULTS_SHOWN_MAX else f", of which {FAULTS_SHOWN_MAX} are listed"
+        )
+        return f"; {self._count} faults in all{listed}"

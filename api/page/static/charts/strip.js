@@ -1,0 +1,30 @@
+// The strip of states of a device, and the small line of a list.
+
+import { svg } from "../lib/dom.js";
+
+const WIDTH = 1000;
+
+// `spans`: [{ from, to, state, title }].
+export function strip(spans, view, label) {
+  const scale = (at) => ((at - view.from) / (view.to - view.from)) * WIDTH;
+  const shown = spans.filter(({ from, to }) => to > view.from && from < view.to && to > from);
+  return svg("svg", { viewBox: `0 0 ${WIDTH} 10`, preserveAspectRatio: "none", class: "strip", role: "img", "aria-label": label },
+    ...shown.map(({ from, to, state, title }) => {
+      const left = Math.max(0, scale(from));
+      const width = Math.max(1.5, Math.min(WIDTH, scale(to)) - left);
+      const text = svg("title", {}, title);
+      return svg("rect", { x: left.toFixed(1), y: 0, width: width.toFixed(1), height: 10, class: `state-${state}` }, text);
+    }));
+}
+
+// The path of a sparkline from a Series: cut at silences, and never steeper than `least` units over its height.
+export function sparkPath(series, view, { least = 0, width = 100, height = 24 } = {}) {
+  const extent = series.extent(view);
+  if (!extent) return "";
+  const middle = (extent.low + extent.high) / 2;
+  const half = Math.max(extent.high - extent.low, least, 1e-9) / 2;
+  const x = (at) => (((at - view.from) / (view.to - view.from)) * width).toFixed(1);
+  const y = (value) => (height - 2 - ((value - middle + half) / (2 * half)) * (height - 4)).toFixed(1);
+  return series.stretches(view, width).map((points) =>
+    points.map((point, i) => `${i ? "L" : "M"}${x(point.at)} ${y(point.sum / point.n)}`).join("") + (points.length === 1 ? "h.1" : "")).join("");
+}

@@ -1,0 +1,135 @@
+// Starts the page: navigation, addresses, one stream, and the view that the address names.
+
+import { Api, Problem } from "./lib/api.js";
+import { failure } from "./lib/components.js";
+import { fill, h } from "./lib/dom.js";
+import { Live } from "./lib/live.js";
+import { address, parse } from "./lib/router.js";
+import { Time } from "./lib/time.js";
+import { Bar } from "./bar.js";
+import { HOME, routeOf } from "./routes.js";
+import { logoutButton } from "./views/login.js";
+
+class App {
+  constructor() {
+    this.api = new Api(() => this.login());
+    this.live = new Live(this.api);
+    this.time = new Time();
+    this.info = {};
+    this.root = document.getElementById("main");
+    this.bar = new Bar(document.getElementById("bar"), this);
+    this.bar.extra = () => logoutButton(this);
+    this.turn = 0;  // Of views: a slow one must not be drawn over a later one.
+    this.cleanup = null;
+  }
+
+  async start() {
+    addEventListener("hashchange", () => this.show());
+    this.time.onChange(() => this.show());
+    await this.refreshInfo();
+    await this.show();
+  }
+
+  // Read /v1/info, at the start and after a login or logout; it decides what is offered and whether the stream runs.
+  async refreshInfo() {
+    try {
+      this.info = await this.api.get("/v1/info");
+    } catch (problem) {
+      this.info = {};
+      this.bar.draw();
+      if (!(problem instanceof Problem)) throw problem;
+      setTimeout(() => this.refreshInfo().then(() => this.show()), 3_000);
+      return;
+    }
+    if (this.isStranger) this.live.stop();
+    else this.live.start();
+    this.bar.draw();
+  }
+
+  // Authentication is on, and this browser has no session.
+  get isStranger() {
+    return Boolean(this.info.authentication) && this.info.version === undefined;
+  }
+
+  // Whether the visitor may do what needs a scope; with authentication off, everything.
+  may(scope) {
+    const { scopes } = this.info;
+    return !this.isStranger && (!scopes || scopes.includes("admin") || scopes.includes(scope));
+  }
+
+  // Go to an address, or replace the present one without a new entry in the history.
+  navigate(hash, { replace = false } = {}) {
+    if (hash === location.hash) return this.show();
+    if (replace) {
+      history.replaceState(null, "", hash);
+      return this.show();
+    }
+    location.hash = hash;
+    return undefined;
+  }
+
+  // Write what a view shows into the address, without drawing the view again.
+  remember(segments, params, { replace = true } = {}) {
+    const hash = address(segments, params);
+    if (hash === location.hash) return;
+    if (replace) history.replaceState(null, "", hash);
+    else history.pushState(null, "", hash);
+  }
+
+  login() {
+    const { segments } = parse(location.hash);
+    if (segments[0] === "login") return;
+    this.live.stop();
+    const next = location.hash.length > 2 ? location.hash : HOME;
+    this.navigate(address(["login"], { next }), { replace: true });
+  }
+
+  async show() {
+    const route = parse(location.hash);
+    if (!route.segments.length) return this.navigate(HOME, { replace: true });
+    if (this.isStranger && route.segments[0] !== "login") return this.login();
+    const found = routeOf(route.segments);
+    const turn = (this.turn += 1);
+    this.cleanup?.();
+    this.cleanup = null;
+    const isSame = this.shown === route.path;
+    this.shown = route.path;
+    const place = h("div", { class: `view ${found?.name ?? "nothing"}` });
+    fill(this.root, place);
+    this.bar.mark(found);
+    this.setTitle(typeof found?.view.title === "function" ? found.view.title(route) : found?.view.title);
+    const cleanup = await this.draw(found, place, route);
+    if (turn !== this.turn) return cleanup?.();
+    this.cleanup = cleanup;
+    if (!isSame) this.arrive();
+    return undefined;
+  }
+
+  async draw(found, place, route) {
+    if (!found) {
+      fill(place, h("section", { class: "empty" }, h("h1", {}, "There is nothing here"), h("a", { href: HOME }, "To the fleet")));
+      return null;
+    }
+    try {
+      return await found.view.show(place, route, this);
+    } catch (problem) {
+      if (!(problem instanceof Problem)) throw problem;
+      fill(place, failure(problem, () => this.show()));
+      return null;
+    }
+  }
+
+  setTitle(title) {
+    document.title = title ? `${title} · Voltwire` : "Voltwire";
+  }
+
+  // A new view begins at its top, and a screen reader at its heading.
+  arrive() {
+    scrollTo(0, 0);
+    if (this.arrived) this.root.focus({ preventScroll: true });
+    this.arrived = true;
+  }
+}
+
+export const app = new App();
+app.start();

@@ -1,0 +1,54 @@
+// The audit: who did what, and who failed to log in.
+
+import { failure, table } from "../../lib/components.js";
+import { fill, h } from "../../lib/dom.js";
+import { debounce } from "../../lib/throttle.js";
+import { choice } from "../../widgets/forms.js";
+
+const PAGE_ROWS = 50;
+const ROWS_MAX = 1_000;
+const QUIET_MS = 250;
+// The acts that people look for; all others are under "every act".
+const ACTIONS = ["login.failed", "session.begin", "key.create", "key.revoke", "device.create", "device.rotate", "device.revoke",
+  "rule.create", "rule.update", "rule.delete", "incident.acknowledge", "silence.create", "silence.delete", "channel.create",
+  "channel.update", "channel.delete", "rejected.replay"];
+
+// Draws it; returns a function that reads it again.
+export function audit(app, place) {
+  const filters = { action: null, actor: null, target: null };
+  const list = h("div", {});
+  const draw = (rows, next) => fill(list, rows.length ? table("Audit", columns(app.time), rows) : h("p", { class: "soft" }, "Nothing was done that these filters select."),
+    next && rows.length < ROWS_MAX && h("div", { class: "row more" }, h("button", { type: "button", onclick: () => more(rows, next) }, "Show older ones")));
+  const more = async (rows, next) => {
+    const page = await app.api.pageAt(next);
+    draw([...rows, ...page.rows], page.next);
+  };
+  const reload = async () => {
+    try {
+      const { rows, next } = await app.api.page("/v1/audit", { ...filters, limit: PAGE_ROWS });
+      draw(rows, next);
+    } catch (problem) {
+      fill(list, failure(problem, reload));
+    }
+  };
+  fill(place, h("div", { class: "head sub" }, h("h2", {}, "Audit")), controls(filters, reload), list);
+  return reload;
+}
+
+function controls(filters, reload) {
+  const soon = debounce(QUIET_MS, reload);
+  const text = (name, label) => h("input", { type: "search", placeholder: label, "aria-label": label, oninput: (event) => { filters[name] = event.target.value.trim() || null; soon(); } });
+  return h("div", { class: "row filters", role: "search", "aria-label": "Audit" },
+    choice([["", "Every act"], ...ACTIONS.map((each) => [each, each])], "", { "aria-label": "Act", onchange: (event) => { filters.action = event.target.value || null; reload(); } }),
+    text("actor", "Who, such as key:admin"), text("target", "On what"));
+}
+
+function columns(time) {
+  return [
+    { name: "When", class: "fit", cell: ({ at }) => h("time", { datetime: at, title: time.full(at) }, time.short(at)) },
+    { name: "Who", class: "fit", cell: ({ actor, address }) => [h("b", {}, actor), h("small", {}, address)] },
+    { name: "What", class: "fit", cell: ({ action }) => action },
+    { name: "On", cell: ({ target }) => target ?? "–" },
+    { name: "Details", wide: true, cell: ({ details }) => h("span", { class: "mono" }, Object.keys(details ?? {}).length ? JSON.stringify(details) : "") },
+  ];
+}

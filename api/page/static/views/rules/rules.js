@@ -1,0 +1,81 @@
+// Every rule: what it says, for whom, and whether it is in force.
+
+import { confirmed, emptyState, pill, table, toast } from "../../lib/components.js";
+import { fill, h } from "../../lib/dom.js";
+import { duration, plural } from "../../lib/format.js";
+import { postLine } from "../../lib/publish.js";
+import { bodyOf, conditionText, scopeText, titleOf } from "./model.js";
+
+export const title = "Rules";
+
+const RULES_MAX = 1_000;
+
+export async function show(root, route, app) {
+  const list = h("div", {});
+  const reload = async () => {
+    const { rows, next } = await app.api.page("/v1/alerts", { limit: RULES_MAX });
+    fill(list, rows.length ? table("Rules", columns(app, reload), rows) : nothing(app),
+      next && h("p", { class: "hint" }, `The oldest ${RULES_MAX.toLocaleString("en")} are listed.`));
+  };
+  fill(root, h("div", { class: "head" }, h("h1", {}, "Rules"), h("span", { class: "grow" }),
+    app.may("admin") && h("a", { class: "button main", href: "#/rules/new" }, "New rule")), list);
+  await reload();
+  return () => {};
+}
+
+function columns(app, reload) {
+  const all = [
+    { name: "Rule", class: "plain", wide: true, cell: (rule) => [h("a", { class: "name", href: hrefOf(rule) }, titleOf(rule)), h("small", { class: "mono" }, conditionText(rule, (s) => duration(s * 1000)))] },
+    { name: "For", class: "plain", cell: scopeText },
+    { name: "Severity", class: "plain", cell: ({ severity }) => pill(severity) },
+    { name: "Channels", cell: ({ channels }) => (channels.length ? channels.map((name) => h("span", { class: "tag" }, name)) : h("span", { class: "soft" }, "none")) },
+    { name: "State", class: "plain", cell: (rule) => (app.may("admin") ? enabledSwitch(rule, app, reload) : h("span", { class: "tag" }, rule.enabled ? "in force" : "off")) },
+  ];
+  return app.may("admin") ? [...all, { name: "", class: "buttons", cell: (rule) => actions(rule, app, reload) }] : all;
+}
+
+function enabledSwitch(rule, app, reload) {
+  const box = h("input", { type: "checkbox", role: "switch", checked: rule.enabled, "aria-label": `${titleOf(rule)} is in force` });
+  box.addEventListener("change", async () => {
+    if (!box.checked && !(await mayResolve(rule, app))) return void (box.checked = true);
+    await changed(() => app.api.send("PUT", pathOf(rule), { ...bodyOf(rule), enabled: box.checked }), reload);
+  });
+  return h("label", { class: "check" }, box, h("span", { "aria-hidden": "true" }, rule.enabled ? "in force" : "off"));
+}
+
+// Switching a rule off and deleting it resolve what it has open: ask before that.
+async function mayResolve(rule, app) {
+  const { rows } = await app.api.page("/v1/incidents", { rule_id: rule.id, state: "open", limit: 100 });
+  if (!rows.length) return true;
+  return confirmed(`Switch ${titleOf(rule)} off?`, `It has ${openText(rows)}, which will be resolved.`, "Switch it off");
+}
+
+function openText(rows) {
+  return rows.length >= 100 ? "100 open incidents or more" : plural(rows.length, "open incident");
+}
+
+function actions(rule, app, reload) {
+  const remove = async () => {
+    const text = "Its open incidents are resolved, and its history stays. This cannot be undone.";
+    if (await confirmed(`Delete ${titleOf(rule)}?`, text, "Delete")) await changed(() => app.api.send("DELETE", pathOf(rule)), reload);
+  };
+  return [
+    h("a", { class: "button", href: hrefOf(rule), "aria-label": `Edit ${titleOf(rule)}` }, "Edit"),
+    h("button", { type: "button", class: "danger", "aria-label": `Delete ${titleOf(rule)}`, onclick: remove }, "Delete"),
+  ];
+}
+
+async function changed(work, reload) {
+  await work().catch((problem) => toast(problem.detail ?? String(problem), { kind: "bad" }));
+  await reload();
+}
+
+const pathOf = ({ id }) => `/v1/alerts/${id}`;
+const hrefOf = ({ id }) => `#/rules/${id}`;
+
+function nothing(app) {
+  const line = postLine(app.info, "/v1/alerts", { metric: "temp_c", op: ">", threshold: 60, for_s: 300 });
+  return emptyState("There is no rule yet",
+    "A rule says when something is wrong: a value passes a threshold, changes too fast, or stays away. Before you save one, its back-test shows what it would have found.",
+    [{ label: "With curl:", line }]);
+}

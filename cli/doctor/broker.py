@@ -1,0 +1,31 @@
+"""The broker: whether it answers, and whether it accepts the login of the settings."""
+
+from uuid import uuid4
+
+from broker.client.login_check import Refusal, try_login
+from cli.doctor.finding import Finding, failed, ok
+from runtime.settings import Settings
+
+ANSWER_S_MAX = 5.0
+
+
+async def check_broker(settings: Settings) -> Finding:
+    """As a client of its own, which leaves nothing behind."""
+    address = settings.mqtt
+    refusal = await try_login(address, f"voltwire-doctor-{uuid4().hex[:12]}", ANSWER_S_MAX)
+    if refusal is None:
+        return ok("broker", f"{address} answers and accepts the login of the settings")
+    if refusal.asks_for_login and settings.authenticated and address.anonymous:
+        return ok("broker", f"{address} answers, and accepts nobody without a credential")
+    return failed("broker", f"{address} {_reason(refusal)}", _remedy(settings, refusal))
+
+
+def _reason(refusal: Refusal) -> str:
+    return refusal.trouble.partition(": ")[0]
+
+
+def _remedy(settings: Settings, refusal: Refusal) -> str:
+    """What the trouble says after its colon, but for the embedded broker, which nobody starts alone."""
+    if settings.mqtt_url is None and not refusal.asks_for_login:
+        return "start voltwire up, or name another broker in MQTT_URL"
+    return refusal.trouble.partition(": ")[2]

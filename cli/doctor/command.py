@@ -1,0 +1,82 @@
+"""`voltwire doctor`: what is wrong with this installation, and how to mend it."""
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import asdict
+from typing import TYPE_CHECKING
+
+import typer
+from rich.console import Console
+from rich.text import Text
+
+from cli.api_client import UrlOption
+from cli.output import AsJson, print_json, printable
+from runtime.addresses import http_url
+from runtime.errors import ConfigurationError
+from runtime.logging import silence_logging
+from runtime.settings import Settings, load_settings
+from runtime.signals import fail_on_signals
+
+if TYPE_CHECKING:  # Other commands start faster without these imports.
+    from cli.doctor.finding import Finding
+
+STYLES = {"ok": "green", "warning": "yellow", "failed": "bold red", "skipped": "dim"}
+
+
+def doctor(*, url: UrlOption = None, as_json: AsJson = False) -> None:
+    """Check settings, ports, database, broker and API, and say how to mend what is wrong.
+
+    It changes nothing. The exit code is 1 if a check failed; warnings alone leave it 0.
+    """
+    fail_on_signals("Interrupted: run it again.")
+    from cli.doctor.finding import Status  # noqa: PLC0415
+
+    silence_logging()
+    findings = asyncio.run(_findings(url))
+    if as_json:
+        print_json([asdict(each) for each in findings])
+    else:
+        _show(findings)
+    if any(each.status is Status.FAILED for each in findings):
+        raise typer.Exit(1)
+
+
+async def _findings(url: str | None) -> "list[Finding]":
+    from cli.doctor.finding import failed, ok  # noqa: PLC0415
+
+    try:
+        settings = load_settings()
+    except ConfigurationError as error:
+        remedy = "correct the environment or .env; docs/configuration.md explains each setting"
+        return [failed("settings", str(error), remedy)]
+    used = ok("settings", "they can be used")
+    return [used, *[each async for each in _checks(settings, url)]]
+
+
+async def _checks(settings: Settings, url: str | None) -> "AsyncIterator[Finding]":
+    from cli.doctor.api import check_api  # noqa: PLC0415
+    from cli.doctor.broker import check_broker  # noqa: PLC0415
+    from cli.doctor.database import check_database  # noqa: PLC0415
+    from cli.doctor.machine import check_machine  # noqa: PLC0415
+
+    for finding in check_machine(settings):
+        yield finding
+    async for finding in check_database(settings):
+        yield finding
+    yield await check_broker(settings)
+    base = url or http_url(settings.http_host, settings.http_port)
+    async for finding in check_api(settings, base):
+        yield finding
+
+
+def _show(findings: "Sequence[Finding]") -> None:
+    """A line for each, and the remedy below it."""
+    console = Console(soft_wrap=True, highlight=False)
+    width = max(len(each.check) for each in findings)
+    for each in findings:
+        line = Text(f"{each.status:8}", style=STYLES[each.status])
+        line.append(f"{each.check:{width}}  ", style="bold")
+        line.append(printable(each.detail), style="none")
+        console.print(line)
+        if each.remedy:
+            console.print(Text(f"{'':8}{'':{width}}  → {each.remedy}."))

@@ -1,0 +1,61 @@
+"""The help of the commands: whole sentences, one example each, the exit codes."""
+
+from typing import Any
+
+from typer.core import TyperGroup
+
+SENTENCE_CHARS_MAX = 500
+EXIT_CODES = "Exit codes: 0 success, 1 failure, 2 misuse (wrong arguments or settings)."
+EXAMPLES = {
+    "up": "voltwire up --demo",
+    "broker": "voltwire broker",
+    "ingest": "voltwire ingest --workers 3",
+    "api": "voltwire api --workers 2",
+    "schedule": "voltwire schedule",
+    "migrate": "voltwire migrate --app-role voltwire_app",
+    "watch": "voltwire watch --device deviceA",
+    "doctor": "voltwire doctor",
+    "simulate": "voltwire simulate --devices 50 --loss 10 --duplicate 10 --duration 60 --forget",
+    "broker-files": "voltwire broker-files /etc/mosquitto/voltwire --watch",
+    "replay": "voltwire replay --reason out_of_range --since 2026-11-01T00:00:00Z",
+    "retention": "voltwire retention --dry-run",
+    "selftest": "voltwire selftest --events 5000 --timeout 120",
+    "backup": "voltwire backup voltwire.dump",
+    "restore": "voltwire restore voltwire.dump --replace",
+    "sql": "voltwire sql -c 'select count(*) from event'",
+    "device": "voltwire device list",
+    "device add": "voltwire device add deviceA",
+    "device list": "voltwire device list --json",
+    "device rotate": "voltwire device rotate deviceA --overlap 3600",
+    "device revoke": "voltwire device revoke deviceA",
+    "key": "voltwire key list",
+    "key create": "voltwire key create dashboards --scope read",
+    "key list": "voltwire key list --json",
+    "key revoke": "voltwire key revoke dashboards",
+}
+
+
+class CommandGroup(TyperGroup):
+    """Lists commands without cutting their descriptions off, and ends each help with an example."""
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        command = super().get_command(ctx, cmd_name)
+        if command is not None and command.epilog is None:
+            parents = ctx.command_path.split()[1:]
+            command.epilog = _epilog(" ".join([*parents, cmd_name]))
+        return command
+
+    def format_commands(self, ctx: Any, formatter: Any) -> None:
+        rows = []
+        for name in self.list_commands(ctx):
+            command = self.get_command(ctx, name)
+            if command is not None and not command.hidden:
+                rows.append((name, command.get_short_help_str(limit=SENTENCE_CHARS_MAX)))
+        with formatter.section("Commands"):
+            formatter.write_dl(rows)
+
+
+def _epilog(name: str) -> str:
+    """The mark keeps the lines of the example as they are."""
+    example = EXAMPLES.get(name)
+    return EXIT_CODES if example is None else f"\b\nExample:\n  {example}\n\n{EXIT_CODES}"

@@ -1,0 +1,51 @@
+"""Times without offset: what the clock of a device showed. Pure.
+
+The decoders do not know the time zone of a device, so they keep the time as it is written (`Event.wall_us`).
+The registry knows the zone when a batch is built, and again when it has changed (ingestor/store/registry.py).
+"""
+
+from ingestor.decode.acceptance import AcceptLimits, Fault
+from schema.event import Event, Reason
+from schema.instants import epoch_us, from_epoch_us
+from schema.zones import zone_named
+
+OFFSET_US_MAX = 86_400_000_000  # A day: no zone is so far from UTC.
+UTC_ASSUMED = "UTC, because its device has no tz"
+
+
+def nearest_us(wall_us: int, to_us: int) -> int:
+    """Of the instants that a wall clock may mean, in whatever zone, the one that is nearest to `to_us`."""
+    return min(max(to_us, wall_us - OFFSET_US_MAX), wall_us + OFFSET_US_MAX)
+
+
+def instant_us(wall_us: int, tz: str) -> int:
+    """The instant at which the clocks of a zone show this; of two the earlier.
+
+    A time that they skip counts by the offset before. Both are what fold=0 means (PEP 495). Raises KeyError.
+    """
+    return epoch_us(from_epoch_us(wall_us).replace(tzinfo=zone_named(tz)))
+
+
+def place(event: Event, tz: str | None, limits: AcceptLimits) -> Fault | None:
+    """Set the time of an event that has a wall clock. Returns why it is refused then, None if it is not."""
+    if event.wall_us is None:
+        return None
+    try:
+        event.ts_us = event.wall_us if tz is None else instant_us(event.wall_us, tz)
+    except KeyError:
+        return (
+            Reason.BAD_TIME,
+            f"timestamp: this server knows no time zone {tz}, the tz of its device",
+        )
+    return _outside_window(event, tz or UTC_ASSUMED, limits)
+
+
+def _outside_window(event: Event, zone: str, limits: AcceptLimits) -> Fault | None:
+    read = f"; without an offset it counts as {zone}"
+    if (too_old := limits.refusal_of_age(event.received_at - event.ts)) is not None:
+        reason, limit = too_old
+        return reason, f"timestamp: more than {limit.days} days before arrival{read}"
+    if event.ts > event.received_at + limits.max_future:
+        seconds = limits.max_future.total_seconds()
+        return Reason.IN_THE_FUTURE, f"timestamp: more than {seconds:.0f} s after arrival{read}"
+    return None

@@ -1,0 +1,58 @@
+"""The pictures of docs/images/, from the demo in a real browser: `make screenshots`."""
+
+import time
+from typing import Literal, NamedTuple
+
+from playwright.sync_api import Page, expect
+
+from tests.acceptance.conftest import base_url, running_up
+from tests.support.browser import DESKTOP, PHONE, chromium, driven, visited
+from tests.support.services import ROOT
+
+FOLDER = ROOT / "docs" / "images"
+FIRST_ALERTS_S = 75  # The rules of the demo fire within a minute.
+SETTLED_MS = 1_500  # Values, lines and fonts are there.
+
+
+class Shot(NamedTuple):
+    """`shows`: the text that says that the view is complete."""
+
+    name: str
+    address: str
+    shows: str
+    scheme: Literal["light", "dark"] = "light"
+    phone: bool = False
+
+
+SHOTS = (
+    Shot("fleet-light", "#/fleet", "Last seen"),
+    Shot("fleet-dark", "#/fleet", "Last seen", "dark"),
+    Shot("fleet-phone", "#/fleet", "devices", "dark", phone=True),
+    Shot("device-light", "#/devices/demo-007?range=7d", "mean and range"),
+    Shot("device-dark", "#/devices/demo-007?range=24h", "mean and range", "dark"),
+    Shot("device-phone", "#/devices/demo-007?range=7d", "mean and range", phone=True),
+)
+
+
+def main() -> None:
+    FOLDER.mkdir(exist_ok=True)
+    with running_up("--demo") as demo, chromium() as address, driven(address) as browser:
+        time.sleep(FIRST_ALERTS_S)
+        for shot in SHOTS:
+            size = PHONE if shot.phone else DESKTOP
+            with visited(
+                browser, base_url(demo), viewport=size, color_scheme=shot.scheme,
+                has_touch=shot.phone, is_mobile=shot.phone,
+            ) as page:  # fmt: skip
+                take(page, shot)
+
+
+def take(page: Page, shot: Shot) -> None:
+    page.goto(f"/{shot.address}")
+    expect(page.get_by_text(shot.shows).first).to_be_visible()
+    page.wait_for_timeout(SETTLED_MS)
+    page.screenshot(path=FOLDER / f"{shot.name}.png")
+
+
+if __name__ == "__main__":
+    main()

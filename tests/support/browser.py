@@ -1,0 +1,96 @@
+"""Debian's Chromium, driven over the DevTools protocol; a page that reports errors fails its test."""
+
+import re
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from playwright.sync_api import Browser, ConsoleMessage, Page, sync_playwright
+
+from tests.support.programs import require_program
+from tests.support.services import temporary_folder
+
+FLAGS = (
+    "--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking",
+    "--disable-component-update", "--disable-sync", "--disable-dev-shm-usage", "--js-flags=--expose-gc",
+    "--enable-precise-memory-info", "--remote-debugging-port=0",
+)  # fmt: skip
+LISTENING = re.compile(r"DevTools listening on (ws://\S+)")
+REFUSAL = "Failed to load resource: the server responded with a status of 4"
+WAIT_MS_MAX = 60_000  # For anything to appear: a failure must not come from a machine that is busy.
+NARROW_PX = 760
+DESKTOP, PHONE = {"width": 1280, "height": 800}, {"width": 390, "height": 844}
+
+
+@contextmanager
+def chromium() -> Iterator[str]:
+    """A browser with an empty profile; the address under which it is driven."""
+    program = require_program("chromium")
+    with temporary_folder() as profile:
+        log = profile / "chromium.log"
+        with log.open("wb") as written:
+            process = subprocess.Popen(
+                [program, *FLAGS, f"--user-data-dir={profile / 'profile'}", "about:blank"],
+                stdin=subprocess.DEVNULL, stdout=written, stderr=written,
+            )  # fmt: skip
+        try:
+            yield _address(process, log)
+        finally:
+            process.terminate()
+            process.wait()
+
+
+def _address(process: "subprocess.Popen[bytes]", log: Path) -> str:
+    while process.poll() is None:
+        if found := LISTENING.search(log.read_text("utf-8", "replace")):
+            return found[1]
+    raise AssertionError(f"Chromium has ended:\n{log.read_text('utf-8', 'replace')[-2000:]}")
+
+
+@contextmanager
+def driven(address: str) -> Iterator[Browser]:
+    """While it is open, this thread runs an event loop, so nothing else may start one in it."""
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.connect_over_cdp(address)
+        yield browser
+        browser.close()
+
+
+@contextmanager
+def visited(browser: Browser, base_url: str, **options: Any) -> Iterator[Page]:
+    """A page in a profile of its own; whatever its console calls an error fails the test at its end."""
+    context = browser.new_context(
+        base_url=base_url,
+        timezone_id="Europe/Berlin",
+        locale="en-GB",
+        **{"viewport": DESKTOP} | options,
+    )
+    context.set_default_timeout(WAIT_MS_MAX)
+    page = context.new_page()
+    errors: list[str] = []
+    page.on("console", lambda message: errors.extend(_errors_of(message)))
+    page.on("pageerror", lambda error: errors.append(f"{error.message}\n{error.stack}"))
+    try:
+        yield page
+    finally:
+        context.close()
+    assert not errors, errors
+
+
+def _errors_of(message: ConsoleMessage) -> list[str]:
+    """A refusal of the API, which the page shows, is an error for Chromium, too, but none of the page."""
+    is_refusal = message.text.startswith(REFUSAL)
+    return [message.text] if message.type in {"error", "warning"} and not is_refusal else []
+
+
+def assert_accessible(page: Page) -> None:
+    """Names, contrast, headings, and on a phone the sizes of targets, in light and in dark."""
+    checks = Path(__file__).with_name("accessibility.js").read_text("utf-8")
+    viewport = page.viewport_size
+    is_phone = viewport is not None and viewport["width"] < NARROW_PX
+    for scheme in ("light", "dark"):
+        page.emulate_media(color_scheme=scheme)
+        faults = page.evaluate(checks, {"isPhone": is_phone})
+        assert not faults, f"{scheme}:\n" + "\n".join(faults)

@@ -1,0 +1,60 @@
+"""The checks of `voltwire doctor` that need no other process."""
+
+import os
+import socket
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+from cli.doctor.database import _canary
+from cli.doctor.finding import Finding, Status
+from cli.doctor.machine import check_machine
+from runtime.settings import Settings
+from tests.support.services import free_port
+
+
+def checked(**settings: object) -> dict[str, Finding]:
+    ports = {"http_port": free_port(), "mqtt_port": free_port()}
+    found = check_machine(Settings(**{**ports, **settings}))  # type: ignore[arg-type]
+    return {each.check: each for each in found}
+
+
+def test_authentication_that_is_off_on_the_network_is_a_warning() -> None:
+    assert checked()["authentication"].status is Status.OK
+    assert checked(auth="on")["authentication"].status is Status.OK
+    exposed = checked(http_host="0.0.0.0", auth="off", trusted_network=True)["authentication"]
+    assert exposed.status is Status.WARNING
+    assert "AUTH=on" in exposed.remedy
+
+
+def test_a_port_that_another_program_uses_is_named_with_its_process() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = other.getsockname()[1]
+        found = checked(http_port=port)["HTTP_PORT"]
+    assert found.status is Status.FAILED
+    assert f"process {os.getpid()}" in found.detail
+    assert checked()["HTTP_PORT"].detail.startswith("nothing listens")
+
+
+class Usage(NamedTuple):
+    free: int
+
+
+@pytest.mark.parametrize(
+    ("free", "status"), [(2**40, Status.OK), (2**29, Status.WARNING), (2**20, Status.FAILED)]
+)
+def test_a_disk_that_is_nearly_full_is_found(
+    free: int, status: Status, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr("cli.doctor.machine.shutil.disk_usage", lambda _: Usage(free))
+    assert checked(data_dir=tmp_path / "not" / "there")["disk"].status is status
+    assert checked(database_url="postgresql://x/y")["disk"].status is Status.SKIPPED
+
+
+def test_a_canary_is_missing_after_ten_seconds() -> None:
+    assert _canary("canary", 2).status is Status.OK
+    late = _canary("canary", 3700)
+    assert late.status is Status.FAILED
+    assert "has not for 1:01:40 come back" in late.detail
+    assert "has never come back" in _canary("canary", None).detail

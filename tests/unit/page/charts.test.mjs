@@ -1,0 +1,97 @@
+// Ticks, series and silences.
+
+import assert from "node:assert/strict";
+import test from "node:test";
+
+import { gapMs, Series } from "../../../api/page/static/charts/series.js";
+import { sparkPath } from "../../../api/page/static/charts/strip.js";
+import { tickLabel, timeTicks, valueTicks } from "../../../api/page/static/charts/ticks.js";
+import { Time } from "../../../api/page/static/lib/time.js";
+
+const MINUTE = 60_000;
+const berlin = new Time();
+berlin.zone = "Europe/Berlin";
+
+function labels(from, to, most) {
+  const { ticks, step } = timeTicks(berlin, Date.parse(from), Date.parse(to), most);
+  return ticks.map((at) => tickLabel(berlin, at, step));
+}
+
+test("hours that the clocks skip or repeat have no tick of their own", () => {
+  assert.deepEqual(labels("2026-03-28T22:30Z", "2026-03-29T02:30Z", 10), ["23:30", "29 Mar", "00:30", "01:00", "01:30", "03:00", "03:30", "04:00", "04:30"]);
+  assert.deepEqual(labels("2026-10-24T21:00Z", "2026-10-25T03:00Z", 8), ["23:00", "25 Oct", "01:00", "02:00", "03:00", "04:00"]);
+});
+
+test("days begin at midnight of the zone, on both sides of a change of the clocks", () => {
+  const { ticks } = timeTicks(berlin, Date.parse("2026-10-24T00:00Z"), Date.parse("2026-10-27T00:00Z"), 4);
+  assert.deepEqual(ticks.map((at) => new Date(at).toISOString()), ["2026-10-24T22:00:00.000Z", "2026-10-25T23:00:00.000Z", "2026-10-26T23:00:00.000Z"]);
+});
+
+test("a year has months, and January says the year", () => {
+  assert.deepEqual(labels("2025-11-15T00:00Z", "2026-06-15T00:00Z", 8), ["Dec", "2026", "Feb", "Mar", "Apr", "May", "Jun"]);
+  assert.ok(labels("1990-01-01T00:00Z", "2026-06-15T00:00Z", 5).length <= 6);
+});
+
+test("values have round ticks", () => {
+  assert.deepEqual(valueTicks(0, 100, 4), [0, 25, 50, 75, 100]);
+  assert.deepEqual(valueTicks(-0.3, 0.31, 4), [-0.2, 0, 0.2]);
+});
+
+function everyMinute(...minutes) {
+  return new Series({ t: minutes.map((n) => n * MINUTE), avg: minutes, step: MINUTE, gap: gapMs(MINUTE, 60) });
+}
+
+test("a line is cut where nothing came for 2.2 intervals, and only there", () => {
+  const series = everyMinute(0, 1, 2, 4, 5, 9);
+  const view = { from: 0, to: 10 * MINUTE };
+  assert.deepEqual(series.stretches(view, 1000).map((points) => points.length), [5, 1]);
+  assert.deepEqual(series.silences(view, 10 * MINUTE), [{ from: 6 * MINUTE, to: 9 * MINUTE }]);
+});
+
+test("the end of a silent line is silence up to now, not up to the end of the view", () => {
+  const series = everyMinute(0, 1);
+  assert.deepEqual(series.silences({ from: 0, to: 60 * MINUTE }, 20 * MINUTE), [{ from: 2 * MINUTE, to: 20 * MINUTE }]);
+  assert.deepEqual(series.silences({ from: 0, to: 60 * MINUTE }, 4 * MINUTE), []);
+  assert.deepEqual(new Series().silences({ from: 5, to: 9 }, 7), [{ from: 5, to: 7 }]);
+});
+
+test("zooming out or in does not change where silence is", () => {
+  const series = everyMinute(0, 1, 2, 30, 31, 32);
+  for (const view of [{ from: 0, to: 40 * MINUTE }, { from: 2 * MINUTE, to: 32 * MINUTE }, { from: 10 * MINUTE, to: 20 * MINUTE }]) {
+    assert.equal(series.silences(view, 33 * MINUTE).length, 1);
+  }
+});
+
+test("peaks survive when many points share a column of pixels", () => {
+  const t = Array.from({ length: 50_000 }, (_, i) => i);
+  const series = new Series({ t, avg: t.map((i) => (i === 33_333 ? 99 : 1)), gap: 10 });
+  const points = series.stretches({ from: 0, to: 50_000 }, 500).flat();
+  assert.ok(points.length <= 502);
+  assert.equal(Math.max(...points.map((point) => point.high)), 99);
+});
+
+test("a live value extends its bucket or begins one, and the past is forgotten", () => {
+  const series = new Series({ t: [0, MINUTE], avg: [1, 2], n: [1, 3], step: MINUTE, gap: 3 * MINUTE });
+  series.add(MINUTE + 5, 6, 0);
+  assert.deepEqual(series.point(1), { at: MINUTE, middle: 1.5 * MINUTE, avg: 3, min: 2, max: 6 });
+  series.add(2 * MINUTE + 30, 7, 0);
+  series.add(10, 100, 0);
+  assert.deepEqual(series.t, [0, MINUTE, 2 * MINUTE]);
+  for (let i = 3; i < 10_000; i += 1) series.add(i * MINUTE, i, (i - 60) * MINUTE);
+  for (const column of ["t", "avg", "min", "max", "n"]) assert.ok(series[column].length < 70);
+});
+
+test("what stands at an instant is the bucket that holds it, or nothing", () => {
+  const series = everyMinute(0, 1, 5);
+  assert.equal(series.at(1.5 * MINUTE).avg, 1);
+  assert.equal(series.at(3 * MINUTE), null);
+  const points = new Series({ t: [0, 100], avg: [1, 2], gap: 60 });
+  assert.equal(points.at(90).avg, 2);
+  assert.equal(points.at(50), null);
+});
+
+test("a sparkline is not steeper than asked", () => {
+  const noise = new Series({ t: [0, 1, 2], avg: [50, 50.1, 50], gap: 10 });
+  const heights = [...sparkPath(noise, { from: 0, to: 2 }, { least: 20, height: 24 }).matchAll(/ ([\d.]+)/g)].map((found) => Number(found[1]));
+  assert.ok(Math.max(...heights) - Math.min(...heights) < 1);
+});
