@@ -65,7 +65,7 @@ def test_each_help_ends_with_an_example_that_the_command_accepts_and_the_exit_co
     program, *arguments = shlex.split(EXAMPLES[name])
     assert program == "voltwire"
     if command := all_commands().get(name):
-        command.make_context(name, arguments[len(name.split()) :])
+        command.make_context(name, arguments[len(name.split()) :]).close()
 
 
 def test_no_help_shows_a_type_of_the_language_it_is_written_in() -> None:
