@@ -70,7 +70,7 @@ apt:
 # The JSON schema of AsyncAPI is an npm package. Without npm its test is skipped.
 ASYNCAPI := asyncapi-specs-6.11.1.tgz
 asyncapi: .venv/.dev
-	@test -e .venv/asyncapi.json || { cd .venv && npm pack --silent @asyncapi/specs@6.11.1 >/dev/null 2>&1 \
+	@test -e .venv/asyncapi.json || { cd .venv && npm pack --silent --fetch-retries=0 --fetch-timeout=20000 @asyncapi/specs@6.11.1 >/dev/null 2>&1 \
 	  && tar -xzOf $(ASYNCAPI) 'package/schemas/3.0.0-without-$$id.json' > asyncapi.part && mv asyncapi.part asyncapi.json; \
 	  rm -f $(ASYNCAPI) asyncapi.part; } || true
 
