@@ -38,7 +38,6 @@ SHOTS = (
     Shot("alerts-light", "#/alerts?state=all", "Began"),
     Shot("alerts-phone", "#/alerts?state=all", "temp_c >", phone=True),
     Shot("rule-light", RULE, "firing for"),
-    Shot("rule-dark", RULE, "firing for", "dark"),
 )
 
 

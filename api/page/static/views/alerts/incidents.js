@@ -114,7 +114,7 @@ export class Incidents {
   columns() {
     const { time } = this.app;
     return [
-      { name: "Severity", class: "plain", cell: ({ severity }) => pill(severity) },
+      { name: "Severity", class: "plain second", cell: ({ severity }) => pill(severity) },
       { name: "What", class: "plain first", wide: true, cell: (each) => [
         h("a", { class: "name", href: `#/alerts/${each.id}` }, incidentName(each)),
         h("small", {}, conditionOf(each, this.rules.get(each.rule_id))),
@@ -122,7 +122,7 @@ export class Incidents {
       { name: "Device", cell: ({ device_id: id }) => deviceLink(id) },
       { name: "Began", cell: ({ opened_at: at }) => moment(time, at) },
       { name: "Value", class: "number", cell: ({ opened_value: value }) => number(value) },
-      { name: "State", class: "plain", cell: (each) => stateCell(each) },
+      { name: "State", class: "plain second", cell: (each) => stateCell(each) },
       { name: "", class: "buttons", cell: (each) => this.action(each) },
     ];
   }
