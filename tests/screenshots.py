@@ -25,7 +25,8 @@ class Shot(NamedTuple):
 
 
 RULE = (
-    "#/rules/new?metric=temp_c&threshold=36&clear_threshold=33&for_s=60&name=Battery%20too%20warm"
+    "#/rules/new?device_id=demo-007&metric=soc_percent&op=%3C&threshold=25&clear_threshold=40"
+    "&name=Battery%20low"
 )
 SHOTS = (
     Shot("fleet-light", "#/fleet", "just now"),
@@ -37,7 +38,6 @@ SHOTS = (
     Shot("alerts-light", "#/alerts?state=all", "Began"),
     Shot("alerts-phone", "#/alerts?state=all", "temp_c >", phone=True),
     Shot("rule-light", RULE, "firing for"),
-    Shot("rule-dark", RULE, "firing for", "dark"),
 )
 
 

@@ -42,6 +42,7 @@ export class Incidents {
       ...["alert", "acknowledged", "resolved"].map((type) => live.on(type, (alert) => this.heard(type, alert))),
       live.on("status", ({ state }) => state === "live" && this.refresh.ask()),
       keepMoments(this.place),
+      onVisible(() => this.refresh.ask()),
     ];
   }
 
@@ -51,7 +52,9 @@ export class Incidents {
     this.drawing.stop();
   }
 
+  // A hidden tab asks for nothing; it reads the list when it is looked at again.
   heard(type, alert) {
+    if (document.hidden) return;
     if (!this.isHeld()) this.list.apply(type, alert);
     this.refresh.ask();
     this.drawing.ask();
@@ -111,7 +114,7 @@ export class Incidents {
   columns() {
     const { time } = this.app;
     return [
-      { name: "Severity", class: "plain", cell: ({ severity }) => pill(severity) },
+      { name: "Severity", class: "plain second", cell: ({ severity }) => pill(severity) },
       { name: "What", class: "plain first", wide: true, cell: (each) => [
         h("a", { class: "name", href: `#/alerts/${each.id}` }, incidentName(each)),
         h("small", {}, conditionOf(each, this.rules.get(each.rule_id))),
@@ -119,7 +122,7 @@ export class Incidents {
       { name: "Device", cell: ({ device_id: id }) => deviceLink(id) },
       { name: "Began", cell: ({ opened_at: at }) => moment(time, at) },
       { name: "Value", class: "number", cell: ({ opened_value: value }) => number(value) },
-      { name: "State", class: "plain", cell: (each) => stateCell(each) },
+      { name: "State", class: "plain second", cell: (each) => stateCell(each) },
       { name: "", class: "buttons", cell: (each) => this.action(each) },
     ];
   }
@@ -144,4 +147,11 @@ function nothing(app, filters, hasRules) {
   const line = postLine(app.info, "/v1/alerts", { metric: "temp_c", op: ">", threshold: 60 });
   const text = ["A rule says when something is wrong. ", h("a", { href: "#/rules/new" }, "Make one here"), ", or with:"];
   return emptyState("There is no rule yet", text, [{ label: "", line }]);
+}
+
+// Returns the function that ends it.
+function onVisible(work) {
+  const ended = new AbortController();
+  document.addEventListener("visibilitychange", () => !document.hidden && work(), { signal: ended.signal });
+  return () => ended.abort();
 }

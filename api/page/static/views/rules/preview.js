@@ -77,7 +77,7 @@ export class Preview {
   }
 
   async show(rule, view, result, signal) {
-    const names = result.devices.map(({ device_id: id }) => id);
+    const names = result.devices.toSorted((a, b) => b.incidents - a.incidents).map(({ device_id: id }) => id);
     const device = rule.device_id ?? (names.includes(this.device) ? this.device : names[0] ?? (await this.anyDevice(rule.metric)));
     if (signal.aborted) return;
     setText(this.summary, summaryOf(result, RANGES.find(([span]) => span === this.span)[2]));
