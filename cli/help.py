@@ -1,11 +1,14 @@
 """The help of the commands: whole sentences, one example each, the exit codes."""
 
+import re
 from typing import Any
 
 from typer.core import TyperGroup
 
 SENTENCE_CHARS_MAX = 500
 EXIT_CODES = "Exit codes: 0 success, 1 failure, 2 misuse (wrong arguments or settings)."
+VALUE_TYPE = re.compile(r"<(?:list\[)?([^\]>]+?)(?: range)?\]?>")
+VALUES = {"int": "N", "float": "NUMBER", "str": "TEXT", "path": "FILE"}
 EXAMPLES = {
     "up": "voltwire up --demo",
     "broker": "voltwire broker",
@@ -28,6 +31,7 @@ EXAMPLES = {
     "device list": "voltwire device list --json",
     "device rotate": "voltwire device rotate deviceA --overlap 3600",
     "device revoke": "voltwire device revoke deviceA",
+    "device import": "voltwire device import devices.csv",
     "key": "voltwire key list",
     "key create": "voltwire key create dashboards --scope read",
     "key list": "voltwire key list --json",
@@ -43,6 +47,8 @@ class CommandGroup(TyperGroup):
         if command is not None and command.epilog is None:
             parents = ctx.command_path.split()[1:]
             command.epilog = _epilog(" ".join([*parents, cmd_name]))
+            for parameter in command.params:
+                _name_values(parameter, ctx)
         return command
 
     def format_commands(self, ctx: Any, formatter: Any) -> None:
@@ -53,6 +59,20 @@ class CommandGroup(TyperGroup):
                 rows.append((name, command.get_short_help_str(limit=SENTENCE_CHARS_MAX)))
         with formatter.section("Commands"):
             formatter.write_dl(rows)
+
+
+def _name_values(parameter: Any, ctx: Any) -> None:
+    """Say in words what an option takes: the library shows the types of Python."""
+    if parameter.param_type_name == "argument":
+        parameter.display_type_rich = _nothing
+    elif parameter.metavar is None and (shown := parameter.display_type(ctx)):
+        found = VALUE_TYPE.fullmatch(shown)
+        if found is not None:
+            parameter.metavar = VALUES.get(found[1], found[1])
+
+
+def _nothing(**_: object) -> None:
+    """An argument is named by its metavar."""
 
 
 def _epilog(name: str) -> str:

@@ -17,6 +17,7 @@ from cli.broker_files.command import broker_files
 from cli.database import database_errors
 from cli.doctor.command import doctor
 from cli.help import CommandGroup
+from cli.output import AsJson, print_json
 from cli.replay import replay
 from cli.retention import retention
 from cli.roles import Role, run_roles
@@ -178,6 +179,7 @@ def migrate(
             help="Also grant this database role what ingest, api and schedule need.",
         ),
     ] = None,
+    as_json: AsJson = False,
 ) -> None:
     """Migrate the database to this version. It is safe to repeat, also at the same time.
 
@@ -193,6 +195,9 @@ def migrate(
                 settings.dsn, max_age_days=settings.max_event_age_days, app_role=app_role
             )
         )
+    if as_json:
+        print_json({"applied": applied, "app_role": app_role})
+        return
     typer.echo(f"Applied {', '.join(applied)}." if applied else "The database is up to date.")
     if app_role is not None:
         typer.echo(f"The role {app_role} may read and write the tables, and change none of them.")

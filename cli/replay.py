@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import Console
 from rich.live import Live
-from rich.table import Table
 from rich.text import Text
 
 from cli.database import database_errors, migrated_connection
-from cli.tables import counts_table
+from cli.output import AsJson, print_json
+from cli.tables import counts_of, counts_table
 from runtime.errors import ungrouped
 from runtime.health import Health
 from runtime.logging import configure_logging
@@ -75,6 +75,7 @@ def replay(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Only count the dead letters, by reason.")
     ] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Send dead letters through the pipeline again, oldest first; by default all not replayed yet.
 
@@ -92,32 +93,37 @@ def replay(
     selection = ReplaySelection(number or None, device, reason, door, since, until)
     work = _count if dry_run else _replay
     with database_errors("used", ", then run it again: stored events count as duplicates"):
-        asyncio.run(work(settings, selection, Console()))
+        asyncio.run(work(settings, selection, as_json=as_json))
 
 
-async def _count(settings: Settings, selection: "ReplaySelection", console: Console) -> None:
+async def _count(settings: Settings, selection: "ReplaySelection", *, as_json: bool) -> None:
     from ingestor.replay import count_dead_letters  # noqa: PLC0415
 
     async with _connection(settings) as connection:
         counts, _ = await count_dead_letters(connection, selection)
+    if as_json:
+        print_json({"letters": counts.total(), "reasons": counts})
+        return
     rows = [(str(reason), count, "") for reason, count in counts.most_common()]
-    console.print(counts_table([*rows, ("letters", counts.total(), "would be replayed")]))
+    Console().print(counts_table([*rows, ("letters", counts.total(), "would be replayed")]))
 
 
-async def _replay(settings: Settings, selection: "ReplaySelection", console: Console) -> None:
+async def _replay(settings: Settings, selection: "ReplaySelection", *, as_json: bool) -> None:
     from ingestor.replay import ReplayOutcome  # noqa: PLC0415
 
     stop, outcome = asyncio.Event(), ReplayOutcome()
     stop_on_signals(stop)
+    console = Console(stderr=as_json)  # For the progress; JSON is alone on standard output.
     replaying = asyncio.create_task(_pages(settings, selection, outcome, stop, console))
     try:
         await finish_in_time(replaying, stop)
     except DATABASE_ERRORS:
         if outcome.dead_letters:
-            console.print(_result(outcome))
+            _show(outcome, complete=False, as_json=as_json)
         raise
-    console.print(_result(outcome))
-    if outcome.next is not None:
+    complete = outcome.next is None
+    _show(outcome, complete=complete, as_json=as_json)
+    if not complete:
         console.print("Stopped: run it again for the rest.")
 
 
@@ -206,13 +212,16 @@ def _line(outcome: "ReplayOutcome", total: int) -> Text:
     )
 
 
-def _result(outcome: "ReplayOutcome") -> Table:
-    reasons = ", ".join(
-        f"{reason} {count}" for reason, count in outcome.counts.rejected.most_common()
-    )
-    return counts_table([
+def _show(outcome: "ReplayOutcome", *, complete: bool, as_json: bool) -> None:
+    rejected = outcome.counts.rejected
+    reasons = ", ".join(f"{reason} {count}" for reason, count in rejected.most_common())
+    rows = [
         ("letters", outcome.dead_letters, "dead letters, oldest first"),
         ("stored", outcome.counts.stored, "events"),
         ("duplicate", outcome.counts.duplicate, "events that were stored before"),
-        ("rejected", outcome.counts.rejected.total(), reasons or "events"),
-    ])  # fmt: skip
+        ("rejected", rejected.total(), reasons or "events"),
+    ]
+    if as_json:
+        print_json(counts_of(rows) | {"reasons": rejected, "complete": complete})
+    else:
+        Console().print(counts_table(rows))

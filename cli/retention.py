@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from cli.database import database_errors, migrated_connection, running_dsn
+from cli.output import AsJson, print_json
 from cli.tables import size_text
 from runtime.logging import configure_logging
 from runtime.metrics import Metrics
@@ -30,6 +31,7 @@ def retention(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Only show what would be dropped.")
     ] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Drop raw events older than RETENTION_DAYS and dead letters older than REJECTED_DAYS, now.
 
@@ -44,15 +46,19 @@ def retention(
     )
     work = _show if dry_run else _run
     with database_errors("used", ", then run it again"):
-        asyncio.run(work(settings, Console()))
+        asyncio.run(work(settings, as_json=as_json))
 
 
-async def _show(settings: Settings, console: Console) -> None:
+async def _show(settings: Settings, *, as_json: bool) -> None:
     from scheduler.retention import count_old_dead_letters, preview  # noqa: PLC0415
 
     async with _connection(settings, COUNTING_LIMITS) as connection:
         plans = await preview(connection, settings.retention_days, datetime.now(UTC))
         dead_letters = await count_old_dead_letters(connection, settings.rejected_days)
+    if as_json:
+        print_json({"months": [_fields(plan) for plan in plans], "dead_letters": dead_letters})
+        return
+    console = Console()
     if settings.retention_days == 0:
         console.print("RETENTION_DAYS is 0: every raw event is kept.")
     elif not plans:
@@ -63,10 +69,14 @@ async def _show(settings: Settings, console: Console) -> None:
     console.print(f"{dead_letters} dead letters are older than {settings.rejected_days} days.")
 
 
-async def _run(settings: Settings, console: Console) -> None:
+async def _run(settings: Settings, *, as_json: bool) -> None:
     from scheduler.retention import delete_old_dead_letters, retain  # noqa: PLC0415
 
+    console = Console(stderr=as_json)  # JSON is alone on standard output.
+    steps: list[dict[str, str]] = []
+
     def log(sentence: str, **fields: str) -> None:
+        steps.append({"step": sentence, **fields})
         shown = ", ".join(f"{name} {value}" for name, value in fields.items())
         console.print(f"{sentence} ({shown})", soft_wrap=True)
 
@@ -79,6 +89,8 @@ async def _run(settings: Settings, console: Console) -> None:
             console.print("RETENTION_DAYS is 0: every raw event is kept.")
         await retain(connection, settings.retention_days, datetime.now(UTC), Metrics(), log)
     console.print("Retention is done.")
+    if as_json:
+        print_json({"dead_letters": dead_letters, "steps": steps})
 
 
 def _connection(
@@ -86,6 +98,15 @@ def _connection(
 ) -> AbstractAsyncContextManager[Connection]:
     name = f"{settings.instance} retention"
     return migrated_connection(running_dsn(settings), name, limits, command_timeout_s=COUNT_S_MAX)
+
+
+def _fields(plan: "DropPlan") -> dict[str, object]:
+    month = plan.month
+    return {
+        "partition": month.partition, "from": f"{month.first:%Y-%m-%d}",
+        "to": f"{month.until:%Y-%m-%d}", "events": plan.events, "keys": plan.keys,
+        "size_bytes": month.size_bytes,
+    }  # fmt: skip
 
 
 def _table(plans: Sequence["DropPlan"]) -> Table:

@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import Console
 from rich.live import Live
-from rich.table import Table
 from rich.text import Text
 
 from cli.api_client import key_header
-from cli.tables import counts_table
+from cli.output import AsJson, print_json
+from cli.tables import Row, counts_of, counts_table
 from runtime.addresses import http_url
 from runtime.errors import VoltwireError, ungrouped
 from runtime.logging import configure_logging
@@ -33,6 +33,8 @@ CONNECT_S_MAX = 10.0  # Without any connection by then, the fleet gives up.
 SETTLE_S, FORGET_S_MAX = 1.0, 10.0  # The last messages arrive before the devices are deleted.
 REFRESH_S, LINE_S = 0.25, 10.0  # On a terminal, and elsewhere.
 SEEDS = 2**32
+GOODBYE = "The devices have said goodbye: for a year nobody waits for them."
+FORGOTTEN = "The devices are forgotten."
 
 
 def _checked(prefix: str) -> str:
@@ -83,6 +85,7 @@ def simulate(
             help="At the end delete the devices over the API of HTTP_HOST and HTTP_PORT.",
         ),
     ] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Simulate a fleet of battery devices that keep each event until its receipt arrives.
 
@@ -99,12 +102,18 @@ def simulate(
     fleet_devices = build_fleet(
         prefix, [behaviour] * devices, booted_at=datetime.now(UTC), seed=seed
     )
-    console = Console()
+    console = Console(stderr=as_json)  # JSON is alone on standard output.
     console.print(f"{devices} devices {prefix}-… on {settings.mqtt}, seed {seed}.", style="bold")
     with ungrouped(VoltwireError):
         fleet = asyncio.run(_run(settings, fleet_devices, duration, console, forget=forget))
-    console.print(_table(fleet))
+    rows = _rows(fleet)
+    if as_json:
+        print_json({"seed": seed, **counts_of(rows), "reasons": fleet.counts.reasons})
+    else:
+        console.print(counts_table(rows))
     forgotten = not (forget and fleet.was_connected) or _forget(settings, fleet.device_ids)
+    if fleet.was_connected and forgotten:
+        console.print(FORGOTTEN if forget else GOODBYE)
     if not fleet.was_connected:
         typer.echo(f"The broker {fleet.trouble}. {fleet.unsent} events were not sent.", err=True)
     elif fleet.waiting:
@@ -209,10 +218,10 @@ def _progress(fleet: "Fleet", began: float) -> Text:
     )
 
 
-def _table(fleet: "Fleet") -> Table:
+def _rows(fleet: "Fleet") -> list[Row]:
     tally = fleet.counts
     reasons = ", ".join(f"{reason} {count}" for reason, count in tally.reasons.most_common())
-    return counts_table((
+    return [
         ("sent", tally.sent, "events, each counted once"),
         ("stored", tally.stored, "sent events"),
         ("duplicate", tally.duplicate, "copies that were recognised"),
@@ -221,4 +230,4 @@ def _table(fleet: "Fleet") -> Table:
         ("unsent", fleet.unsent, "of these never sent"),
         ("resent", tally.resent, "copies, because no receipt arrived"),
         ("dropped", tally.dropped, "events, because an outbox was full"),
-    ))  # fmt: skip
+    ]

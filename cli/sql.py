@@ -1,6 +1,7 @@
 """`voltwire sql`: psql on the right database."""
 
 import asyncio
+import json
 import os
 import signal
 import subprocess
@@ -34,6 +35,9 @@ def sql(
             "--url", help="Print the address of the database, password included, and exit."
         ),
     ] = False,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print the rows of the query after -c as JSON.")
+    ] = False,
 ) -> None:
     """Open psql on the database of DATABASE_URL, or on the embedded one in DATA_DIR.
 
@@ -43,13 +47,26 @@ def sql(
     settings = load_settings()
     configure_logging(settings)
     if url:
-        typer.echo(_url(settings))
+        address = _url(settings)
+        typer.echo(json.dumps({"url": address}) if as_json else address)
         return
+    given = _as_json(arguments or []) if as_json else arguments or []
     with database_errors("opened"), database_of(settings) as database:
         program = database.program("psql", asyncio.run(_server_major(database.dsn)))
-        code = _run(program, database.dsn, arguments or [])
+        code = _run(program, database.dsn, given)
     if code != 0:
         raise typer.Exit(1)
+
+
+def _as_json(arguments: list[str]) -> list[str]:
+    """What psql gets for one JSON array. Raises BadParameter unless there is one query."""
+    match arguments:
+        case ["-c", query] if query.strip().rstrip(";"):
+            rows = query.strip().rstrip(";")
+            # The line ends keep a comment at the end of the query from reaching further.
+            asked = f"select coalesce(json_agg(to_json(answer)), '[]') from (\n{rows}\n) answer"  # noqa: S608  # The query is the caller's own.
+            return ["--no-psqlrc", "--quiet", "--tuples-only", "--no-align", "-c", asked]
+    raise typer.BadParameter("give one query, as in --json -c 'select …'", param_hint="--json")
 
 
 def _url(settings: Settings) -> str:

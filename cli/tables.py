@@ -1,4 +1,4 @@
-"""What commands show: a table with name, count and meaning in each row; sizes."""
+"""What commands show: rows of name, count and meaning, as a table or for JSON; sizes."""
 
 from collections.abc import Iterable
 
@@ -7,7 +7,15 @@ from rich.table import Table
 KIB = 1024
 
 
-def counts_table(rows: Iterable[tuple[str, object, str]]) -> Table:
+Row = tuple[str, object, str]  # Name, count, meaning.
+
+
+def counts_of(rows: Iterable[Row]) -> dict[str, object]:
+    """For JSON, under the names that the table shows."""
+    return {name.replace(" ", "_"): count for name, count, _ in rows}
+
+
+def counts_table(rows: Iterable[Row]) -> Table:
     table = Table(box=None, show_header=False)
     table.add_column(justify="left")
     table.add_column(justify="right")

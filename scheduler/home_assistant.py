@@ -17,7 +17,7 @@ from runtime.version import VERSION
 from schema.database import Connection
 from schema.queries import load_queries
 
-DISCOVERY_S = 10.0
+DISCOVERY_S = 30.0
 PAGE_DEVICES = 200
 NEWEST_EVENTS = 10  # Of a device: they show metrics that have no rollup yet.
 METRICS_MAX = 256  # Of a device, by name; further ones are not announced.
@@ -106,7 +106,7 @@ class Discovery:
             return b""
         units: dict[str, Any] = msgspec.json.decode(row["units"] or "{}")
         device_id = row["device_id"]
-        name = f"voltwire_{self._instance}_{device_id}"
+        name = ":".join(("voltwire", topics.slug(self._instance), topics.slug(device_id)))
         device = {"identifiers": [name], "name": row["name"], "model": row["profile"]}
         if self._public_url is not None:
             device["configuration_url"] = self._public_url
@@ -121,7 +121,7 @@ class Discovery:
                 "qos": 1,
                 "components": {
                     topics.slug(metric): _sensor(
-                        metric, f"{name}_{metric}", units.get(metric, {}).get("unit")
+                        metric, f"{name}:{topics.slug(metric)}", units.get(metric, {}).get("unit")
                     )
                     for metric in row["metrics"]
                 },

@@ -24,13 +24,20 @@ class Shot(NamedTuple):
     phone: bool = False
 
 
+RULE = (
+    "#/rules/new?metric=temp_c&threshold=30&clear_threshold=29&for_s=600&name=Battery%20too%20warm"
+)
 SHOTS = (
-    Shot("fleet-light", "#/fleet", "Last seen"),
-    Shot("fleet-dark", "#/fleet", "Last seen", "dark"),
-    Shot("fleet-phone", "#/fleet", "devices", "dark", phone=True),
+    Shot("fleet-light", "#/fleet", "just now"),
+    Shot("fleet-dark", "#/fleet", "just now", "dark"),
+    Shot("fleet-phone", "#/fleet", "just now", "dark", phone=True),
     Shot("device-light", "#/devices/demo-007?range=7d", "mean and range"),
     Shot("device-dark", "#/devices/demo-007?range=24h", "mean and range", "dark"),
     Shot("device-phone", "#/devices/demo-007?range=7d", "mean and range", phone=True),
+    Shot("alerts-light", "#/alerts", "Began"),
+    Shot("alerts-phone", "#/alerts", "Severity", phone=True),
+    Shot("rule-light", RULE, "firing for"),
+    Shot("rule-dark", RULE, "firing for", "dark"),
 )
 
 

@@ -24,7 +24,7 @@ class Action(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Channel:
+class ChannelDescription:
     """`message` is a key of MESSAGES; `reply` is the channel on which Voltwire answers."""
 
     address: str
@@ -63,34 +63,34 @@ def _reference(*path: str) -> dict[str, str]:
 
 
 CHANNELS = {
-    "telemetry": Channel(
+    "telemetry": ChannelDescription(
         "devices/{device_id}/telemetry",
         Action.RECEIVE,
         "telemetry",
         "Events of a device. Voltwire acknowledges the message after the database has committed it.",
         reply="receipts",
     ),
-    "status": Channel(
+    "status": ChannelDescription(
         "devices/{device_id}/status",
         Action.RECEIVE,
         "status",
         "Birth, announced sleep and last will of a device. Words may be in upper or lower case.",
         retain=True,
     ),
-    "heartbeat": Channel(
+    "heartbeat": ChannelDescription(
         "devices/{device_id}/heartbeat",
         Action.RECEIVE,
         "heartbeat",
         "A sign of life without a value. The payload may be anything, also empty; QoS 0 or 1.",
     ),
-    "receipts": Channel(
+    "receipts": ChannelDescription(
         "devices/{device_id}/receipts",
         Action.SEND,
         "receipt",
         "The verdict on each event of a telemetry message, in order, after the commit. For devices with"
         " receipts turned on, and with MQTT 5 on a Response Topic at or below this one.",
     ),
-    "alerts": Channel(
+    "alerts": ChannelDescription(
         "alerts/{device_id}/{rule_id}",
         Action.SEND,
         "alert",
@@ -99,14 +99,14 @@ CHANNELS = {
         retain=True,
         parameters=("device_id", "rule_id"),
     ),
-    "presence": Channel(
+    "presence": ChannelDescription(
         "presence/{device_id}",
         Action.SEND,
         "presence",
         "Changes of the state of a device. An empty retained message follows when it is deleted.",
         retain=True,
     ),
-    "discovery": Channel(
+    "discovery": ChannelDescription(
         "homeassistant/device/{instance}/{device_id}/config",
         Action.SEND,
         "discovery",
@@ -115,7 +115,7 @@ CHANNELS = {
         retain=True,
         parameters=("instance", "device_id"),
     ),
-    "canary": Channel(
+    "canary": ChannelDescription(
         "voltwire/{instance}/canary",
         Action.SEND,
         "canary",

@@ -1,5 +1,6 @@
 """The AsyncAPI 3.0 document of the MQTT side."""
 
+from functools import cache
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -29,7 +30,13 @@ def asyncapi_document(mqtt_url: str | None, *, authenticated: bool) -> dict[str,
     }
     if mqtt_url is not None:
         document["servers"] = {"broker": _server(mqtt_url, authenticated=authenticated)}
-    return document | {
+    return document | _contents()
+
+
+@cache
+def _contents() -> dict[str, Any]:
+    """What is the same for every reader."""
+    return {
         "channels": {name: channel.document() for name, channel in CHANNELS.items()},
         "operations": {
             f"{channel.action}_{name}": channel.operation(name)

@@ -8,8 +8,8 @@ from typing_extensions import TypedDict
 
 from api.http.bodies import inlined
 from api.openapi.shapes.base import STRICT, Time
-from api.openapi.shapes.devices import PresenceChangeAnswer
-from api.openapi.shapes.events import BatchItemAnswer
+from api.openapi.shapes.devices import PresenceChangeResponse
+from api.openapi.shapes.events import BatchItemResponse
 from ingestor.decode.presence import MAX_SLEEP_S, SESSION_CHARS_MAX
 from schema.alert import AlertState, Severity
 from schema.event import MAX_ITEMS, EventBody
@@ -69,7 +69,7 @@ Telemetry = EventBody | Annotated[list[EventBody], Field(min_length=1, max_lengt
 
 
 @dataclass(frozen=True, slots=True)
-class Message:
+class MessageDescription:
     """One kind of message. Without a `shape` the payload is not read."""
 
     title: str
@@ -130,7 +130,7 @@ RECEIPT = [
     {"event_id": None, "status": "rejected", "reason": "bad_metrics"},
 ]
 DISCOVERY = {
-    "device": {"identifiers": ["voltwire_voltwire_deviceA"], "name": "deviceA", "model": "battery"},
+    "device": {"identifiers": ["voltwire:voltwire:deviceA"], "name": "deviceA", "model": "battery"},
     "origin": {"name": "Voltwire"},
     "state_topic": "devices/deviceA/telemetry",
     "availability": [{"topic": "presence/deviceA"}],
@@ -138,16 +138,18 @@ DISCOVERY = {
 }
 
 MESSAGES = {
-    "telemetry": Message("One event, or several", Telemetry, (EVENT, [EVENT, LATER_EVENT])),
-    "status": Message(
+    "telemetry": MessageDescription(
+        "One event, or several", Telemetry, (EVENT, [EVENT, LATER_EVENT])
+    ),
+    "status": MessageDescription(
         "What the device does next",
         StatusBody | Words,
         ({"state": "online", "receipts": True}, {"state": "asleep", "wake_in_s": 3600}, "offline"),
     ),
-    "heartbeat": Message("The device lives", None, (), TEXT),
-    "receipt": Message("A verdict on each event", list[BatchItemAnswer], (RECEIPT,)),
-    "alert": Message("An alert", AlertMessage, (ALERT,)),
-    "presence": Message("The state of a device", PresenceChangeAnswer, (PRESENCE,)),
-    "discovery": Message("A device and its sensors", dict[str, Any], (DISCOVERY,)),
-    "canary": Message("A number that only Voltwire reads", None, (), TEXT),
+    "heartbeat": MessageDescription("The device lives", None, (), TEXT),
+    "receipt": MessageDescription("A verdict on each event", list[BatchItemResponse], (RECEIPT,)),
+    "alert": MessageDescription("An alert", AlertMessage, (ALERT,)),
+    "presence": MessageDescription("The state of a device", PresenceChangeResponse, (PRESENCE,)),
+    "discovery": MessageDescription("A device and its sensors", dict[str, Any], (DISCOVERY,)),
+    "canary": MessageDescription("A number that only Voltwire reads", None, (), TEXT),
 }

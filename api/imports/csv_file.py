@@ -12,7 +12,7 @@ from typing import Any
 
 import msgspec
 
-from api.imports.faults import Faults
+from api.imports.faults import ROW_BYTES_MAX, ROWS_MAX, TOO_MANY_ROWS, Faults
 from runtime.errors import InvalidRequest
 from schema.event import json_form
 from schema.registry import NewDeviceBody
@@ -36,7 +36,9 @@ def read_csv(payload: bytes, faults: Faults) -> Iterator[tuple[int, dict[str, An
     header_line, header = next(lines, (1, []))
     columns = [cell.strip() for cell in header]
     _check_header(columns, header_line, faults)
-    for line, cells in lines:
+    for count, (line, cells) in enumerate(() if faults else lines):
+        if count == ROWS_MAX:
+            raise InvalidRequest(TOO_MANY_ROWS)
         if len(cells) == len(columns):
             yield line, _fields(columns, cells)
         else:
@@ -46,10 +48,9 @@ def read_csv(payload: bytes, faults: Faults) -> Iterator[tuple[int, dict[str, An
 def _lines(payload: bytes) -> Iterator[tuple[int, list[str]]]:
     """Without those in which nothing is written, which spreadsheets leave at the end.
 
-    The text is decoded in small pieces: one step for all of it would hold the event loop.
+    The text is read in small pieces: one step for all of it would hold the event loop.
     """
-    text = TextIOWrapper(BytesIO(payload), encoding="utf-8-sig", newline="")
-    reader = csv.reader(text, strict=True)
+    reader = csv.reader(_pieces(payload), strict=True)
     while True:
         line = reader.line_num + 1
         try:
@@ -62,6 +63,16 @@ def _lines(payload: bytes) -> Iterator[tuple[int, list[str]]]:
             return
         if any(cells):
             yield line, cells
+
+
+def _pieces(payload: bytes) -> Iterator[str]:
+    text = TextIOWrapper(BytesIO(payload), encoding="utf-8-sig", newline="")
+    number = 0
+    while piece := text.readline(ROW_BYTES_MAX + 1):
+        number += 1
+        if len(piece) > ROW_BYTES_MAX:
+            raise _unreadable(number, f"more than {ROW_BYTES_MAX:,} characters")
+        yield piece
 
 
 def _unreadable(line: int, what: str) -> InvalidRequest:
@@ -87,12 +98,14 @@ def _check_header(columns: Sequence[str], line: int, faults: Faults) -> None:
             f"line {line}: the header has no column device_id. Its columns are the fields of a device,"
             " separated by commas. Nothing is imported."
         )
+    seen = set[str]()
     for n, column in enumerate(columns):
-        if column in columns[:n]:
+        if column in seen:
             faults.add(line, column, "there are two columns of this name")
-        elif column not in COLUMNS and not column.startswith(ATTRIBUTE):
+        elif column not in COLUMNS and (not column.startswith(ATTRIBUTE) or column == ATTRIBUTE):
             known = f"known are {', '.join(COLUMNS)} and {ATTRIBUTE}NAME"
             faults.add(line, column or f"column {n + 1}", f"no field of a device; {known}")
+        seen.add(column)
 
 
 def _fields(columns: Sequence[str], cells: Sequence[str]) -> dict[str, Any]:

@@ -2,7 +2,12 @@
 
 from runtime.errors import InvalidRequest
 
+ROWS_MAX = 10_000
+ROW_BYTES_MAX = 64 * 1024  # as the body of a PUT; a line of a CSV file has so many characters
 FAULTS_SHOWN_MAX = 100
+FIELD_CHARS_MAX = 200  # of a name that the caller wrote, in a fault
+
+TOO_MANY_ROWS = f"more than {ROWS_MAX:,} rows: send several files. Nothing is imported."
 
 
 class Faults:
@@ -19,7 +24,8 @@ class Faults:
     def add(self, number: int, field: str, message: str) -> None:
         self._count += 1
         if len(self._shown) < FAULTS_SHOWN_MAX:
-            self._shown.append({self._place: number, "field": field, "message": message})
+            shown = field[:FIELD_CHARS_MAX]
+            self._shown.append({self._place: number, "field": shown, "message": message})
 
     def error(self) -> InvalidRequest:
         """With the first fault as its sentence."""

@@ -12,15 +12,13 @@ from pydantic import ValidationError
 
 from api.http.bodies import faults_of
 from api.imports.csv_file import read_csv
-from api.imports.faults import Faults
+from api.imports.faults import ROW_BYTES_MAX, ROWS_MAX, TOO_MANY_ROWS, Faults
 from api.store.registry import attributes_json
 from ingestor.decode.large import TooManyItemsError, split
 from ingestor.decode.text import fault_of_the_text
 from runtime.errors import InvalidRequest
 from schema.registry import NewDeviceBody
 
-ROWS_MAX = 10_000
-TOO_MANY = f"more than {ROWS_MAX:,} rows: send several files. Nothing is imported."
 NO_ROWS = "There are no rows: nothing is imported."
 
 
@@ -47,7 +45,7 @@ class Import(NamedTuple):
 def read_rows(payload: bytes, *, is_csv: bool) -> Import:
     """Raises InvalidRequest with the faults of all rows."""
     faults = Faults("line" if is_csv else "item")
-    rows = list(_rows(_csv(payload, faults) if is_csv else _items(payload), faults))
+    rows = list(_rows(read_csv(payload, faults) if is_csv else _items(payload, faults), faults))
     if faults:
         raise faults.error()
     if not rows:
@@ -91,19 +89,16 @@ def _registration(body: NewDeviceBody) -> bytes:
     )
 
 
-def _csv(payload: bytes, faults: Faults) -> Iterator[tuple[int, Any]]:
-    for count, row in enumerate(read_csv(payload, faults)):
-        if count == ROWS_MAX:
-            raise InvalidRequest(TOO_MANY)
-        yield row
-
-
-def _items(payload: bytes) -> Iterator[tuple[int, Any]]:
+def _items(payload: bytes, faults: Faults) -> Iterator[tuple[int, Any]]:
     try:
         texts = split(payload, ROWS_MAX)
     except TooManyItemsError:
-        raise InvalidRequest(TOO_MANY) from None
+        raise InvalidRequest(TOO_MANY_ROWS) from None
     except ValueError as error:
         what = fault_of_the_text(payload, error)
         raise InvalidRequest(f"The body must be a JSON array of devices; {what}.") from error
-    yield from enumerate(texts)
+    for item, text in enumerate(texts):
+        if len(text) > ROW_BYTES_MAX:
+            faults.add(item, "", f"{len(text)} bytes, at most {ROW_BYTES_MAX} are accepted")
+        else:
+            yield item, text

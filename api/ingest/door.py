@@ -16,7 +16,7 @@ from schema.event import Event, Reason, Rejection, Status, Verdict
 from schema.instants import now_us
 
 # A post without a commit answers 503 within 5 s: its outcome is unknown, retry with the same event_id.
-ANSWER_WITHIN_S = 4.5
+RESPONSE_WITHIN_S = 4.5
 BATCH_BYTES_MAX = 8 * 1024 * 1024
 # Larger batches are decoded in threads, item by item, and never hold the event loop.
 SMALL_BATCH_BYTES_MAX = 256 * 1024
@@ -112,7 +112,7 @@ class HttpDoor:
 
 def _deadline() -> float:
     """Counted from the start of a post, by the clock of the event loop."""
-    return asyncio.get_running_loop().time() + ANSWER_WITHIN_S
+    return asyncio.get_running_loop().time() + RESPONSE_WITHIN_S
 
 
 def _time_out(answer: asyncio.Future[list[Verdict]]) -> None:

@@ -4,7 +4,7 @@ import asyncio
 from dataclasses import replace
 from time import monotonic
 
-from api.ingest.door import ANSWER_WITHIN_S
+from api.ingest.door import RESPONSE_WITHIN_S
 from ingestor.decode.acceptance import AcceptLimits
 from ingestor.pipeline import Pipeline
 from ingestor.replay import Replay, ReplayOutcome, ReplaySelection
@@ -26,7 +26,7 @@ class ReplayRunner:
         """Replay as many dead letters as the time allows. Raises Overloaded; a retry is harmless."""
         last_page_at = monotonic() + LAST_PAGE_AFTER_S
         try:
-            async with asyncio.timeout(ANSWER_WITHIN_S), self._lock:
+            async with asyncio.timeout(RESPONSE_WITHIN_S), self._lock:
                 return await self._pages(selection, dead_letters_max, last_page_at)
         except TimeoutError:
             raise Overloaded(

@@ -15,7 +15,7 @@ from litestar.static_files import create_static_files_router
 from api.auth.rights import Need, needed
 from api.http.problems import PROBLEM
 from api.openapi.examples import add_examples
-from api.openapi.responses import ANSWERS, Answer
+from api.openapi.responses import RESPONSES, Documented
 from runtime.version import VERSION
 from schema.event import Reason
 
@@ -103,7 +103,7 @@ async def openapi_document(request: Request[Any, Any, Any]) -> dict[str, Any]:
 
 
 def described(document: dict[str, Any], *, authenticated: bool) -> dict[str, Any]:
-    """Litestar's document with the answers of api/openapi/responses.py, problem details and rights."""
+    """Litestar's document with the responses of api/openapi/responses.py, problem details and rights."""
     components = document.setdefault("components", {})
     components.setdefault("schemas", {})["Problem"] = PROBLEM_SCHEMA
     components["securitySchemes"] = SECURITY_SCHEMES
@@ -114,8 +114,8 @@ def described(document: dict[str, Any], *, authenticated: bool) -> dict[str, Any
             name = f"{method.upper()} {path}"
             add_examples(name, operation)
             responses = {
-                str(status): _answer(answer, operation)
-                for status, answer in ANSWERS.get(name, {}).items()
+                str(status): _response(response, operation)
+                for status, response in RESPONSES.get(name, {}).items()
             }
             for status in _problems_of(name, operation):
                 responses.setdefault(str(int(status)), _problem(status))
@@ -141,10 +141,10 @@ def _without_null(schema: dict[str, Any]) -> dict[str, Any]:
     return {**kinds[0], **rest}
 
 
-def _answer(answer: Answer, operation: dict[str, Any]) -> dict[str, Any]:
+def _response(response: Documented, operation: dict[str, Any]) -> dict[str, Any]:
     found: dict[str, Any] = {"description": "Done"}
-    if content := answer.content():
-        found |= {"description": "The answer", "content": content}
+    if content := response.content():
+        found |= {"description": "The response", "content": content}
     if any(parameter["name"] == "cursor" for parameter in operation.get("parameters", ())):
         link = {"description": 'The next page, rel="next"; absent on the last'}
         found["headers"] = {"Link": link | {"schema": {"type": "string"}}}
@@ -179,11 +179,11 @@ def _problems_of(name: str, operation: dict[str, Any]) -> list[HTTPStatus]:
 
 def _problem(status: HTTPStatus) -> dict[str, Any]:
     schema = {"$ref": "#/components/schemas/Problem"}
-    answer: dict[str, Any] = {
+    response: dict[str, Any] = {
         "description": status.phrase,
         "content": {PROBLEM: {"schema": schema}},
     }
     if status in {HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE}:
         seconds = {"description": "Seconds to wait", "schema": {"type": "integer"}}
-        answer["headers"] = {"Retry-After": seconds}
-    return answer
+        response["headers"] = {"Retry-After": seconds}
+    return response

@@ -34,7 +34,7 @@ OPS = {"name": "ops"}
 PARAMETERS: dict[str, Any] = {
     "Last-Event-ID": "17",
     "action": "device.register",
-    "actor": "anonymous",
+    "actor": "anyone",
     "address": "127.0.0.1",
     "any_tag": ["room:101"],
     "certificate": False,

@@ -1,9 +1,10 @@
 -- The audit.
 
 -- list_audit --
--- Newest first, with numbers below $1.
+-- Newest first, with numbers below $1. json_strip_nulls writes jsonb without white space.
 select audit_id, (select row_to_json(shown) from (
-    select audit_id as id, rfc3339(at) as at, actor, address, action, target, details) shown)::text as body
+    select audit_id as id, rfc3339(at) as at, actor, address, action, target,
+           json_strip_nulls(details::json) as details) shown)::text as body
 from audit
 where audit_id < $1
   and ($2::text is null or actor = $2)

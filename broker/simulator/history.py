@@ -12,7 +12,7 @@ SPANS = (
     (30 * DAY_S, 7 * DAY_S, HOUR_S),
     (7 * DAY_S, DAY_S, 900),
     (DAY_S, HOUR_S, 180),
-    (HOUR_S, 0, 15),
+    (HOUR_S, -1, 15),  # The last one is that of the boot.
 )
 
 

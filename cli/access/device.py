@@ -11,6 +11,7 @@ from cli.access.database import (
     show_once,
     show_revoked,
 )
+from cli.access.import_devices import import_devices
 from cli.help import CommandGroup
 from cli.output import AsJson
 from runtime.client_ids import is_own_client_id
@@ -23,8 +24,11 @@ from schema.database import Connection
 from schema.registry import is_device_id
 
 app = typer.Typer(
-    cls=CommandGroup, no_args_is_help=True, help="Give devices their secrets, and take them back."
+    cls=CommandGroup,
+    no_args_is_help=True,
+    help="Give devices their secrets, and take them back; register devices from a file.",
 )
+app.command("import")(import_devices)
 
 
 def _checked(device_id: str) -> str:

@@ -18,6 +18,7 @@ from rich.console import Console
 
 from cli.backup.program_output import watch
 from cli.database import Database, database_errors, database_of
+from cli.output import AsJson, print_json
 from cli.tables import size_text
 from runtime.errors import StartError
 from runtime.logging import configure_logging
@@ -48,12 +49,15 @@ def backup(
             "--force", help="Replace the file if it exists, once the new one is complete."
         ),
     ] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Write a complete, consistent backup of the database to a file, while everything runs.
 
     It reads the database of DATABASE_URL, or of the voltwire up on DATA_DIR, whether that runs or not.
     The file appears when it is complete, and only its owner can read it. voltwire restore reads it.
     """
+    if as_json and str(file) == STANDARD:
+        raise typer.BadParameter("not with a backup on standard output", param_hint="--json")
     settings = load_settings().as_owner()
     configure_logging(settings)
     fail_on_signals("The backup was interrupted and no file was written: run it again.")
@@ -65,9 +69,13 @@ def backup(
         database_of(settings) as database,
     ):
         written = _dump(database, output, console)
+    seconds = time.monotonic() - began
+    if as_json:
+        print_json({"file": str(file), "size_bytes": written, "seconds": round(seconds, 3)})
+        return
     shown = "standard output" if str(file) == STANDARD else str(file)
     console.print(
-        f"The backup is complete: {shown} ({size_text(written)}, {time.monotonic() - began:.0f} s).",
+        f"The backup is complete: {shown} ({size_text(written)}, {seconds:.0f} s).",
         soft_wrap=True, highlight=False,
     )  # fmt: skip
 

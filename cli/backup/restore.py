@@ -27,6 +27,7 @@ from cli.backup.credentials import brought_back, credentials_in
 from cli.backup.input_file import backup_file
 from cli.backup.program_output import watch
 from cli.database import Database, database_errors, database_of
+from cli.output import AsJson, print_json
 from cli.tables import size_text
 from runtime.errors import StartError
 from runtime.logging import configure_logging
@@ -64,6 +65,7 @@ def restore(
             "--replace", help="Replace a database that already holds events, devices or rules."
         ),
     ] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Restore a backup, with all roles stopped, and migrate it to this version.
 
@@ -82,7 +84,15 @@ def restore(
         database_of(settings, create=True) as database,
     ):
         restored = asyncio.run(Restore(settings, database, source, console, replace=replace).run())
-    said = f"The restore is complete: {restored.events}, {time.monotonic() - began:.0f} s."
+    seconds = time.monotonic() - began
+    if as_json:
+        print_json({
+            "events": restored.events, "counted": restored.counted,
+            "credentials": restored.credentials, "seconds": round(seconds, 3),
+        })  # fmt: skip
+        return
+    events = f"{'' if restored.counted else 'about '}{restored.events} events"
+    said = f"The restore is complete: {events}, {seconds:.0f} s."
     sentences = said, restored.credentials, "Start the roles again."
     console.print(" ".join(filter(None, sentences)), soft_wrap=True, highlight=False)
 
@@ -102,7 +112,8 @@ class Target:
 class Restored:
     """What the command says of the new database: its events, and credentials that it brought back."""
 
-    events: str
+    events: int
+    counted: bool  # Otherwise it is an estimate.
     credentials: str | None
 
 
@@ -190,7 +201,7 @@ class Restore:
             )
             await connection.execute("analyze")
             said = brought_back(target.credentials, await credentials_in(connection))
-            return Restored(await _events_in(connection), said)
+            return Restored(*await _events_in(connection), said)
 
     def _position(self) -> str:
         """The program shares our place in the file; a pipe has none."""
@@ -219,11 +230,12 @@ class Restore:
             await _drop(server, old)
 
 
-async def _events_in(connection: Connection) -> str:
-    events = await connection.fetchval(queries.estimate_events)
-    if events > COUNT_MAX:
-        return f"about {events} events"
-    return f"{await connection.fetchval(queries.count_events)} events"
+async def _events_in(connection: Connection) -> tuple[int, bool]:
+    """How many there are, and whether they were counted."""
+    estimate = int(await connection.fetchval(queries.estimate_events))
+    if estimate > COUNT_MAX:
+        return estimate, False
+    return int(await connection.fetchval(queries.count_events)), True
 
 
 async def _require_alone(connection: Connection, name: str) -> None:

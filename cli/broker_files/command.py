@@ -14,6 +14,7 @@ from broker.mosquitto.files import NOTHING, BrokerFiles, ChangedFiles
 from broker.mosquitto.listeners import Certificates, ListenAddress, Listeners
 from cli.broker_files.keeper import CHECK, Keeper
 from cli.database import database_errors, migrated_connection, running_dsn
+from cli.output import AsJson, print_json
 from cli.roles import run_roles
 from runtime.addresses import is_loopback
 from runtime.broker_password import broker_password
@@ -100,6 +101,7 @@ def broker_files(
             help="Run this instead if a listener changed, which needs a restart of Mosquitto.",
         ),
     ] = None,
+    as_json: AsJson = False,
 ) -> None:
     """Write the logins, access lists and listeners of Mosquitto from the tables.
 
@@ -125,7 +127,7 @@ def broker_files(
 
         run_roles(settings, Health((CHECK,)), keeper.run, run_status)
     else:
-        _write_once(settings, keeper)
+        _write_once(settings, keeper, as_json=as_json)
 
 
 def _require_usable(settings: Settings, listener: ListenAddress) -> None:
@@ -156,7 +158,7 @@ def _warn(settings: Settings, certificates: Certificates | None) -> None:
         )
 
 
-def _write_once(settings: Settings, keeper: Keeper) -> None:
+def _write_once(settings: Settings, keeper: Keeper, *, as_json: bool) -> None:
     async def write() -> ChangedFiles:
         tables = await _read(settings, keeper.dsn) if settings.authenticated else None
         return keeper.write(settings.instance, tables)
@@ -166,6 +168,9 @@ def _write_once(settings: Settings, keeper: Keeper) -> None:
     trouble = asyncio.run(keeper.apply(written))
     if trouble is not None:
         raise StartError(f"The files are written, and the broker did not take them: {trouble}.")
+    if as_json:
+        print_json({"written": written != NOTHING})
+        return
     typer.echo("The files are up to date." if written == NOTHING else "The files were written.")
 
 

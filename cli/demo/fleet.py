@@ -9,7 +9,7 @@ PREFIX = "demo"
 SEED = 16
 INTERVAL_S = 2.0
 EXPECTED_S = 10.0  # An event that is lost or forgotten makes nobody late.
-PACK_AH = 200.0  # A full cycle takes five hours, so that each range of a chart shows some of it.
+PACK_AH = 600.0  # A full cycle takes most of a day: a chart of a month shows days.
 MINUTE_S, HOUR_S, DAY_S = 60, 3600, 86_400
 
 OVERHEATING = Behaviour(
@@ -35,10 +35,10 @@ BEHAVIOURS = (
 
 # Who they are, in the order of BEHAVIOURS: kind, how many of them, tags.
 _KINDS = (
-    ("Forklift", 8, ["site:hamburg", "kind:forklift"]),
-    ("Tow tractor", 4, ["site:hamburg", "kind:tractor"]),
-    ("Shuttle bus", 5, ["site:rotterdam", "kind:bus"]),
-    ("Buoy", 3, ["site:rotterdam", "kind:buoy"]),
+    ("Forklift", 8, ["site:hamburg"]),
+    ("Tow tractor", 4, ["site:hamburg"]),
+    ("Shuttle bus", 5, ["site:rotterdam"]),
+    ("Buoy", 3, ["site:rotterdam"]),
 )
 _NAMES = [(f"{kind} {n}", tags) for kind, count, tags in _KINDS for n in range(1, count + 1)]
 REGISTRATIONS = tuple(

@@ -7,6 +7,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from time import monotonic
 
+import httpx
 import structlog
 import typer
 
@@ -21,7 +22,7 @@ from cli.device_logins.in_database import DatabaseLogins
 from cli.device_logins.lifecycle import AddressOf, logged_in
 from cli.roles import Role
 from runtime.addresses import http_url
-from runtime.errors import VoltwireError
+from runtime.errors import StartError, ungrouped
 from runtime.health import Health
 from runtime.metrics import Metrics
 from runtime.settings import Settings
@@ -40,8 +41,6 @@ def demo(announced: asyncio.Event) -> Role:
             return
         try:
             await _run(settings, stop)
-        except VoltwireError as error:
-            log.error("The demo devices stopped; everything else keeps running.", reason=str(error))  # noqa: TRY400
         except Exception:
             log.exception("The demo devices stopped; everything else keeps running.")
 
@@ -75,7 +74,11 @@ async def _prepare(
     url = http_url(settings.http_host, settings.http_port)
     async with api_client(url, {}, ANSWER_S_MAX) as client:
         writer = HistoryWriter(client, address_of if settings.authenticated else None)
-        await writer.write(new, days * DAY_S)
+        try:
+            with ungrouped(StartError, httpx.HTTPError):
+                await writer.write(new, days * DAY_S)
+        except (StartError, httpx.HTTPError) as error:
+            log.warning("The history of the demo is not complete.", reason=str(error))
     typer.echo(
         f"{writer.stored:,} events are stored after {monotonic() - began:.1f} s. From now on the devices send"
         " live; rules fire within a minute."

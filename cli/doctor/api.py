@@ -6,7 +6,7 @@ from typing import Any
 
 import httpx
 
-from cli.api_client import api_client, error_text, key_header
+from cli.api_client import api_client, error_text, key_header, without_credentials
 from cli.doctor.finding import Finding, failed, ok, skipped, warning
 from runtime.settings import Settings
 from runtime.version import VERSION
@@ -16,6 +16,7 @@ KEY = "API_KEY"
 
 
 async def check_api(settings: Settings, url: str) -> AsyncIterator[Finding]:
+    shown = without_credentials(url)
     async with api_client(url, {}, ANSWER_S_MAX) as client:
         try:
             health = await client.get("/health", headers=key_header(settings))
@@ -26,7 +27,7 @@ async def check_api(settings: Settings, url: str) -> AsyncIterator[Finding]:
         except httpx.HTTPError as error:
             yield failed(
                 "API",
-                f"{url} does not respond ({error_text(error)})",
+                f"{shown} does not respond ({error_text(error)})",
                 "start voltwire up, or voltwire api; or name another address with --url",
             )
             return
@@ -34,11 +35,11 @@ async def check_api(settings: Settings, url: str) -> AsyncIterator[Finding]:
         if document is None or "authentication" not in (_document(info) or {}):
             yield failed(
                 "API",
-                f"what answers at {url} is not Voltwire",
+                f"what answers at {shown} is not Voltwire",
                 "stop that program, change HTTP_PORT, or name another address with --url",
             )
             return
-        for finding in _health(url, document):
+        for finding in _health(shown, document):
             yield finding
         if health.request.headers.get("Authorization") or not settings.api_key:
             yield _key(settings, needed=_document(info)["authentication"])

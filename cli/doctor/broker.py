@@ -15,8 +15,11 @@ async def check_broker(settings: Settings) -> Finding:
     refusal = await try_login(address, f"voltwire-doctor-{uuid4().hex[:12]}", ANSWER_S_MAX)
     if refusal is None:
         return ok("broker", f"{address} answers and accepts the login of the settings")
-    if refusal.asks_for_login and settings.authenticated and address.anonymous:
-        return ok("broker", f"{address} answers, and accepts nobody without a credential")
+    if refusal.asks_for_login and settings.authenticated and address.username is None:
+        # Its password is for the client ids of Voltwire, which are in use.
+        return ok(
+            "broker", f"{address} answers, and accepts no stranger; the canary uses our login"
+        )
     return failed("broker", f"{address} {_reason(refusal)}", _remedy(settings, refusal))
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from cli.doctor.finding import Finding, failed, ok, skipped, warning
 from cli.tables import size_text
-from cli.up.ports import Listener, listener_on
+from cli.up.ports import listener_on
 from runtime.addresses import is_loopback
 from runtime.settings import Settings
 from runtime.version import VERSION
@@ -41,16 +41,16 @@ def _authentication(settings: Settings) -> Finding:
 
 def _port(setting: str, host: str, port: int) -> Finding:
     """Whether it runs is the business of other checks; here another program would be in its place."""
-    found: Listener | None = listener_on(port)
+    found = listener_on(port)
     if found is None:
         return ok(setting, f"nothing listens on {host}:{port}")
-    if found.command is None:
+    if found.name is None:
         return ok(setting, f"{host}:{port} is in use by a process that this user cannot see")
     if any(each in found.command for each in OURS):
         return ok(setting, f"{host}:{port} is in use by Voltwire (process {found.pid})")
     return failed(
         setting,
-        f"{host}:{port} is in use by another program (process {found.pid}: {found.command})",
+        f"{host}:{port} is in use by another program (process {found.pid}, {found.name})",
         f"stop it, or change {setting}",
     )
 

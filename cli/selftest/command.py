@@ -13,6 +13,7 @@ import typer
 from rich.console import Console
 
 from cli.api_client import UrlOption, key_header, without_credentials
+from cli.output import AsJson, print_json
 from runtime.addresses import http_url
 from runtime.errors import StartError, VoltwireError, ungrouped
 from runtime.logging import configure_logging
@@ -57,6 +58,7 @@ def selftest(
         int | None,
         typer.Option(help="Group and repeat the events as in an earlier run with this seed."),
     ] = None,
+    as_json: AsJson = False,
 ) -> None:
     """Send events to a running system over MQTT and HTTP, and compare them with what the API returns.
 
@@ -68,7 +70,7 @@ def selftest(
     fail_on_signals(INTERRUPTED)  # Unlike for a role, exit code 0 would claim success.
     from cli.selftest.ledger import Ledger  # noqa: PLC0415
     from cli.selftest.plan import make_plan  # noqa: PLC0415
-    from cli.selftest.report import findings, table, verdict  # noqa: PLC0415
+    from cli.selftest.report import document, findings, table, verdict  # noqa: PLC0415
 
     settings = load_settings()
     configure_logging(settings)
@@ -81,7 +83,7 @@ def selftest(
     )  # fmt: skip
     ledger = Ledger(plan.entries)
     api = url or http_url(settings.http_host, settings.http_port)
-    console = Console()
+    console = Console(stderr=as_json)  # JSON is alone on standard output.
     console.print(
         f"Run {run}, seed {seed}, on {without_credentials(api)} and {settings.mqtt}.",
         style="bold",
@@ -91,10 +93,14 @@ def selftest(
         outcome = asyncio.run(_run(settings, api, plan, ledger, timeout, console))
     if outcome is None:
         sys.exit(INTERRUPTED)
-    console.print(table(plan, ledger, outcome))
-    for line in findings(outcome):
-        console.print(line, soft_wrap=True)
-    if fault := verdict(ledger, outcome, timeout):
+    fault = verdict(ledger, outcome, timeout)
+    if as_json:
+        print_json({"run": run, "seed": seed, **document(plan, ledger, outcome, fault)})
+    else:
+        console.print(table(plan, ledger, outcome))
+        for line in findings(outcome):
+            console.print(line, soft_wrap=True)
+    if fault:
         typer.echo(fault, err=True)
         raise typer.Exit(1)
 

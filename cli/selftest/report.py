@@ -2,19 +2,20 @@
 
 from collections import Counter
 from collections.abc import Sequence
+from typing import Any
 
 from rich.table import Table
 
 from cli.selftest.ledger import Comparison, Ledger, percentile
 from cli.selftest.plan import Plan
-from cli.tables import counts_table
+from cli.tables import Row, counts_of, counts_table
 from schema.event import Door
 
 FINDINGS_SHOWN = 10
 
 
-def table(plan: Plan, ledger: Ledger, outcome: Comparison) -> Table:
-    counts = (
+def rows(plan: Plan, ledger: Ledger, outcome: Comparison) -> list[Row]:
+    return [
         ("attempted", len(plan.entries), f"events: {ledger.doors(ledger.entries)}"),
         ("repeated", plan.copies, "copies, on purpose"),
         ("resent", ledger.resent, "copies sent after no answer or a request to retry"),
@@ -26,12 +27,26 @@ def table(plan: Plan, ledger: Ledger, outcome: Comparison) -> Table:
         ("lost", outcome.lost, "acknowledged but not returned or not counted"),
         ("duplicated", outcome.duplicated, "returned or counted more than once"),
         ("unexpected", outcome.unexpected, "returned but never sent like that"),
-    )
-    shown = counts_table(counts)
+    ]
+
+
+def table(plan: Plan, ledger: Ledger, outcome: Comparison) -> Table:
+    shown = counts_table(rows(plan, ledger, outcome))
     for name, door in (("publish to receipt", Door.MQTT), ("post to answer", Door.HTTP)):
         if seconds := ledger.seconds[door]:
             shown.add_row(name, f"{_ms(seconds, 50)} ms", f"p50; p99 {_ms(seconds, 99)} ms")
     return shown
+
+
+def document(plan: Plan, ledger: Ledger, outcome: Comparison, fault: str | None) -> dict[str, Any]:
+    """For programs: the counts of the table, times in seconds, every finding."""
+    times = {
+        name: {"p50": percentile(seconds, 50), "p99": percentile(seconds, 99)}
+        for name, door in (("publish_to_receipt_s", Door.MQTT), ("post_to_answer_s", Door.HTTP))
+        if (seconds := ledger.seconds[door])
+    }
+    found = {"findings": list(outcome.findings), "fault": fault}
+    return counts_of(rows(plan, ledger, outcome)) | times | found
 
 
 def findings(outcome: Comparison) -> list[str]:

@@ -32,7 +32,8 @@ class Listener:
     """The process that listens on a port, as far as this user may see it."""
 
     pid: int | None = None
-    command: str | None = None
+    name: str | None = None
+    command: str = ""
 
     def __str__(self) -> str:
         return f"process {self.pid}" if self.pid else "another process"
@@ -51,5 +52,6 @@ def listener_on(port: int) -> Listener | None:
 def _listener(pid: int | None) -> Listener:
     if pid is not None:
         with suppress(psutil.Error):
-            return Listener(pid, " ".join(psutil.Process(pid).cmdline()))
+            process = psutil.Process(pid)
+            return Listener(pid, process.name(), " ".join(process.cmdline()))
     return Listener(pid)

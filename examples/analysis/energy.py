@@ -21,10 +21,11 @@ with event as (
     from event window next as (partition by device_id order by timestamp)
 )
 select device_id,
-       round(sum(greatest(power_w, 0) * seconds) / 3.6e6, 3) as taken_kwh,
-       round(sum(-least(power_w, 0) * seconds) / 3.6e6, 3) as given_kwh
+       sum(greatest(power_w, 0) * seconds) / 3.6e6 as taken_kwh,
+       sum(-least(power_w, 0) * seconds) / 3.6e6 as given_kwh
 from step group by device_id order by device_id
 """
 
 if __name__ == "__main__":
-    print(duckdb.execute(ENERGY, {"file": sys.argv[1]}).df().to_string(index=False))
+    for device_id, taken, given in duckdb.execute(ENERGY, {"file": sys.argv[1]}).fetchall():
+        print(f"{device_id}: {taken:.3f} kWh taken, {given:.3f} kWh given")

@@ -7,6 +7,7 @@ from typing import Any
 import msgspec
 
 from schema.database import Connection
+from schema.event import json_form
 from schema.queries import load_queries
 
 KEPT_DAYS = 400
@@ -33,8 +34,21 @@ async def record(
     details: Mapping[str, Any] | None = None,
 ) -> None:
     """Write a row. `action` is `subject.verb`, such as `rule.update`; `details` never hold a secret."""
-    text = msgspec.json.encode(details or {}).decode()
+    text = msgspec.json.encode(_shown(details or {})).decode()
     await connection.execute(queries.insert_audit, actor.name, actor.address, action, target, text)
+
+
+def _shown(value: Any) -> Any:
+    """With numbers as every answer writes them."""
+    match value:
+        case float():
+            return json_form(value)
+        case Mapping():
+            return {name: _shown(inner) for name, inner in value.items()}
+        case list() | tuple():
+            return [_shown(inner) for inner in value]
+        case _:
+            return value
 
 
 async def delete_old_audit(connection: Connection) -> None:

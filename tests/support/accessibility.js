@@ -61,7 +61,7 @@
   if (titles.length !== 1) faults.push(`there are ${titles.length} first headings`);
   if (!document.documentElement.lang) faults.push("the language is not said");
   if (document.documentElement.scrollWidth > innerWidth) faults.push(`it scrolls sideways: ${document.documentElement.scrollWidth} px`);
-  for (const element of isPhone ? document.querySelectorAll("button, select, input:not([type=checkbox]), textarea, nav a") : []) {
+  for (const element of isPhone ? document.querySelectorAll("button, select, input:not([type=checkbox], [type=radio]), textarea, nav a") : []) {
     const { height } = element.getBoundingClientRect();
     if (isShown(element) && height < TARGET_PX_MIN - 0.5) say(element, `it is ${height} px high`);
   }

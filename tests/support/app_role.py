@@ -16,9 +16,9 @@ from tests.support.services import ROOT
 SQL = re.compile(r"```sql\n(.*?)```", re.DOTALL)
 
 
-def documented_statements(heading: str) -> list[str]:
-    """The statements of the SQL example below a heading of docs/operations.md."""
-    text = (ROOT / "docs/operations.md").read_text("utf-8")
+def documented_statements(heading: str, document: str = "docs/operations.md") -> list[str]:
+    """The statements of the SQL example below a heading."""
+    text = (ROOT / document).read_text("utf-8")
     found = SQL.search(text.split(f"# {heading}\n")[1])
     assert found is not None
     return [each.strip() for each in found[1].split(";\n") if each.strip()]

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from playwright.sync_api import Browser, ConsoleMessage, Page, sync_playwright
+from playwright.sync_api import Browser, ConsoleMessage, Page, ViewportSize, expect, sync_playwright
 
 from tests.support.programs import require_program
 from tests.support.services import temporary_folder
@@ -15,13 +15,13 @@ from tests.support.services import temporary_folder
 FLAGS = (
     "--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking",
     "--disable-component-update", "--disable-sync", "--disable-dev-shm-usage", "--js-flags=--expose-gc",
-    "--enable-precise-memory-info", "--remote-debugging-port=0",
+    "--enable-precise-memory-info", "--hide-scrollbars", "--remote-debugging-port=0",
 )  # fmt: skip
 LISTENING = re.compile(r"DevTools listening on (ws://\S+)")
 REFUSAL = "Failed to load resource: the server responded with a status of 4"
 WAIT_MS_MAX = 60_000  # For anything to appear: a failure must not come from a machine that is busy.
 NARROW_PX = 760
-DESKTOP, PHONE = {"width": 1280, "height": 800}, {"width": 390, "height": 844}
+DESKTOP, PHONE = ViewportSize(width=1280, height=800), ViewportSize(width=390, height=844)
 
 
 @contextmanager
@@ -52,6 +52,7 @@ def _address(process: "subprocess.Popen[bytes]", log: Path) -> str:
 @contextmanager
 def driven(address: str) -> Iterator[Browser]:
     """While it is open, this thread runs an event loop, so nothing else may start one in it."""
+    expect.set_options(timeout=WAIT_MS_MAX)
     with sync_playwright() as playwright:
         browser = playwright.chromium.connect_over_cdp(address)
         yield browser

@@ -10,7 +10,7 @@ from schema.access.credentials import Scope
 
 
 @with_config(STRICT)
-class KeyAnswer(TypedDict):
+class KeyResponse(TypedDict):
     name: str
     scopes: list[Scope]
     created_at: Time
@@ -18,21 +18,21 @@ class KeyAnswer(TypedDict):
 
 
 @with_config(STRICT)
-class NewKeyAnswer(TypedDict):
+class NewKeyResponse(TypedDict):
     name: str
     scopes: list[Scope]
     secret: Annotated[str, Field(description="Shown here and never again")]
 
 
 @with_config(STRICT)
-class CredentialsAnswer(TypedDict):
+class CredentialsResponse(TypedDict):
     device_id: str
     login: Annotated[str, Field(description="The user name at the broker")]
     secret: NotRequired[Annotated[str, Field(description="Shown here and never again")]]
 
 
 @with_config(STRICT)
-class DeviceCredentialsAnswer(TypedDict):
+class DeviceCredentialsResponse(TypedDict):
     device_id: str
     login: Annotated[str, Field(description="The user name at the broker")]
     secret: Annotated[bool, Field(description="Whether it has a secret")]
@@ -42,19 +42,19 @@ class DeviceCredentialsAnswer(TypedDict):
 
 
 @with_config(STRICT)
-class RotatedAnswer(CredentialsAnswer):
+class RotatedResponse(CredentialsResponse):
     overlap_s: float
 
 
 @with_config(STRICT)
-class SessionAnswer(TypedDict):
+class SessionResponse(TypedDict):
     key: str
     scopes: list[Scope]
     expires_in_s: int
 
 
 @with_config(STRICT)
-class AuditAnswer(TypedDict):
+class AuditResponse(TypedDict):
     id: int
     at: Time
     actor: Annotated[str, Field(description="key:NAME, device:ID, command, or anyone")]

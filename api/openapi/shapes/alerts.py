@@ -11,7 +11,7 @@ from schema.rule import Condition, Notify, Op
 
 
 @with_config(STRICT)
-class RuleAnswer(TypedDict):
+class RuleResponse(TypedDict):
     id: str
     condition: Condition
     device_id: str | None
@@ -32,7 +32,7 @@ class RuleAnswer(TypedDict):
 
 
 @with_config(STRICT)
-class IncidentAnswer(TypedDict):
+class IncidentResponse(TypedDict):
     id: int
     device_id: str
     rule_id: str
@@ -57,7 +57,7 @@ class IncidentAnswer(TypedDict):
 
 
 @with_config(STRICT)
-class IncidentStepAnswer(TypedDict):
+class IncidentStepResponse(TypedDict):
     state: AlertState
     at: Time
     event_id: NotRequired[str]
@@ -67,19 +67,19 @@ class IncidentStepAnswer(TypedDict):
 
 
 @with_config(STRICT)
-class IncidentHistoryAnswer(IncidentAnswer):
-    history: list[IncidentStepAnswer]
+class IncidentHistoryResponse(IncidentResponse):
+    history: list[IncidentStepResponse]
 
 
 @with_config(STRICT)
-class BacktestDeviceAnswer(TypedDict):
+class BacktestDeviceResponse(TypedDict):
     device_id: str
     incidents: Count
     firing_s: Annotated[float, Field(ge=0)]
 
 
 @with_config(STRICT)
-class BacktestIncidentAnswer(TypedDict):
+class BacktestIncidentResponse(TypedDict):
     device_id: str
     opened_at: Time
     opened_by: Annotated[str | None, Field(description="event_id")]
@@ -89,7 +89,7 @@ class BacktestIncidentAnswer(TypedDict):
 
 
 @with_config(STRICT)
-class BacktestAnswer(TypedDict):
+class BacktestResponse(TypedDict):
     from_time: Time
     to_time: Time
     time: Annotated[
@@ -98,13 +98,13 @@ class BacktestAnswer(TypedDict):
     events: Annotated[Count, Field(description="How many events with the metric were read")]
     incidents_total: Count
     firing_s: Annotated[float, Field(ge=0)]
-    devices: Annotated[list[BacktestDeviceAnswer], Field(description="Those with incidents")]
-    incidents: list[BacktestIncidentAnswer]
+    devices: Annotated[list[BacktestDeviceResponse], Field(description="Those with incidents")]
+    incidents: list[BacktestIncidentResponse]
     truncated: Annotated[bool, Field(description="Not all incidents are listed")]
 
 
 @with_config(STRICT)
-class SilenceAnswer(TypedDict):
+class SilenceResponse(TypedDict):
     id: int
     device_id: str | None
     tag: str | None
@@ -117,7 +117,7 @@ class SilenceAnswer(TypedDict):
 
 
 @with_config(STRICT)
-class ChannelAnswer(TypedDict):
+class ChannelResponse(TypedDict):
     name: str
     url: Annotated[str, Field(description="Without its secrets")]
     signed: bool
@@ -133,6 +133,6 @@ class ChannelAnswer(TypedDict):
 
 
 @with_config(STRICT)
-class ChannelTestAnswer(TypedDict):
+class ChannelTestResponse(TypedDict):
     status: Literal["delivered", "failed"]
     failure: NotRequired[str]

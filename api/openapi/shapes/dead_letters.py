@@ -8,7 +8,7 @@ from schema.event import Door, Reason
 
 
 @with_config(STRICT)
-class RejectedAnswer(TypedDict):
+class RejectedResponse(TypedDict):
     id: int
     received_at: Time
     door: Door
@@ -21,20 +21,20 @@ class RejectedAnswer(TypedDict):
 
 
 @with_config(STRICT)
-class RejectedSummaryAnswer(TypedDict):
+class RejectedSummaryResponse(TypedDict):
     total: Count
     replayed: Count
     reasons: dict[Reason, Count]
 
 
 @with_config(STRICT)
-class RejectedPayloadAnswer(RejectedAnswer):
+class RejectedPayloadResponse(RejectedResponse):
     payload: str | None
     payload_base64: str
 
 
 @with_config(STRICT)
-class ReplayAnswer(TypedDict):
+class ReplayResponse(TypedDict):
     letters: Count
     stored: Count
     duplicate: Count

@@ -10,7 +10,7 @@ from schema.presence import IntervalSource, PresenceState
 
 
 @with_config(STRICT)
-class PresenceAnswer(TypedDict):
+class PresenceResponse(TypedDict):
     device_id: str
     state: PresenceState
     since: Time
@@ -22,7 +22,7 @@ class PresenceAnswer(TypedDict):
 
 
 @with_config(STRICT)
-class PresenceChangeAnswer(TypedDict):
+class PresenceChangeResponse(TypedDict):
     id: Annotated[int, Field(description="As in the stream of changes")]
     device_id: str
     state: PresenceState
@@ -32,7 +32,7 @@ class PresenceChangeAnswer(TypedDict):
 
 
 @with_config(STRICT)
-class FleetAnswer(TypedDict):
+class FleetResponse(TypedDict):
     total: Count
     states: dict[PresenceState, Count]
     flapping: Count
@@ -40,14 +40,14 @@ class FleetAnswer(TypedDict):
 
 
 @with_config(STRICT)
-class LatestValueAnswer(TypedDict):
+class LatestValueResponse(TypedDict):
     value: Number
     timestamp: Time
     event_id: str
 
 
 @with_config(STRICT)
-class DeviceAnswer(PresenceAnswer):
+class DeviceResponse(PresenceResponse):
     name: str | None
     profile: str
     tags: list[str]
@@ -70,35 +70,35 @@ class DeviceAnswer(PresenceAnswer):
 
 
 @with_config(STRICT)
-class ImportedAnswer(TypedDict):
+class ImportedResponse(TypedDict):
     devices: Annotated[int, Field(ge=1, description="Rows of the file")]
     created: Annotated[int, Field(ge=0, description="Of them new")]
     changed: Annotated[int, Field(ge=0, description="Of them with another registration before")]
 
 
 @with_config(STRICT)
-class ListedDeviceAnswer(DeviceAnswer):
+class ListedDeviceResponse(DeviceResponse):
     latest: NotRequired[
-        Annotated[dict[str, LatestValueAnswer], Field(description="By metric, if asked for")]
+        Annotated[dict[str, LatestValueResponse], Field(description="By metric, if asked for")]
     ]
 
 
 @with_config(STRICT)
-class LatestAnswer(TypedDict):
+class LatestResponse(TypedDict):
     device_id: str
-    metrics: dict[str, LatestValueAnswer]
+    metrics: dict[str, LatestValueResponse]
 
 
 @with_config(STRICT)
-class ProfileMetricAnswer(TypedDict):
+class ProfileMetricResponse(TypedDict):
     unit: NotRequired[str]
     min: NotRequired[float]
     max: NotRequired[float]
 
 
 @with_config(STRICT)
-class ProfileAnswer(TypedDict):
+class ProfileResponse(TypedDict):
     name: str
-    metrics: dict[str, ProfileMetricAnswer]
+    metrics: dict[str, ProfileMetricResponse]
     interval_s: float | None
     receipts: bool

@@ -10,7 +10,7 @@ from schema.event import DuplicateReason, Reason, Status
 
 
 @with_config(STRICT)
-class EventAnswer(TypedDict):
+class EventResponse(TypedDict):
     event_id: str
     device_id: str
     timestamp: Time
@@ -21,7 +21,7 @@ class EventAnswer(TypedDict):
 
 
 @with_config(STRICT)
-class PostedAnswer(TypedDict):
+class PostedResponse(TypedDict):
     status: Literal["ok", "duplicate"]
     event_id: NotRequired[Annotated[str, Field(description="Only if the server assigned it")]]
     reason: NotRequired[
@@ -30,27 +30,27 @@ class PostedAnswer(TypedDict):
 
 
 @with_config(STRICT)
-class BatchItemAnswer(TypedDict):
+class BatchItemResponse(TypedDict):
     event_id: str | None
     status: Status
     reason: NotRequired[Reason | DuplicateReason]
 
 
 @with_config(STRICT)
-class PointAnswer(TypedDict):
+class PointResponse(TypedDict):
     timestamp: Time
     metrics: dict[str, float]
 
 
 @with_config(STRICT)
-class PointsAnswer(TypedDict):
+class PointsResponse(TypedDict):
     device_id: str
     truncated: bool
-    points: list[PointAnswer]
+    points: list[PointResponse]
 
 
 @with_config(STRICT)
-class DaySummaryAnswer(TypedDict):
+class DaySummaryResponse(TypedDict):
     count: Count
     min: Number
     max: Number
@@ -58,7 +58,7 @@ class DaySummaryAnswer(TypedDict):
 
 
 @with_config(STRICT)
-class CompletenessAnswer(TypedDict):
+class CompletenessResponse(TypedDict):
     expected: Count
     received: Count
     missing: Count
@@ -66,7 +66,7 @@ class CompletenessAnswer(TypedDict):
 
 
 @with_config(STRICT)
-class GapAnswer(TypedDict):
+class GapResponse(TypedDict):
     from_time: Annotated[Time, Field(description="Of the event before the gap")]
     to_time: Annotated[Time, Field(description="Of the event after it")]
     after_seq: Count
@@ -75,16 +75,16 @@ class GapAnswer(TypedDict):
 
 
 @with_config(STRICT)
-class SummaryAnswer(TypedDict):
+class SummaryResponse(TypedDict):
     device_id: str
     date: Annotated[str, Field(json_schema_extra={"format": "date"})]
     tz: str
-    metrics: dict[str, DaySummaryAnswer]
-    completeness: NotRequired[CompletenessAnswer]
+    metrics: dict[str, DaySummaryResponse]
+    completeness: NotRequired[CompletenessResponse]
 
 
 @with_config(STRICT)
-class BucketAnswer(TypedDict):
+class BucketResponse(TypedDict):
     bucket: Time
     metric: NotRequired[str]
     device_id: NotRequired[str]
@@ -104,7 +104,7 @@ class BucketAnswer(TypedDict):
 
 
 @with_config(STRICT)
-class ColumnsAnswer(TypedDict):
+class ColumnsResponse(TypedDict):
     metric: NotRequired[str]
     device_id: NotRequired[str]
     tag: NotRequired[str]

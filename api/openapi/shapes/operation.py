@@ -9,7 +9,7 @@ from api.openapi.shapes.base import STRICT, Count, Time
 
 
 @with_config(STRICT)
-class InfoAnswer(TypedDict):
+class InfoResponse(TypedDict):
     """Strangers see `authentication` alone."""
 
     authentication: bool
@@ -28,20 +28,20 @@ class InfoAnswer(TypedDict):
 
 
 @with_config(STRICT)
-class CheckAnswer(TypedDict):
+class CheckResponse(TypedDict):
     status: Literal["ok", "failing"]
     detail: str
 
 
 @with_config(STRICT)
-class HealthAnswer(TypedDict):
+class HealthResponse(TypedDict):
     """Strangers see `status` alone."""
 
     status: Literal["ok", "failing"]
     version: NotRequired[str]
-    checks: NotRequired[dict[str, CheckAnswer]]
+    checks: NotRequired[dict[str, CheckResponse]]
 
 
 @with_config(STRICT)
-class LiveAnswer(TypedDict):
+class LiveResponse(TypedDict):
     status: Literal["ok"]

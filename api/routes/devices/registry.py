@@ -10,7 +10,7 @@ from api.http.bodies import operation_with_body, read_body, require_json_or_csv,
 from api.http.cursor import fingerprint, read_cursor
 from api.http.pages import json_text, page
 from api.http.params import Cursor, DeviceIdPath, PageLimit, optional_name, require_no_nul
-from api.imports.rows import ROWS_MAX
+from api.imports.faults import ROWS_MAX
 from api.imports.store import Imported, ImportStore
 from api.latest.store import LatestStore
 from api.store.devices import DeviceStore

@@ -15,7 +15,7 @@ from api.http.params import known_name
 from runtime.settings import Settings
 
 
-class Format(StrEnum):
+class AsyncapiFormat(StrEnum):
     HTML = "html"
     JSON = "json"
 
@@ -34,14 +34,14 @@ async def asyncapi(
         address = mqtt_url(settings, str(request.base_url))
     document = asyncapi_document(address, authenticated=settings.authenticated)
     headers = {"Vary": "Accept, Authorization, Cookie", "Cache-Control": "no-cache"}
-    if _format(format_name, request.headers.get("accept", "")) is Format.JSON:
+    if _format(format_name, request.headers.get("accept", "")) is AsyncapiFormat.JSON:
         return Response(document, headers=headers)
     headers |= {"Content-Security-Policy": POLICY, "X-Content-Type-Options": "nosniff"}
     return Response(asyncapi_page(document), media_type=MediaType.HTML, headers=headers)
 
 
-def _format(named: str | None, accept: str) -> Format:
+def _format(named: str | None, accept: str) -> AsyncapiFormat:
     """Browsers name text/html; a program that names nothing gets the document."""
     if named is not None:
-        return known_name("format", named, Format)
-    return Format.HTML if "text/html" in accept.lower() else Format.JSON
+        return known_name("format", named, AsyncapiFormat)
+    return AsyncapiFormat.HTML if "text/html" in accept.lower() else AsyncapiFormat.JSON

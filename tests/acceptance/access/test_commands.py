@@ -87,6 +87,29 @@ def test_devices_get_secrets_rotate_and_lose_them(up: Process) -> None:
     assert "secret" not in certificate
 
 
+def test_devices_are_imported_from_a_file_with_an_admin_key(up: Process, tmp_path: Path) -> None:
+    file, bad, array = tmp_path / "devices.csv", tmp_path / "bad.csv", tmp_path / "devices.JSON"
+    file.write_text("device_id,name,tz\nimported1,Shed,Asia/Tokyo\nimported2,,\n")
+    bad.write_text("device_id,interval_s\nimported3,soon\nimported\x1b 4,1\n")
+    array.write_text('[{"device_id":"imported1","name":"Barn"},{"device_id":"imported2"}]')
+    without = run(up, "device", "import", str(file))
+    assert (without.returncode, "wants a key" in without.stderr) == (1, True), without.stderr
+    key = {"API_KEY": command(up, "key", "create", "importer", "--scope", "admin")["secret"]}
+    until_status(up, key["API_KEY"], 200)
+    done = run(up, "device", "import", str(file), **key)
+    assert done.stdout == "2 devices are new, 0 changed, 0 stay as they were.\n", done.stderr
+    again = command(up, "device", "import", str(array), **key)
+    assert again == {"devices": 2, "created": 0, "changed": 1}
+    refused = run(up, "device", "import", str(bad), **key)
+    assert refused.returncode == 1
+    lines = [line.split(maxsplit=3) for line in refused.stderr.splitlines()]
+    assert [line[:3] for line in lines[:2]] == [
+        ["line", "2", "interval_s"], ["line", "3", "device_id"],
+    ]  # fmt: skip
+    assert refused.stderr.endswith("2 faults in all. Nothing is imported.\n")
+    assert run(up, "device", "import", str(tmp_path / "none.csv"), **key).returncode == 2
+
+
 def post_until_answered(up: Process, secret: str, event: dict[str, Any]) -> httpx.Response:
     """The process hears of a new secret within milliseconds."""
     deadline = time.monotonic() + WITHIN_S

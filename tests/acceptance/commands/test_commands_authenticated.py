@@ -81,7 +81,7 @@ def test_watch_and_doctor_say_which_key_they_need(up: Process, settings: dict[st
     assert "the API does not know this key" in wrong.stdout
     right = voltwire("doctor", **settings | {"DATA_DIR": data})
     assert right.returncode == 0, right.stdout
-    assert "accepts nobody without a credential" in right.stdout
+    assert "accepts no stranger" in right.stdout
     assert settings["API_KEY"] not in right.stdout
 
 

@@ -60,7 +60,7 @@ def test_the_page_comes_first_and_20_devices_with_names_and_a_history_send_live(
     devices = {each["device_id"]: each for each in get(demo, "/v1/devices?limit=100")}
     assert len(devices) == 20
     assert devices["demo-001"]["name"] == "Forklift 1"
-    assert devices["demo-020"]["tags"] == ["site:rotterdam", "kind:buoy"]
+    assert devices["demo-020"]["tags"] == ["site:rotterdam"]
     oldest = get(demo, "/v1/devices/demo-005/events?limit=1000")[-1]
     assert oldest["received_at"] > oldest["timestamp"]
     span = "from_time=2026-01-01T00:00:00Z&to_time=2100-01-01T00:00:00Z"

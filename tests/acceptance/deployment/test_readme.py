@@ -18,6 +18,7 @@ from tests.support.services import ROOT, Process
 DOCUMENTS = ("README.md", "docs/examples.md")
 EXAMPLE = re.compile(r"```bash\n(curl .*?)```\n```json\n(.*?)```", re.DOTALL)
 STREAM = re.compile(r"The stream shows:\n\n```\n(.*?)```", re.DOTALL)
+STEPS = re.compile(r"every second:\n\n```sh\n(.*?)```", re.DOTALL)
 HEALTHY_S_MAX = 60
 DIFFERS = re.compile(
     r'"(received_at|created_at|detail|id|rule_id|incident_id)":("(?:[^"\\]|\\.)*"|[0-9]+)'
@@ -74,11 +75,21 @@ def test_every_example_gives_the_answer_shown_and_the_stream_shows_the_alert(up:
             lines = [stream.stdout.readline().strip() for _ in range(2)]
         finally:
             stream.kill()
-    expected = STREAM.search((ROOT / "README.md").read_text())
+    expected = STREAM.search((ROOT / "docs/examples.md").read_text())
     assert expected is not None
     _, data = expected[1].strip().splitlines()
     assert lines[0].startswith("id: ")
     assert without_what_differs(lines[1]) == without_what_differs(data)
+
+
+def test_the_first_steps_show_a_device_and_a_firing_alert(up: Process) -> None:
+    steps = STEPS.search((ROOT / "README.md").read_text())
+    assert steps is not None
+    pasted(steps[1].replace("sleep 1\n", "sleep 0.11\n"), up)  # Ten posts in a second are allowed.
+    newest = plain_http.get(f"{base_url(up)}/v1/devices/my-device/latest").json()
+    assert newest["metrics"]["temp"]["value"] == 60
+    incidents = plain_http.get(f"{base_url(up)}/v1/incidents?device_id=my-device").json()
+    assert [(each["rule_name"], each["state"]) for each in incidents] == [("Too warm", "firing")]
 
 
 def test_an_example_sent_again_is_a_duplicate(up: Process) -> None:

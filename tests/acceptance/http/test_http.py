@@ -4,6 +4,8 @@ import json
 import re
 import time
 from collections.abc import Iterator
+from contextlib import closing
+from http.client import HTTPConnection
 from typing import Any
 from uuid import uuid4
 
@@ -121,6 +123,23 @@ def test_an_unknown_path_or_resource_is_404(http: httpx.Client, path: str) -> No
 def test_an_invalid_query_is_422(http: httpx.Client, path: str) -> None:
     http.post("/v1/events/batch", json=[event(device_id="a")])
     assert_problem(http.get(path), 422)
+
+
+def test_a_thousand_devices_fit_into_a_query_up_to_the_limit_of_the_head(
+    http: httpx.Client,
+) -> None:
+    query = "metric=x&from_time=2026-01-01T00:00:00Z&to_time=2026-01-02T00:00:00Z"
+    for length, status in ((40, 200), (60, 414)):
+        devices = "".join(f"&device_id={n:0{length}}" for n in range(1000))
+        # httpx sends no such long address.
+        with closing(
+            HTTPConnection(http.base_url.host, http.base_url.port, timeout=30)
+        ) as connection:
+            connection.request("GET", f"/v1/metrics/aggregate?{query}{devices}")
+            answer = connection.getresponse()
+            assert answer.status == status
+            kind = "application/json" if status == httpx.codes.OK else "application/problem+json"
+            assert answer.getheader("Content-Type") == kind
 
 
 def test_nul_anywhere_is_the_callers_mistake(http: httpx.Client) -> None:

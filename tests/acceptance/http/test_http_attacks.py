@@ -25,7 +25,11 @@ ATTACK_S = 4
 # A neighbour of an idle product waits a few milliseconds. Before the limits of the port it waited for many
 # seconds during an attack. What it waits without one, on a machine that is busy anyway, is the control.
 NEIGHBOUR_S_MAX, TIMES_CONTROL_MAX = 0.5, 8
+POSTS_MIN = 9  # One of them may meet the first moment of an attack on a machine that is busy with other work.
 ATTACKS_MAX = 3  # A machine that was busy with other work once is not so each time.
+RECOVERY_S_MAX = (
+    20  # Without limits queries went on for 30 s and more after their clients had left.
+)
 STREAMS_MAX, DEVICES = 1000, 300
 
 Address = tuple[str, int]
@@ -94,11 +98,11 @@ def address_of(up: Process) -> Address:
 
 
 def neighbour(url: str, seconds: float) -> list[float]:
-    """How long each post of a device took that sends all the time."""
+    """How long each post of a device took that sends all the time, for so many seconds and posts."""
     taken: list[float] = []
     until = time.monotonic() + seconds
     with plain_http.Client(base_url=url, timeout=30) as client:
-        while time.monotonic() < until:
+        while time.monotonic() < until or len(taken) < POSTS_MIN:
             began = time.monotonic()
             body = {"device_id": "neighbour", "metrics": {"x": len(taken)}}
             answer = client.post("/v1/events", json=body)
@@ -134,7 +138,9 @@ def test_an_attack_leaves_memory_flat_and_a_neighbour_served(up: Process, attack
         if median(taken) < limit_s:
             break
     assert median(taken) < limit_s, taken
-    assert median(neighbour(url, 1)) < limit_s
+    until = time.monotonic() + RECOVERY_S_MAX
+    while (after := median(neighbour(url, 1))) >= limit_s:
+        assert time.monotonic() < until, f"a post takes {after:.1f} s after the attack"
     left = memory(up) - before
     assert left < GROWTH_BYTES_MAX, f"{left / MIB:.0f} MiB stay"
 

@@ -183,3 +183,17 @@ def test_a_client_that_disconnects_harms_no_other_and_its_complete_posts_stay(
     assert http.get(f"/v1/devices/{json.loads(half)['device_id']}/events").status_code == 404
     assert status_of(http.post("/v1/events", content=whole, headers=JSON)) == "duplicate"
     assert "failed unexpectedly" not in up.log.read_text()
+
+
+def test_chunked_posts_that_are_cut_off_leave_no_line_in_the_log(
+    up: Process, http: httpx.Client
+) -> None:
+    before = len(up.log.read_text().splitlines())
+    for path in [*ALL, "/v1/devices", "/v1/devices/import"] * 4:
+        with closing(raw(up)) as connection:
+            head = f"POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+            connection.sendall(
+                f'{head}Transfer-Encoding: chunked\r\n\r\n5\r\n{{"eve\r\n40\r\nnt'.encode()
+            )
+    assert http.get("/live").status_code == 200
+    assert up.log.read_text().splitlines()[before:] == []

@@ -9,9 +9,19 @@ from playwright.sync_api import Page, expect
 
 from tests.acceptance.conftest import base_url, running_up
 from tests.support import plain_http
+from tests.support.browser import DESKTOP, PHONE, assert_accessible
 from tests.support.receivers import SECRET, webhook_receiver
 from tests.support.services import Process
 
+VIEWS = {
+    "alerts": "temp_c > 60",
+    "alerts?show=silences": "device read-1",
+    "rules": "read-1 too hot",
+    "rules/new?metric=temp_c&threshold=60": "Back-test",
+    "channels": "ntfys://ntfy.sh/…",
+    "dead-letters": "out_of_range",
+    "keys": "Audit",
+}
 AT_ONCE_MS = 6_000  # It takes a fraction of a second; a busy machine may be six times slower.
 
 
@@ -21,7 +31,7 @@ def up(database: str) -> Iterator[Process]:
         yield process
 
 
-def send(up: Process, path: str, body: Any, *, accepted: bool = True) -> Any:
+def post_json(up: Process, path: str, body: Any, *, accepted: bool = True) -> Any:
     answer = plain_http.post(f"{base_url(up)}{path}", json=body, timeout=60)
     assert answer.is_success is accepted, answer.text
     return answer.json()
@@ -30,11 +40,11 @@ def send(up: Process, path: str, body: Any, *, accepted: bool = True) -> Any:
 def too_hot(up: Process, device_id: str, **rule: Any) -> None:
     """A rule of its own for a device."""
     body = {"name": f"{device_id} too hot", "device_id": device_id, "metric": "temp_c", "op": ">"}
-    send(up, "/v1/alerts", body | {"threshold": 60, "notify": "change"} | rule)
+    post_json(up, "/v1/alerts", body | {"threshold": 60, "notify": "change"} | rule)
 
 
 def heat(up: Process, device_id: str, temp_c: float = 70) -> None:
-    send(up, "/v1/events", {"device_id": device_id, "metrics": {"temp_c": temp_c}})
+    post_json(up, "/v1/events", {"device_id": device_id, "metrics": {"temp_c": temp_c}})
 
 
 def test_an_alert_appears_and_goes_without_a_reload(page: Page, up: Process) -> None:
@@ -59,10 +69,9 @@ def test_rows_do_not_move_under_the_pointer(page: Page, up: Process) -> None:
     page.goto("/#/alerts")
     page.get_by_role("row", name="held-1 too hot").hover()
     heat(up, "held-2")
-    waiting = page.get_by_role("button", name="Show 1 new incident")
-    expect(waiting).to_be_visible()
+    expect(page.get_by_role("button", name="Show 1 new incident")).to_be_visible()
     expect(page.get_by_role("row", name="held-2 too hot")).to_be_hidden()
-    waiting.click()
+    page.mouse.move(0, 0)
     expect(page.get_by_role("row", name="held-2 too hot")).to_be_visible()
 
 
@@ -99,7 +108,7 @@ def test_a_rule_is_back_tested_corrected_created_switched_off_and_deleted(
     hot = [
         {"device_id": "rule-1", "age_ms": 60_000 * n, "metrics": {"temp_c": n}} for n in range(9)
     ]
-    send(up, "/v1/events/batch", hot)
+    post_json(up, "/v1/events/batch", hot)
     page.goto("/#/rules/new?device_id=rule-1")
     page.get_by_role("combobox", name="Metric").fill("temp_c")
     page.get_by_role("textbox", name="Threshold").fill("5")
@@ -143,7 +152,7 @@ def test_a_channel_is_added_and_its_test_arrives(page: Page) -> None:
 
 def test_dead_letters_are_counted_shown_and_replayed(page: Page, up: Process) -> None:
     bad = {"device_id": "dead-1", "metrics": {"soc_percent": 130}}
-    send(up, "/v1/events", bad, accepted=False)
+    post_json(up, "/v1/events", bad, accepted=False)
     page.goto("/#/dead-letters?device_id=dead-1")
     page.get_by_role("button", name="out_of_range").click()
     page.get_by_role("button", name="Payload of").click()
@@ -151,9 +160,27 @@ def test_dead_letters_are_counted_shown_and_replayed(page: Page, up: Process) ->
     page.get_by_role("button", name="Hex").click()
     expect(page.get_by_role("dialog")).to_contain_text("00000000  7b 22")
     page.get_by_role("button", name="Close").click()
-    send(up, "/v1/devices", {"device_id": "dead-1", "profile": "open"})
+    post_json(up, "/v1/devices", {"device_id": "dead-1", "profile": "open"})
     page.get_by_role("button", name="Replay all with the reason out_of_range").click()
     page.get_by_role("dialog").get_by_role("button", name="Replay").click()
     expect(page.get_by_role("dialog")).to_contain_text(
         "Done: 1 dead letter, 1 stored, 0 duplicate, 0 rejected again."
     )
+
+
+def test_names_contrast_and_sizes_are_right_on_a_screen_and_on_a_phone(
+    page: Page, up: Process
+) -> None:
+    too_hot(up, "read-1", severity="critical", channels=["gone"])
+    heat(up, "read-1")
+    bad = {"device_id": "read-1", "metrics": {"soc_percent": 130}}
+    post_json(up, "/v1/events", bad, accepted=False)
+    post_json(up, "/v1/silences", {"device_id": "read-1", "to_time": "2099-01-01T00:00:00Z"})
+    post_json(up, "/v1/channels", {"name": "read-1", "url": "ntfys://ntfy.sh/read-1"})
+    for view, text in VIEWS.items():
+        page.set_viewport_size(DESKTOP)
+        page.goto(f"/#/{view}")
+        expect(page.get_by_text(text).first).to_be_visible()
+        assert_accessible(page)
+        page.set_viewport_size(PHONE)
+        assert_accessible(page)

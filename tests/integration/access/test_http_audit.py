@@ -25,6 +25,7 @@ CHANGES: Mapping[str, tuple[str, Any]] = {
     ),
     "DELETE /v1/devices/{device_id}/credentials": ("/v1/devices/audited/credentials", None),
     "DELETE /v1/devices/{device_id}": ("/v1/devices/audited", None),
+    "POST /v1/devices/import": ("/v1/devices/import", [{"device_id": "audited3"}]),
     "PUT /v1/profiles/{name}": ("/v1/profiles/audited", {"metrics": {"x": {"min": 0}}}),
     "POST /v1/alerts": ("/v1/alerts", RULE),
     "PUT /v1/alerts/{rule_id}": ("/v1/alerts/{rule}", RULE | {"threshold": 31}),

@@ -140,7 +140,7 @@ async def test_a_device_is_announced_changed_removed_and_announced_again(
         config = await next_config(client)
         assert config is not None
         assert config["device"] == {
-            "identifiers": [f"voltwire_voltwire_{DEVICE}"], "name": DEVICE, "model": "battery",
+            "identifiers": ["voltwire:voltwire:shed_3a1_2ebattery"], "name": DEVICE, "model": "battery",
             "configuration_url": "http://a.example",
         }  # fmt: skip
         assert config["state_topic"] == f"devices/{DEVICE}/telemetry"
@@ -168,14 +168,14 @@ async def test_templates_take_the_last_event_of_a_message_and_ignore_what_it_lac
     doors: Doors, dsn: str
 ) -> None:
     await doors.post(event(1, **{"cell.1:v": 3.2}))
-    connection = await relay_page(dsn)
-    [sensor] = connection["components"].values()
+    [config] = await announced(dsn)
+    [sensor] = config["components"].values()
     value = sensor["value_template"]
     assert rendered(value, b'{"metrics":{"cell.1:v":3.25}}') == "3.25"
     assert rendered(value, b'[{"metrics":{"cell.1:v":3}},{"metrics":{"cell.1:v":4}}]') == "4"
     for without in (b'{"metrics":{"x":1}}', b"{}", b'[{"metrics":{"x":1}}]'):
         assert rendered(value, without) == ""
-    [available] = connection["availability"]
+    [available] = config["availability"]
     assert available["topic"] == f"presence/{DEVICE}"
     states = ("online", "asleep", "late", "offline", "never_seen")
     shown = [rendered(available["value_template"], b'{"state":"%s"}' % s.encode()) for s in states]
@@ -183,16 +183,24 @@ async def test_templates_take_the_last_event_of_a_message_and_ignore_what_it_lac
     assert rendered(available["value_template"], b"") == "offline"
 
 
-async def relay_page(dsn: str) -> dict[str, Any]:
-    """The only announcement."""
+async def announced(dsn: str) -> list[dict[str, Any]]:
     settings = Settings(database_url=SecretStr(dsn))
     connection = await asyncpg.connect(dsn)
     changed, _ = await home_assistant.Discovery(settings).page(connection, "")
     connection.terminate()
-    [payload] = changed.values()
-    config: dict[str, Any] = msgspec.json.decode(payload)
-    check(config)
-    return config
+    configs: list[dict[str, Any]] = [msgspec.json.decode(each) for each in changed.values()]
+    for config in configs:
+        check(config)
+    return configs
+
+
+async def test_no_two_sensors_have_the_same_id(doors: Doors, dsn: str) -> None:
+    """Home Assistant would refuse the second."""
+    names = [("a", "b_c"), ("a_b", "c"), ("a:b", "c"), ("a", "b:c"), ("a", "b.c"), ("a_3ab", "c")]
+    for number, (device_id, metric) in enumerate(names):
+        await doors.post({"event_id": f"e{number}", "device_id": device_id, "metrics": {metric: 1}})
+    sensors = [each for config in await announced(dsn) for each in config["components"].values()]
+    assert len({sensor["unique_id"] for sensor in sensors}) == len(sensors) == len(names)
 
 
 async def test_every_unit_has_a_kind_that_home_assistant_accepts_and_metrics_are_limited(
@@ -205,9 +213,10 @@ async def test_every_unit_has_a_kind_that_home_assistant_accepts_and_metrics_are
     assert put.is_success, put.text
     await http.put(f"/v1/devices/{DEVICE}", json={"profile": "units"})
     await doors.post(event(1, **dict.fromkeys(names, 1)))
-    config = await relay_page(dsn)
+    [config] = await announced(dsn)
     shown = {each["name"]: each["unit_of_measurement"] for each in config["components"].values()}
     assert shown.keys() == names.keys()
     assert {each.get("device_class") for each in config["components"].values()} == {*UNITS, None}
     await doors.post(event(2, **{f"z{number}": 1 for number in range(250)}))
-    assert len((await relay_page(dsn))["components"]) == METRICS_MAX
+    [config] = await announced(dsn)
+    assert len(config["components"]) == METRICS_MAX

@@ -4,7 +4,7 @@ from typing import Any
 
 from api.app import create_litestar
 from api.openapi.document import described
-from api.openapi.responses import ANSWERS
+from api.openapi.responses import RESPONSES
 from api.services import Services
 from runtime.settings import Settings
 
@@ -19,7 +19,7 @@ def document() -> dict[str, Any]:
 
 def test_every_operation_has_documented_answers_and_no_other_has() -> None:
     paths = document()["paths"]
-    assert ANSWERS.keys() == {
+    assert RESPONSES.keys() == {
         f"{method.upper()} {path}" for path, operations in paths.items() for method in operations
     }
 

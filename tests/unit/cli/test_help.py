@@ -1,12 +1,22 @@
 """What `voltwire --help` says, and the completion that it offers."""
 
 import re
+import shlex
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
+import pytest
+from typer.main import get_command
+from typer.testing import CliRunner
+
+from cli.help import EXAMPLES, EXIT_CODES, SENTENCE_CHARS_MAX
+from cli.main import app
 from tests.support.services import ROOT, clean_environment
 
+ROW = re.compile(r"^\| `voltwire ([a-z -]+)` \| (.+) \| `(.+)` \|$", re.MULTILINE)
 PROGRAM = Path(sys.executable).parent / "voltwire"
 
 
@@ -17,6 +27,61 @@ def voltwire(*arguments: str, **environment: str) -> str:
     )  # fmt: skip
     assert result.returncode == 0, result.stderr
     return result.stdout
+
+
+def commands(group: Any, ctx: Any) -> Iterator[tuple[str, Any, Any]]:
+    """Every command but those that only hold others, with its name and context."""
+    for name in group.list_commands(ctx):
+        command = group.get_command(ctx, name)
+        inner = command.make_context(name, [], parent=ctx, resilient_parsing=True)
+        if hasattr(command, "list_commands"):
+            yield from commands(command, inner)
+        else:
+            yield inner.command_path.removeprefix("voltwire "), command, inner
+
+
+def all_commands() -> dict[str, Any]:
+    root = get_command(app)
+    ctx: Any = root.make_context("voltwire", [], resilient_parsing=True)
+    return {name: command for name, command, _ in commands(root, ctx)}
+
+
+def test_the_document_lists_every_command_with_its_help_and_example() -> None:
+    listed = ROW.findall((ROOT / "docs/commands.md").read_text("utf-8"))
+    assert listed == [
+        (name, command.get_short_help_str(limit=SENTENCE_CHARS_MAX), EXAMPLES[name])
+        for name, command in all_commands().items()
+    ]
+
+
+@pytest.mark.parametrize("name", EXAMPLES)
+def test_each_help_ends_with_an_example_that_the_command_accepts_and_the_exit_codes(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("devices.csv").touch()
+    shown = CliRunner().invoke(app, [*name.split(), "--help"], env={"COLUMNS": "120"}).output
+    assert shown.endswith(f"  Example:\n    {EXAMPLES[name]}\n\n  {EXIT_CODES}\n")
+    program, *arguments = shlex.split(EXAMPLES[name])
+    assert program == "voltwire"
+    if command := all_commands().get(name):
+        command.make_context(name, arguments[len(name.split()) :]).close()
+
+
+def test_no_help_shows_a_type_of_the_language_it_is_written_in() -> None:
+    for name in all_commands():
+        shown = CliRunner().invoke(app, [*name.split(), "--help"]).output
+        assert not re.search(r"<(str|int|float|path|list|bool)\b", shown), name
+
+
+def test_every_command_that_prints_a_result_can_print_it_as_json() -> None:
+    roles = {"up", "broker", "ingest", "api", "schedule"}
+    without = {
+        name
+        for name, command in all_commands().items()
+        if "as_json" not in {each.name for each in command.params}
+    }
+    assert without == roles
 
 
 def test_every_command_is_described_by_a_whole_sentence() -> None:

@@ -207,6 +207,25 @@ def test_the_license_is_named_where_one_looks_for_it() -> None:
     assert "[LICENSE](LICENSE)" in read("README.md")
 
 
+def test_nobody_is_told_to_install_a_package_of_our_name() -> None:
+    """It is on no index, so somebody else may own it there."""
+    code = [path for name in PACKAGES for path in (ROOT / name).glob("**/*.py")]
+    advice = re.compile(r"install\b[^\n]*\bvoltwire(?:\[|==|')")
+    assert [
+        name_of(each) for each in [*DOCUMENTS, *code] if advice.search(each.read_text("utf-8"))
+    ] == []
+
+
+def test_what_needs_mqtt_5_says_that_the_embedded_broker_refuses_it() -> None:
+    lines = read("docs/mqtt.md").splitlines()
+    needing = [
+        n for n, line in enumerate(lines) if line.startswith("mosquitto_") and "-V 5" in line
+    ]
+    assert needing
+    for n in needing:
+        assert "the embedded broker of `voltwire up` speaks 3.1.1" in "\n".join(lines[n - 5 : n])
+
+
 def test_the_contributors_commands_are_targets_of_the_makefile() -> None:
     named = set(re.findall(r"`make ([a-z-]+)`", read("CONTRIBUTING.md")))
     assert named

@@ -10,7 +10,7 @@ const UNIT_MS = { s: 1_000, m: 60_000, h: 3_600_000, d: 86_400_000, w: 7 * 86_40
 export class MetricChart {
   constructor(app, place) {
     this.app = app;
-    this.chart = new Chart(place, { time: app.time, onView: (view) => this.zoom(view), onCursor: (at) => this.chart.setCursor(at) });
+    this.chart = new Chart(place, { label: "Values", time: app.time, onView: (view) => this.zoom(view), onCursor: (at) => this.chart.setCursor(at) });
     this.turn = 0;  // Of readings: a slow one must not be drawn over a later one.
   }
 

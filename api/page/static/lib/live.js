@@ -82,7 +82,7 @@ export class Live {
   }
 
   lost(error) {
-    if (error.status === 401) return this.stop();
+    if (error.status === 401 || error.status === 403) return this.stop();
     this.tell("connecting");
     this.retryTimer = setTimeout(() => this.connect(), this.retryMs * (0.75 + Math.random() / 2));
     this.retryMs = Math.min(this.retryMs * 2, RETRY_MS_MAX);

@@ -10,6 +10,8 @@ export const title = "Log in";
 export async function show(root, route, app) {
   const key = field("Key", h("input", { type: "password", autocomplete: "current-password", spellcheck: false, placeholder: "vwk_…", required: true }), { name: "key" });
   const next = route.params.next?.startsWith("#/") ? route.params.next : HOME;
+  await app.refreshInfo();  // A session that has ended is not known here yet.
+  if (app.info.authentication === false) return app.navigate(next, { replace: true });
   const form = sendingForm({
     fields: [key],
     content: [accountName(), key.element],

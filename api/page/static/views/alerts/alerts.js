@@ -35,7 +35,12 @@ async function showIncidents(app, place, rules, params) {
   const begin = async (chosen) => {
     incidents?.stop();
     incidents = new Incidents(app, list, filtersOf(chosen), rules);
-    await incidents.load();
+    try {
+      await incidents.load();
+    } catch (problem) {
+      incidents.stop();
+      throw problem;
+    }
   };
   const changed = (chosen) => {
     app.remember(["alerts"], chosen);

@@ -29,7 +29,7 @@ export class Incidents {
     this.empty = h("div", { hidden: true });
     this.more = h("button", { type: "button", hidden: true, onclick: () => this.readMore() }, "Show older ones");
     this.note = h("p", { class: "hint", hidden: true }, `The newest ${ROWS_MAX.toLocaleString("en")} are listed. Use the filters to see others.`);
-    fill(place, h("div", { role: "status" }, this.waiting), this.table.element, this.empty, h("div", { class: "row more" }, this.more, this.note));
+    fill(place, h("div", { role: "status", class: "waiting-place" }, this.waiting), this.table.element, this.empty, h("div", { class: "row more" }, this.more, this.note));
     this.stops = this.listen();
   }
 

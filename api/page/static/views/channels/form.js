@@ -5,10 +5,9 @@ import { h } from "../../lib/dom.js";
 import { checkbox, formDialog, textOf } from "../../widgets/forms.js";
 
 const SECRET_BYTES = 32;
-const WEBHOOK = "https:";
 // What an address begins with, for the most common services.
 const EXAMPLES = [
-  `${WEBHOOK}//example.org/hook`,
+  "https://example.org/hook",
   "mailtos://user:password@mail.example.org?to=you@example.org",
   "ntfys://ntfy.sh/your-topic",
   "slack://TokenA/TokenB/TokenC/#channel",

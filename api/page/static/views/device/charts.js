@@ -8,7 +8,7 @@ import { inOrder, limitsOf, unitOf } from "../../lib/metrics.js";
 import { rfc3339 } from "../../lib/time.js";
 
 const MARGIN = 0.06;  // Of the view, read on both sides: lines do not end before the edge, and partial buckets lie outside.
-const POINT_PX = 2;
+const POINT_PX = 1.25;  // Half a page wide, a year has days.
 const POINTS_MIN = 150;
 const POINTS_MAX = 1_000;
 const SHOWN_MAX = 16;  // Metrics at first; a button shows the rest.

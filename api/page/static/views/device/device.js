@@ -24,10 +24,11 @@ export const title = (route) => route.segments[1];
 export async function show(root, route, app) {
   const id = route.segments[1];
   const path = `/v1/devices/${encodeURIComponent(id)}`;
-  const [device, profiles, latest, rules, incidents] = await Promise.all([
+  const [device, profiles, latest, rules, incidents, [newest]] = await Promise.all([
     app.api.get(path), profilesByName(app.api), app.api.get(`${path}/latest`), app.api.get("/v1/alerts", { limit: RULES_MAX }),
-    app.api.get("/v1/incidents", { device_id: id, limit: INCIDENTS_MAX })]);
-  const view = new DeviceView(root, app, { device, profiles, latest: latest.metrics, rules, incidents }, new Range(route.params, Date.now()));
+    app.api.get("/v1/incidents", { device_id: id, limit: INCIDENTS_MAX }), app.api.get(`${path}/events`, { limit: 1 })]);
+  const own = rules.filter((rule) => concerns(rule, device, newest?.tags ?? []));
+  const view = new DeviceView(root, app, { device, profiles, latest: latest.metrics, rules: own, incidents }, new Range(route.params, Date.now()));
   view.start(path);
   return () => view.stop();
 }
@@ -43,7 +44,7 @@ class DeviceView {
     this.bar = this.rangeBar();
     this.presence = new PresenceStrip(context);
     this.charts = new Charts({
-      ...context, metrics: Object.keys(latest), rules: rules.filter((rule) => concerns(rule, device)), incidents, onView: (next) => this.zoom(next),
+      ...context, metrics: Object.keys(latest), rules, incidents, onView: (next) => this.zoom(next),
     });
     this.events = new Events(context);
     this.lost = h("section");
@@ -204,8 +205,7 @@ class DeviceView {
   }
 }
 
-// Whether a rule looks at a device: it is for all, for this one, or for a tag, which events carry.
-function concerns(rule, device) {
-  if (!rule.enabled) return false;
-  return rule.device_id === null || rule.device_id === device.device_id;
+// Whether a rule looks at a device: it is for all, for this one, or for a tag, which its newest event carries.
+function concerns({ enabled, device_id: id, tag }, device, tags) {
+  return enabled && (id === null || id === device.device_id) && (tag === null || tags.includes(tag));
 }

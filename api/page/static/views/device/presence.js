@@ -7,6 +7,7 @@ import { duration, number, stateName, STATES } from "../../lib/format.js";
 import { rfc3339 } from "../../lib/time.js";
 
 const CHANGES_MAX = 1_000;
+const KNOWN_MIN = 0.95;
 
 export class PresenceStrip {
   constructor({ app, device, range }) {
@@ -48,7 +49,8 @@ export class PresenceStrip {
     const { view, now } = this.range;
     const spans = this.changes.map((change, i) => this.span(change, this.changes[i + 1], now));
     fill(this.place, strip(spans, view, this.say(spans)));
-    fill(this.legend, this.shares(spans, view).map(([state, text]) => h("span", {}, pill(state), " ", h("span", { class: "soft" }, text))));
+    const shares = this.shares(spans, view).map(([state, text]) => h("span", {}, pill(state), " ", h("span", { class: "soft" }, text)));
+    fill(this.legend, shares, h("span", { class: "soft" }, this.known(spans, view)));
   }
 
   span({ state, since, reason }, next, now) {
@@ -56,6 +58,13 @@ export class PresenceStrip {
     const to = next ? Date.parse(next.since) : Math.max(now, from);
     const title = `${stateName(state)} from ${this.app.time.short(from)} for ${duration(to - from)} (${reason})`;
     return { from, to, state, title };
+  }
+
+  // Changes are kept for some time only: of which part of the view the shares are, if not of nearly all.
+  known(spans, view) {
+    const from = Math.max(view.from, spans[0]?.from ?? view.to);
+    const known = Math.min(view.to, this.range.now) - from;
+    return known < KNOWN_MIN * (view.to - view.from) && known > 0 ? `known since ${this.app.time.short(from)}` : "";
   }
 
   // How much of the view a device was in each state, as far as it is known.

@@ -27,12 +27,12 @@ export class Sparks {
   show(devices) {
     const now = Date.now();
     for (const device of devices) if (this.known.has(device.device_id)) this.onPath(device, this.known.get(device.device_id).path);
-    this.wanted = devices.filter(({ device_id: id }) => !(now - this.known.get(id)?.at < KEPT_MS));
+    this.wanted = devices.filter(({ device_id: id, latest }) => Object.keys(latest).length && !(now - this.known.get(id)?.at < KEPT_MS));
     if (this.wanted.length) this.timer ??= setTimeout(() => { this.timer = null; this.read(this.wanted); }, WAIT_MS);
   }
 
   async read(devices) {
-    const byMetric = Map.groupBy(devices.filter(({ latest }) => Object.keys(latest ?? {}).length), metricOf);
+    const byMetric = Map.groupBy(devices, metricOf);
     for (const device of devices) this.keep(device, "");
     await Promise.allSettled([...byMetric].map(([metric, of]) => this.readMetric(metric, of)));
   }

@@ -22,7 +22,7 @@ export class Preview {
     this.abort = new AbortController();
     this.summary = h("p", { class: "summary", role: "status" }, INCOMPLETE);
     this.devices = h("div", { class: "of" });
-    this.plot = h("div", { class: "chart-place" });
+    this.plot = h("div", { class: "chart-place", hidden: true });
     this.list = h("ol", {});
     this.element = h("section", { class: "card pad preview", "aria-label": "Back-test" },
       h("div", { class: "head" }, h("h2", { class: "first" }, "Back-test"), h("span", { class: "grow" }), segments("Range", RANGES, this.span, (span) => this.setRange(span))),

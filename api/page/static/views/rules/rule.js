@@ -4,12 +4,15 @@ import { toast } from "../../lib/components.js";
 import { fill, h } from "../../lib/dom.js";
 import { debounce } from "../../lib/throttle.js";
 import { RuleForm } from "./form.js";
-import { bodyOf, fieldOf, NEW_RULE, titleOf } from "./model.js";
+import { bodyOf, CONDITIONS, fieldOf, NEW_RULE, OPS, SEVERITIES, titleOf } from "./model.js";
 import { Preview } from "./preview.js";
 
 const QUIET_MS = 500;  // After the last change the back-test begins by itself.
 const CHANNELS_MAX = 100;
-const GIVEN = ["device_id", "metric", "tag"];  // The address of a new rule may fill these in.
+// What the address of a new rule may fill in.
+const GIVEN_TEXTS = ["condition", "device_id", "metric", "tag", "op", "name", "severity"];
+const CHOICES = { condition: CONDITIONS.map(({ name }) => name), op: OPS, severity: SEVERITIES };
+const GIVEN_NUMBERS = ["threshold", "clear_threshold", "for_s"];
 
 export const title = (route) => (route.segments[1] === "new" ? "New rule" : "Rule");
 
@@ -70,5 +73,7 @@ function point(problem, form, message) {
 }
 
 function given(params) {
-  return Object.fromEntries(GIVEN.filter((name) => params[name]).map((name) => [name, params[name]]));
+  const texts = GIVEN_TEXTS.filter((name) => params[name] && (!(name in CHOICES) || CHOICES[name].includes(params[name]))).map((name) => [name, params[name]]);
+  const numbers = GIVEN_NUMBERS.filter((name) => params[name] && !Number.isNaN(Number(params[name]))).map((name) => [name, Number(params[name])]);
+  return Object.fromEntries([...texts, ...numbers]);
 }

@@ -38,9 +38,14 @@ function enabledSwitch(rule, app, reload) {
   const box = h("input", { type: "checkbox", role: "switch", checked: rule.enabled, "aria-label": `${titleOf(rule)} is in force` });
   box.addEventListener("change", async () => {
     if (!box.checked && !(await mayResolve(rule, app))) return void (box.checked = true);
-    await changed(() => app.api.send("PUT", pathOf(rule), { ...bodyOf(rule), enabled: box.checked }), reload);
+    await changed(() => putInForce(app.api, rule, box.checked), reload);
   });
   return h("label", { class: "check" }, box, h("span", { "aria-hidden": "true" }, rule.enabled ? "in force" : "off"));
+}
+
+// A change is of the whole rule: somebody else may have changed it since it was listed.
+async function putInForce(api, rule, enabled) {
+  await api.send("PUT", pathOf(rule), { ...bodyOf(await api.get(pathOf(rule))), enabled });
 }
 
 // Switching a rule off and deleting it resolve what it has open: ask before that.
