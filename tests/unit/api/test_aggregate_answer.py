@@ -12,9 +12,10 @@ from zoneinfo import ZoneInfo
 import msgspec
 import pytest
 
-from api.aggregate.answer import ROWS_AT_ONCE, written
+from api.aggregate.answer import VALUES_AT_ONCE, written
 from api.aggregate.bucket_texts import MICROSECOND, POSTGRES_EPOCH, BucketTexts
 from api.aggregate.buckets import offset_changes
+from api.aggregate.numbers import VALUES_AT_ONCE as SLOW_AT_ONCE
 from api.aggregate.numbers import numbers
 from api.aggregate.query import AggregateQuery, Format, GroupBy
 from api.aggregate.reader import AGGREGATE_ROWS_MAX
@@ -76,9 +77,13 @@ async def test_columns_are_an_object_per_group_and_names_are_escaped() -> None:
     assert await answer(QUERY, None) == []
 
 
-async def test_other_requests_get_their_turn_while_the_longest_answer_is_written() -> None:
-    starts = [START + number * timedelta(seconds=1) for number in range(AGGREGATE_ROWS_MAX)]
-    column = ",".join(["2.5"] * len(starts))
+@pytest.mark.parametrize("form", Format)
+@pytest.mark.parametrize(("value", "rows"), [("2.5", AGGREGATE_ROWS_MAX), ("0.0000001", 5_000)])
+async def test_other_requests_get_their_turn_while_a_long_answer_is_written(
+    value: str, rows: int, form: Format
+) -> None:
+    starts = [START + number * timedelta(seconds=1) for number in range(rows)]
+    column = ",".join([value] * len(starts))
     found = row(*starts, count=",".join(["2"] * len(starts)), avg=column, max=column, stddev=column)
     turns = 0
 
@@ -89,9 +94,11 @@ async def test_other_requests_get_their_turn_while_the_longest_answer_is_written
             await asyncio.sleep(0)
 
     other = asyncio.create_task(others())
-    assert len(await answer(QUERY, found)) == AGGREGATE_ROWS_MAX
+    text = await written(replace(QUERY, format=form), found)
     other.cancel()
-    assert turns >= len(QUERY.stats) + AGGREGATE_ROWS_MAX / ROWS_AT_ONCE
+    assert text.count(b"2026-") == rows
+    slow = 0 if value == "2.5" else 3 * rows / SLOW_AT_ONCE
+    assert turns >= len(QUERY.stats) - 1 + slow + rows / (2 * VALUES_AT_ONCE)
 
 
 @pytest.mark.parametrize("zone", ["UTC", "Europe/Berlin", "Asia/Kathmandu", "America/St_Johns"])
@@ -134,10 +141,10 @@ def test_the_text_of_a_bucket_has_the_offset_of_its_zone(zone: str) -> None:
         "null": "null",
     }.items(),
 )
-def test_a_number_has_the_form_of_all_answers_whatever_stands_beside_it(
+async def test_a_number_has_the_form_of_all_answers_whatever_stands_beside_it(
     decimal: str, form: str
 ) -> None:
     for beside in ("1.5", "1" + "0" * 310, "0.0000001", "null"):
-        texts = [msgspec.json.encode(value).decode() for value in numbers(f"{decimal},{beside}")]
-        assert texts[0] == form
-        assert msgspec.json.encode(numbers(f"{beside},{decimal}")[1]).decode() == form
+        first, _ = await numbers(f"{decimal},{beside}")
+        _, last = await numbers(f"{beside},{decimal}")
+        assert [msgspec.json.encode(value).decode() for value in (first, last)] == [form, form]
