@@ -83,6 +83,13 @@ def no_response(url: str, error: Exception) -> StartError:
     )
 
 
+def not_voltwire(url: str) -> StartError:
+    return StartError(
+        f"What answers at {url} is not a Voltwire of this version: name another address with --url, or stop"
+        " that program."
+    )
+
+
 def error_text(error: BaseException) -> str:
     """The message of the error of the network below it, if there is one; else its own, or its name."""
     below: BaseException | None = error

@@ -44,13 +44,13 @@ def sql(
     The view events has a row per event, the view readings a row per value; give both bounds of ts.
     If no voltwire up runs on DATA_DIR, the embedded server runs until psql ends.
     """
+    given = _as_json(arguments or []) if as_json and not url else arguments or []
     settings = load_settings()
     configure_logging(settings)
     if url:
         address = _url(settings)
         typer.echo(json.dumps({"url": address}) if as_json else address)
         return
-    given = _as_json(arguments or []) if as_json else arguments or []
     with database_errors("opened"), database_of(settings) as database:
         program = database.program("psql", asyncio.run(_server_major(database.dsn)))
         code = _run(program, database.dsn, given)

@@ -71,6 +71,7 @@ class Behaviour:
     dead: Spell | None = None
     overheating: Spell | None = None
     voltage_drop: Spell | None = None
+    tags: tuple[str, ...] = ()  # Of each event, beside its room.
 
 
 class Battery:
@@ -132,7 +133,7 @@ class BatteryDevice:
         self.phase = random.random()
         self._boot = f"{int(booted_at.timestamp() * 1000):012x}"
         self._skew = timedelta(seconds=random.uniform(-1, 1) * behaviour.skew_s_max)
-        self._tags = [f"room:{101 + random.randrange(ROOMS)}"]
+        self._tags = [f"room:{101 + random.randrange(ROOMS)}", *behaviour.tags]
         self._faults = Random(random.random())  # noqa: S311  # Separate, so that repeats leave the values unchanged.
         self._battery = Battery(random, behaviour.capacity_ah)
         self._seq = 0

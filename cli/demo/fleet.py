@@ -1,5 +1,8 @@
 """The fleet of the demo: who its 20 devices are, how each behaves, and the rules that watch them."""
 
+from dataclasses import replace
+from functools import partial
+
 from broker.simulator.device import Behaviour, Spell
 from schema.alert import Severity
 from schema.registry import NewDeviceBody
@@ -12,23 +15,18 @@ EXPECTED_S = 10.0  # An event that is lost or forgotten makes nobody late.
 PACK_AH = 600.0  # A full cycle takes most of a day: a chart of a month shows days.
 MINUTE_S, HOUR_S, DAY_S = 60, 3600, 86_400
 
-OVERHEATING = Behaviour(
-    INTERVAL_S, capacity_ah=PACK_AH, overheating=Spell(-MINUTE_S, 4 * DAY_S, 90 * MINUTE_S)
-)
-DROPPING = Behaviour(
-    INTERVAL_S, capacity_ah=PACK_AH, voltage_drop=Spell(40, 30 * MINUTE_S, MINUTE_S)
-)
+# Rules are about this tag: in a database with devices of its own they concern none of those.
+TAG = "demo"
+
+_behaviour = partial(Behaviour, INTERVAL_S, capacity_ah=PACK_AH, tags=(TAG,))
+OVERHEATING = _behaviour(overheating=Spell(-MINUTE_S, 4 * DAY_S, 90 * MINUTE_S))
+DROPPING = _behaviour(voltage_drop=Spell(40, 30 * MINUTE_S, MINUTE_S))
 # Four changes of presence in any hour at most, as those of SLEEPER: seven would be flapping.
-DYING = Behaviour(INTERVAL_S, capacity_ah=PACK_AH, dead=Spell(20, 45 * MINUTE_S, MINUTE_S))
-FORGETFUL = Behaviour(
-    INTERVAL_S,
-    capacity_ah=PACK_AH,
-    forgotten_percent=8,
-    dead=Spell(-9 * HOUR_S, 6 * DAY_S, 5 * HOUR_S),
-)
-STEADY = Behaviour(INTERVAL_S, capacity_ah=PACK_AH)
-BAD_LINK = Behaviour(INTERVAL_S, 20, 20, capacity_ah=PACK_AH)
-SLEEPER = Behaviour(MINUTE_S, sleep_s=30 * MINUTE_S, capacity_ah=PACK_AH)
+DYING = _behaviour(dead=Spell(20, 45 * MINUTE_S, MINUTE_S))
+FORGETFUL = _behaviour(forgotten_percent=8, dead=Spell(-9 * HOUR_S, 6 * DAY_S, 5 * HOUR_S))
+STEADY = _behaviour()
+BAD_LINK = _behaviour(loss_percent=20, duplicate_percent=20)
+SLEEPER = replace(STEADY, interval_s=MINUTE_S, sleep_s=30 * MINUTE_S)
 BEHAVIOURS = (
     OVERHEATING, DROPPING, DYING, FORGETFUL, *[STEADY] * 12, BAD_LINK, *[SLEEPER] * 3,
 )  # fmt: skip
@@ -53,10 +51,11 @@ REGISTRATIONS = tuple(
 
 RULES = (
     RuleBody(
-        name="Pack too warm", metric="temp_c", op=Op.GT, threshold=50, clear_threshold=45,
+        name="Pack too warm", tag=TAG, metric="temp_c", op=Op.GT, threshold=50, clear_threshold=45,
         severity=Severity.CRITICAL, notify=Notify.CHANGE,
     ),
     RuleBody(
-        name="Voltage drop", metric="voltage_v", op=Op.LT, threshold=300, notify=Notify.CHANGE
+        name="Voltage drop", tag=TAG, metric="voltage_v", op=Op.LT, threshold=300,
+        notify=Notify.CHANGE,
     ),
 )  # fmt: skip

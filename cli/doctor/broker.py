@@ -4,6 +4,7 @@ from uuid import uuid4
 
 from broker.client.login_check import Refusal, try_login
 from cli.doctor.finding import Finding, failed, ok
+from runtime.errors import StartError
 from runtime.settings import Settings
 
 ANSWER_S_MAX = 5.0
@@ -12,7 +13,11 @@ ANSWER_S_MAX = 5.0
 async def check_broker(settings: Settings) -> Finding:
     """As a client of its own, which leaves nothing behind."""
     address = settings.mqtt
-    refusal = await try_login(address, f"voltwire-doctor-{uuid4().hex[:12]}", ANSWER_S_MAX)
+    try:
+        refusal = await try_login(address, f"voltwire-doctor-{uuid4().hex[:12]}", ANSWER_S_MAX)
+    except StartError as error:  # Files that are no certificates.
+        detail, _, remedy = str(error).rstrip(".").rpartition(": ")
+        return failed("broker", detail, remedy)
     if refusal is None:
         return ok("broker", f"{address} answers and accepts the login of the settings")
     if refusal.asks_for_login and settings.authenticated and address.username is None:

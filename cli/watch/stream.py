@@ -5,19 +5,25 @@ import json
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
 from http import HTTPStatus
-from typing import Any
+from typing import Any, TypeVar
 
 import httpx
 from httpx_sse import ServerSentEvent, SSEError, aconnect_sse
 
-from cli.api_client import error_text, no_response, require_admitted
+from cli.api_client import error_text, no_response, not_voltwire, require_admitted
 from runtime.errors import StartError
 
 PAGE_ROWS = 1000
 CONNECT_S_MAX, SILENT_S_MAX = 10.0, 45.0  # The API sends a comment every 15 s.
 TIMEOUT = httpx.Timeout(CONNECT_S_MAX, read=SILENT_S_MAX)
 RETRY_S_MIN, RETRY_S_MAX = 1.0, 15.0
-LIVE = "/v1/live"
+LIVE, PROBLEM = "/v1/live", "application/problem+json"
+
+T = TypeVar("T")
+
+
+class Unavailable(Exception):
+    """The API answers that it cannot do its job for now."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,17 +77,22 @@ class LiveStream:
                     retry_s = RETRY_S_MIN
                     yield frame
                 reason = "the stream ended"
-            except (httpx.TransportError, SSEError) as error:
+            except (httpx.TransportError, SSEError, Unavailable) as error:
                 if not self._was_connected:
-                    raise no_response(self.url, error) from error
+                    raise self._without_a_start(error) from error
                 reason = error_text(error)
             yield Lost(reason)
             await asyncio.sleep(retry_s)
             retry_s = min(2 * retry_s, RETRY_S_MAX)
 
+    def _without_a_start(self, error: Exception) -> StartError:
+        if isinstance(error, Unavailable):
+            return StartError(f"{self.url} cannot answer now ({error}): voltwire doctor says why.")
+        return no_response(self.url, error)
+
     async def _snapshot(self) -> Snapshot:
         devices, complete = await self._devices()
-        incidents = await self._get("/v1/incidents", {"state": "open", "limit": PAGE_ROWS})
+        incidents = await self._list("/v1/incidents", {"state": "open", "limit": PAGE_ROWS})
         if self.device_ids:
             incidents = [each for each in incidents if each["device_id"] in self.device_ids]
         return Snapshot(devices, incidents, complete)
@@ -89,18 +100,24 @@ class LiveStream:
     async def _devices(self) -> tuple[list[dict[str, Any]], bool]:
         """Devices that nobody has heard of yet are left out."""
         if not self.device_ids:
-            found = await self._get("/v1/devices", {"limit": PAGE_ROWS})
+            found = await self._list("/v1/devices", {"limit": PAGE_ROWS})
             return found, len(found) < PAGE_ROWS
-        found = [await self._get(f"/v1/devices/{each}", {}) for each in self.device_ids]
-        return [each for each in found if each], True
+        responses = [await self.client.get(f"/v1/devices/{each}") for each in self.device_ids]
+        known = [each for each in responses if each.status_code != HTTPStatus.NOT_FOUND]
+        return [self._document(each, dict) for each in known], True
 
-    async def _get(self, path: str, params: dict[str, Any]) -> Any:
-        """None for what does not exist."""
-        response = await self.client.get(path, params=params)
-        if response.status_code == HTTPStatus.NOT_FOUND:
-            return None
+    async def _list(self, path: str, params: dict[str, Any]) -> list[dict[str, Any]]:
+        return self._document(await self.client.get(path, params=params), list)
+
+    def _document(self, response: httpx.Response, kind: type[T]) -> T:
         self._require_ok(response)
-        return response.json()
+        try:
+            found = response.json()
+        except ValueError:
+            found = None
+        if not isinstance(found, kind):
+            raise not_voltwire(self.url)
+        return found
 
     async def _frames(self, *, with_values: bool) -> AsyncIterator[Frame]:
         topics = ["presence", "alerts", *(["latest"] if with_values else [])]
@@ -119,18 +136,11 @@ class LiveStream:
         return Frame(event.event, json.loads(event.data))
 
     def _require_ok(self, response: httpx.Response) -> None:
-        """Raises TransportError for what may pass, such as a database that is away."""
+        """Raises Unavailable for what may pass, such as a database that is away, and StartError."""
         require_admitted(response.status_code, self.url, self.client.headers, "read")
         if response.status_code >= HTTPStatus.INTERNAL_SERVER_ERROR:
-            raise httpx.TransportError(f"it answers {response.status_code}")
+            raise Unavailable(f"it answers {response.status_code}")
+        if response.headers.get("Content-Type", "").startswith(PROBLEM):
+            raise StartError(f"{self.url} answers: {response.json()['detail']}")
         if response.status_code != HTTPStatus.OK:
-            raise StartError(
-                f"GET {response.request.url.path} was answered {response.status_code}: {_detail(response)}"
-            )
-
-
-def _detail(response: httpx.Response) -> str:
-    try:
-        return str(response.json()["detail"])
-    except (ValueError, LookupError, TypeError):
-        return "check that --url names a Voltwire of this version."
+            raise not_voltwire(self.url)

@@ -67,10 +67,8 @@ def test_the_page_comes_first_and_20_devices_with_names_and_a_history_send_live(
     assert get(demo, f"/v1/devices/demo-004/gaps?{span}")[0]["missing"] > 0
 
 
-def test_a_rule_fires_soon_and_one_device_dies_without_a_goodbye(demo: Process) -> None:
+def test_a_rule_fires_soon(demo: Process) -> None:
     until(lambda: firing(demo, "Pack too warm"))
-    history = "/v1/devices/demo-003/presence/history"
-    until(lambda: "will" in {each["reason"] for each in get(demo, history)})
 
 
 def firing(demo: Process, name: str) -> list[Any]:

@@ -7,7 +7,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from tests.support.services import COMMAND_S_MAX, ROOT, Process, clean_environment, voltwire
+from typer.testing import CliRunner
+
+from cli.main import app
+from tests.support.services import COMMAND_S_MAX, ROOT, Process, clean_environment
 
 # One process: each start of the program costs as much as all of these commands.
 SCRIPT = """
@@ -76,5 +79,5 @@ def test_a_selftest_and_a_simulation_print_their_counts(up: Process) -> None:
 
 def test_what_cannot_be_json_is_misuse() -> None:
     for arguments in (("backup", "-", "--json"), ("sql", "--json"), ("sql", "--json", "-c", ";")):
-        misuse = voltwire(*arguments)
-        assert (misuse.returncode, "--json" in misuse.stderr) == (2, True), arguments
+        misuse = CliRunner().invoke(app, arguments)
+        assert (misuse.exit_code, "--json" in misuse.output) == (2, True), arguments

@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 import pytest
 
+from cli.doctor.command import _findings
 from cli.doctor.database import _canary
 from cli.doctor.finding import Finding, Status
 from cli.doctor.machine import check_machine
@@ -58,3 +59,13 @@ def test_a_canary_is_missing_after_ten_seconds() -> None:
     assert late.status is Status.FAILED
     assert "has not for 1:01:40 come back" in late.detail
     assert "has never come back" in _canary("canary", None).detail
+
+
+async def test_settings_that_cannot_be_used_are_the_only_finding(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("AUTH", "off")
+    monkeypatch.setenv("HTTP_HOST", "0.0.0.0")
+    (found,) = await _findings(None)
+    assert (found.check, found.status) == ("settings", Status.FAILED)
+    assert "TRUSTED_NETWORK" in found.detail
