@@ -56,32 +56,25 @@ check: .venv/.dev  ## formatting, lint, types, layers
 	$(BIN)/lint-imports
 
 # Mosquitto is the production broker, faketime sets clocks in tests, prometheus brings promtool, which checks
-# the alert rules, nginx is the proxy of deploy/nginx/, openssl makes certificates, and the page is tested in
-# Chromium. Root installs them from Debian; RUNLEVEL and SYSTEMD_OFFLINE keep the services from being started. For other users their tests are
-# skipped when they are missing.
-APT := mosquitto mosquitto-clients faketime prometheus nginx openssl chromium
+# the alert rules, nginx is the proxy of deploy/nginx/, openssl makes certificates, the page is tested in
+# Chromium, and g++ compiles the Arduino sketch. Root installs them from Debian; RUNLEVEL and SYSTEMD_OFFLINE
+# keep the services from being started. For other users their tests are skipped when they are missing.
+APT := mosquitto mosquitto-clients faketime prometheus nginx openssl chromium g++
+PROGRAMS := mosquitto mosquitto_sub faketime promtool nginx openssl chromium g++
 apt:
-	@{ PATH="$$PATH:/usr/sbin" && command -v mosquitto && command -v mosquitto_sub && command -v faketime && command -v promtool \
-	  && command -v nginx && command -v openssl; } >/dev/null \
+	@for program in $(PROGRAMS); do PATH="$$PATH:/usr/sbin" command -v $$program || exit 1; done >/dev/null \
 	  || { test "$$(id -u)" = 0 && command -v apt-get >/dev/null \
 	  && echo "Installing $(APT) ..." && apt-get update -qq \
 	  && RUNLEVEL=1 SYSTEMD_OFFLINE=1 DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $(APT) >/dev/null; } || true
-
-# The JSON schema of AsyncAPI is an npm package. Without npm its test is skipped.
-ASYNCAPI := asyncapi-specs-6.11.1.tgz
-asyncapi: .venv/.dev
-	@test -e .venv/asyncapi.json || { cd .venv && npm pack --silent @asyncapi/specs@6.11.1 >/dev/null 2>&1 \
-	  && tar -xzOf $(ASYNCAPI) 'package/schemas/3.0.0-without-$$id.json' > asyncapi.part && mv asyncapi.part asyncapi.json; \
-	  rm -f $(ASYNCAPI) asyncapi.part; } || true
 
 # Four files at a time: most tests wait more than they work. Each process has a PostgreSQL of its own.
 # Without .pyc files every one of these processes would compile every test again.
 unexport PYTHONDONTWRITEBYTECODE
 PYTEST := $(BIN)/python -m pytest -n 4 --dist loadfile
-test: .venv/.dev apt asyncapi  ## the tests, with a real PostgreSQL and real brokers; make chaos adds the long ones
+test: .venv/.dev apt  ## the tests, with a real PostgreSQL and real brokers; make chaos adds the long ones
 	$(PYTEST)
 
-test-fast: .venv/.dev apt asyncapi  ## for the inner loop: the unit tests and the quick integration tests
+test-fast: .venv/.dev apt  ## for the inner loop: the unit tests and the quick integration tests
 	$(PYTEST) -m "not slow" tests/integration tests/unit
 
 chaos: .venv/.dev apt  ## every process and every link killed, frozen and cut: the long fault suite
@@ -106,4 +99,4 @@ lock: .venv/.runtime  ## resolve the dependencies of pyproject.toml into require
 audit: .venv/.runtime  ## ask PyPI for known vulnerabilities of the locked packages
 	$(BIN)/uv tool run pip-audit@2.10.1 --strict --disable-pip --require-hashes -r requirements.lock -r requirements-dev.lock
 
-.PHONY: help setup stale up demo check apt asyncapi test test-fast chaos bench screenshots format lock audit
+.PHONY: help setup stale up demo check apt test test-fast chaos bench screenshots format lock audit

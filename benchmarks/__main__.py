@@ -46,10 +46,17 @@ def main() -> None:
         default=100,
         help="queries: devices that report every hour of the year (100; the whole fleet: 999)",
     )
+    parser.add_argument(
+        "--beside",
+        type=Path,
+        help="queries: another checkout, whose API answers the same queries turn about",
+    )
     arguments = parser.parse_args()
     if unknown := set(arguments.names) - set(BENCHMARKS):
         parser.error(f"unknown benchmark: {', '.join(sorted(unknown))}")
-    options = Options(arguments.scale, arguments.stored, arguments.outage, arguments.hourly)
+    options = Options(
+        arguments.scale, arguments.stored, arguments.outage, arguments.hourly, arguments.beside
+    )
     facts = about()
     print("\n".join(f"{name}: {value}" for name, value in facts.items()), flush=True)
     results = {

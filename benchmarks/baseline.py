@@ -23,6 +23,12 @@ USUAL = f"count(*), sum({_VALUE}), avg({_VALUE}), min({_VALUE}), max({_VALUE})"
 P95 = f"percentile_cont(0.95) within group (order by {_VALUE}) as p95"
 _EVENTS = 'select event_id, device_id, ts as "timestamp", metrics, tags from baseline_event'
 LATEST = f"{_EVENTS} where device_id = $1 order by ts desc limit 1"
+LATEST_OF_ALL = """
+    select device_id, newest.metrics from device cross join lateral (
+        select metrics from baseline_event where device_id = device.device_id order by ts desc limit 1
+    ) newest
+    order by device_id
+"""
 NEWEST_OF_DEVICE = f"{_EVENTS} where device_id = $1 order by ts desc, event_id desc limit 100"
 NEWEST_OF_TAG = f"{_EVENTS} where $1 = any(tags) order by ts desc, event_id desc limit 100"
 SUMMARY = """
@@ -51,6 +57,10 @@ def as_rows(rows: Rows) -> Any:
 def as_latest(rows: Rows) -> Any:
     values = json.loads(rows[0]["metrics"])
     return {"metrics": {name: {"value": value} for name, value in values.items()}}
+
+
+def as_latest_of_all(rows: Rows) -> Any:
+    return [{"device_id": row["device_id"], **as_latest([row])} for row in rows]
 
 
 def as_events(rows: Rows) -> Any:

@@ -10,8 +10,10 @@ import json
 import math
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from contextlib import ExitStack, closing, contextmanager
+from dataclasses import dataclass, field
 from datetime import datetime
+from http.client import HTTPConnection
 from typing import Any
 from urllib.parse import urlencode
 
@@ -33,6 +35,11 @@ from benchmarks.services import (
 WARM_UP = 3
 REPEATS_MIN, REPEATS_MAX, REPEAT_S_MAX = 5, 100, 10.0
 ANSWER_S_MAX = 60
+HIDE_MIGRATIONS = """
+    with hidden as (delete from schema_migration where version > $1 returning *)
+    select * into hidden_migration from hidden
+"""
+SHOW_MIGRATIONS = "insert into schema_migration select * from hidden_migration"
 ROUNDING = 1e-9  # Relative: the baseline adds doubles in another order.
 
 
@@ -45,27 +52,46 @@ def run(options: Options) -> Iterator[Row]:
         yield from roll_up(server, year)
         tidy(server)
         yield sizes(server, year)
-        with role("api", server) as api:
+        with _other_api(options, server) as other, role("api", server) as api:
             for case in query_cases(year):
-                yield _row(case, api, server)
+                yield _row(case, api, other, server)
 
 
-@dataclass(frozen=True)
+@contextmanager
+def _other_api(options: Options, server: DatabaseServer) -> Iterator[RoleProcess | None]:
+    """The API of the other checkout. An older one looks at its start only whether the schema is newer."""
+    if options.beside is None:
+        yield None
+        return
+    newest = max(path.name for path in options.beside.glob("schema/migrations/*.sql"))
+    server.execute(HIDE_MIGRATIONS, int(newest.partition("_")[0]))
+    with role("api", server, source=options.beside.resolve()) as api:
+        server.execute(SHOW_MIGRATIONS)
+        yield api
+
+
+@dataclass
 class Answers:
-    """The last answer, and the time that each one took."""
+    """The last answer, the time that each one took, and the CPU that all of them took."""
 
-    body: bytes
-    ms: list[float]
+    body: bytes = b""
+    ms: list[float] = field(default_factory=list)
+    api_s: float = 0.0
+    server_s: float = 0.0
+
+    @property
+    def cpu_ms(self) -> float:
+        return (self.api_s + self.server_s) / len(self.ms) * 1e3
 
 
-def _row(case: QueryCase, api: RoleProcess, server: DatabaseServer) -> Row:
-    api_s, server_s = role_cpu_seconds(api), server_cpu_seconds()
-    ours = _over_http(case, api.port)
-    runs = WARM_UP + len(ours.ms)
-    api_s, server_s = role_cpu_seconds(api) - api_s, server_cpu_seconds() - server_s
+def _row(
+    case: QueryCase, api: RoleProcess, other: RoleProcess | None, server: DatabaseServer
+) -> Row:
+    ours, *others = _over_http(case, [api] if other is None else [api, other])
     baseline = _of_baseline(case, server)
-    if not agrees(json.loads(ours.body), json.loads(baseline.body)):
-        raise RuntimeError(f"{case.name}: the answers differ.")
+    for answers in (ours, *others):
+        if not agrees(json.loads(answers.body), json.loads(baseline.body)):
+            raise RuntimeError(f"{case.name}: the answers differ.")
     p50, baseline_p50 = percentile(ours.ms, 50), percentile(baseline.ms, 50)
     return {
         "query": case.name,
@@ -75,30 +101,65 @@ def _row(case: QueryCase, api: RoleProcess, server: DatabaseServer) -> Row:
         "p50, ms": p50,
         "p99, ms": percentile(ours.ms, 99),
         "target, ms": case.target_ms or "",
-        "API CPU, ms": api_s / runs * 1e3,
-        "PostgreSQL CPU, ms": server_s / runs * 1e3,
+        "API CPU, ms": ours.api_s / len(ours.ms) * 1e3,
+        "PostgreSQL CPU, ms": ours.server_s / len(ours.ms) * 1e3,
+        **_compared(ours, others),
         "the baseline, p50, ms": baseline_p50,
         "times": baseline_p50 / p50,
     }
 
 
-def _over_http(case: QueryCase, port: int) -> Answers:
-    """Measure until the last byte of the answer, over one kept connection."""
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=ANSWER_S_MAX)
+def _compared(ours: Answers, others: list[Answers]) -> dict[str, float]:
+    """What the API of the other checkout needed, and our part of that."""
+    return {
+        name: value
+        for other in others
+        for name, value in (
+            ("other, fastest, ms", min(other.ms)),
+            ("other, p50, ms", percentile(other.ms, 50)),
+            ("other, CPU, ms", other.cpu_ms),
+            ("part of its p50", percentile(ours.ms, 50) / percentile(other.ms, 50)),
+            ("part of its CPU", ours.cpu_ms / other.cpu_ms),
+        )
+    }
+
+
+def _over_http(case: QueryCase, apis: list[RoleProcess]) -> list[Answers]:
+    """Measure until the last byte of the answer, over one kept connection each, turn about."""
     path = f"{case.path}?{urlencode(case.parameters)}"
+    with ExitStack() as stack:
+        connections = [
+            stack.enter_context(
+                closing(HTTPConnection("127.0.0.1", api.port, timeout=ANSWER_S_MAX))
+            )
+            for api in apis
+        ]
+        for connection in connections * WARM_UP:
+            _fetch(connection, path)
+        answers = [Answers() for _ in apis]
+        began = time.perf_counter()
+        while _goes_on(len(answers[0].ms), began, len(apis)):
+            for turn in zip(apis, connections, answers, strict=True):
+                _ask(*turn, path)
+    return answers
 
-    def fetch() -> bytes:
-        connection.request("GET", path)
-        answer = connection.getresponse()
-        body = answer.read()
-        if answer.status != http.client.OK:
-            raise RuntimeError(f"{case.name}: {answer.status} {body[:500]!r}")
-        return body
 
-    try:
-        return _timed(fetch)
-    finally:
-        connection.close()
+def _ask(api: RoleProcess, connection: HTTPConnection, answers: Answers, path: str) -> None:
+    api_s, server_s = role_cpu_seconds(api), server_cpu_seconds()
+    start = time.perf_counter()
+    answers.body = _fetch(connection, path)
+    answers.ms.append((time.perf_counter() - start) * 1e3)
+    answers.api_s += role_cpu_seconds(api) - api_s
+    answers.server_s += server_cpu_seconds() - server_s
+
+
+def _fetch(connection: HTTPConnection, path: str) -> bytes:
+    connection.request("GET", path)
+    answer = connection.getresponse()
+    body = answer.read()
+    if answer.status != http.client.OK:
+        raise RuntimeError(f"{path}: {answer.status} {body[:500]!r}")
+    return body
 
 
 def _of_baseline(case: QueryCase, server: DatabaseServer) -> Answers:
@@ -113,14 +174,17 @@ def _of_baseline(case: QueryCase, server: DatabaseServer) -> Answers:
 def _timed(fetch: Callable[[], bytes]) -> Answers:
     for _ in range(WARM_UP):
         fetch()
-    began, ms = time.perf_counter(), list[float]()
-    while len(ms) < REPEATS_MIN or (
-        len(ms) < REPEATS_MAX and time.perf_counter() - began < REPEAT_S_MAX
-    ):
+    began, answers = time.perf_counter(), Answers()
+    while _goes_on(len(answers.ms), began):
         start = time.perf_counter()
-        body = fetch()
-        ms.append((time.perf_counter() - start) * 1e3)
-    return Answers(body, ms)
+        answers.body = fetch()
+        answers.ms.append((time.perf_counter() - start) * 1e3)
+    return answers
+
+
+def _goes_on(runs: int, began: float, turns: int = 1) -> bool:
+    in_time = time.perf_counter() - began < REPEAT_S_MAX * turns
+    return runs < REPEATS_MIN or (runs < REPEATS_MAX and in_time)
 
 
 def agrees(ours: Any, baseline: Any) -> bool:

@@ -28,13 +28,15 @@ Row = Mapping[str, Value]
 class Options:
     """`scale` 1 is the full size; `stored` events exist before growth and settings are measured.
 
-    `hourly` is the number of devices that report every hour of the generated year.
+    `hourly` is the number of devices that report every hour of the generated year; `beside` is another
+    checkout, whose API answers the same queries turn about.
     """
 
     scale: float
     stored: int
     outage_s: float
     hourly: int
+    beside: Path | None = None
 
     def scaled(self, count: int, least: int = 1) -> int:
         return max(least, int(count * self.scale))

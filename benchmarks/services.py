@@ -150,11 +150,20 @@ class RoleProcess:
 
 @contextmanager
 def role(
-    name: str, server: DatabaseServer, broker: Mosquitto | None = None, *, workers: int = 1
+    name: str,
+    server: DatabaseServer,
+    broker: Mosquitto | None = None,
+    *,
+    workers: int = 1,
+    source: Path = ROOT,
 ) -> Iterator[RoleProcess]:
-    """Start `voltwire ingest`, `voltwire api` or `voltwire schedule`, and wait until it is ready."""
+    """Start `voltwire ingest`, `voltwire api` or `voltwire schedule`, and wait until it is ready.
+
+    `source`: the checkout whose code runs.
+    """
     port = free_port()
     settings = {
+        "PYTHONPATH": str(source),
         "DATABASE_URL": server.dsn,
         "HTTP_PORT" if name == "api" else "STATUS_PORT": str(port),
         "LOG_LEVEL": "warning",

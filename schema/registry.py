@@ -1,5 +1,6 @@
 """What callers register: devices, and profiles with the metrics, units and bounds of their devices."""
 
+import re
 from math import isfinite
 from typing import Annotated, Any, Self
 
@@ -37,6 +38,7 @@ Interval = Annotated[
 DisplayName = Annotated[
     str, Field(min_length=1, max_length=200, pattern=r"^[^\x00-\x1f\x7f-\x9f]+$")
 ]
+_ATTRIBUTE_NAME = re.compile(r"[^\x00-\x1f\x7f-\x9f]{1,128}")
 
 
 def _attribute(value: Any) -> float | str:
@@ -54,13 +56,23 @@ def _attribute(value: Any) -> float | str:
     )
 
 
+def _attribute_name(name: str) -> str:
+    if _ATTRIBUTE_NAME.fullmatch(name) is None:
+        raise ValueError("a name has 1 to 128 characters, none of them a control character")
+    return name
+
+
 def _known_zone(name: str) -> str:
     if name not in zone_names():
         raise ValueError("an IANA name of a time zone, such as Europe/Berlin")
     return name
 
 
-AttributeName = Annotated[str, StringConstraints(pattern=r"^[^\x00-\x1f\x7f-\x9f]{1,128}$")]
+AttributeName = Annotated[
+    str,
+    AfterValidator(_attribute_name),
+    WithJsonSchema({"type": "string", "pattern": f"^{_ATTRIBUTE_NAME.pattern}$"}),
+]
 AttributeValue = Annotated[
     float | str,
     BeforeValidator(_attribute),

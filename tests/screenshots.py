@@ -25,7 +25,8 @@ class Shot(NamedTuple):
 
 
 RULE = (
-    "#/rules/new?metric=temp_c&threshold=30&clear_threshold=29&for_s=600&name=Battery%20too%20warm"
+    "#/rules/new?device_id=demo-007&metric=soc_percent&op=%3C&threshold=25&clear_threshold=40"
+    "&name=Battery%20low"
 )
 SHOTS = (
     Shot("fleet-light", "#/fleet", "just now"),
@@ -34,10 +35,9 @@ SHOTS = (
     Shot("device-light", "#/devices/demo-007?range=7d", "mean and range"),
     Shot("device-dark", "#/devices/demo-007?range=24h", "mean and range", "dark"),
     Shot("device-phone", "#/devices/demo-007?range=7d", "mean and range", phone=True),
-    Shot("alerts-light", "#/alerts", "Began"),
-    Shot("alerts-phone", "#/alerts", "Severity", phone=True),
+    Shot("alerts-light", "#/alerts?state=all", "Began"),
+    Shot("alerts-phone", "#/alerts?state=all", "temp_c >", phone=True),
     Shot("rule-light", RULE, "firing for"),
-    Shot("rule-dark", RULE, "firing for", "dark"),
 )
 
 

@@ -20,7 +20,7 @@ from api.aggregate.query import AggregateQuery, Format
 from api.aggregate.sql import group_names, shared_stat
 from api.aggregate.stats import Stat
 
-ROWS_AT_ONCE = 5_000
+ROWS_AT_ONCE, VALUES_AT_ONCE = 5_000, 25_000
 SHAPES_MAX = 64  # Of rows, by their members. Another one takes a millisecond to make.
 
 _encoder = msgspec.json.Encoder()
@@ -39,20 +39,10 @@ class Columns(NamedTuple):
 async def written(query: AggregateQuery, row: Any) -> bytes:
     """The answer; `row` is that of the statement, None for an answer without rows."""
     columns = await _columns(query, row)
-    write = _rows if query.format is Format.ROWS else _groups
-    text = bytearray(b"[]")
-    async for some in write(query, columns):
-        _append(text, some)
-    ungrouped = query.format is Format.COLUMNS and not columns.groups
-    return bytes(memoryview(text)[1:-1] if ungrouped else text)
-
-
-def _append(text: bytearray, some: list[Any]) -> None:
-    """Add members to an array that is not empty, or replace an empty one, without copying them again."""
-    last = len(text) - 1 if len(text) > len("[]") else 0
-    _encoder.encode_into(some, text, last)
-    if last:
-        text[last] = ord(",")
+    if query.format is Format.ROWS:
+        return await _rows(query, columns)
+    groups = await _groups(query, columns)
+    return b"[%b]" % groups if columns.groups else groups
 
 
 async def _columns(query: AggregateQuery, row: Any) -> Columns:
@@ -73,21 +63,21 @@ async def _stats(query: AggregateQuery, row: Any) -> AsyncIterator[tuple[str, Se
         if stat is Stat.COUNT:
             values: Sequence[Number] = counts
         elif stat is shared_name:
-            values = shared = numbers(row[stat])
+            values = shared = await numbers(row[stat])
         elif stat is Stat.STDDEV:
-            values = numbers(row[stat])
+            values = await numbers(row[stat])
         else:
-            values = _with_single_readings(row[stat], counts, shared)
+            values = await _with_single_readings(row[stat], counts, shared)
         yield str(stat), values
         await asyncio.sleep(0)
 
 
-def _with_single_readings(
+async def _with_single_readings(
     others: str | None, counts: Sequence[int], shared: Sequence[Number]
 ) -> Sequence[Number]:
     if others is None:
         return shared
-    values = numbers(others)
+    values = await numbers(others)
     if len(values) == len(counts):
         return values
     rest = iter(values)
@@ -95,15 +85,20 @@ def _with_single_readings(
     return [value if count == 1 else next(rest) for count, value in pairs]
 
 
-async def _rows(query: AggregateQuery, columns: Columns) -> AsyncIterator[list[Any]]:
-    """An object per row, many at a time."""
+async def _rows(query: AggregateQuery, columns: Columns) -> bytes:
+    """An array with an object per row, many of them at a time."""
     buckets, members = BucketTexts(query.offsets), {**columns.groups, **columns.stats}
-    row = _row(tuple(members))
+    row, text = _row(tuple(members)), bytearray()
     for start in range(0, len(columns.starts), ROWS_AT_ONCE):
         some = slice(start, start + ROWS_AT_ONCE)
         texts = buckets.of(columns.starts[some])
-        yield list(map(row, texts, *(column[some] for column in members.values())))
+        rows = list(map(row, texts, *(column[some] for column in members.values())))
+        end = max(0, len(text) - 1)
+        _encoder.encode_into(rows, text, end)
+        if end:  # The bracket between the two arrays.
+            text[end] = ord(",")
         await asyncio.sleep(0)
+    return bytes(text or b"[]")
 
 
 @lru_cache(SHAPES_MAX)
@@ -112,18 +107,24 @@ def _row(names: tuple[str, ...]) -> type[msgspec.Struct]:
     return msgspec.defstruct("Row", fields, gc=False)
 
 
-async def _groups(query: AggregateQuery, columns: Columns) -> AsyncIterator[list[Any]]:
+async def _groups(query: AggregateQuery, columns: Columns) -> bytes:
     """An object per group, with an array per column; without groups a single one."""
-    buckets, written_rows = BucketTexts(query.offsets), 0
+    buckets, text, values = BucketTexts(query.offsets), bytearray(), 0
     for start, stop in _runs(columns):
-        yield [
-            {name: column[start] for name, column in columns.groups.items()}
-            | {"bucket": buckets.of(columns.starts[start:stop])}
-            | {name: column[start:stop] for name, column in columns.stats.items()}
-        ]
-        if stop - written_rows >= ROWS_AT_ONCE:
-            written_rows = stop
-            await asyncio.sleep(0)
+        text += b",{" if text else b"{"
+        for name, column in columns.groups.items():
+            text += b'"%b":%b,' % (name.encode(), _encoder.encode(column[start]))
+        text += b'"bucket":'
+        _encoder.encode_into(buckets.of(columns.starts[start:stop]), text, len(text))
+        for name, each in columns.stats.items():
+            text += b',"%b":' % name.encode()
+            _encoder.encode_into(each[start:stop], text, len(text))
+            values += stop - start
+            if values > VALUES_AT_ONCE:
+                values = 0
+                await asyncio.sleep(0)
+        text += b"}"
+    return bytes(text)
 
 
 def _runs(columns: Columns) -> Iterator[tuple[int, int]]:

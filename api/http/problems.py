@@ -149,15 +149,15 @@ def problem_of(request: Request[Any, Any, Any], error: Exception) -> Response[di
     handler = next(
         EXCEPTION_HANDLERS[kind] for kind in type(error).mro() if kind in EXCEPTION_HANDLERS
     )
-    answer: Response[dict[str, Any]] = handler(request, error)
-    return answer
+    response: Response[dict[str, Any]] = handler(request, error)
+    return response
 
 
 async def send_problem(error: Exception, scope: Scope, receive: Receive, send: Send) -> None:
     """Answer with the handler of the error, for a request that does not go through Litestar."""
     request: Request[Any, Any, Any] = Request(scope)
-    answer = problem_of(request, error).to_asgi_response(app=None, request=request)
-    await answer(scope, receive, send)
+    response = problem_of(request, error).to_asgi_response(app=None, request=request)
+    await response(scope, receive, send)
 
 
 async def send_refusal(status: HTTPStatus, detail: str, send: Send) -> None:

@@ -71,11 +71,11 @@ def _answering(post: FastPath) -> ASGIApp:
         if body is None:
             return  # The client has disconnected.
         try:
-            answer = msgspec.json.encode(await post.answer(body))
+            response = msgspec.json.encode(await post.answer(body))
         except Exception as error:  # noqa: BLE001  # Handled as Litestar would.
             await send_problem(error, scope, receive, send)
         else:
-            await _send_json(answer, send)
+            await _send_json(response, send)
 
     return answering
 

@@ -78,8 +78,8 @@ limit $6
 -- The newest value of each metric of the devices $1, of the metrics $3 unless they are null:
 -- 1. newest   the newest event since $2, the end of the hours with rollups
 -- 2. recent   that event, and those of the newest :recent_events since $2 that have a metric which it has not
--- 3. known    the metrics that have rollups and their newest hour, with one step through the index for each
--- 4. the newest value among those of 2 and, for metrics that 1 does not have, of the rollups that 3 leads to
+-- 3. known    the metrics that have rollups and their newest value, with one step through the index for each
+-- 4. the newest value among those of 2 and, for metrics that 1 does not have, those of 3
 with recursive asked as materialized (
     select device_no, device_id from device where device_id = any($1)
 ), newest as materialized (
@@ -97,24 +97,21 @@ with recursive asked as materialized (
         where device_no = newest.device_no and ts >= $2 order by ts desc, event_id desc limit :recent_events
     ) older
     where older.metrics - names <> '{}'
-), known (device_no, metric, hour) as (
-    select asked.device_no, last.* from asked cross join lateral (
-        select metric, hour from rollup where device_no = asked.device_no order by metric desc, hour desc limit 1
-    ) last
+), known (device_no, metric, value, ts, event_id) as (
+    select asked.device_no, newest.* from asked cross join lateral (
+        select metric, last, last_ts, last_id from rollup
+        where device_no = asked.device_no order by metric desc, hour desc limit 1
+    ) newest
     union all
     select known.device_no, before.* from known cross join lateral (
-        select metric, hour from rollup
+        select metric, last, last_ts, last_id from rollup
         where device_no = known.device_no and metric < known.metric order by metric desc, hour desc limit 1
     ) before
 ), latest as (
     select distinct on (device_no, metric) * from (
         select device_no, key as metric, value::numeric, ts, event_id from recent cross join lateral jsonb_each(metrics)
         union all
-        select known.device_no, known.metric, rolled.*
-        from known left join newest using (device_no) cross join lateral (
-            select last, last_ts, last_id from rollup
-            where device_no = known.device_no and metric = known.metric and hour = known.hour limit 1
-        ) rolled
+        select known.* from known left join newest using (device_no)
         where (known.metric = any(names)) is not true
     ) candidate
     where $3::text[] is null or metric = any($3)

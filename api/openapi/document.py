@@ -54,6 +54,9 @@ PROBLEM_SCHEMA = {
 MAY_CONFLICT = {
     "POST /v1/devices",
     "POST /v1/devices/import",
+    "PUT /v1/devices/{device_id}",
+    "POST /v1/channels",
+    "PUT /v1/channels/{name}",
     "POST /v1/keys",
     "DELETE /v1/keys/{name}",
     "POST /v1/devices/{device_id}/credentials",

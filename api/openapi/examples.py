@@ -55,6 +55,7 @@ PARAMETERS: dict[str, Any] = {
     "lastEventId": "17",
     "last_event_id": "17",
     "latest": True,
+    "latest_device_id": "deviceA",
     "limit": 100,
     "max_points": 500,
     "metric": "temp",
@@ -153,15 +154,24 @@ deviceD,,,,,
 
 def add_examples(name: str, operation: dict[str, Any]) -> None:
     """`name` is the method and the path of the operation, which is a part of an OpenAPI document."""
+    examples = PARAMETERS | OF_OPERATION.get(name, {})
     for parameter in operation.get("parameters", ()):
-        own = OF_OPERATION.get(name, {})
-        value = own.get(parameter["name"], PARAMETERS.get(parameter["name"]))
-        schema = parameter["schema"]
-        if schema.get("type") == "array" and not isinstance(value, list):
-            value = [value]
-        if parameter.get("required") or parameter["name"] in FILLED.get(name, ()):
-            parameter["example"] = value
-        else:
-            schema["examples"] = [value]
+        if parameter["name"] in examples:
+            filled = parameter.get("required") or parameter["name"] in FILLED.get(name, ())
+            _add_example(parameter, examples[parameter["name"]], filled=filled)
     for media_type, content in operation.get("requestBody", {}).get("content", {}).items():
-        content["example"] = CSV_FILE if media_type == "text/csv" else BODIES[name]
+        if media_type == "text/csv":
+            content["example"] = CSV_FILE
+        elif name in BODIES:
+            content["example"] = BODIES[name]
+
+
+def _add_example(parameter: dict[str, Any], value: Any, *, filled: bool) -> None:
+    """An example of the parameter is filled in by `/docs`, one of its schema is not."""
+    schema = parameter["schema"]
+    if schema.get("type") == "array" and not isinstance(value, list):
+        value = [value]
+    if filled:
+        parameter["example"] = value
+    else:
+        schema["examples"] = [value]

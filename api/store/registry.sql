@@ -88,10 +88,16 @@ returning old.name is null as created,
 
 -- list_profiles --
 -- By name, after $1; only the profile $2, if it is given.
--- A metric has no nulls; json_strip_nulls writes jsonb without white space.
+-- Metrics are written without white space, and their bounds in the form of every number.
 select name, (select row_to_json(shown) from (
-    select name, json_strip_nulls(metrics::json) as metrics, interval_s, receipts) shown)::text as body
-from profile
+    select name, written.metrics, interval_s, receipts) shown)::text as body
+from profile cross join lateral (
+    select format('{%s}', string_agg(to_json(metric) || ':' || (
+               select format('{%s}', string_agg(to_json(member) || ':' || case jsonb_typeof(value)
+                   when 'number' then json_number(value::numeric) else value::text end, ','))
+               from jsonb_each(members) as part (member, value)), ','))::json as metrics
+    from jsonb_each(profile.metrics) as listed (metric, members)
+) written
 where name > $1 and ($2::text is null or name = $2)
 order by name
 limit $3

@@ -24,6 +24,11 @@ class Device:
     count: int | None
 
     @property
+    def address(self) -> tuple[str, int]:
+        usual = 8883 if self.broker.scheme == "mqtts" else 1883
+        return self.broker.hostname or "127.0.0.1", self.broker.port or usual
+
+    @property
     def login(self) -> dict[str, Any]:
         """Nothing where authentication is off."""
         return {"username": self.device_id, "password": self.secret} if self.secret else {}

@@ -12,8 +12,7 @@ from outbox import Outbox
 
 def connection(device: Device, will: object) -> aiomqtt.Client:
     return aiomqtt.Client(
-        str(device.broker.hostname),
-        device.broker.port or 1883,
+        *device.address,
         identifier=device.device_id,
         clean_session=False,
         will=aiomqtt.Will(device.topic("status"), json.dumps(will), qos=1, retain=True),

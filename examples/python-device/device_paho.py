@@ -10,6 +10,7 @@ from device import RESEND_S, Device, from_command_line, measure, statuses
 from outbox import Outbox
 from paho.mqtt.client import Client, MQTTMessage
 from paho.mqtt.enums import CallbackAPIVersion
+from paho.mqtt.reasoncodes import ReasonCode
 
 TURN_S = 0.2
 
@@ -26,7 +27,12 @@ def connect(device: Device, receipts: Receipts) -> Client:
     if device.broker.scheme == "mqtts":
         client.tls_set_context(ssl.create_default_context())
 
-    def on_connect(*_: Any) -> None:
+    def on_connect(
+        _client: Client, _data: Any, _flags: Any, reason: ReasonCode, _properties: Any
+    ) -> None:
+        if reason.is_failure:
+            print(f"not connected: {reason}")
+            return
         client.subscribe(device.topic("receipts"), qos=1)
         client.publish(device.topic("status"), json.dumps(birth), qos=1, retain=True)
 
@@ -35,7 +41,7 @@ def connect(device: Device, receipts: Receipts) -> Client:
 
     client.on_connect, client.on_message = on_connect, on_message
     client.reconnect_delay_set(1, 60)
-    client.connect_async(str(device.broker.hostname), device.broker.port or 1883)
+    client.connect_async(*device.address)
     client.loop_start()
     return client
 

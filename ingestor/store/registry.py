@@ -16,7 +16,7 @@ from ingestor.alerts.rules import RuleBook
 from ingestor.alerts.silences import Silence
 from ingestor.batch import RegistryVersion
 from ingestor.decode.acceptance import AcceptLimits, Fault
-from ingestor.decode.wall_clock import place
+from ingestor.decode.wall_clock import WallClocks
 from ingestor.retry import StoreRetry
 from runtime.errors import StoreUnavailable
 from schema.alert import Severity
@@ -76,7 +76,7 @@ class Registry:
         self, dsn: str, name: str, default_profile: str, limits: AcceptLimits, retry: StoreRetry
     ) -> None:
         self._dsn, self._name, self._retry = dsn, f"{name} registry", retry
-        self._limits = limits
+        self._clocks = WallClocks(limits)
         self.default_profile = default_profile
         self._connection: Connection | None = None
         self._lock = asyncio.Lock()
@@ -140,8 +140,8 @@ class Registry:
         """
         device = self.devices.get(event.device_id)
         if device is None:
-            return place(event, None, self._limits) or self._profile(None).fault(event)
-        return place(event, device.tz, self._limits) or device.profile.fault(event)
+            return self._clocks.place(event, None) or self._profile(None).fault(event)
+        return self._clocks.place(event, device.tz) or device.profile.fault(event)
 
     async def close(self) -> None:
         if self._connection is not None:

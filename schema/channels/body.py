@@ -1,11 +1,14 @@
 """A channel as a caller writes it."""
 
+import re
 from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
 CHANNEL_NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
 URL_CHARS_MAX, SECRET_CHARS_MAX = 2000, 200
+
+_is_channel_name = re.compile(CHANNEL_NAME).fullmatch
 
 ChannelName = Annotated[str, StringConstraints(pattern=CHANNEL_NAME)]
 ChannelUrl = Annotated[
@@ -26,6 +29,10 @@ WebhookSecret = Annotated[
         description="Of a webhook: whsec_ and 24 to 64 bytes in Base64. It is never shown again.",
     ),
 ]
+
+
+def is_channel_name(text: str) -> bool:
+    return _is_channel_name(text) is not None
 
 
 class ChannelBody(BaseModel):

@@ -69,7 +69,7 @@ async def list_keys(
     "/v1/keys",
     operation_class=operation_with_body(NewKeyBody.model_json_schema()),
     summary="Create a key",
-    description="The secret is shown in this answer and never again.",
+    description="The secret is shown in this response and never again.",
     tags=["Access"],
 )
 async def add_key(
@@ -108,7 +108,7 @@ async def list_device_credentials(
 @post(
     "/v1/devices/{device_id:str}/credentials",
     summary="Create the secret of a device, or accept its certificates",
-    description="The device need not exist yet. The secret is shown in this answer and never again.",
+    description="The device need not exist yet. The secret is shown in this response and never again.",
     tags=["Access"],
 )
 async def add_credentials(

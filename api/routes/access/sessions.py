@@ -52,8 +52,8 @@ async def begin_session(
         raise Forbidden("A session needs a key (vwk_…); this is the secret of a device.")
     set_caller(Caller(address, key))
     token = await credentials.begin_session(key)
-    answer = {"key": key.name, "scopes": sorted(key.scopes), "expires_in_s": SESSION_S}
-    return Response(answer, status_code=201, cookies=[_cookie(request, settings, token, SESSION_S)])
+    shown = {"key": key.name, "scopes": sorted(key.scopes), "expires_in_s": SESSION_S}
+    return Response(shown, status_code=201, cookies=[_cookie(request, settings, token, SESSION_S)])
 
 
 @delete(

@@ -37,8 +37,8 @@ async def backtest(
         return Stream(
             _lines(request, backtests, body, progress), media_type=NDJSON, status_code=200
         )
-    answer = await backtests.answer(body, progress)
-    return Response(answer, media_type=MediaType.JSON, status_code=200)
+    found = await backtests.answer(body, progress)
+    return Response(found, media_type=MediaType.JSON, status_code=200)
 
 
 async def _lines(

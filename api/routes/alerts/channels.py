@@ -11,8 +11,8 @@ from api.http.cursor import fingerprint, read_cursor
 from api.http.pages import json_text, page
 from api.http.params import Cursor, PageLimit
 from api.store.channels import ChannelStore
-from runtime.errors import NotFound
-from schema.channels.body import CHANNEL_NAME, ChannelBody, NewChannelBody
+from runtime.errors import InvalidRequest, NotFound
+from schema.channels.body import CHANNEL_NAME, ChannelBody, NewChannelBody, is_channel_name
 
 ChannelNamePath = Annotated[
     str, PathParameter(description="Name of the channel", schema_extra={"pattern": CHANNEL_NAME})
@@ -66,6 +66,8 @@ async def put_channel(
     channels: NamedDependency[ChannelStore],
     name: ChannelNamePath,
 ) -> Response[bytes]:
+    if not is_channel_name(name):
+        raise InvalidRequest(f"name: the name of a channel must match {CHANNEL_NAME}.")
     body = await read_body(request, ChannelBody)
     require_same("name", body.name, name)
     try:

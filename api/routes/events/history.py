@@ -109,9 +109,9 @@ async def device_summary(
     if not metrics:
         names = await registry.profile_metrics(device.profile)
         metrics = {name: {"count": 0, "min": 0, "max": 0, "avg": 0} for name in names}
-    answer = {"device_id": device.device_id, "date": day.isoformat(), "tz": tz, "metrics": metrics}
+    shown = {"device_id": device.device_id, "date": day.isoformat(), "tz": tz, "metrics": metrics}
     found = await completeness.of_range(device.device_no, start, end)
-    return answer if found is None else answer | {"completeness": found.shown()}
+    return shown if found is None else shown | {"completeness": found.shown()}
 
 
 @get(

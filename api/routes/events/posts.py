@@ -64,12 +64,12 @@ def fast_posts(door: HttpDoor, payload_bytes_max: int) -> dict[str, FastPath]:
 
 async def _answer_event(door: HttpDoor, body: bytes) -> dict[str, str]:
     verdict = await door.post_event(body, caller().device_id)
-    answer = {"status": "ok" if verdict.status is Status.STORED else str(verdict.status)}
+    shown = {"status": "ok" if verdict.status is Status.STORED else str(verdict.status)}
     if verdict.event_id is not None and verdict.event_id.startswith(_DERIVED):
-        answer["event_id"] = verdict.event_id
+        shown["event_id"] = verdict.event_id
     if verdict.reason is not None:
-        answer["reason"] = str(verdict.reason)
-    return answer
+        shown["reason"] = str(verdict.reason)
+    return shown
 
 
 async def _answer_batch(door: HttpDoor, body: bytes) -> list[dict[str, str | None]]:

@@ -1,6 +1,7 @@
 """The examples as their readers start them, against one running Voltwire."""
 
 import json
+import re
 import shutil
 import sqlite3
 import subprocess
@@ -12,15 +13,18 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 
 from tests.acceptance.conftest import base_url, stored
 from tests.support import plain_http
+from tests.support.programs import require_program
 from tests.support.services import ROOT, Process, clean_environment, free_port
 
 EXAMPLES = ROOT / "examples"
 S_MAX = 120  # Of an example on a busy machine.
 MICROPYTHON, BOARD = EXAMPLES / "micropython", ROOT / "tests/support/micropython"
+PUBLISH = re.compile(r"^mosquitto_pub .*$", re.MULTILINE)
 CLIENTS = ("device_paho.py", "device_aiomqtt.py")
 
 
@@ -134,6 +138,34 @@ def wake(board: Path, port: int) -> str:
     assert done.returncode == 0, done.stderr
     assert done.stdout.endswith("sleeps 600000\n")
     return done.stdout
+
+
+def documented_messages() -> list[str]:
+    """Every mosquitto_pub of the documents; the embedded broker does not speak MQTT 5."""
+    documents = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+    found = [
+        line for document in documents for line in PUBLISH.findall(document.read_text("utf-8"))
+    ]
+    return [line for line in found if "-V 5" not in line]
+
+
+def test_every_documented_message_is_understood(up: Process) -> None:
+    require_program("mosquitto_pub")
+    port, url = up.settings["MQTT_PORT"], base_url(up)
+    commands = documented_messages()
+    assert len(commands) > 10
+    last = (
+        """mosquitto_pub -q 1 -t devices/last/telemetry -m '{"event_id":"end","metrics":{"x":1}}'"""
+    )
+    for command in (*commands, last):
+        at_port = command.replace("mosquitto_pub", f"mosquitto_pub -p {port}", 1)
+        subprocess.run(["bash", "-c", at_port], timeout=S_MAX, check=True)
+    deadline = time.monotonic() + S_MAX
+    while plain_http.get(f"{url}/v1/devices/last").status_code != httpx.codes.OK:
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    assert plain_http.get(f"{url}/v1/rejected").json() == []
+    assert stored(url, "battery-7") == {"b7-1": 1}
 
 
 def until_asleep(url: str, device_id: str) -> dict[str, Any]:

@@ -120,18 +120,6 @@ def document(http: httpx.Client) -> dict[str, Any]:
     return found
 
 
-def test_every_parameter_and_body_has_an_example(http: httpx.Client) -> None:
-    without = []
-    for name, _, operation in operations(document(http)):
-        for each in operation.get("parameters", []):
-            examples = [each.get("example"), *each["schema"].get("examples", [])]
-            if examples == [None] or ("example" not in each and each.get("required")):
-                without.append((name, each["name"]))
-        bodies = operation.get("requestBody", {}).get("content", {})
-        without += [(name, kind) for kind in bodies if "example" not in bodies[kind]]
-    assert without == []
-
-
 def test_the_first_click_on_every_operation_succeeds(http: httpx.Client) -> None:
     wrong = []
     for call in sorted(first_clicks(document(http)), key=rank):

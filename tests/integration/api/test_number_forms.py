@@ -48,6 +48,12 @@ async def test_a_number_has_one_form_everywhere(dsn: str, db: Any, sent: str, fo
         answer = await http.post("/v1/alerts", content=rule, headers=json)
         assert set(re.findall(threshold, answer.text)) == {form}
         assert await forms(http, "/v1/alerts", threshold) == {form}
+        await http.put(
+            "/v1/profiles/p", content=f'{{"metrics":{{"x":{{"min":{sent}}}}}}}', headers=json
+        )
+        assert await forms(http, "/v1/profiles/p", f'"min":{NUMBER}') == {form}
+        await http.put("/v1/devices/b", content=f'{{"attributes":{{"n":{sent}}}}}', headers=json)
+        assert await forms(http, "/v1/devices/b", f'"n":{NUMBER}') == {form}
         body = (
             '{"event_id":"e","device_id":"a","timestamp":"2026-02-01T10:00:00Z","tags":["t"],'
             f'"metrics":{{"x":{sent}}}}}'

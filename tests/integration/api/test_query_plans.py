@@ -159,11 +159,14 @@ async def test_whole_hours_of_a_device_come_from_the_index_of_rollups_alone(
 
 async def test_minutes_of_a_device_read_its_events_of_the_range(filled: Connection) -> None:
     query = _hours_of(("d5",), *WEEK)
-    sql = statement(query, Source.EVENTS, 50_000)
-    plan = await plan_of(filled, sql, *arguments(query, [5]), None)
-    assert len(plan.partitions) <= MOST_PARTITIONS_OF_A_WEEK
-    assert not plan.read_whole - {"rollup_state"}
-    assert plan.rows_most <= 200
+    for source in (Source.EVENTS, Source.EVENTS_IN_ORDER):
+        sql = statement(query, source, 50_000)
+        plan = await plan_of(filled, sql, *arguments(query, [5]), None)
+        assert len(plan.partitions) <= MOST_PARTITIONS_OF_A_WEEK
+        assert not plan.read_whole - {"rollup_state"}
+        assert plan.rows_most <= 200
+    groups = [node["Strategy"] for node in plan.nodes if "Group Key" in node]
+    assert groups == ["Sorted"]
 
 
 async def test_more_filled_rows_than_an_answer_has_are_not_made_to_be_counted(

@@ -287,6 +287,9 @@ async def test_channels_over_http(dsn: str, db: Connection, hook: WebhookReceive
         row = await channel(db)
         assert (row["url"], row["secret"]) == ("https://hooks.example.com/b", SECRET)
         assert (await client.put("/v1/channels/new", json={"url": hook.url})).status_code == 422
+        for name in ("%C2%84", "a%20b", "ops%0A", "x" * 65):
+            answer = await client.put(f"/v1/channels/{name}", json={"url": body["url"]})
+            assert (answer.status_code, "name of a channel" in answer.text) == (422, True), name
         assert (await client.delete("/v1/channels/ops")).status_code == 204
         for method in ("GET", "PUT", "DELETE"):
             answer = await client.request(method, "/v1/channels/ops", json={})

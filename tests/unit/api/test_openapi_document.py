@@ -40,3 +40,16 @@ def test_every_paged_list_documents_its_link_header() -> None:
     ]
     assert paged
     assert all("Link" in operation["responses"]["200"]["headers"] for operation in paged)
+
+
+def test_every_parameter_and_body_has_an_example() -> None:
+    without = []
+    for path, operations in document()["paths"].items():
+        for method, operation in operations.items():
+            for each in operation.get("parameters", ()):
+                of_schema = None if each["required"] else each["schema"].get("examples")
+                if "example" not in each and not of_schema:
+                    without.append((method, path, each["name"]))
+            bodies = operation.get("requestBody", {}).get("content", {})
+            without += [(method, path, kind) for kind in bodies if "example" not in bodies[kind]]
+    assert without == []

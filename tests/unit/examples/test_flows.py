@@ -1,13 +1,12 @@
 """The flow for Node-RED and the automation for Home Assistant, checked without either."""
 
 import json
-import shutil
 import subprocess
 from typing import Any
 
-import pytest
 import yaml
 from jinja2.sandbox import SandboxedEnvironment
+from playwright._impl._driver import compute_driver_executable
 
 from api.asyncapi.messages import ALERT
 from broker import topics
@@ -20,6 +19,7 @@ from schema.instants import now_us
 from tests.support.services import ROOT
 
 FLOW: list[dict[str, Any]] = json.loads((ROOT / "examples/node-red/flow.json").read_text("utf-8"))
+NODE_JS, _ = compute_driver_executable()  # The one that Playwright brings.
 NODES = {node["id"]: node for node in FLOW}
 OF_NODE_RED = {
     "tab",
@@ -55,15 +55,12 @@ def test_the_flow_uses_our_topics_with_qos_1() -> None:
 
 def called(node: str, payload: Any) -> Any:
     """The payload that a function node hands on; None if it hands on nothing."""
-    program = shutil.which("node")
-    if program is None:
-        pytest.skip("Node.js is not installed")
     code = json.dumps(NODES[node]["func"])
     script = (
         f"const found = new Function('msg', {code})({{payload: {json.dumps(payload)}}});"
         " console.log(JSON.stringify(found && found.payload))"
     )
-    done = subprocess.run([program, "-e", script], capture_output=True, text=True, check=True)
+    done = subprocess.run([NODE_JS, "-e", script], capture_output=True, text=True, check=True)
     return json.loads(done.stdout)
 
 

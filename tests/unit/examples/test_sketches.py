@@ -14,6 +14,7 @@ from ingestor.decode.strict import decode
 from runtime.settings import Settings
 from schema.event import Event
 from schema.instants import now_us
+from tests.support.programs import require_program
 from tests.support.services import ROOT
 
 EXAMPLES = ROOT / "examples"
@@ -31,9 +32,7 @@ def test_the_compiler_of_micropython_accepts_the_sensor(tmp_path: Path, name: st
 @pytest.fixture(scope="module")
 def sketch(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
     """What the Arduino sketch says and publishes on its stand-in for a board."""
-    compiler = shutil.which("g++")
-    if compiler is None:
-        pytest.skip("g++ is not installed")
+    compiler = require_program("g++")
     folder = tmp_path_factory.mktemp("sketch")
     source = EXAMPLES / "arduino/voltwire_sensor"
     shutil.copy(source / "voltwire_sensor.ino", folder / "sketch.cpp")

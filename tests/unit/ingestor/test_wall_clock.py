@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from ingestor.decode.acceptance import AcceptLimits, Origin
 from ingestor.decode.fast import FastDecoder
 from ingestor.decode.strict import decode
-from ingestor.decode.wall_clock import place
+from ingestor.decode.wall_clock import WallClocks
 from schema.event import Event, Reason
 from schema.instants import epoch_us
 
@@ -20,6 +20,7 @@ properties = settings(max_examples=60, deadline=None, database=None)
 
 ARRIVAL = datetime(2026, 2, 1, 14, 30, tzinfo=UTC)
 LIMITS = AcceptLimits(timedelta(days=5500), timedelta(seconds=300), payload_bytes_max=262_144)
+place = WallClocks(LIMITS).place
 ORIGIN = Origin(epoch_us(ARRIVAL), "deviceA")
 STEP = timedelta(minutes=15)  # Of the offsets of these zones in these years.
 STEPS_OF_A_DAY = 24 * 4
@@ -88,7 +89,7 @@ def test_the_instant_is_that_of_brute_force_of_two_the_earlier(
 ) -> None:
     name, shown = clock
     found = event(shown.isoformat(separator))
-    assert place(found, name, LIMITS) is None
+    assert place(found, name) is None
     assert found.ts == brute_force(name, shown)
 
 
@@ -102,17 +103,17 @@ def test_the_instant_is_that_of_brute_force_of_two_the_earlier(
 )
 def test_changes_of_the_clocks_in_berlin(shown: str, instant: datetime) -> None:
     found = event(shown)
-    assert place(found, "Europe/Berlin", LIMITS) is None
+    assert place(found, "Europe/Berlin") is None
     assert found.ts == instant
 
 
 def test_a_device_without_zone_means_utc_and_an_offset_is_never_read_otherwise() -> None:
     found = event("2026-02-01T14:00:00")
-    assert place(found, None, LIMITS) is None
+    assert place(found, None) is None
     assert found.ts == datetime(2026, 2, 1, 14, tzinfo=UTC)
     for text in ("2026-02-01T14:00:00Z", "2026-02-01T16:00:00+02:00"):
         found = event(text)
-        assert place(found, "Asia/Tokyo", LIMITS) is None
+        assert place(found, "Asia/Tokyo") is None
         assert found.ts == datetime(2026, 2, 1, 14, tzinfo=UTC)
 
 
@@ -128,12 +129,12 @@ def test_the_window_is_checked_in_the_zone_of_the_device(
     shown: str, right: str, wrong: str | None, reason: Reason
 ) -> None:
     found = event(shown)
-    assert place(found, right, LIMITS) is None
-    fault = place(found, wrong, LIMITS)
+    assert place(found, right) is None
+    fault = place(found, wrong)
     assert fault is not None
     assert fault[0] is reason
     assert f"without an offset it counts as {wrong or 'UTC'}" in fault[1]
-    assert place(found, right, LIMITS) is None, "it may be checked again"
+    assert place(found, right) is None, "it may be checked again"
 
 
 @pytest.mark.parametrize("shown", ["2026-02-02T14:36:00", "2011-01-09T14:29:00"])
@@ -146,12 +147,12 @@ def test_what_no_zone_can_mean_is_refused_when_it_is_decoded(shown: str) -> None
 def test_derived_ids_are_made_of_the_clock_as_it_is_written() -> None:
     found = by_both({"metrics": {"x": 1}, "timestamp": "2026-02-01 10:00:00"})
     found += by_both({"metrics": {"x": 1}, "timestamp": "2026-02-01T10:00:00Z"})
-    place(found[0], "Asia/Tokyo", LIMITS)
+    place(found[0], "Asia/Tokyo")
     assert len({each.event_id for each in found}) == 1
 
 
 def test_a_zone_that_this_server_does_not_know_costs_the_event_and_nothing_else() -> None:
-    fault = place(event("2026-02-01T10:00:00"), "Mars/Olympus", LIMITS)
+    fault = place(event("2026-02-01T10:00:00"), "Mars/Olympus")
     assert fault is not None
     assert fault[0] is Reason.BAD_TIME
     assert "Mars/Olympus" in fault[1]

@@ -38,8 +38,7 @@ export class Live {
     const wanted = [...new Set(deviceIds)].slice(0, DEVICES_MAX).sort();
     if (wanted.every((id) => this.devices.includes(id)) && wanted.length * 2 >= this.devices.length) return;
     this.devices = wanted;
-    clearTimeout(this.watchTimer);
-    this.watchTimer = setTimeout(() => this.running && this.connect(), WATCH_DELAY_MS);
+    if (this.running) this.connectSoon();
   }
 
   start() {
@@ -50,7 +49,12 @@ export class Live {
     // A laptop that wakes up, and a network that comes back, do not wait for the next attempt.
     addEventListener("online", () => this.check(), { signal });
     document.addEventListener("visibilitychange", () => !document.hidden && this.check(), { signal });
-    this.watchTimer = setTimeout(() => this.connect(), WATCH_DELAY_MS);  // A view says first what it watches.
+    this.connectSoon();  // A view says first what it watches.
+  }
+
+  connectSoon() {
+    clearTimeout(this.watchTimer);
+    this.watchTimer = setTimeout(() => this.connect(), WATCH_DELAY_MS);
   }
 
   stop() {
@@ -83,6 +87,7 @@ export class Live {
 
   lost(error) {
     if (error.status === 401 || error.status === 403) return this.stop();
+    if (error.status === 422) this.lastEventId = null;  // Of another installation at this address.
     this.tell("connecting");
     this.retryTimer = setTimeout(() => this.connect(), this.retryMs * (0.75 + Math.random() / 2));
     this.retryMs = Math.min(this.retryMs * 2, RETRY_MS_MAX);
@@ -126,7 +131,14 @@ export class Live {
     this.call("status", this.status);
   }
 
+  // A handler that fails neither stops the others nor the stream.
   call(type, value) {
-    for (const handler of this.handlers.get(type) ?? []) handler(value);
+    for (const handler of this.handlers.get(type) ?? []) {
+      try {
+        handler(value);
+      } catch (error) {
+        reportError(error);
+      }
+    }
   }
 }

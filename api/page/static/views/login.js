@@ -7,8 +7,11 @@ import { HOME } from "../routes.js";
 
 export const title = "Log in";
 
+const TEXT = "This installation asks for a key. Keys of the scope read see everything, those of the scope admin may also change it.";
+
 export async function show(root, route, app) {
-  const key = field("Key", h("input", { type: "password", autocomplete: "current-password", spellcheck: false, placeholder: "vwk_…", required: true }), { name: "key" });
+  const input = h("input", { type: "password", autocomplete: "current-password", placeholder: "vwk_…", required: true });
+  const key = field("Key", input, { name: "key" });
   const next = route.params.next?.startsWith("#/") ? route.params.next : HOME;
   await app.refreshInfo();  // A session that has ended is not known here yet.
   if (app.info.authentication === false) return app.navigate(next, { replace: true });
@@ -24,10 +27,11 @@ export async function show(root, route, app) {
   });
   fill(root, h("div", { class: "login card pad" },
     h("h1", {}, "Log in"),
-    h("p", { class: "soft" }, "This installation asks for a key. Keys of the scope read see everything, those of the scope admin may also change it."),
+    h("p", { class: "soft" }, TEXT),
     form,
     h("details", {}, h("summary", {}, "I have no key"),
-      h("p", {}, "Whoever runs this installation makes one, here or on the machine with ", h("code", {}, "voltwire key create NAME --scope read"), "."))));
+      h("p", {}, "Whoever runs this installation makes one, here or on the machine with ",
+        h("code", {}, "voltwire key create NAME --scope read"), "."))));
   key.control.focus();
   return () => {};
 }

@@ -2,6 +2,7 @@
 
 import { dialog, showProblem } from "../lib/components.js";
 import { fill, h } from "../lib/dom.js";
+import { button } from "./pieces.js";
 
 // A form of fields (see components.js). `send()` makes the request; `done(answer)` is called after it succeeded.
 // `others` are buttons beside the one that sends.
@@ -29,7 +30,7 @@ export function sendingForm({ fields, content, action, danger = false, others = 
 export function formDialog(title, { intro = null, ...form }) {
   return dialog(title, (close) => [
     intro && h("p", {}, intro),
-    sendingForm({ ...form, done: close, others: [h("button", { type: "button", onclick: () => close(null) }, "Cancel")] }),
+    sendingForm({ ...form, done: close, others: [button("Cancel", () => close(null))] }),
   ]);
 }
 
@@ -40,11 +41,13 @@ export function choice(pairs, chosen, props) {
 
 // Buttons of which one is pressed.
 export function segments(label, pairs, chosen, pick) {
-  const buttons = pairs.map(([value, text]) => h("button", { type: "button", "aria-pressed": String(value === chosen), onclick: () => press(value) }, text));
+  const buttons = pairs.map(([value, text]) => button(text, () => press(value)));
+  const show = (value) => pairs.forEach(([each], place) => buttons[place].setAttribute("aria-pressed", String(each === value)));
   const press = (value) => {
-    pairs.forEach(([each], place) => buttons[place].setAttribute("aria-pressed", String(each === value)));
+    show(value);
     pick(value);
   };
+  show(chosen);
   return h("div", { class: "segments", role: "group", "aria-label": label }, buttons);
 }
 

@@ -7,6 +7,7 @@ import { address } from "../../lib/router.js";
 import { Throttle } from "../../lib/throttle.js";
 import { rfc3339 } from "../../lib/time.js";
 import { keepMoments, moment } from "../../widgets/moments.js";
+import { button, deviceLink, factList, soft } from "../../widgets/pieces.js";
 import { titleOf } from "../rules/model.js";
 import { acknowledge } from "./acknowledge.js";
 import { around, IncidentChart } from "./incident_chart.js";
@@ -71,8 +72,9 @@ class IncidentView {
     const { app, rule } = this;
     fill(this.text,
       h("p", { class: "crumb" }, h("a", { href: "#/alerts" }, "Alerts"), " / ", String(incident.id)),
-      h("div", { class: "head" }, h("h1", {}, incidentName(incident)), pill(incident.state), pill(incident.severity), h("span", { class: "grow" }), this.buttons(incident)),
-      incident.muted && h("p", { class: "notice" }, "A silence keeps this incident from channels. ", h("a", { href: "#/alerts?show=silences" }, "See the silences"), "."),
+      h("div", { class: "head" }, h("h1", {}, incidentName(incident)), pill(incident.state), pill(incident.severity),
+        h("span", { class: "grow" }), this.buttons(incident)),
+      incident.muted && mutedNotice(),
       h("div", { class: "columns" }, facts(incident, rule, app.time), history(incident, app.time)));
   }
 
@@ -83,8 +85,8 @@ class IncidentView {
     const act = async (work) => { if (await work()) await this.changed(); };
     return [
       chart,
-      h("button", { type: "button", onclick: () => act(() => addSilence(app, rules, incident)) }, "Silence"),
-      incident.state === "firing" && h("button", { type: "button", class: "main", onclick: () => act(() => acknowledge(app, incident)) }, "Acknowledge"),
+      button("Silence", () => act(() => addSilence(app, rules, incident))),
+      incident.state === "firing" && button("Acknowledge", () => act(() => acknowledge(app, incident)), { kind: "main" }),
     ];
   }
 
@@ -98,18 +100,23 @@ class IncidentView {
   }
 }
 
+function mutedNotice() {
+  return h("p", { class: "notice" }, "A silence keeps this incident from channels. ",
+    h("a", { href: "#/alerts?show=silences" }, "See the silences"), ".");
+}
+
 function facts(incident, rule, time) {
   const { device_id: device, rule_id: id, opened_at: from, resolved_at: to } = incident;
   const late = Date.parse(incident.recorded_at) - Date.parse(from);
-  return h("section", { class: "card pad" }, h("h2", { class: "first" }, "What"), h("dl", { class: "facts" }, [
-    ["Device", h("a", { href: `#/devices/${encodeURIComponent(device)}` }, device)],
+  return h("section", { class: "card pad" }, h("h2", { class: "first" }, "What"), factList([
+    ["Device", deviceLink(device)],
     ["Rule", ruleLink(id, rule)],
     ["Condition", h("span", { class: "mono" }, conditionOf(incident, rule))],
     ["Value", number(incident.opened_value)],
     ["Began", [time.full(from), " (", moment(time, from), ")"]],
     ["Lasted", to ? duration(Date.parse(to) - Date.parse(from)) : "not resolved yet"],
     late > LATE_MS_MIN && ["Found", `${duration(late)} later: the event arrived late`],
-  ].filter(Boolean).map(([name, value]) => [h("dt", {}, name), h("dd", {}, value)])));
+  ]));
 }
 
 function ruleLink(id, rule) {
@@ -119,7 +126,7 @@ function ruleLink(id, rule) {
 
 function history({ history: steps }, time) {
   return h("section", { class: "card pad" }, h("h2", { class: "first" }, "History"),
-    h("ol", { class: "history" }, steps.map((step) => h("li", {}, pill(step.state), h("span", { class: "soft" }, time.full(step.at)), ...details(step)))));
+    h("ol", { class: "history" }, steps.map((step) => h("li", {}, pill(step.state), soft(time.full(step.at)), details(step)))));
 }
 
 function details({ value, event_id: event, by, note }) {
@@ -128,7 +135,7 @@ function details({ value, event_id: event, by, note }) {
     event && h("span", { class: "soft mono" }, `event ${event}`),
     by && h("span", {}, `by ${by}`),
     note && h("blockquote", {}, note),
-  ].filter(Boolean);
+  ];
 }
 
 function chartAddress(incident) {

@@ -21,7 +21,8 @@ export class IncidentChart {
     const marks = [{ from: Date.parse(incident.opened_at), to: endOf(incident) }];
     if (Date.now() - this.readAt < READ_MS && incident.state !== "resolved") return this.chart.mark(marks);
     this.readAt = Date.now();
-    return this.chart.show({ deviceId: incident.device_id, metric: incident.metric, view: around(incident), marks, thresholds: this.lines }).catch(() => null);
+    const { device_id: deviceId, metric } = incident;
+    return this.chart.show({ deviceId, metric, view: around(incident), marks, thresholds: this.lines }).catch(() => null);
   }
 
   destroy() {

@@ -2,12 +2,13 @@
 
 import { emptyState, pill, toast } from "../../lib/components.js";
 import { fill, h, setText } from "../../lib/dom.js";
-import { duration, number, plural } from "../../lib/format.js";
+import { count, duration, number, plural } from "../../lib/format.js";
 import { postLine } from "../../lib/publish.js";
 import { Throttle } from "../../lib/throttle.js";
 import { holdOf } from "../../widgets/keyed_list.js";
 import { liveTable } from "../../widgets/live_table.js";
 import { keepMoments, moment } from "../../widgets/moments.js";
+import { button, deviceLink, moreRow } from "../../widgets/pieces.js";
 import { acknowledge } from "./acknowledge.js";
 import { IncidentList, ROWS_MAX } from "./incident_list.js";
 import { conditionOf, incidentName } from "./words.js";
@@ -25,11 +26,13 @@ export class Incidents {
     this.drawing = new Throttle(DRAW_MS, () => this.draw());
     this.isHeld = holdOf(this.table.body, () => this.drawing.ask());
     this.newest = 0;  // The highest number that is drawn.
-    this.waiting = h("button", { type: "button", class: "waiting", hidden: true, onclick: () => this.release() });
+    this.waiting = button("", () => this.release(), { kind: "waiting" });
+    this.waiting.hidden = true;
     this.empty = h("div", { hidden: true });
-    this.more = h("button", { type: "button", hidden: true, onclick: () => this.readMore() }, "Show older ones");
-    this.note = h("p", { class: "hint", hidden: true }, `The newest ${ROWS_MAX.toLocaleString("en")} are listed. Use the filters to see others.`);
-    fill(place, h("div", { role: "status", class: "waiting-place" }, this.waiting), this.table.element, this.empty, h("div", { class: "row more" }, this.more, this.note));
+    this.more = button("Show older ones", () => this.readMore());
+    this.note = h("p", { class: "hint", hidden: true }, `The newest ${count(ROWS_MAX)} are listed. Use the filters to see others.`);
+    const waitingPlace = h("div", { role: "status", class: "waiting-place" }, this.waiting);
+    fill(place, waitingPlace, this.table.element, this.empty, moreRow(this.more, this.note));
     this.stops = this.listen();
   }
 
@@ -39,6 +42,7 @@ export class Incidents {
       ...["alert", "acknowledged", "resolved"].map((type) => live.on(type, (alert) => this.heard(type, alert))),
       live.on("status", ({ state }) => state === "live" && this.refresh.ask()),
       keepMoments(this.place),
+      onVisible(() => this.refresh.ask()),
     ];
   }
 
@@ -48,7 +52,9 @@ export class Incidents {
     this.drawing.stop();
   }
 
+  // A hidden tab asks for nothing; it reads the list when it is looked at again.
   heard(type, alert) {
+    if (document.hidden) return;
     if (!this.isHeld()) this.list.apply(type, alert);
     this.refresh.ask();
     this.drawing.ask();
@@ -95,9 +101,9 @@ export class Incidents {
     this.showEmpty(!rows.length);
   }
 
-  showWaiting(count) {
-    this.waiting.hidden = !count;
-    if (count) setText(this.waiting, `Show ${plural(count, "new incident")}`);
+  showWaiting(rows) {
+    this.waiting.hidden = !rows;
+    if (rows) setText(this.waiting, `Show ${plural(rows, "new incident")}`);
   }
 
   showEmpty(isEmpty) {
@@ -108,14 +114,15 @@ export class Incidents {
   columns() {
     const { time } = this.app;
     return [
-      { name: "Severity", class: "plain", cell: ({ severity }) => pill(severity) },
+      { name: "Severity", class: "plain second", cell: ({ severity }) => pill(severity) },
       { name: "What", class: "plain first", wide: true, cell: (each) => [
-        h("a", { class: "name", href: `#/alerts/${each.id}` }, incidentName(each)), h("small", {}, conditionOf(each, this.rules.get(each.rule_id))),
+        h("a", { class: "name", href: `#/alerts/${each.id}` }, incidentName(each)),
+        h("small", {}, conditionOf(each, this.rules.get(each.rule_id))),
         each.muted && h("span", { class: "tag", title: "A silence keeps it from channels." }, "muted")] },
-      { name: "Device", cell: ({ device_id: id }) => h("a", { href: `#/devices/${encodeURIComponent(id)}` }, id) },
+      { name: "Device", cell: ({ device_id: id }) => deviceLink(id) },
       { name: "Began", cell: ({ opened_at: at }) => moment(time, at) },
       { name: "Value", class: "number", cell: ({ opened_value: value }) => number(value) },
-      { name: "State", class: "plain", cell: (each) => stateCell(each) },
+      { name: "State", class: "plain second", cell: (each) => stateCell(each) },
       { name: "", class: "buttons", cell: (each) => this.action(each) },
     ];
   }
@@ -124,7 +131,7 @@ export class Incidents {
     if (incident.state !== "firing" || !this.app.may("admin")) return null;
     const label = `Acknowledge ${incidentName(incident)} of ${incident.device_id}`;
     const act = async () => { if (await acknowledge(this.app, incident)) this.refresh.ask(); };
-    return h("button", { type: "button", "aria-label": label, onclick: act }, "Acknowledge");
+    return button("Acknowledge", act, { label });
   }
 }
 
@@ -134,9 +141,17 @@ function stateCell({ state, acknowledged_by: by, opened_at: from, resolved_at: t
 }
 
 function nothing(app, filters, hasRules) {
-  if (filters.severity || filters.rule_id || filters.device_id) return emptyState("No incident fits these filters", "Choose others to see more.");
+  const isNarrow = filters.severity || filters.rule_id || filters.device_id;
+  if (isNarrow) return emptyState("No incident fits these filters", "Choose others to see more.");
   if (hasRules) return emptyState("All is quiet", "No rule is violated, and no device is silent.");
   const line = postLine(app.info, "/v1/alerts", { metric: "temp_c", op: ">", threshold: 60 });
-  return emptyState("There is no rule yet", ["A rule says when something is wrong. ", h("a", { href: "#/rules/new" }, "Make one here"), ", or with:"],
-    [{ label: "", line }]);
+  const text = ["A rule says when something is wrong. ", h("a", { href: "#/rules/new" }, "Make one here"), ", or with:"];
+  return emptyState("There is no rule yet", text, [{ label: "", line }]);
+}
+
+// Returns the function that ends it.
+function onVisible(work) {
+  const ended = new AbortController();
+  document.addEventListener("visibilitychange", () => !document.hidden && work(), { signal: ended.signal });
+  return () => ended.abort();
 }

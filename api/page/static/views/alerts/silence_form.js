@@ -4,6 +4,7 @@ import { field, toast } from "../../lib/components.js";
 import { h } from "../../lib/dom.js";
 import { rfc3339 } from "../../lib/time.js";
 import { choice, formDialog, textOf } from "../../widgets/forms.js";
+import { textInput } from "../../widgets/pieces.js";
 import { deviceInput } from "../../widgets/suggestions.js";
 import { titleOf } from "../rules/model.js";
 import { SILENT } from "./words.js";
@@ -31,8 +32,9 @@ function fieldsOf(app, rules, given) {
   const device = field("Device", input, { name: "device_id" });
   device.element.append(list);
   const names = [["", "every rule"], [SILENT, "Devices that fall silent"], ...rules.map((rule) => [rule.id, titleOf(rule)])];
-  const begin = field("From", h("input", { type: "datetime-local", step: 60 }), { name: "from_time", hint: `In ${time.zone}. Empty: from now on.` });
-  const end = field("To", h("input", { type: "datetime-local", step: 60, value: time.toInput(Date.now() + HOUR_MS) }), { name: "to_time" });
+  const moment = (value) => h("input", { type: "datetime-local", step: 60, value });
+  const begin = field("From", moment(""), { name: "from_time", hint: `In ${time.zone}. Empty: from now on.` });
+  const end = field("To", moment(time.toInput(Date.now() + HOUR_MS)), { name: "to_time" });
   const span = field("For", choice(SPANS, 1, {}), { name: "span" });
   const showEnd = () => { end.element.hidden = span.value !== "0"; };
   span.control.addEventListener("change", showEnd);
@@ -40,7 +42,7 @@ function fieldsOf(app, rules, given) {
   return {
     device,
     rule: field("Rule", choice(names, given.rule_id ?? "", {}), { name: "rule_id" }),
-    tag: field("Tag", h("input", { type: "text", maxLength: 128, autocomplete: "off" }), { name: "tag", hint: "Of the device or of the event." }),
+    tag: field("Tag", textInput({ maxLength: 128 }), { name: "tag", hint: "Of the device or of the event." }),
     begin, span, end,
     reason: field("Reason", h("input", { type: "text", maxLength: 2000, placeholder: "New battery" }), { name: "reason" }),
   };

@@ -3,6 +3,7 @@
 import { confirmed, emptyState, table, toast } from "../../lib/components.js";
 import { fill, h } from "../../lib/dom.js";
 import { moment } from "../../widgets/moments.js";
+import { button, tag } from "../../widgets/pieces.js";
 import { titleOf } from "../rules/model.js";
 import { addSilence } from "./silence_form.js";
 import { SILENT } from "./words.js";
@@ -15,7 +16,7 @@ export function silences(app, place, rules) {
     const { rows, next } = await app.api.page("/v1/silences", { limit: SILENCES_MAX });
     const may = app.may("admin");
     fill(place,
-      may && h("div", { class: "row filters" }, h("button", { type: "button", class: "main", onclick: add }, "Add a silence")),
+      may && h("div", { class: "row filters" }, button("Add a silence", add, { kind: "main" })),
       rows.length ? table("Silences", columns(app, rules, may && end), rows) : nothing(),
       next && h("p", { class: "hint" }, `These are the newest ${SILENCES_MAX}.`));
   };
@@ -31,7 +32,7 @@ export function silences(app, place, rules) {
 
 function columns(app, rules, end) {
   const all = [
-    { name: "State", class: "plain", cell: (row) => h("span", { class: "tag" }, stateOf(row)) },
+    { name: "State", class: "plain", cell: (row) => tag(stateOf(row)) },
     { name: "Concerns", class: "plain first", wide: true, cell: (row) => concerns(row, rules) },
     { name: "From", cell: (row) => h("time", { datetime: row.from_time }, app.time.short(row.from_time)) },
     { name: "To", cell: (row) => h("time", { datetime: row.to_time }, app.time.short(row.to_time)) },
@@ -39,8 +40,8 @@ function columns(app, rules, end) {
     { name: "Made", cell: (row) => moment(app.time, row.created_at) },
   ];
   if (!end) return all;
-  const button = (row) => stateOf(row) !== "ended" && h("button", { type: "button", "aria-label": `End silence ${row.id}`, onclick: () => end(row) }, "End");
-  return [...all, { name: "", class: "buttons", cell: button }];
+  const cell = (row) => stateOf(row) !== "ended" && button("End", () => end(row), { label: `End silence ${row.id}` });
+  return [...all, { name: "", class: "buttons", cell }];
 }
 
 function stateOf(silence, now = Date.now()) {
@@ -48,10 +49,10 @@ function stateOf(silence, now = Date.now()) {
   return Date.parse(silence.from_time) > now ? "later" : "ended";
 }
 
-function concerns({ device_id: device, rule_id: rule, tag }, rules) {
+function concerns({ device_id: device, rule_id: rule, tag: label }, rules) {
   const named = rules.find(({ id }) => id === rule);
   const ruleText = rule === SILENT ? "devices that fall silent" : named ? titleOf(named) : rule;
-  return [device && `device ${device}`, rule && `rule ${ruleText}`, tag && `tag ${tag}`].filter(Boolean).join(", ");
+  return [device && `device ${device}`, rule && `rule ${ruleText}`, label && `tag ${label}`].filter(Boolean).join(", ");
 }
 
 function nothing() {

@@ -4,6 +4,7 @@ import { confirmed, emptyState, toast } from "../../lib/components.js";
 import { fill, h } from "../../lib/dom.js";
 import { postLine } from "../../lib/publish.js";
 import { keepMoments } from "../../widgets/moments.js";
+import { button, viewHead } from "../../widgets/pieces.js";
 import { channelCard } from "./card.js";
 import { addChannel, changeChannel } from "./form.js";
 
@@ -22,8 +23,8 @@ export async function show(root, route, app) {
     ]);
     draw(list, cards, channels, rules, app, actionsOf(app, load));
   };
-  fill(root, h("div", { class: "head" }, h("h1", {}, "Channels"), h("span", { class: "grow" }),
-    app.may("admin") && h("button", { type: "button", class: "main", onclick: async () => { if (await addChannel(app)) await load(); } }, "Add a channel")), list);
+  const add = async () => { if (await addChannel(app)) await load(); };
+  fill(root, viewHead("Channels", app.may("admin") && button("Add a channel", add, { kind: "main" })), list);
   await load();
   const timer = setInterval(() => !document.hidden && load().catch(() => null), REFRESH_MS);
   const stop = keepMoments(root);
@@ -63,6 +64,7 @@ const pathOf = ({ name }) => `/v1/channels/${encodeURIComponent(name)}`;
 
 function nothing(app) {
   const line = postLine(app.info, "/v1/channels", { name: "phone", url: "ntfys://ntfy.sh/your-topic" });
-  return emptyState("There is no channel yet", "A channel brings alerts to people and programs: by mail, a chat, a push message or a webhook. A rule names the channels that get its alerts.",
+  return emptyState("There is no channel yet",
+    "A channel brings alerts to people and programs: by mail, a chat, a push message or a webhook. A rule names the channels that get its alerts.",
     [{ label: "With curl:", line }]);
 }

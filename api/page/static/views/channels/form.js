@@ -3,7 +3,10 @@
 import { field, toast } from "../../lib/components.js";
 import { h } from "../../lib/dom.js";
 import { checkbox, formDialog, textOf } from "../../widgets/forms.js";
+import { button, textInput } from "../../widgets/pieces.js";
 
+const ADDRESS_HINT = "https://… for a signed webhook, or an address of Apprise: mail, ntfy, Slack, Telegram, … It is never shown again.";
+const SECRET_HINT = "The receiver checks signatures with it. Copy it now: it is never shown again.";
 const SECRET_BYTES = 32;
 // What an address begins with, for the most common services.
 const EXAMPLES = [
@@ -17,7 +20,7 @@ const EXAMPLES = [
 
 // The new channel, null if the dialog was left.
 export async function addChannel(app) {
-  const name = field("Name", h("input", { type: "text", placeholder: "ops", maxLength: 64, autocomplete: "off" }), { name: "name" });
+  const name = field("Name", textInput({ placeholder: "ops", maxLength: 64 }), { name: "name" });
   const rest = restOf({ silent: false });
   const made = await formDialog("Add a channel", {
     fields: [name, ...rest.fields],
@@ -45,12 +48,15 @@ export async function changeChannel(app, channel) {
 
 function restOf({ silent }) {
   const examples = h("datalist", { id: "channel-addresses" }, EXAMPLES.map((value) => h("option", { value })));
-  const address = h("input", { type: "text", maxLength: 2000, autocomplete: "off", spellcheck: false, placeholder: EXAMPLES[0] });
+  const address = textInput({ maxLength: 2000, placeholder: EXAMPLES[0] });
   address.setAttribute("list", examples.id);
-  const url = field("Address", address, { name: "url", hint: "https://… for a signed webhook, or an address of Apprise: mail, ntfy, Slack, Telegram, … It is never shown again." });
+  const url = field("Address", address, { name: "url", hint: ADDRESS_HINT });
   url.element.append(examples);
-  const secret = field("Secret of a webhook", h("input", { type: "text", maxLength: 200, autocomplete: "off", spellcheck: false, placeholder: "whsec_…" }), { name: "secret", hint: "The receiver checks signatures with it. Copy it now: it is never shown again." });
-  const make = h("button", { type: "button", onclick: () => { secret.control.value = newSecret(); secret.control.select(); } }, "Make one");
+  const secret = field("Secret of a webhook", textInput({ maxLength: 200, placeholder: "whsec_…" }), { name: "secret", hint: SECRET_HINT });
+  const make = button("Make one", () => {
+    secret.control.value = newSecret();
+    secret.control.select();
+  });
   const pair = h("div", { class: "with-button" });
   secret.control.replaceWith(pair);
   pair.append(secret.control, make);

@@ -9,12 +9,15 @@ import { choice } from "../../widgets/forms.js";
 import { holdOf } from "../../widgets/keyed_list.js";
 import { liveTable } from "../../widgets/live_table.js";
 import { keepMoments, moment } from "../../widgets/moments.js";
+import { button, deviceLink, moreRow, soft, tag, viewHead } from "../../widgets/pieces.js";
 import { deviceInput } from "../../widgets/suggestions.js";
 import { showPayload } from "./payload.js";
 import { replayAll, replayOne } from "./replay.js";
 
 export const title = "Dead letters";
 
+const LEAD = "What was rejected is kept as it came. Mend the device, its registration or its profile, then replay:"
+  + " what is right now is stored with its first time of arrival.";
 const PAGE_ROWS = 100;
 const ROWS_MAX = 1_000;
 const REFRESH_MS = 15_000;  // Rejections are not in the stream.
@@ -44,19 +47,23 @@ class DeadLetters {
     this.all = h("div", { class: "row grow end" });
     this.table = liveTable("Dead letters", this.columns(), ({ id }) => id);
     this.isHeld = holdOf(this.table.body, () => null);
-    this.more = h("button", { type: "button", hidden: true, onclick: () => this.readMore() }, "Show older ones");
+    this.more = button("Show older ones", () => this.readMore());
     this.empty = h("div", { hidden: true });
-    this.element = h("div", {}, h("div", { class: "head" }, h("h1", {}, "Dead letters")),
-      h("p", { class: "soft lead" }, "What was rejected is kept as it came. Mend the device, its registration or its profile, then replay: what is right now is stored with its first time of arrival."),
-      this.reasons, this.controls(), this.table.element, this.empty, h("div", { class: "row more" }, this.more));
+    this.element = h("div", {}, viewHead("Dead letters"), h("p", { class: "soft lead" }, LEAD),
+      this.reasons, this.controls(), this.table.element, this.empty, moreRow(this.more));
   }
 
   controls() {
-    const { input, list } = deviceInput(this.app, { type: "search", value: this.filters.device_id ?? "", placeholder: "Any device", "aria-label": "Device" });
+    const { filters } = this;
+    const props = { type: "search", value: filters.device_id ?? "", placeholder: "Any device", "aria-label": "Device" };
+    const { input, list } = deviceInput(this.app, props);
+    const select = (name, label, pairs) => {
+      const onchange = (event) => this.narrow(name, event.target.value);
+      return choice(pairs, filters[name] ?? "", { "aria-label": label, onchange });
+    };
     input.addEventListener("input", debounce(QUIET_MS, () => this.narrow("device_id", input.value.trim())));
     return h("div", { class: "row filters", role: "search", "aria-label": "Dead letters" }, input, list,
-      choice(DOORS, this.filters.door ?? "", { "aria-label": "Door", onchange: (event) => this.narrow("door", event.target.value) }),
-      choice(REPLAYED, this.filters.replayed ?? "", { "aria-label": "Replay", onchange: (event) => this.narrow("replayed", event.target.value) }), this.all);
+      select("door", "Door", DOORS), select("replayed", "Replay", REPLAYED), this.all);
   }
 
   narrow(name, value) {
@@ -111,31 +118,45 @@ class DeadLetters {
   // Drawn again after a press: the focus goes to the same reason.
   reasonButtons() {
     const focused = this.reasons.contains(document.activeElement) ? document.activeElement.dataset.reason : null;
-    const button = (reason, text, total) => h("button", { type: "button", "data-reason": reason, "aria-pressed": String((this.filters.reason ?? "") === reason),
-      onclick: () => this.narrow("reason", reason) }, text, h("b", {}, count(total)));
-    const buttons = [button("", "All", this.summary.total), ...Object.entries(this.summary.reasons).map(([reason, total]) => button(reason, reason, total))];
+    const { total, reasons } = this.summary;
+    const buttons = [["", total], ...Object.entries(reasons)].map(([reason, letters]) => this.reasonButton(reason, letters));
     if (focused !== null) setTimeout(() => buttons.find((each) => each.dataset.reason === focused)?.focus());
     return buttons;
+  }
+
+  reasonButton(reason, letters) {
+    const made = button([reason || "All", h("b", {}, count(letters))], () => this.narrow("reason", reason));
+    made.dataset.reason = reason;
+    made.setAttribute("aria-pressed", String((this.filters.reason ?? "") === reason));
+    return made;
   }
 
   replayButton() {
     if (!this.app.may("admin") || !this.rows.some((row) => row.replayed_at === null)) return null;
     const text = this.filters.reason ? `Replay all with the reason ${this.filters.reason}` : "Replay all";
     const act = async () => { if (await replayAll(this.app, this.filters)) await this.load(); };
-    return h("button", { type: "button", onclick: act }, text);
+    return button(text, act);
   }
 
   columns() {
     const { time } = this.app;
-    const device = (id) => (id ? h("a", { href: `#/devices/${encodeURIComponent(id)}` }, id) : h("span", { class: "soft" }, "unknown"));
     return [
       { name: "Received", class: "plain", cell: ({ received_at: at }) => moment(time, at) },
-      { name: "Device", class: "plain", cell: ({ device_id: id, door }) => [device(id), " ", h("span", { class: "tag" }, door)] },
-      { name: "Reason", class: "plain first", wide: true, cell: ({ reason, detail, item }) => [h("b", {}, reason), h("small", {}, detail, item === null ? "" : ` (item ${item})`)] },
-      { name: "Payload", cell: (row) => h("button", { type: "button", class: "small", "aria-label": `Payload of dead letter ${row.id}, ${bytes(row.size_bytes)}`, onclick: () => showPayload(this.app, row) }, bytes(row.size_bytes)) },
-      { name: "Replayed", cell: ({ replayed_at: at }) => (at ? moment(time, at) : h("span", { class: "soft" }, "no")) },
-      { name: "", class: "buttons", cell: (row) => this.app.may("admin") && h("button", { type: "button", "aria-label": `Replay dead letter ${row.id}`, onclick: () => this.replay(row) }, "Replay") },
+      { name: "Device", class: "plain", cell: ({ device_id: id, door }) => [id ? deviceLink(id) : soft("unknown"), " ", tag(door)] },
+      { name: "Reason", class: "plain first", wide: true, cell: reasonCell },
+      { name: "Payload", cell: (row) => this.payloadButton(row) },
+      { name: "Replayed", cell: ({ replayed_at: at }) => (at ? moment(time, at) : soft("no")) },
+      { name: "", class: "buttons", cell: (row) => this.replayOneButton(row) },
     ];
+  }
+
+  replayOneButton(row) {
+    return this.app.may("admin") && button("Replay", () => this.replay(row), { label: `Replay dead letter ${row.id}` });
+  }
+
+  payloadButton(row) {
+    const size = bytes(row.size_bytes);
+    return button(size, () => showPayload(this.app, row), { kind: "small", label: `Payload of dead letter ${row.id}, ${size}` });
   }
 
   async replay(row) {
@@ -144,7 +165,13 @@ class DeadLetters {
 
   nothing() {
     if (NAMES.some((name) => this.filters[name])) return emptyState("No dead letter fits these filters", "Choose others to see more.");
-    return emptyState("There are no dead letters", `Everything that arrived was understood.${this.app.info.rejected_days ? ` Dead letters are kept for ${plural(this.app.info.rejected_days, "day")}.` : ""} This one would be rejected:`,
+    const { rejected_days: days } = this.app.info;
+    const kept = days ? ` Dead letters are kept for ${plural(days, "day")}.` : "";
+    return emptyState("There are no dead letters", `Everything that arrived was understood.${kept} This one would be rejected:`,
       [{ label: "", line: postLine(this.app.info, "/v1/events", { device_id: "my-device", metrics: { soc_percent: 120 } }) }]);
   }
+}
+
+function reasonCell({ reason, detail, item }) {
+  return [h("b", {}, reason), h("small", {}, detail, item === null ? "" : ` (item ${item})`)];
 }

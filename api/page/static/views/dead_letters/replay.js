@@ -3,6 +3,7 @@
 import { dialog, toast } from "../../lib/components.js";
 import { fill, h } from "../../lib/dom.js";
 import { plural } from "../../lib/format.js";
+import { button } from "../../widgets/pieces.js";
 
 const PAGE_LETTERS = 1_000;
 const OUTCOMES = ["letters", "stored", "duplicate", "rejected"];
@@ -25,7 +26,8 @@ export async function replayAll(app, { reason, device_id: device, door }) {
   const selection = Object.fromEntries(given);
   const sums = Object.fromEntries(OUTCOMES.map((name) => [name, 0]));
   const which = given.length ? `Those with ${given.map(([name, value]) => `${name} ${value}`).join(", ")}` : "All";
-  await dialog("Replay dead letters", (close) => replaying(app, selection, sums, `${which} that were not replayed yet are sent through the pipeline again, the oldest first.`, close));
+  const text = `${which} that were not replayed yet are sent through the pipeline again, the oldest first.`;
+  await dialog("Replay dead letters", (close) => replaying(app, selection, sums, text, close));
   return sums.letters > 0;
 }
 
@@ -33,7 +35,10 @@ function replaying(app, selection, sums, text, close) {
   const stop = new AbortController();
   const result = h("p", { role: "status" });
   const buttons = h("div", { class: "actions" });
-  const leave = (name) => h("button", { type: "button", onclick: () => { stop.abort(); close(); } }, name);
+  const leave = (name) => button(name, () => {
+    stop.abort();
+    close();
+  });
   const begin = async () => {
     fill(buttons, leave("Stop"));
     const say = (word) => { result.textContent = `${word}: ${plural(sums.letters, "dead letter")}, ${outcomeText(sums)}.`; };
@@ -46,7 +51,7 @@ function replaying(app, selection, sums, text, close) {
     fill(buttons, leave("Close"));
     buttons.firstChild.focus();
   };
-  fill(buttons, leave("Cancel"), h("button", { type: "button", class: "main", onclick: begin }, "Replay"));
+  fill(buttons, leave("Cancel"), button("Replay", begin, { kind: "main" }));
   return [h("p", {}, text), result, buttons];
 }
 

@@ -1,6 +1,7 @@
 // The charts of a device: one per metric, moved together, live at their end.
 
 import { Chart } from "../../charts/chart.js";
+import { intervalMs } from "../../charts/interval.js";
 import { gapMs, Series } from "../../charts/series.js";
 import { fill, h, setText } from "../../lib/dom.js";
 import { plural } from "../../lib/format.js";
@@ -13,7 +14,6 @@ const POINTS_MIN = 150;
 const POINTS_MAX = 1_000;
 const SHOWN_MAX = 16;  // Metrics at first; a button shows the rest.
 const RELOAD_MS = 30_000;  // Live values are one event a second; the API has all of them.
-const UNITS_MS = { s: 1e3, m: 60e3, h: 3600e3, d: 86_400e3, w: 7 * 86_400e3, mo: 30.4 * 86_400e3 };
 
 export class Charts {
   // `context`: { app, device, profile, range, onView, metrics, rules, incidents }.
@@ -144,9 +144,4 @@ export class Charts {
     this.build();
     this.load();
   }
-}
-
-function intervalMs(text) {
-  const [, count, unit] = /^(\d+)([a-z]+)$/.exec(text ?? "") ?? [null, 1, "m"];
-  return count * UNITS_MS[unit];
 }

@@ -74,6 +74,7 @@ class DeviceView {
     for (const each of this.subscriptions) each();
     this.charts.destroy();
     this.presence.destroy();
+    this.events.destroy();
   }
 
   subscribe() {

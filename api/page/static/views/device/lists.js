@@ -5,11 +5,13 @@ import { fill, h } from "../../lib/dom.js";
 import { count, duration, number, plural } from "../../lib/format.js";
 import { inOrder } from "../../lib/metrics.js";
 import { address } from "../../lib/router.js";
+import { Throttle } from "../../lib/throttle.js";
 import { rfc3339 } from "../../lib/time.js";
 
 const EVENTS_FIRST = 15;
 const EVENTS_MAX = 300;
 const ROWS = 10;
+const DRAW_MS = 500;
 const DELAY_MS_SHOWN = 1_000;  // Less is the ordinary way of an event.
 
 // The newest events of the range, more at a button.
@@ -19,6 +21,11 @@ export class Events {
     this.path = `/v1/devices/${encodeURIComponent(device.device_id)}/events`;
     this.place = h("div");
     this.element = h("section", {}, h("h2", {}, "Events"), this.place);
+    this.drawing = new Throttle(DRAW_MS, () => this.draw());
+  }
+
+  destroy() {
+    this.drawing.stop();
   }
 
   async load() {
@@ -41,7 +48,7 @@ export class Events {
   add(event) {
     if (!this.range.isLive || this.rows.some((each) => each.event_id === event.event_id)) return;
     this.rows = [event, ...this.rows].slice(0, Math.max(EVENTS_FIRST, this.rows.length));
-    this.draw();
+    this.drawing.ask();
   }
 
   draw() {

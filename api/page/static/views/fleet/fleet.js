@@ -103,7 +103,8 @@ class FleetView {
   }
 
   drawSoon() {
-    if (!this.order.length) this.draw();
+    if (!this.isBegun) this.draw();  // The first rows do not wait.
+    this.isBegun = true;
     this.drawing ??= setTimeout(() => { this.drawing = null; this.draw(); }, DRAW_MS);
   }
 

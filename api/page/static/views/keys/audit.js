@@ -4,6 +4,7 @@ import { failure, table } from "../../lib/components.js";
 import { fill, h } from "../../lib/dom.js";
 import { debounce } from "../../lib/throttle.js";
 import { choice } from "../../widgets/forms.js";
+import { button, moreRow, partHead, soft } from "../../widgets/pieces.js";
 
 const PAGE_ROWS = 50;
 const ROWS_MAX = 1_000;
@@ -17,8 +18,9 @@ const ACTIONS = ["login.failed", "session.begin", "key.create", "key.revoke", "d
 export function audit(app, place) {
   const filters = { action: null, actor: null, target: null };
   const list = h("div", {});
-  const draw = (rows, next) => fill(list, rows.length ? table("Audit", columns(app.time), rows) : h("p", { class: "soft" }, "Nothing was done that these filters select."),
-    next && rows.length < ROWS_MAX && h("div", { class: "row more" }, h("button", { type: "button", onclick: () => more(rows, next) }, "Show older ones")));
+  const draw = (rows, next) => fill(list,
+    rows.length ? table("Audit", columns(app.time), rows) : soft("Nothing was done that these filters select."),
+    next && rows.length < ROWS_MAX && moreRow(button("Show older ones", () => more(rows, next))));
   const more = async (rows, next) => {
     const page = await app.api.pageAt(next);
     draw([...rows, ...page.rows], page.next);
@@ -31,15 +33,20 @@ export function audit(app, place) {
       fill(list, failure(problem, reload));
     }
   };
-  fill(place, h("div", { class: "head sub" }, h("h2", {}, "Audit")), controls(filters, reload), list);
+  fill(place, partHead("Audit"), controls(filters, reload), list);
   return reload;
 }
 
 function controls(filters, reload) {
   const soon = debounce(QUIET_MS, reload);
-  const text = (name, label) => h("input", { type: "search", placeholder: label, "aria-label": label, oninput: (event) => { filters[name] = event.target.value.trim() || null; soon(); } });
+  const narrow = (name, load) => (event) => {
+    filters[name] = event.target.value.trim() || null;
+    load();
+  };
+  const text = (name, label) => h("input", { type: "search", placeholder: label, "aria-label": label, oninput: narrow(name, soon) });
+  const acts = [["", "Every act"], ...ACTIONS.map((each) => [each, each])];
   return h("div", { class: "row filters", role: "search", "aria-label": "Audit" },
-    choice([["", "Every act"], ...ACTIONS.map((each) => [each, each])], "", { "aria-label": "Act", onchange: (event) => { filters.action = event.target.value || null; reload(); } }),
+    choice(acts, "", { "aria-label": "Act", onchange: narrow("action", reload) }),
     text("actor", "Who, such as key:admin"), text("target", "On what"));
 }
 
@@ -49,6 +56,10 @@ function columns(time) {
     { name: "Who", class: "fit", cell: ({ actor, address }) => [h("b", {}, actor), h("small", {}, address)] },
     { name: "What", class: "fit", cell: ({ action }) => action },
     { name: "On", cell: ({ target }) => target ?? "–" },
-    { name: "Details", wide: true, cell: ({ details }) => h("span", { class: "mono" }, Object.keys(details ?? {}).length ? JSON.stringify(details) : "") },
+    { name: "Details", wide: true, cell: ({ details }) => h("span", { class: "mono" }, detailsText(details)) },
   ];
+}
+
+function detailsText(details) {
+  return Object.keys(details ?? {}).length ? JSON.stringify(details) : "";
 }

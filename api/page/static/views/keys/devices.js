@@ -6,6 +6,7 @@ import { mosquittoLine } from "../../lib/publish.js";
 import { durationField } from "../../widgets/duration_field.js";
 import { checkbox, formDialog, textOf } from "../../widgets/forms.js";
 import { moment } from "../../widgets/moments.js";
+import { button, moreRow, partHead, tag } from "../../widgets/pieces.js";
 import { deviceInput } from "../../widgets/suggestions.js";
 import { showSecret } from "./secret.js";
 
@@ -18,9 +19,10 @@ export function devices(app, place, changed) {
     const { rows, next } = await app.api.page("/v1/credentials", { limit: PAGE_ROWS });
     const may = app.may("admin");
     const body = h("div", {});
-    const draw = (all, following) => fill(body, table("Devices that may log in", columns(app.time, may && act), all), following && moreButton(app, all, following, draw));
+    const draw = (all, following) => fill(body,
+      table("Devices that may log in", columns(app.time, may && act), all), following && moreButton(app, all, following, draw));
     fill(place,
-      h("div", { class: "head sub" }, h("h2", {}, "Secrets of devices"), h("span", { class: "grow" }), may && h("button", { type: "button", onclick: act.add }, "Make a secret")),
+      partHead("Secrets of devices", may && button("Make a secret", act.add)),
       rows.length ? body : h("p", { class: "soft" }, "No device has a secret. With authentication on, a device without one cannot send."));
     if (rows.length) draw(rows, next);
   };
@@ -31,7 +33,7 @@ function moreButton(app, rows, next, draw) {
     const page = await app.api.pageAt(next);
     draw([...rows, ...page.rows], page.next);
   };
-  return h("div", { class: "row more" }, h("button", { type: "button", onclick: more }, "Show more"));
+  return moreRow(button("Show more", more));
 }
 
 function actionsOf(app, changed) {
@@ -61,13 +63,13 @@ function columns(time, act) {
   const all = [
     { name: "Device", class: "plain", cell: ({ device_id: id }) => h("a", { class: "name", href: `#/devices/${encodeURIComponent(id)}` }, id) },
     { name: "Login", cell: ({ login }) => h("span", { class: "mono" }, login) },
-    { name: "By", class: "plain", cell: ({ secret, certificate }) => [secret && h("span", { class: "tag" }, "secret"), " ", certificate && h("span", { class: "tag" }, "certificate")] },
+    { name: "By", class: "plain", cell: ({ secret, certificate }) => [secret && tag("secret"), " ", certificate && tag("certificate")] },
     { name: "Made", cell: ({ created_at: at }) => moment(time, at) },
     { name: "Last used over HTTP", cell: ({ last_used_at: at }) => (at ? moment(time, at) : "never") },
   ];
   const buttons = (device) => [
-    device.secret && h("button", { type: "button", "aria-label": `New secret for ${device.device_id}`, onclick: () => act.rotate(device) }, "New secret"),
-    h("button", { type: "button", class: "danger", "aria-label": `Revoke ${device.device_id}`, onclick: () => act.revoke(device) }, "Revoke"),
+    device.secret && button("New secret", () => act.rotate(device), { label: `New secret for ${device.device_id}` }),
+    button("Revoke", () => act.revoke(device), { kind: "danger", label: `Revoke ${device.device_id}` }),
   ];
   return act ? [...all, { name: "", class: "buttons", cell: buttons }] : all;
 }
@@ -90,7 +92,8 @@ function addSecret(app) {
 }
 
 function rotateSecret(app, { device_id: id }) {
-  const overlap = durationField("The old one stays valid for", { name: "overlap_s", seconds: 3600, hint: "Over HTTP and at the embedded broker. Mosquitto takes the new one when this ends." });
+  const hint = "Over HTTP and at the embedded broker. Mosquitto takes the new one when this ends.";
+  const overlap = durationField("The old one stays valid for", { name: "overlap_s", seconds: 3600, hint });
   return formDialog(`A new secret for ${id}`, {
     fields: [overlap],
     action: "Make it",

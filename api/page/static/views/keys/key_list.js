@@ -4,6 +4,7 @@ import { confirmed, field, table, toast } from "../../lib/components.js";
 import { fill, h } from "../../lib/dom.js";
 import { checkbox, formDialog, textOf } from "../../widgets/forms.js";
 import { moment } from "../../widgets/moments.js";
+import { button, partHead, tag, textInput } from "../../widgets/pieces.js";
 import { showSecret } from "./secret.js";
 
 const KEYS_MAX = 1_000;
@@ -19,7 +20,8 @@ export function keys(app, place, changed) {
   const add = async () => {
     const made = await addKey(app);
     if (!made) return;
-    await showSecret(`The key ${made.name}`, made.secret, [{ label: "A request shows it as:", line: `curl -H 'Authorization: Bearer ${made.secret}' ${app.info.http_url}/v1/devices` }]);
+    const line = `curl -H 'Authorization: Bearer ${made.secret}' ${app.info.http_url}/v1/devices`;
+    await showSecret(`The key ${made.name}`, made.secret, [{ label: "A request shows it as:", line }]);
     await changed();
   };
   const revoke = async ({ name }) => {
@@ -32,31 +34,38 @@ export function keys(app, place, changed) {
     const rows = await app.api.get("/v1/keys", { limit: KEYS_MAX });
     const may = app.may("admin");
     fill(place,
-      h("div", { class: "head sub" }, h("h2", {}, "Keys"), h("span", { class: "grow" }), may && h("button", { type: "button", class: "main", onclick: add }, "Make a key")),
-      rows.length ? table("Keys", columns(app.time, may && revoke), rows) : h("p", { class: "soft" }, "There is no key yet. The first one that may do everything is best made with ", h("code", {}, "voltwire key create admin --scope admin"), "."));
+      partHead("Keys", may && button("Make a key", add, { kind: "main" })),
+      rows.length ? table("Keys", columns(app.time, may && revoke), rows) : nothing());
   };
+}
+
+function nothing() {
+  return h("p", { class: "soft" }, "There is no key yet. The first one that may do everything is best made with ",
+    h("code", {}, "voltwire key create admin --scope admin"), ".");
 }
 
 function columns(time, revoke) {
   const all = [
     { name: "Name", class: "plain", cell: ({ name }) => h("b", {}, name) },
-    { name: "May", class: "plain", cell: ({ scopes }) => scopes.map((scope) => h("span", { class: "tag" }, scope)) },
+    { name: "May", class: "plain", cell: ({ scopes }) => scopes.map(tag) },
     { name: "Made", cell: ({ created_at: at }) => moment(time, at) },
     { name: "Last used", cell: ({ last_used_at: at }) => (at ? moment(time, at) : "never") },
   ];
-  const button = (key) => h("button", { type: "button", class: "danger", "aria-label": `Revoke the key ${key.name}`, onclick: () => revoke(key) }, "Revoke");
-  return revoke ? [...all, { name: "", class: "buttons", cell: button }] : all;
+  const cell = (key) => button("Revoke", () => revoke(key), { kind: "danger", label: `Revoke the key ${key.name}` });
+  return revoke ? [...all, { name: "", class: "buttons", cell }] : all;
 }
 
 function addKey(app) {
-  const name = field("Name", h("input", { type: "text", maxLength: 64, autocomplete: "off", placeholder: "grafana" }), { name: "name", hint: "Who or what uses it; the audit shows it." });
+  const hint = "Who or what uses it; the audit shows it.";
+  const name = field("Name", textInput({ maxLength: 64, placeholder: "grafana" }), { name: "name", hint });
   const boxes = SCOPES.map(([scope, text]) => checkbox(`${scope}: ${text}`, { value: scope, checked: scope === "read" }));
   const inputs = boxes.map((box) => box.querySelector("input"));
+  const chosen = () => inputs.filter((each) => each.checked).map((each) => each.value);
   const scopes = scopesField(boxes, inputs);
   return formDialog("Make a key", {
     fields: [name, scopes],
     action: "Make the key",
-    send: () => app.api.send("POST", "/v1/keys", { name: textOf(name) ?? "", scopes: inputs.filter((each) => each.checked).map((each) => each.value) }),
+    send: () => app.api.send("POST", "/v1/keys", { name: textOf(name) ?? "", scopes: chosen() }),
   });
 }
 

@@ -4,11 +4,16 @@ import { field } from "../../lib/components.js";
 import { h } from "../../lib/dom.js";
 import { durationField } from "../../widgets/duration_field.js";
 import { choice, group, numberOf, textOf } from "../../widgets/forms.js";
+import { textInput } from "../../widgets/pieces.js";
 import { deviceInput, suggestingInput } from "../../widgets/suggestions.js";
 import { CONDITIONS, hasField, OPS, SEVERITIES } from "./model.js";
 
 const DEVICES_ASKED = 50;
 const NOTIFY = [["change", "when it begins and ends"], ["every", "at every violation"]];
+const CLEAR_HINT = "Empty: at the threshold. A distance keeps a swinging value from many incidents.";
+const GAP_HINT = "Empty: 5 times the device's set interval.";
+const NOTIFY_HINT = "Of subscribers over MQTT and streams. Channels always get begin and end.";
+const COOLDOWN_HINT = "Per device. Incidents are recorded nevertheless.";
 
 // `rule` is what the fields hold at first, `known` has the channels. `changed()` is called after each change.
 export class RuleForm {
@@ -24,28 +29,32 @@ export class RuleForm {
   }
 
   makeFields(rule, channels) {
-    const device = deviceInput(this.app, { value: rule.device_id ?? "" });
-    device.input.addEventListener("change", () => this.suggestMetrics());
+    const fields = { ...this.conditionFields(rule), ...this.scopeFields(rule), ...notificationFields(rule) };
+    return { ...fields, channels: channelsField(channels, rule.channels) };
+  }
+
+  conditionFields(rule) {
     this.metrics = suggestingInput({ value: rule.metric, required: true, placeholder: "temp_c" });
-    const number = (value, props) => h("input", { type: "text", inputMode: "decimal", autocomplete: "off", value: value ?? "", ...props });
-    const fields = {
-      metric: field("Metric", this.metrics.input, { name: "metric" }),
+    const number = (value) => textInput({ inputMode: "decimal", value: value ?? "" });
+    const metric = field("Metric", this.metrics.input, { name: "metric" });
+    metric.element.append(this.metrics.list);
+    return {
+      metric,
       op: field("Is", choice(OPS.map((op) => [op, op]), rule.op ?? ">", {}), { name: "op" }),
       threshold: field("Threshold", number(rule.threshold), { name: "threshold" }),
       for_s: durationField("For at least", { name: "for_s", seconds: rule.for_s, hint: "" }),
-      clear_threshold: field("Clears at", number(rule.clear_threshold), { name: "clear_threshold", hint: "Empty: at the threshold. A distance keeps a swinging value from many incidents." }),
-      max_gap_s: durationField("A gap breaks it after", { name: "max_gap_s", seconds: rule.max_gap_s, hint: "Empty: 5 times the device's set interval." }),
-      device_id: field("Device", device.input, { name: "device_id", hint: "Empty: all devices." }),
-      tag: field("Tag", h("input", { type: "text", value: rule.tag ?? "", autocomplete: "off", placeholder: "any" }), { name: "tag", hint: "Only events that carry it." }),
-      name: field("Name", h("input", { type: "text", value: rule.name ?? "", placeholder: "Battery too hot", autocomplete: "off" }), { name: "name" }),
-      severity: field("Severity", choice(SEVERITIES.map((each) => [each, each]), rule.severity, {}), { name: "severity" }),
-      notify: field("Notify", choice(NOTIFY, rule.notify, {}), { name: "notify", hint: "Of subscribers over MQTT and streams. Channels always get begin and end." }),
-      cooldown_s: durationField("Then be quiet for", { name: "cooldown_s", seconds: rule.cooldown_s, hint: "Per device. Incidents are recorded nevertheless." }),
-      channels: channelsField(channels, rule.channels),
+      clear_threshold: field("Clears at", number(rule.clear_threshold), { name: "clear_threshold", hint: CLEAR_HINT }),
+      max_gap_s: durationField("A gap breaks it after", { name: "max_gap_s", seconds: rule.max_gap_s, hint: GAP_HINT }),
     };
-    fields.metric.element.append(this.metrics.list);
-    fields.device_id.element.append(device.list);
-    return fields;
+  }
+
+  scopeFields(rule) {
+    const { input, list } = deviceInput(this.app, { value: rule.device_id ?? "" });
+    input.addEventListener("change", () => this.suggestMetrics());
+    const device = field("Device", input, { name: "device_id", hint: "Empty: all devices." });
+    device.element.append(list);
+    const tagInput = textInput({ value: rule.tag ?? "", placeholder: "any" });
+    return { device_id: device, tag: field("Tag", tagInput, { name: "tag", hint: "Only events that carry it." }) };
   }
 
   layOut() {
@@ -57,8 +66,9 @@ export class RuleForm {
   }
 
   conditions() {
+    const choose = (event) => { this.condition = event.target.value; };
     const radio = ({ name, title, text }) => h("label", { class: "option" },
-      h("input", { type: "radio", name: "condition", value: name, checked: name === this.condition, onchange: () => { this.condition = name; } }),
+      h("input", { type: "radio", name: "condition", value: name, checked: name === this.condition, onchange: choose }),
       h("span", {}, h("b", {}, title), h("small", {}, text)));
     return h("div", { class: "options", role: "radiogroup", "aria-label": "Condition" }, CONDITIONS.map(radio));
   }
@@ -106,17 +116,30 @@ export class RuleForm {
   }
 }
 
+function notificationFields(rule) {
+  const name = textInput({ value: rule.name ?? "", placeholder: "Battery too hot" });
+  return {
+    name: field("Name", name, { name: "name" }),
+    severity: field("Severity", choice(SEVERITIES.map((each) => [each, each]), rule.severity, {}), { name: "severity" }),
+    notify: field("Notify", choice(NOTIFY, rule.notify, {}), { name: "notify", hint: NOTIFY_HINT }),
+    cooldown_s: durationField("Then be quiet for", { name: "cooldown_s", seconds: rule.cooldown_s, hint: COOLDOWN_HINT }),
+  };
+}
+
 // The channels as boxes; a rule may name some that do not exist any more.
 function channelsField(channels, chosen) {
   const names = [...new Set([...channels, ...chosen])].sort();
   const boxes = names.map((name) => h("input", { type: "checkbox", value: name, checked: chosen.includes(name) }));
-  const error = h("p", { class: "error", hidden: true });
-  const list = boxes.map((box) => h("label", { class: "check" }, box, h("span", {}, channels.includes(box.value) ? box.value : `${box.value} (does not exist)`)));
+  const textOfBox = ({ value }) => (channels.includes(value) ? value : `${value} (does not exist)`);
+  const list = boxes.map((box) => h("label", { class: "check" }, box, h("span", {}, textOfBox(box))));
   const none = h("p", { class: "hint" }, "There is no channel yet. ", h("a", { href: "#/channels" }, "Add one"), ", and alerts reach people.");
+  const error = h("p", { class: "error", hidden: true });
+  const content = names.length ? h("div", { class: "row" }, list) : none;
   return {
     name: "channels",
-    element: h("div", { class: "field channels", role: "group", "aria-label": "Channels" }, h("span", { class: "label" }, "Channels"), names.length ? h("div", { class: "row" }, list) : none, error),
-    control: boxes[0] ?? h("input", {}),
+    element: h("div", { class: "field channels", role: "group", "aria-label": "Channels" },
+      h("span", { class: "label" }, "Channels"), content, error),
+    control: boxes[0] ?? none,
     get chosen() { return boxes.filter((box) => box.checked).map((box) => box.value); },
     setError: (text) => { error.textContent = text ?? ""; error.hidden = !text; },
   };

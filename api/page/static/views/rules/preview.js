@@ -5,6 +5,7 @@ import { fill, h, setText } from "../../lib/dom.js";
 import { count, duration, number, plural } from "../../lib/format.js";
 import { DAY, rfc3339 } from "../../lib/time.js";
 import { choice, segments } from "../../widgets/forms.js";
+import { soft } from "../../widgets/pieces.js";
 import { backtest } from "./backtest.js";
 import { bodyOf, hasField } from "./model.js";
 
@@ -25,7 +26,8 @@ export class Preview {
     this.plot = h("div", { class: "chart-place", hidden: true });
     this.list = h("ol", {});
     this.element = h("section", { class: "card pad preview", "aria-label": "Back-test" },
-      h("div", { class: "head" }, h("h2", { class: "first" }, "Back-test"), h("span", { class: "grow" }), segments("Range", RANGES, this.span, (span) => this.setRange(span))),
+      h("div", { class: "head" }, h("h2", { class: "first" }, "Back-test"), h("span", { class: "grow" }),
+        segments("Range", RANGES, this.span, (span) => this.setRange(span))),
       this.summary, this.devices, this.plot, this.list);
     this.chart = new MetricChart(app, this.plot);
   }
@@ -75,7 +77,7 @@ export class Preview {
   }
 
   async show(rule, view, result, signal) {
-    const names = result.devices.map(({ device_id: id }) => id);
+    const names = result.devices.toSorted((a, b) => b.incidents - a.incidents).map(({ device_id: id }) => id);
     const device = rule.device_id ?? (names.includes(this.device) ? this.device : names[0] ?? (await this.anyDevice(rule.metric)));
     if (signal.aborted) return;
     setText(this.summary, summaryOf(result, RANGES.find(([span]) => span === this.span)[2]));
@@ -109,12 +111,13 @@ export class Preview {
 
 // Whether there is enough to ask the API; the rest is its business to judge.
 function isComplete(rule) {
-  return Boolean(rule.metric) && (!hasField(rule.condition, "threshold") || rule.threshold !== null) && (rule.condition !== "no_data" || rule.for_s > 0);
+  if (!rule.metric) return false;
+  return hasField(rule.condition, "threshold") ? rule.threshold !== null : rule.for_s > 0;
 }
 
 function linesOf({ condition, threshold, clear_threshold: clear, severity }) {
   if (condition !== "threshold" || typeof threshold !== "number") return [];
-  return [{ value: threshold, label: "fires", severity }, ...(clear === null ? [] : [{ value: clear, label: "clears", severity: "info" }])];
+  return [{ value: threshold, label: "fires", severity }, ...(clear === null ? [] : [{ value: clear, label: "", severity: "info" }])];
 }
 
 function summaryOf(result, range) {
@@ -128,5 +131,5 @@ function summaryOf(result, range) {
 
 function incidentLine({ opened_at: from, opened_value: value, resolved_at: to }, time) {
   const lasted = to ? duration(Date.parse(to) - Date.parse(from)) : "still firing";
-  return h("li", {}, h("span", {}, time.short(from)), h("span", { class: "soft" }, lasted), value !== null && h("span", { class: "soft" }, `value ${number(value)}`));
+  return h("li", {}, h("span", {}, time.short(from)), soft(lasted), value !== null && soft(`value ${number(value)}`));
 }

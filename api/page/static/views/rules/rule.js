@@ -25,7 +25,12 @@ export async function show(root, route, app) {
   ]);
   const preview = new Preview(app, (problem) => point(problem, form, message));  // It does not take the focus.
   const again = debounce(QUIET_MS, () => preview.run(form.read()));
-  const form = new RuleForm(app, rule, { channels: channels.map(({ name }) => name) }, () => { form.clearErrors(); message.hidden = true; again(); });
+  const changed = () => {
+    form.clearErrors();
+    message.hidden = true;
+    again();
+  };
+  const form = new RuleForm(app, rule, { channels: channels.map(({ name }) => name) }, changed);
   const message = h("p", { class: "error", role: "alert", hidden: true });
   fill(root, ...layOut(app, id, rule, form, message, preview, () => save(app, id && path, form, message)));
   preview.run(rule);
@@ -39,7 +44,8 @@ export async function show(root, route, app) {
 function layOut(app, id, rule, form, message, preview, save) {
   const submit = (event) => { event.preventDefault(); save(); };
   const actions = app.may("admin")
-    ? h("div", { class: "actions" }, h("a", { class: "button", href: "#/rules" }, "Cancel"), h("button", { type: "submit", class: "main" }, id ? "Save" : "Create the rule"))
+    ? h("div", { class: "actions" }, h("a", { class: "button", href: "#/rules" }, "Cancel"),
+      h("button", { type: "submit", class: "main" }, id ? "Save" : "Create the rule"))
     : h("p", { class: "notice" }, "Your key only reads: you can try rules here, but not save them.");
   return [
     h("p", { class: "crumb" }, h("a", { href: "#/rules" }, "Rules"), " / ", id ? titleOf(rule) : "new"),
@@ -73,7 +79,8 @@ function point(problem, form, message) {
 }
 
 function given(params) {
-  const texts = GIVEN_TEXTS.filter((name) => params[name] && (!(name in CHOICES) || CHOICES[name].includes(params[name]))).map((name) => [name, params[name]]);
-  const numbers = GIVEN_NUMBERS.filter((name) => params[name] && !Number.isNaN(Number(params[name]))).map((name) => [name, Number(params[name])]);
-  return Object.fromEntries([...texts, ...numbers]);
+  const isPossible = (name) => params[name] && (CHOICES[name]?.includes(params[name]) ?? true);
+  const texts = GIVEN_TEXTS.filter(isPossible).map((name) => [name, params[name]]);
+  const numbers = GIVEN_NUMBERS.filter((name) => params[name]).map((name) => [name, Number(params[name])]);
+  return Object.fromEntries([...texts, ...numbers.filter(([, value]) => !Number.isNaN(value))]);
 }

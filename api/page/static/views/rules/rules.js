@@ -4,6 +4,7 @@ import { confirmed, emptyState, pill, table, toast } from "../../lib/components.
 import { fill, h } from "../../lib/dom.js";
 import { duration, plural } from "../../lib/format.js";
 import { postLine } from "../../lib/publish.js";
+import { button, soft, tag, viewHead } from "../../widgets/pieces.js";
 import { bodyOf, conditionText, scopeText, titleOf } from "./model.js";
 
 export const title = "Rules";
@@ -17,21 +18,29 @@ export async function show(root, route, app) {
     fill(list, rows.length ? table("Rules", columns(app, reload), rows) : nothing(app),
       next && h("p", { class: "hint" }, `The oldest ${RULES_MAX.toLocaleString("en")} are listed.`));
   };
-  fill(root, h("div", { class: "head" }, h("h1", {}, "Rules"), h("span", { class: "grow" }),
-    app.may("admin") && h("a", { class: "button main", href: "#/rules/new" }, "New rule")), list);
+  fill(root, viewHead("Rules", app.may("admin") && h("a", { class: "button main", href: "#/rules/new" }, "New rule")), list);
   await reload();
   return () => {};
 }
 
 function columns(app, reload) {
   const all = [
-    { name: "Rule", class: "plain", wide: true, cell: (rule) => [h("a", { class: "name", href: hrefOf(rule) }, titleOf(rule)), h("small", { class: "mono" }, conditionText(rule, (s) => duration(s * 1000)))] },
+    { name: "Rule", class: "plain", wide: true, cell: nameCell },
     { name: "For", class: "plain", cell: scopeText },
     { name: "Severity", class: "plain", cell: ({ severity }) => pill(severity) },
-    { name: "Channels", cell: ({ channels }) => (channels.length ? channels.map((name) => h("span", { class: "tag" }, name)) : h("span", { class: "soft" }, "none")) },
-    { name: "State", class: "plain", cell: (rule) => (app.may("admin") ? enabledSwitch(rule, app, reload) : h("span", { class: "tag" }, rule.enabled ? "in force" : "off")) },
+    { name: "Channels", cell: ({ channels }) => (channels.length ? channels.map(tag) : soft("none")) },
+    { name: "State", class: "plain", cell: (rule) => (app.may("admin") ? enabledSwitch(rule, app, reload) : tag(stateText(rule))) },
   ];
   return app.may("admin") ? [...all, { name: "", class: "buttons", cell: (rule) => actions(rule, app, reload) }] : all;
+}
+
+function nameCell(rule) {
+  const condition = conditionText(rule, (seconds) => duration(seconds * 1000));
+  return [h("a", { class: "name", href: hrefOf(rule) }, titleOf(rule)), h("small", { class: "mono" }, condition)];
+}
+
+function stateText({ enabled }) {
+  return enabled ? "in force" : "off";
 }
 
 function enabledSwitch(rule, app, reload) {
@@ -40,7 +49,7 @@ function enabledSwitch(rule, app, reload) {
     if (!box.checked && !(await mayResolve(rule, app))) return void (box.checked = true);
     await changed(() => putInForce(app.api, rule, box.checked), reload);
   });
-  return h("label", { class: "check" }, box, h("span", { "aria-hidden": "true" }, rule.enabled ? "in force" : "off"));
+  return h("label", { class: "check" }, box, h("span", { "aria-hidden": "true" }, stateText(rule)));
 }
 
 // A change is of the whole rule: somebody else may have changed it since it was listed.
@@ -66,7 +75,7 @@ function actions(rule, app, reload) {
   };
   return [
     h("a", { class: "button", href: hrefOf(rule), "aria-label": `Edit ${titleOf(rule)}` }, "Edit"),
-    h("button", { type: "button", class: "danger", "aria-label": `Delete ${titleOf(rule)}`, onclick: remove }, "Delete"),
+    button("Delete", remove, { kind: "danger", label: `Delete ${titleOf(rule)}` }),
   ];
 }
 
@@ -81,6 +90,7 @@ const hrefOf = ({ id }) => `#/rules/${id}`;
 function nothing(app) {
   const line = postLine(app.info, "/v1/alerts", { metric: "temp_c", op: ">", threshold: 60, for_s: 300 });
   return emptyState("There is no rule yet",
-    "A rule says when something is wrong: a value passes a threshold, changes too fast, or stays away. Before you save one, its back-test shows what it would have found.",
+    "A rule says when something is wrong: a value passes a threshold, changes too fast, or stays away."
+      + " Before you save one, its back-test shows what it would have found.",
     [{ label: "With curl:", line }]);
 }

@@ -1,0 +1,8 @@
+// Intervals of buckets as the API writes them: "30m", "1d", "3mo".
+
+const UNITS_MS = { s: 1e3, m: 60e3, h: 3600e3, d: 86_400e3, w: 7 * 86_400e3, mo: 30.4 * 86_400e3 };
+
+export function intervalMs(text) {
+  const [, count, unit] = /^(\d+)([a-z]+)$/.exec(text ?? "") ?? [null, 1, "m"];
+  return count * UNITS_MS[unit];
+}
