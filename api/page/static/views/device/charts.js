@@ -15,6 +15,8 @@ const POINTS_MAX = 1_000;
 const SHOWN_MAX = 16;  // Metrics at first; a button shows the rest.
 const RELOAD_MS = 30_000;  // Live values are one event a second; the API has all of them.
 
+const UNIT_NAMES = { m: "min", w: "wk", mo: "months" };
+
 export class Charts {
   // `context`: { app, device, profile, range, onView, metrics, rules, incidents }.
   constructor(context) {
@@ -123,7 +125,7 @@ export class Charts {
     const gap = gapMs(this.step, this.device.expected_interval_s);
     chart.marks = this.marks(metric);
     chart.set(group ? Series.ofColumns(group, this.step, gap) : new Series({ step: this.step, gap }), this.range.view);
-    setText(note, `mean and range per ${interval.replace(/(\d+)/, "$1 ")}`);
+    setText(note, `mean and range per ${intervalName(interval)}`);
   }
 
   reload() {

@@ -3,6 +3,7 @@
 import { dialog, field, showProblem, toast } from "../../lib/components.js";
 import { h } from "../../lib/dom.js";
 
+const READ_ONLY = "Your key only reads: a change needs one with the scope admin.";
 const CHECK_ZONES = typeof Intl.supportedValuesOf === "function";
 
 // `onSaved(device)` is called with the API's new answer.
@@ -20,10 +21,11 @@ export function registration({ app, device, profiles }, onSaved) {
       showProblem(problem, fields, message);
     }
   };
+  const actions = h("div", { class: "actions" },
+    h("button", { type: "button", class: "danger", onclick: () => forget(app, device) }, "Forget this device…"),
+    h("button", { type: "submit", class: "main" }, device.registered ? "Save" : "Register"));
   const form = h("form", { onsubmit: save, noValidate: true }, h("div", { class: "fields" }, fields.map((each) => each.element)), message,
-    h("div", { class: "actions" },
-      h("button", { type: "button", class: "danger", onclick: () => forget(app, device) }, "Forget this device…"),
-      h("button", { type: "submit", class: "main" }, device.registered ? "Save" : "Register")));
+    app.may("admin") ? actions : h("p", { class: "soft" }, READ_ONLY));
   if (!app.may("admin")) for (const control of form.elements) control.disabled = true;
   return h("section", {}, h("h2", {}, "Registration"), h("div", { class: "card pad" }, form));
 }
