@@ -1,7 +1,7 @@
 // The charts of a device: one per metric, moved together, live at their end.
 
 import { Chart } from "../../charts/chart.js";
-import { intervalMs } from "../../charts/interval.js";
+import { intervalMs, intervalName } from "../../charts/interval.js";
 import { gapMs, Series } from "../../charts/series.js";
 import { fill, h, setText } from "../../lib/dom.js";
 import { plural } from "../../lib/format.js";
@@ -14,8 +14,6 @@ const POINTS_MIN = 150;
 const POINTS_MAX = 1_000;
 const SHOWN_MAX = 16;  // Metrics at first; a button shows the rest.
 const RELOAD_MS = 30_000;  // Live values are one event a second; the API has all of them.
-
-const UNIT_NAMES = { m: "min", w: "wk", mo: "months" };
 
 export class Charts {
   // `context`: { app, device, profile, range, onView, metrics, rules, incidents }.
