@@ -25,7 +25,8 @@ _EVENTS = 'select event_id, device_id, ts as "timestamp", metrics, tags from bas
 LATEST = f"{_EVENTS} where device_id = $1 order by ts desc limit 1"
 LATEST_OF_ALL = """
     select device_id, newest.metrics from device cross join lateral (
-        select metrics from baseline_event where device_id = device.device_id order by ts desc limit 1
+        select metrics from baseline_event where device_id = device.device_id collate "default"
+        order by ts desc limit 1
     ) newest
     order by device_id
 """

@@ -1,9 +1,8 @@
 -- Aggregates: the pieces that api/aggregate/sql.py assembles into one statement; an example stands there. Every
 -- value and sum is numeric, hence exact: it makes no difference which part of a response came from rollups.
 -- $1 metric (an array, if there are several), $2 device numbers (null: all), $3 and $4 the half-open range, $5 length
--- of fixed buckets, $6 bounds of calendar buckets, $7 the instants from which the time zone has the offsets $8,
--- written as $9, $10 the texts and $11 the numbers of conditions. The planner leaves out the branches that do not
--- apply.
+-- of fixed buckets, $6 bounds of calendar buckets, $7 the texts and $8 the numbers of conditions. The planner leaves
+-- out the branches that do not apply.
 
 -- closed_and_devices --
 -- $1 device ids, $2 registered tags; either may be empty. numbers: the devices that match both.
@@ -57,7 +56,7 @@ case when $6::timestamptz[] is null then date_bin($5::interval, {at}, 'epoch')
      else $6[width_bucket({at}, $6)] end
 
 -- from_events --
--- $12: a tsquery on the tags of an event, null: any tags.
+-- $9: a tsquery on the tags of an event, null: any tags.
 bucket as (
     select at, {keys}, count(*) as count{stats}
     from (
@@ -65,7 +64,7 @@ bucket as (
         from event {metrics}
         where ts >= $3 and ts < $4 and metrics ? {metric}{where}
           and ($2::int[] is null or device_no = any($2))
-          and ($12::text is null or array_to_tsvector(tags) @@ $12::text::tsquery)
+          and ($9::text is null or array_to_tsvector(tags) @@ $9::text::tsquery)
         {in_order}
     ) reading {joins}
     group by {positions}
@@ -77,7 +76,7 @@ bucket as (
 order by 1
 
 -- from_rollups --
--- Rollups for the closed whole hours from $12 to $13, events for the rest of the range.
+-- Rollups for the closed whole hours from $9 to $10, events for the rest of the range.
 {raw_hours} bucket as (
     select {bucket} as at, {keys}, sum(count)::bigint as count{stats}
     from (
@@ -98,29 +97,29 @@ order by 1
 
 -- rollups --
 from rollup {hour_joins}
-where {metric_is} and hour >= $12 and hour < $13 and ($2::int[] is null or device_no = any($2))
+where {metric_is} and hour >= $9 and hour < $10 and ($2::int[] is null or device_no = any($2))
   {except_raw_hours}
 
 -- events_beside_rollups --
 select device_no, event_id, ts{each_metric}, (metrics -> {metric})::numeric as value
 from event {metrics}
-where ts >= $3 and ts < $12 and metrics ? {metric} and ($2::int[] is null or device_no = any($2))
+where ts >= $3 and ts < $9 and metrics ? {metric} and ($2::int[] is null or device_no = any($2))
 union all
 select device_no, event_id, ts{each_metric}, (metrics -> {metric})::numeric
 from event {metrics}
-where ts >= $13 and ts < $4 and metrics ? {metric} and ($2::int[] is null or device_no = any($2))
+where ts >= $10 and ts < $4 and metrics ? {metric} and ($2::int[] is null or device_no = any($2))
 {raw_hour_events}
 
 -- raw_hours --
--- The hours among them that must be read from events: the marked ones, and those in $14, which the start of a
+-- The hours among them that must be read from events: the marked ones, and those in $11, which the start of a
 -- bucket splits (a closed hour without a rollup has no events). They may lie in any partition of the range, and
 -- planning for that takes longer than a small query: so these three pieces are included only if needed.
 raw_hour as materialized (
     select device_no, hour from rollup_mark
-    where hour >= $12 and hour < $13 and ($2::int[] is null or device_no = any($2))
+    where hour >= $9 and hour < $10 and ($2::int[] is null or device_no = any($2))
     union
     select device_no, hour from rollup
-    where {metric_is} and hour = any($14::timestamptz[]) and ($2::int[] is null or device_no = any($2))
+    where {metric_is} and hour = any($11::timestamptz[]) and ($2::int[] is null or device_no = any($2))
 ),
 
 -- except_raw_hours --
@@ -134,19 +133,19 @@ select device_no, event_id, ts{of_metric}, value
 from raw_hour cross join lateral (
     select event_id, ts{each_metric}, (metrics -> {metric})::numeric as value from event {metrics}
     where device_no = raw_hour.device_no and ts >= hour and ts < hour + interval '1 hour'
-      and ts >= $12 and ts < $13 and metrics ? {metric}
+      and ts >= $9 and ts < $10 and metrics ? {metric}
     offset 0) event
 
 -- marked --
 (select exists (select from rollup_mark
-                where hour >= $12 and hour < $13 and ($2::int[] is null or device_no = any($2))))
+                where hour >= $9 and hour < $10 and ($2::int[] is null or device_no = any($2))))
 
 -- each_tag --
 cross join lateral (select distinct {tag} from unnest({tags}) {tag}) {tag}
 
 -- each_tag_with_prefix --
 cross join lateral (
-    select distinct {tag} from unnest({tags}) {tag} where starts_with({tag}, ($10::text[])[{place}])) {tag}
+    select distinct {tag} from unnest({tags}) {tag} where starts_with({tag}, ($7::text[])[{place}])) {tag}
 
 -- unfilled --
 select * from {found} found
@@ -190,7 +189,7 @@ select metric collate "C" as metric from unnest($1::text[]) metric
 -- answer --
 -- `asked` is never read: it gives types to the parameters that some statements do not use.
 with asked as (
-    select $7::timestamptz[], $8::interval[], $9::text[], $10::text[], $11::numeric[]
+    select $7::text[], $8::numeric[]
 ), {buckets}
 {shown}
 

@@ -21,7 +21,7 @@ from api.aggregate.sql import group_names, shared_stat
 from api.aggregate.stats import Stat
 
 ROWS_AT_ONCE, VALUES_AT_ONCE = 5_000, 25_000
-SHAPES_MAX = 64  # Of rows, by their members. Another one takes a millisecond to make.
+SHAPES_MAX = 64  # Of rows, by their members. Another one takes 0.1 ms to make.
 
 _encoder = msgspec.json.Encoder()
 _texts = msgspec.json.Decoder(list[str])

@@ -110,14 +110,13 @@ class Reader:
 
 
 def arguments(query: AggregateQuery, numbers: Sequence[int] | None) -> list[Any]:
-    """$1 to $11 of the statements."""
+    """$1 to $8 of the statements."""
     buckets = query.buckets
     length = buckets.length if isinstance(buckets, Fixed) else None
     bounds = buckets.bounds if isinstance(buckets, Calendar) else None
-    since, offsets, texts = map(list, zip(*query.offsets, strict=True))
     return [
         query.metrics[0] if len(query.metrics) == 1 else query.metrics,
-        numbers, query.start, query.end, length, bounds, since, offsets, texts,
+        numbers, query.start, query.end, length, bounds,
         condition_texts(query), condition_numbers(query),
     ]  # fmt: skip
 

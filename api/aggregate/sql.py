@@ -1,29 +1,29 @@
 """The statement that answers a query, assembled from the pieces in aggregates.sql. Pure.
 
 It contains no text of the caller: the query chooses pieces, and values are parameters. As an example, this is
-the statement for count and avg of one device, by day and from rollups, without the zone's offset ($7 to $9):
+the statement for count and avg of one device, by day and from rollups:
 
-    with asked as (select $7::timestamptz[], ..., $11::numeric[]), bucket as (
+    with asked as (select $7::text[], $8::numeric[]), bucket as (
         select $6[width_bucket(at, $6)] as at, '' as group_key,
                sum(count)::bigint as count, sum(sum) / sum(count) as avg
         from (
             select device_no, hour as at, count, sum from rollup
-            where metric = $1 and hour >= $12 and hour < $13 and device_no = any($2)
+            where metric = $1 and hour >= $9 and hour < $10 and device_no = any($2)
             union all
             select device_no, ts, 1, value from (
                 select device_no, event_id, ts, (metrics -> $1)::numeric as value from event
-                where ts >= $3 and ts < $12 and metrics ? $1 and device_no = any($2)
+                where ts >= $3 and ts < $9 and metrics ? $1 and device_no = any($2)
                 union all
                 select device_no, event_id, ts, (metrics -> $1)::numeric from event
-                where ts >= $13 and ts < $4 and metrics ? $1 and device_no = any($2)
+                where ts >= $10 and ts < $4 and metrics ? $1 and device_no = any($2)
             ) reading
         ) part
         group by 1, 2
     )
     select count(*) as rows, (select floor from rollup_state) as floor,
-           (select exists (select from rollup_mark where hour >= $12 and ...)) as marked,
+           (select exists (select from rollup_mark where hour >= $9 and ...)) as marked,
            string_agg(timestamptz_send(at), '') as at, string_agg(count::text, ',') as count,
-           string_agg(coalesce(avg::text, 'null'), ',') as avg
+           string_agg(coalesce(trim_scale(avg)::text, 'null'), ',') as avg
     from (
         select * from (select * from bucket found) shown_bucket
         order by at, group_key
@@ -36,7 +36,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from decimal import Decimal
 from enum import Enum, auto
 
-from api.aggregate.conditions import Condition
+from api.aggregate.conditions import ValueCondition
 from api.aggregate.expressions import (
     FILLED,
     FROM_HOUR,
@@ -79,7 +79,7 @@ class Source(Enum):
 
 
 def statement(query: AggregateQuery, source: Source, rows_max: int) -> str:
-    """The SQL for the arguments $1 to $11 and those of the source (api/aggregate/store.py)."""
+    """The SQL for the arguments $1 to $8 and those of the source (api/aggregate/store.py)."""
     stats = [stat for stat in query.stats if stat is not Stat.COUNT]
     names = group_names(query)
     order = ["at", *names] if query.format is Format.ROWS else [*names, "at"]
@@ -101,14 +101,14 @@ def groups_statement(query: AggregateQuery, source: Source) -> str:
 
 
 def condition_texts(query: AggregateQuery) -> list[str]:
-    """$10: the metrics of `where`, then the prefixes of the tags by which rows are grouped."""
+    """$7: the metrics of `where`, then the prefixes of the tags by which rows are grouped."""
     return [each.name for each in query.where] + [
         query.prefixes.get(group, "") for group in query.group_by
     ]
 
 
 def condition_numbers(query: AggregateQuery) -> list[Decimal]:
-    """$11: those of `where`, then those of `having`."""
+    """$8: those of `where`, then those of `having`."""
     return [each.number for each in (*query.where, *query.having)]
 
 
@@ -201,9 +201,9 @@ def _keys(query: AggregateQuery) -> dict[str, str]:
     }
 
 
-def _where(conditions: Sequence[Condition]) -> str:
+def _where(conditions: Sequence[ValueCondition]) -> str:
     return "".join(
-        f" and (metrics -> ($10::text[])[{place}])::numeric {_operator(each)} ($11::numeric[])[{place}]"
+        f" and (metrics -> ($7::text[])[{place}])::numeric {_operator(each)} ($8::numeric[])[{place}]"
         for place, each in enumerate(conditions, 1)
     )
 
@@ -214,13 +214,13 @@ def _found(query: AggregateQuery) -> str:
         return "bucket"
     conditions = " and ".join(
         f"{'count' if each.name == Stat.COUNT else f'to_double({each.name})'} {_operator(each)}"
-        f" ($11::numeric[])[{place}]::float8"
+        f" ($8::numeric[])[{place}]::float8"
         for place, each in enumerate(query.having, len(query.where) + 1)
     )
     return str(queries.having.format(conditions=conditions))
 
 
-def _operator(condition: Condition) -> str:
+def _operator(condition: ValueCondition) -> str:
     return _OPERATOR.get(condition.op, str(condition.op))
 
 

@@ -50,16 +50,14 @@ class AggregateStore:
         Raises InvalidRequest if the response would have too many rows or be computed from too many readings,
         RawEventsDropped if it needs events that retention has dropped.
         """
-        async with (
-            self._database.heavy_query_slot(),
-            self._database.connection(QUERY_S_MAX) as connection,
-        ):
-            reader = await reader_for(connection, query)
-            if interval == AUTO:
-                found = await self._shortest(reader, query, points_max)
-            else:
-                found = await self._of_interval(reader, query, interval)
-        return Answer(await written(found.query, found.row), found.interval)
+        async with self._database.heavy_query_slot():
+            async with self._database.connection(QUERY_S_MAX) as connection:
+                reader = await reader_for(connection, query)
+                if interval == AUTO:
+                    found = await self._shortest(reader, query, points_max)
+                else:
+                    found = await self._of_interval(reader, query, interval)
+            return Answer(await written(found.query, found.row), found.interval)
 
     async def _of_interval(self, reader: Reader, query: AggregateQuery, interval: str) -> "Found":
         query = await self._with_interval(query, interval)
