@@ -17,7 +17,7 @@ from schema.migrate import is_migrated
 
 
 @dataclass(frozen=True, slots=True)
-class Database:
+class CommandDatabase:
     """`folder` is the data folder of an embedded server, None for one that DATABASE_URL names."""
 
     dsn: str
@@ -31,14 +31,14 @@ class Database:
 
 
 @contextmanager
-def database_of(settings: Settings, *, create: bool = False) -> Iterator[Database]:
+def database_of(settings: Settings, *, create: bool = False) -> Iterator[CommandDatabase]:
     """The database of DATABASE_URL, of the `voltwire up` that runs, or else of its data folder.
 
     In the last case the embedded server runs for the block. Raises StartError if the folder holds
     no cluster, unless `create`.
     """
     if settings.database_url is not None:
-        yield Database(settings.dsn)
+        yield CommandDatabase(settings.dsn)
         return
     folder = settings.data_dir
     try:
@@ -49,14 +49,14 @@ def database_of(settings: Settings, *, create: bool = False) -> Iterator[Databas
             f"{folder} belongs to another user: run this as the user who started voltwire up."
         ) from error
     if running is not None:
-        yield Database(running, folder)
+        yield CommandDatabase(running, folder)
         return
     if not known and not create:
         raise StartError(
             f"DATABASE_URL is not set, and {folder} holds no database: set DATABASE_URL or DATA_DIR."
         )
     with embedded_postgres(folder) as dsn:
-        yield Database(dsn, folder)
+        yield CommandDatabase(dsn, folder)
 
 
 def running_dsn(settings: Settings) -> str:

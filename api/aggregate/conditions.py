@@ -17,7 +17,7 @@ _CONDITION = re.compile(
 
 
 @dataclass(frozen=True, slots=True)
-class Condition:
+class ValueCondition:
     """`name op number`, for instance velocity > 1."""
 
     name: str
@@ -25,12 +25,12 @@ class Condition:
     number: Decimal
 
 
-def parse_where(texts: list[str]) -> tuple[Condition, ...]:
+def parse_where(texts: list[str]) -> tuple[ValueCondition, ...]:
     """Read conditions on metrics. Raises InvalidRequest."""
     return tuple(_parse("where", text, "velocity>1") for text in texts)
 
 
-def parse_having(texts: list[str], stats: tuple[Stat, ...]) -> tuple[Condition, ...]:
+def parse_having(texts: list[str], stats: tuple[Stat, ...]) -> tuple[ValueCondition, ...]:
     """Read conditions on the statistics of a query. Raises InvalidRequest."""
     conditions = tuple(_parse("having", text, "avg<1") for text in texts)
     for condition in conditions:
@@ -42,14 +42,14 @@ def parse_having(texts: list[str], stats: tuple[Stat, ...]) -> tuple[Condition, 
     return conditions
 
 
-def _parse(parameter: str, text: str, example: str) -> Condition:
+def _parse(parameter: str, text: str, example: str) -> ValueCondition:
     found = _CONDITION.fullmatch(text.strip(" "))
     if found is None:
         raise InvalidRequest(
             f"{parameter}: {text[:64]!r} must be a name, one of {', '.join(Op)}, and a number, for"
             f" instance {example}."
         )
-    return Condition(found["name"], Op(found["op"]), _number(parameter, found["number"]))
+    return ValueCondition(found["name"], Op(found["op"]), _number(parameter, found["number"]))
 
 
 def _number(parameter: str, text: str) -> Decimal:

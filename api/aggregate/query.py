@@ -15,7 +15,7 @@ from api.aggregate.buckets import (
     offset_changes,
     whole_hour,
 )
-from api.aggregate.conditions import Condition
+from api.aggregate.conditions import ValueCondition
 from api.aggregate.stats import DEFAULT_STATS, PERCENTILES, Stat
 
 UTC = ZoneInfo("UTC")
@@ -62,8 +62,8 @@ class AggregateQuery:
     stats: tuple[Stat, ...] = DEFAULT_STATS
     device_tags: tuple[str, ...] = ()
     prefixes: Mapping[GroupBy, str] = field(default_factory=dict)
-    where: tuple[Condition, ...] = ()
-    having: tuple[Condition, ...] = ()
+    where: tuple[ValueCondition, ...] = ()
+    having: tuple[ValueCondition, ...] = ()
     format: Format = Format.ROWS
     zone: ZoneInfo = UTC
 

@@ -36,7 +36,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from decimal import Decimal
 from enum import Enum, auto
 
-from api.aggregate.conditions import Condition
+from api.aggregate.conditions import ValueCondition
 from api.aggregate.expressions import (
     FILLED,
     FROM_HOUR,
@@ -201,7 +201,7 @@ def _keys(query: AggregateQuery) -> dict[str, str]:
     }
 
 
-def _where(conditions: Sequence[Condition]) -> str:
+def _where(conditions: Sequence[ValueCondition]) -> str:
     return "".join(
         f" and (metrics -> ($7::text[])[{place}])::numeric {_operator(each)} ($8::numeric[])[{place}]"
         for place, each in enumerate(conditions, 1)
@@ -220,7 +220,7 @@ def _found(query: AggregateQuery) -> str:
     return str(queries.having.format(conditions=conditions))
 
 
-def _operator(condition: Condition) -> str:
+def _operator(condition: ValueCondition) -> str:
     return _OPERATOR.get(condition.op, str(condition.op))
 
 

@@ -22,7 +22,7 @@ from schema.registry import NewDeviceBody
 NO_ROWS = "There are no rows: nothing is imported."
 
 
-class Row(NamedTuple):
+class DeviceRow(NamedTuple):
     """`place` is the line of a CSV file where the row begins, or the index of an item.
 
     `registration` is the row as JSON for the database: ten thousand models would cost a garbage collection
@@ -38,7 +38,7 @@ class Row(NamedTuple):
 class Import(NamedTuple):
     """`faults` takes those that only the database knows."""
 
-    rows: list[Row]
+    rows: list[DeviceRow]
     faults: Faults
 
 
@@ -53,7 +53,7 @@ def read_rows(payload: bytes, *, is_csv: bool) -> Import:
     return Import(rows, faults)
 
 
-def _rows(written: Iterator[tuple[int, Any]], faults: Faults) -> Iterator[Row]:
+def _rows(written: Iterator[tuple[int, Any]], faults: Faults) -> Iterator[DeviceRow]:
     places: dict[str, int] = {}
     for place, fields in written:
         try:
@@ -65,7 +65,7 @@ def _rows(written: Iterator[tuple[int, Any]], faults: Faults) -> Iterator[Row]:
         first = places.setdefault(body.device_id, place)
         if first != place:
             faults.add(place, "device_id", f"{body.device_id} has a row already, {first}")
-        yield Row(place, body.device_id, body.profile, _registration(body))
+        yield DeviceRow(place, body.device_id, body.profile, _registration(body))
 
 
 def _body(fields: Any) -> NewDeviceBody:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 import msgspec
 
-from api.imports.rows import Import, Row, read_rows
+from api.imports.rows import DeviceRow, Import, read_rows
 from api.store.change import change, note
 from api.store.database import Database
 from api.store.registry import queries as registry_queries
@@ -75,7 +75,7 @@ class ImportStore:
         if missing:
             raise file.faults.error()
 
-    async def _import(self, connection: Connection, rows: Sequence[Row]) -> Imported:
+    async def _import(self, connection: Connection, rows: Sequence[DeviceRow]) -> Imported:
         created = await self._create(connection, sorted(row.device_id for row in rows))
         profiles = {row.profile or self._default_profile for row in rows}
         await connection.execute(queries.lock_profiles, sorted(profiles))
@@ -99,7 +99,7 @@ class ImportStore:
         await take_lanes(connection, {lane(number) for number in found - created})
         return len(created)
 
-    async def _register(self, connection: Connection, rows: Sequence[Row]) -> list[int]:
+    async def _register(self, connection: Connection, rows: Sequence[DeviceRow]) -> list[int]:
         """The numbers of the devices whose registration changed."""
         changed: list[int] = []
         devices = 0
@@ -112,7 +112,7 @@ class ImportStore:
         return changed
 
 
-def _pieces(rows: Sequence[Row]) -> Iterator[str]:
+def _pieces(rows: Sequence[DeviceRow]) -> Iterator[str]:
     """The registrations as JSON arrays, one for each statement."""
     for start in range(0, len(rows), ROWS_OF_A_STATEMENT):
         piece = rows[start : start + ROWS_OF_A_STATEMENT]

@@ -17,7 +17,7 @@ import typer
 from rich.console import Console
 
 from cli.backup.program_output import watch
-from cli.database import Database, database_errors, database_of
+from cli.database import CommandDatabase, database_errors, database_of
 from cli.output import AsJson, print_json
 from cli.tables import size_text
 from runtime.errors import StartError
@@ -80,7 +80,7 @@ def backup(
     )  # fmt: skip
 
 
-def _dump(database: Database, output: int, console: Console) -> int:
+def _dump(database: CommandDatabase, output: int, console: Console) -> int:
     """Returns how many bytes were written. Raises StartError."""
     major = asyncio.run(_require_tables(database.dsn))
     process = database.program("pg_dump", major).start(

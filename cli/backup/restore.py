@@ -26,7 +26,7 @@ from cli.backup.backup import queries
 from cli.backup.credentials import brought_back, credentials_in
 from cli.backup.input_file import backup_file
 from cli.backup.program_output import watch
-from cli.database import Database, database_errors, database_of
+from cli.database import CommandDatabase, database_errors, database_of
 from cli.output import AsJson, print_json
 from cli.tables import size_text
 from runtime.errors import StartError
@@ -123,7 +123,7 @@ class Restore:
     def __init__(
         self,
         settings: Settings,
-        database: Database,
+        database: CommandDatabase,
         source: int,
         console: Console,
         *,

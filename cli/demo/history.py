@@ -18,10 +18,10 @@ from schema.event import MAX_ITEMS
 ANSWER_S_MAX = 30.0
 AT_ONCE = 4
 RETRIED = {HTTPStatus.UNAUTHORIZED, HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE}
-RETRY_S, TRIES_MAX = (
-    1.0,
-    8,
-)  # Fewer wrong secrets than the API stands in a minute: it may not know them yet.
+RETRY_S = 1.0
+TRIES_MAX = (
+    8  # The API may not know the secrets yet; it stands more wrong ones than these in a minute.
+)
 
 
 class HistoryWriter:

@@ -29,6 +29,7 @@ from runtime.settings import Settings
 from runtime.signals import unless_stopped
 
 HISTORY_DAYS = 30
+MARGIN_S = 3600  # An event may be as old as the settings allow when it arrives.
 
 log = structlog.get_logger()
 
@@ -76,7 +77,7 @@ async def _prepare(
         writer = HistoryWriter(client, address_of if settings.authenticated else None)
         try:
             with ungrouped(StartError, httpx.HTTPError):
-                await writer.write(new, days * DAY_S)
+                await writer.write(new, days * DAY_S - MARGIN_S)
         except (StartError, httpx.HTTPError) as error:
             log.warning("The history of the demo is not complete.", reason=str(error))
     typer.echo(

@@ -7,7 +7,7 @@ from typing import Any
 import httpx
 
 from cli.api_client import api_client, error_text, key_header, without_credentials
-from cli.doctor.finding import Finding, failed, ok, skipped, warning
+from cli.doctor.finding import CheckResult, failed, ok, skipped, warning
 from runtime.settings import Settings
 from runtime.version import VERSION
 
@@ -15,7 +15,7 @@ ANSWER_S_MAX = 10.0
 KEY = "API_KEY"
 
 
-async def check_api(settings: Settings, url: str) -> AsyncIterator[Finding]:
+async def check_api(settings: Settings, url: str) -> AsyncIterator[CheckResult]:
     shown = without_credentials(url)
     async with api_client(url, {}, ANSWER_S_MAX) as client:
         try:
@@ -45,7 +45,7 @@ async def check_api(settings: Settings, url: str) -> AsyncIterator[Finding]:
             yield _key(settings, needed=_document(info)["authentication"])
 
 
-def _health(url: str, document: dict[str, Any]) -> list[Finding]:
+def _health(url: str, document: dict[str, Any]) -> list[CheckResult]:
     """Strangers see the status alone."""
     checks = document.get("checks", {})
     failing = {name: each["detail"] for name, each in checks.items() if each["status"] != "ok"}
@@ -63,7 +63,7 @@ def _health(url: str, document: dict[str, Any]) -> list[Finding]:
     return found or [ok("API", f"{url} answers, and its health is ok")]
 
 
-def _key(settings: Settings, *, needed: bool) -> Finding:
+def _key(settings: Settings, *, needed: bool) -> CheckResult:
     if settings.api_key is not None:
         return ok(KEY, "the API accepts it" if needed else "set; the API asks nobody for a key")
     if needed:
@@ -71,7 +71,7 @@ def _key(settings: Settings, *, needed: bool) -> Finding:
     return ok(KEY, "not set, and not needed")
 
 
-def _wrong_key() -> Finding:
+def _wrong_key() -> CheckResult:
     return failed(
         KEY,
         "the API does not know this key",

@@ -3,14 +3,14 @@
 from uuid import uuid4
 
 from broker.client.login_check import Refusal, try_login
-from cli.doctor.finding import Finding, failed, ok
+from cli.doctor.finding import CheckResult, failed, ok
 from runtime.errors import StartError
 from runtime.settings import Settings
 
 ANSWER_S_MAX = 5.0
 
 
-async def check_broker(settings: Settings) -> Finding:
+async def check_broker(settings: Settings) -> CheckResult:
     """As a client of its own, which leaves nothing behind."""
     address = settings.mqtt
     try:

@@ -18,7 +18,7 @@ from runtime.settings import Settings, load_settings
 from runtime.signals import fail_on_signals
 
 if TYPE_CHECKING:  # Other commands start faster without these imports.
-    from cli.doctor.finding import Finding
+    from cli.doctor.finding import CheckResult
 
 STYLES = {"ok": "green", "warning": "yellow", "failed": "bold red", "skipped": "dim"}
 
@@ -29,7 +29,7 @@ def doctor(*, url: UrlOption = None, as_json: AsJson = False) -> None:
     It changes nothing. The exit code is 1 if a check failed; warnings alone leave it 0.
     """
     fail_on_signals("Interrupted: run it again.")
-    from cli.doctor.finding import Status  # noqa: PLC0415
+    from cli.doctor.finding import CheckStatus  # noqa: PLC0415
 
     silence_logging()
     findings = asyncio.run(_findings(url))
@@ -37,11 +37,11 @@ def doctor(*, url: UrlOption = None, as_json: AsJson = False) -> None:
         print_json([asdict(each) for each in findings])
     else:
         _show(findings)
-    if any(each.status is Status.FAILED for each in findings):
+    if any(each.status is CheckStatus.FAILED for each in findings):
         raise typer.Exit(1)
 
 
-async def _findings(url: str | None) -> "list[Finding]":
+async def _findings(url: str | None) -> "list[CheckResult]":
     from cli.doctor.finding import failed, ok  # noqa: PLC0415
 
     try:
@@ -53,7 +53,7 @@ async def _findings(url: str | None) -> "list[Finding]":
     return [used, *[each async for each in _checks(settings, url)]]
 
 
-async def _checks(settings: Settings, url: str | None) -> "AsyncIterator[Finding]":
+async def _checks(settings: Settings, url: str | None) -> "AsyncIterator[CheckResult]":
     from cli.doctor.api import check_api  # noqa: PLC0415
     from cli.doctor.broker import check_broker  # noqa: PLC0415
     from cli.doctor.database import check_database  # noqa: PLC0415
@@ -69,7 +69,7 @@ async def _checks(settings: Settings, url: str | None) -> "AsyncIterator[Finding
         yield finding
 
 
-def _show(findings: "Sequence[Finding]") -> None:
+def _show(findings: "Sequence[CheckResult]") -> None:
     """A line for each, and the remedy below it."""
     console = Console(soft_wrap=True, highlight=False)
     width = max(len(each.check) for each in findings)

@@ -4,7 +4,7 @@ from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 
 from cli.database import database_reason, running_dsn
-from cli.doctor.finding import Finding, failed, ok, warning
+from cli.doctor.finding import CheckResult, failed, ok, warning
 from runtime.errors import StartError
 from runtime.settings import Settings
 from schema.access.credentials import any_admin_key
@@ -21,7 +21,7 @@ REASONS_SHOWN = 3
 queries = load_queries("cli.doctor", constants={"relay_lock": RELAY})
 
 
-async def check_database(settings: Settings) -> AsyncIterator[Finding]:
+async def check_database(settings: Settings) -> AsyncIterator[CheckResult]:
     """In an order in which each check needs those before it."""
     try:
         dsn = running_dsn(settings)
@@ -49,7 +49,7 @@ async def check_database(settings: Settings) -> AsyncIterator[Finding]:
         yield failed("database", str(error).rstrip("."), "use a newer PostgreSQL")
 
 
-async def _checks(connection: Connection, settings: Settings) -> AsyncIterator[Finding]:
+async def _checks(connection: Connection, settings: Settings) -> AsyncIterator[CheckResult]:
     await require_version(connection)
     version = connection.get_server_version()
     yield ok("database", f"PostgreSQL {version.major}.{version.minor} answers")
@@ -67,7 +67,7 @@ async def _checks(connection: Connection, settings: Settings) -> AsyncIterator[F
         yield await _admin_key(connection)
 
 
-async def _clock(connection: Connection) -> Finding:
+async def _clock(connection: Connection) -> CheckResult:
     check = "clocks"
     before = datetime.now(UTC)
     theirs = await connection.fetchval("select clock_timestamp()")
@@ -82,7 +82,7 @@ async def _clock(connection: Connection) -> Finding:
     )
 
 
-async def _durability(connection: Connection) -> Finding:
+async def _durability(connection: Connection) -> CheckResult:
     check = "durability"
     off = await connection.fetchval(queries.unsafe_settings)
     if off is None:
@@ -94,7 +94,7 @@ async def _durability(connection: Connection) -> Finding:
     )
 
 
-async def _migrations(connection: Connection) -> Finding:
+async def _migrations(connection: Connection) -> CheckResult:
     check = "migrations"
     try:
         migrated = await is_migrated(connection)
@@ -105,7 +105,7 @@ async def _migrations(connection: Connection) -> Finding:
     return failed(check, "the tables are older than this version", "run voltwire migrate")
 
 
-async def _canaries(connection: Connection, settings: Settings) -> AsyncIterator[Finding]:
+async def _canaries(connection: Connection, settings: Settings) -> AsyncIterator[CheckResult]:
     """One finding for each ingestor that has ever run with this INSTANCE."""
     members = await connection.fetch(queries.members, settings.instance)
     if not members:
@@ -119,7 +119,7 @@ async def _canaries(connection: Connection, settings: Settings) -> AsyncIterator
         yield _canary(check, row["age_s"])
 
 
-def _canary(check: str, age_s: float | None) -> Finding:
+def _canary(check: str, age_s: float | None) -> CheckResult:
     if age_s is not None and age_s <= CANARY_STALE_S:
         detail = f"our own message came back through broker and database {age_s:.0f} s ago"
         return ok(check, detail)
@@ -131,7 +131,7 @@ def _canary(check: str, age_s: float | None) -> Finding:
     )
 
 
-async def _scheduler(connection: Connection) -> Finding:
+async def _scheduler(connection: Connection) -> CheckResult:
     if await connection.fetchval(queries.any_relay):
         return ok("scheduler", "it runs: silence is found, alerts and presence are published")
     return failed(
@@ -141,7 +141,7 @@ async def _scheduler(connection: Connection) -> Finding:
     )
 
 
-async def _rejected(connection: Connection) -> Finding:
+async def _rejected(connection: Connection) -> CheckResult:
     check = "dead letters"
     try:
         rows = await connection.fetch(queries.rejected_lately)
@@ -157,7 +157,7 @@ async def _rejected(connection: Connection) -> Finding:
     )
 
 
-async def _admin_key(connection: Connection) -> Finding:
+async def _admin_key(connection: Connection) -> CheckResult:
     if await any_admin_key(connection):
         return ok("admin key", "there is one")
     return failed(

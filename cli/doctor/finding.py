@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 
-class Status(StrEnum):
+class CheckStatus(StrEnum):
     OK = "ok"
     WARNING = "warning"
     FAILED = "failed"
@@ -12,26 +12,26 @@ class Status(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Finding:
+class CheckResult:
     """`remedy` is what to do about it, empty if there is nothing to do."""
 
     check: str
-    status: Status
+    status: CheckStatus
     detail: str
     remedy: str = ""
 
 
-def ok(check: str, detail: str) -> Finding:
-    return Finding(check, Status.OK, detail)
+def ok(check: str, detail: str) -> CheckResult:
+    return CheckResult(check, CheckStatus.OK, detail)
 
 
-def warning(check: str, detail: str, remedy: str) -> Finding:
-    return Finding(check, Status.WARNING, detail, remedy)
+def warning(check: str, detail: str, remedy: str) -> CheckResult:
+    return CheckResult(check, CheckStatus.WARNING, detail, remedy)
 
 
-def failed(check: str, detail: str, remedy: str) -> Finding:
-    return Finding(check, Status.FAILED, detail, remedy)
+def failed(check: str, detail: str, remedy: str) -> CheckResult:
+    return CheckResult(check, CheckStatus.FAILED, detail, remedy)
 
 
-def skipped(check: str, detail: str) -> Finding:
-    return Finding(check, Status.SKIPPED, detail)
+def skipped(check: str, detail: str) -> CheckResult:
+    return CheckResult(check, CheckStatus.SKIPPED, detail)

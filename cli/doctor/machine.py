@@ -5,7 +5,7 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
-from cli.doctor.finding import Finding, failed, ok, skipped, warning
+from cli.doctor.finding import CheckResult, failed, ok, skipped, warning
 from cli.tables import size_text
 from cli.up.ports import listener_on
 from runtime.addresses import is_loopback
@@ -16,7 +16,7 @@ FREE_BYTES_MIN, FREE_BYTES_SAFE = 100 * 1024**2, 1024**3
 OURS = ("voltwire", "-m cli")  # In the command line of a process.
 
 
-def check_machine(settings: Settings) -> Iterator[Finding]:
+def check_machine(settings: Settings) -> Iterator[CheckResult]:
     yield ok("versions", f"Voltwire {VERSION}, Python {platform.python_version()}")
     yield _authentication(settings)
     yield _port("HTTP_PORT", settings.http_host, settings.http_port)
@@ -25,7 +25,7 @@ def check_machine(settings: Settings) -> Iterator[Finding]:
     yield _disk(settings)
 
 
-def _authentication(settings: Settings) -> Finding:
+def _authentication(settings: Settings) -> CheckResult:
     check = "authentication"
     if settings.authenticated:
         return ok(check, "on: every device and program needs a credential")
@@ -39,7 +39,7 @@ def _authentication(settings: Settings) -> Finding:
     )
 
 
-def _port(setting: str, host: str, port: int) -> Finding:
+def _port(setting: str, host: str, port: int) -> CheckResult:
     """Whether it runs is the business of other checks; here another program would be in its place."""
     found = listener_on(port)
     if found is None:
@@ -55,7 +55,7 @@ def _port(setting: str, host: str, port: int) -> Finding:
     )
 
 
-def _disk(settings: Settings) -> Finding:
+def _disk(settings: Settings) -> CheckResult:
     check = "disk"
     if settings.database_url is not None:
         return skipped(check, "the database of DATABASE_URL has its own disk: check it there")

@@ -20,6 +20,7 @@ import psutil
 from tests.support import plain_http
 
 ROOT = Path(__file__).parents[2]
+PACKAGES = ("runtime", "schema", "broker", "ingestor", "api", "scheduler", "cli")
 START_S_MAX = 180  # A failure must not come from a machine that is busy with something else.
 COMMAND_S_MAX = 180
 PORT_MIN, PORT_MAX = 10_000, 32_000  # Linux gives outgoing connections 32768 and more.

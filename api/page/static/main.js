@@ -92,6 +92,7 @@ class App {
     const turn = (this.turn += 1);
     this.cleanup?.();
     this.cleanup = null;
+    this.live.watch([]);  // The next view says what it shows.
     const isSame = this.shown === route.path;
     this.shown = route.path;
     const place = h("div", { class: `view ${found?.name ?? "nothing"}` });

@@ -65,6 +65,7 @@ def test_the_page_comes_first_and_20_devices_with_names_and_a_history_send_live(
     assert oldest["received_at"] > oldest["timestamp"]
     span = "from_time=2026-01-01T00:00:00Z&to_time=2100-01-01T00:00:00Z"
     assert get(demo, f"/v1/devices/demo-004/gaps?{span}")[0]["missing"] > 0
+    assert get(demo, "/v1/rejected") == []
 
 
 def test_a_rule_fires_soon(demo: Process) -> None:

@@ -7,7 +7,9 @@ from urllib.parse import parse_qs, urlsplit
 
 from playwright.sync_api import Page, expect
 
+from tests.acceptance.conftest import base_url
 from tests.acceptance.page.conftest import publish_event
+from tests.support import plain_http
 from tests.support.services import Process
 
 Send = Callable[..., None]
@@ -124,3 +126,18 @@ def test_the_zone_changes_every_time_on_the_page(page: Page, send: Send) -> None
 def test_what_does_not_exist_says_so(page: Page) -> None:
     page.goto("/#/nothing/here")
     expect(page.get_by_role("heading", name="There is nothing here")).to_be_visible()
+
+
+def test_texts_of_strangers_stay_text(page: Page, up: Process, send: Send) -> None:
+    script = "<img src=x onerror=document.title='taken'>"
+    send({"device_id": "script", "event_id": script, "metrics": {"temp": 20}, "tags": [script]})
+    registration = {"name": script, "tags": [script]}
+    with plain_http.Client(base_url=base_url(up), timeout=60) as http:
+        http.put("/v1/devices/script", json=registration).raise_for_status()
+    page.goto("/#/devices/script")
+    expect(page.get_by_role("heading", name=script)).to_be_visible()
+    expect(page.get_by_role("cell", name=script).first).to_be_visible()
+    page.goto("/#/fleet?q=script")
+    expect(page.get_by_role("link", name=script)).to_be_visible()
+    expect(page).to_have_title("Fleet · Voltwire")
+    assert page.locator("main img").count() == 0

@@ -95,3 +95,8 @@ test("a sparkline is not steeper than asked", () => {
   const heights = [...sparkPath(noise, { from: 0, to: 2 }, { least: 20, height: 24 }).matchAll(/ ([\d.]+)/g)].map((found) => Number(found[1]));
   assert.ok(Math.max(...heights) - Math.min(...heights) < 1);
 });
+
+test("a bucket that has not ended is open, and stands in the middle of what has passed of it", () => {
+  const [points] = everyMinute(0, 1, 2).stretches({ from: 0, to: 3 * MINUTE }, 1000, 2.5 * MINUTE);
+  assert.deepEqual(points.map(({ at, isOpen }) => [at, isOpen]), [[0.5 * MINUTE, false], [1.5 * MINUTE, false], [2.25 * MINUTE, true]]);
+});

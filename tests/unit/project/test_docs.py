@@ -16,8 +16,8 @@ from runtime.metrics import Metrics
 from runtime.settings import Settings
 from runtime.version import VERSION
 from schema.event import Reason
+from tests.support.services import PACKAGES, ROOT
 
-ROOT = Path(__file__).parents[3]
 DOCS = ROOT / "docs"
 DOCUMENTS = sorted([*ROOT.glob("*.md"), *ROOT.glob("[!.]*/**/*.md")])
 DECISIONS = sorted((DOCS / "decisions").glob("[0-9]*.md"))
@@ -33,7 +33,6 @@ METRIC = re.compile(r"^\| `(voltwire_\w+)` \|", re.MULTILINE)
 NAMED_TEST = re.compile(r"`(test_\w+)`")
 TERM = re.compile(r"^\| \*\*(.+?)\*\* \|", re.MULTILINE)
 LOCK = re.compile(r"^\| (\d+) \| (?:one|two)", re.MULTILINE)
-PACKAGES = ("runtime", "schema", "broker", "ingestor", "api", "scheduler", "cli")
 CONSTANT = re.compile(r"`([A-Z]+(?:_[A-Z]+)+)` in `([\w/]+\.py)`")
 LINK = re.compile(r"\]\(([^)\s]+)\)")
 NAMED_FILE = re.compile(

@@ -8,9 +8,7 @@ import pytest
 
 from schema import locks
 from schema.queries import load_queries
-
-ROOT = Path(__file__).parents[3]
-PACKAGES = ("runtime", "schema", "broker", "ingestor", "api", "scheduler", "cli")
+from tests.support.services import PACKAGES, ROOT
 
 
 @pytest.mark.parametrize("name", PACKAGES)

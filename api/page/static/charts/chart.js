@@ -114,7 +114,7 @@ export class Chart {
 
   drawData(pen, colour) {
     const columns = Math.ceil((this.box.right - this.box.left) * this.ratio);
-    const stretches = this.series.stretches(this.view, columns);
+    const stretches = this.series.stretches(this.view, columns, this.now());
     paint.spans(pen, this.scale, this.series.silences(this.view, this.now()), colour.gap);
     paint.spans(pen, this.scale, this.marks, colour.bad, SHADE_ALPHA);
     paint.band(pen, this.scale, stretches, colour.band);

@@ -7,6 +7,7 @@ const FONT = "11.5px system-ui, -apple-system, 'Segoe UI', Roboto, 'DejaVu Sans'
 const TICK_PX = 62;  // Between the labels of times.
 const VALUE_PX = 30;  // Between those of values.
 const LINE_PX = 1.6;
+const OPEN_DASH = [2, 3];
 
 // Colours of the style sheet. A custom property may hold light-dark(…), which only `color` resolves.
 export function colours(element) {
@@ -109,17 +110,25 @@ export function band(pen, { x, y }, stretches, colour) {
   }
 }
 
+// The mean. To a bucket that has not ended it is dotted, as the mean of a part may lie elsewhere.
 export function line(pen, { x, y }, stretches, colour) {
   pen.strokeStyle = colour;
   pen.fillStyle = colour;
   pen.lineWidth = LINE_PX;
   pen.lineJoin = "round";
   pen.beginPath();
-  for (const points of stretches) {
-    points.forEach((point, i) => pen[i ? "lineTo" : "moveTo"](x(point.at), y(point.sum / point.n)));
-  }
+  for (const points of stretches) trace(pen, x, y, points.filter((point) => !point.isOpen));
   pen.stroke();
+  pen.setLineDash(OPEN_DASH);
+  pen.beginPath();
+  for (const points of stretches) if (points[points.length - 1].isOpen) trace(pen, x, y, points.slice(-2));
+  pen.stroke();
+  pen.setLineDash([]);
   for (const points of stretches) if (points.length === 1) alone(pen, x(points[0].at), points[0], y);
+}
+
+function trace(pen, x, y, points) {
+  points.forEach((point, i) => pen[i ? "lineTo" : "moveTo"](x(point.at), y(point.sum / point.n)));
 }
 
 // A point without neighbours has no line: a dot, and its range.

@@ -71,8 +71,9 @@ export class Series {
     return { at: this.t[i], middle: this.t[i] + this.step / 2, avg: this.avg[i], min: this.min[i], max: this.max[i] };
   }
 
-  // Unbroken stretches of at most about `columns` points; what a point hides, its low and high show.
-  stretches(view, columns) {
+  // Unbroken stretches of at most about `columns` points; what a point hides, its low and high show. A bucket that has
+  // not ended at `now` is open: its mean is that of a part, and it stands in the middle of that part.
+  stretches(view, columns, now = Infinity) {
     const [first, end] = this.range(view);
     const width = (view.to - view.from) / columns;
     const merges = end - first > columns * 2;
@@ -84,11 +85,17 @@ export class Series {
       if (!found.length || this.t[i] - before > this.gap) found.push([]);
       const stretch = found[found.length - 1];
       if (where === column && stretch.length) this.merge(stretch[stretch.length - 1], i);
-      else stretch.push({ at: this.t[i] + this.step / 2, low: this.min[i], high: this.max[i], sum: this.avg[i], n: 1 });
+      else stretch.push(this.drawn(i, now));
       column = where;
       before = this.t[i];
     }
     return found;
+  }
+
+  drawn(i, now) {
+    const isOpen = this.t[i] + this.step > now;
+    const width = isOpen ? Math.max(0, now - this.t[i]) : this.step;
+    return { at: this.t[i] + width / 2, low: this.min[i], high: this.max[i], sum: this.avg[i], n: 1, isOpen };
   }
 
   merge(point, i) {

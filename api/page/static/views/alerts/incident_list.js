@@ -35,13 +35,15 @@ export class IncidentList {
     if (this.isFull) this.next = null;
   }
 
-  // What the stream says about an incident that is shown; the next refresh reads the newest ones anyway.
+  // What the stream says about an incident that is shown; the next refresh reads the newest ones anyway. Returns
+  // whether anything changed.
   apply(type, alert) {
     const at = this.rows.findIndex(({ id }) => id === alert.incident_id);
-    if (at < 0) return;
+    if (at < 0 || type === "alert") return false;
     const changed = { ...this.rows[at], ...changes(type, alert) };
     if (this.holds(changed)) this.rows[at] = changed;
     else this.rows.splice(at, 1);
+    return true;
   }
 
   holds({ state }) {
@@ -52,8 +54,5 @@ export class IncidentList {
 
 function changes(type, alert) {
   if (type === "resolved") return { state: "resolved", resolved_at: alert.timestamp, resolved_by: alert.event_id };
-  if (type === "acknowledged") {
-    return { state: "acknowledged", acknowledged_at: alert.timestamp, acknowledged_by: alert.by, acknowledged_note: alert.note };
-  }
-  return {};
+  return { state: "acknowledged", acknowledged_at: alert.timestamp, acknowledged_by: alert.by, acknowledged_note: alert.note };
 }

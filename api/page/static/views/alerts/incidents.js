@@ -55,9 +55,8 @@ export class Incidents {
   // A hidden tab asks for nothing; it reads the list when it is looked at again.
   heard(type, alert) {
     if (document.hidden) return;
-    if (!this.isHeld()) this.list.apply(type, alert);
+    if (!this.isHeld() && this.list.apply(type, alert)) this.drawing.ask();
     this.refresh.ask();
-    this.drawing.ask();
   }
 
   // The first time; a failure is the caller's to show.

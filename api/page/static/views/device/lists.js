@@ -57,14 +57,16 @@ export class Events {
       return;
     }
     const { time } = this.app;
-    fill(this.place, table("Events, newest first", [
+    const list = table("Events, newest first", [
       { name: "Time", class: "when", cell: ({ timestamp }) => h("time", { dateTime: timestamp, title: timestamp }, time.short(timestamp)) },
       { name: "Values", wide: true, cell: ({ metrics }) => values(metrics) },
-      { name: "Tags", cell: ({ tags }) => tags.map((tag) => h("span", { class: "tag" }, tag)) },
+      { name: "Tags", class: "minor", cell: ({ tags }) => tags.map((tag) => h("span", { class: "tag" }, tag)) },
       { name: "Delay", class: "number", cell: delay },
-      { name: "Seq", class: "number", cell: ({ seq }) => (seq === null || seq === undefined ? "–" : count(seq)) },
-      { name: "Event", cell: ({ event_id: id }) => h("span", { class: "mono soft" }, id) },
-    ], this.rows), this.next && h("button", { type: "button", class: "rest", onclick: () => this.more() }, "Show older events"));
+      { name: "Seq", class: "number minor", cell: ({ seq }) => (seq === null || seq === undefined ? "–" : count(seq)) },
+      { name: "Event", class: "minor", cell: ({ event_id: id }) => h("span", { class: "mono soft" }, id) },
+    ], this.rows);
+    list.classList.add("events");
+    fill(this.place, list, this.next && h("button", { type: "button", class: "rest", onclick: () => this.more() }, "Show older events"));
   }
 }
 

@@ -60,6 +60,7 @@ function attributesField(attributes) {
   const lines = Object.entries(attributes ?? {}).map(([name, value]) => `${name} = ${typeof value === "string" && isNumeric(value) ? `"${value}"` : value}`);
   const area = h("textarea", { name: "attributes", rows: 4, value: lines.join("\n"), spellcheck: false });
   const found = field("Attributes", area, { hint: "One in each line, for instance capacity_kwh = 80; quotes make a text of a number" });
+  found.element.classList.add("wide");
   return Object.assign(found, { read: () => attributesOf(area.value) });
 }
 

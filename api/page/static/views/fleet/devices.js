@@ -13,7 +13,7 @@ const SECONDS_PER_READ = 20;  // A reload that takes 1 s happens every 20 s at m
 export class Devices {
   // `onChange` is called after every change; it may be called very often.
   constructor(app, onChange) {
-    Object.assign(this, { app, onChange, byId: new Map(), isComplete: false, total: 0, names: new Map() });
+    Object.assign(this, { app, onChange, byId: new Map(), isComplete: false, total: 0, states: {}, names: new Map() });
     this.unknown = new Set();
     this.searched = new Set();
     this.ended = new AbortController();
@@ -76,7 +76,9 @@ export class Devices {
       if (!page.next || seen.size >= DEVICES_MAX) break;
       page = await this.app.api.pageAt(page.next, signal);
     }
-    this.total = page.next ? (await this.app.api.get("/v1/devices/summary", {}, signal)).total : seen.size;
+    const summary = page.next ? await this.app.api.get("/v1/devices/summary", {}, signal) : null;
+    this.total = summary?.total ?? seen.size;
+    this.states = summary?.states ?? {};  // Of a fleet that is not listed whole, as the API counts them.
     for (const id of this.byId.keys()) if (!seen.has(id) && !this.searched.has(id)) this.byId.delete(id);
   }
 

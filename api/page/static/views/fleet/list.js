@@ -42,7 +42,7 @@ export class List {
 
   // A click anywhere in a row goes to its device; the link is for the keyboard and for new tabs.
   follow(event) {
-    if (event.target.closest("a") || !getSelection().isCollapsed) return;
+    if (event.target.closest("a") || event.ctrlKey || event.metaKey || event.shiftKey || !getSelection().isCollapsed) return;
     event.target.closest("tr")?.querySelector("a")?.click();
   }
 
