@@ -33,7 +33,7 @@ SHOTS = (
     Shot("fleet-dark", "#/fleet", "just now", "dark"),
     Shot("fleet-phone", "#/fleet", "just now", "dark", phone=True),
     Shot("device-light", "#/devices/demo-007?range=7d", "mean and range"),
-    Shot("device-dark", "#/devices/demo-007?range=24h", "mean and range", "dark"),
+    Shot("device-dark", "#/devices/demo-004?range=24h", "mean and range", "dark"),
     Shot("device-phone", "#/devices/demo-007?range=7d", "mean and range", phone=True),
     Shot("alerts-light", "#/alerts?state=all", "Began"),
     Shot("alerts-phone", "#/alerts?state=all", "temp_c >", phone=True),

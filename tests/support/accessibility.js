@@ -57,6 +57,10 @@
     const named = `${element.getAttribute("aria-describedby") ?? ""} ${element.getAttribute("aria-labelledby") ?? ""}`.split(/\s+/).filter(Boolean);
     for (const id of named) if (!document.getElementById(id)) say(element, `nothing has the id ${id}`);
   }
+  for (const element of document.querySelectorAll("h1, h2, p, td > div, label")) {
+    const { width, height } = element.getBoundingClientRect();
+    if (isShown(element) && !element.matches(".unseen") && width < 40 && height > 100) say(element, `it is squeezed to ${Math.round(width)} px`);
+  }
   const titles = [...document.querySelectorAll("h1")].filter(isShown);
   if (titles.length !== 1) faults.push(`there are ${titles.length} first headings`);
   if (!document.documentElement.lang) faults.push("the language is not said");

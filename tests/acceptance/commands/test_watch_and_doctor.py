@@ -1,6 +1,7 @@
 """`voltwire watch` and `voltwire doctor` beside a running system, and without one."""
 
 import json
+import os
 import re
 import signal
 import subprocess
@@ -72,6 +73,29 @@ def test_events_and_alerts_of_a_device_are_lines_of_json_until_ctrl_c(embedded_u
         output, errors = process.communicate(timeout=END_S_MAX)
         assert (process.returncode, errors) == (0, "")
         assert "unseen" not in output
+
+
+def test_on_a_terminal_it_is_a_table_without_colours_if_nobody_wants_them(
+    embedded_up: Process,
+) -> None:
+    post(embedded_up, "drawn", "e1", 21.5)
+    terminal, its_end = os.openpty()
+    screen = {"TERM": "xterm", "COLUMNS": "120", "LINES": "30", "NO_COLOR": "1"}
+    with subprocess.Popen(
+        [sys.executable, "-m", "cli", "watch", "--url", base_url(embedded_up)],
+        stdout=its_end, stderr=its_end, stdin=subprocess.DEVNULL, cwd=ROOT / "tests",
+        env=clean_environment(embedded_up.settings | screen),
+    ) as process:  # fmt: skip
+        shown = b""
+        while b"temp 21.5" not in shown:
+            shown += os.read(terminal, 65_536)
+        process.send_signal(signal.SIGINT)
+        assert process.wait(END_S_MAX) == 0
+    os.close(terminal)
+    os.close(its_end)
+    assert b"drawn" in shown
+    assert b"Ctrl-C ends it." in shown
+    assert not re.search(rb"\x1b\[[0-9;]*3[0-9]m", shown)
 
 
 def test_a_restarted_system_is_watched_again_and_a_reader_that_left_ends_it(

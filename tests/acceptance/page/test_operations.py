@@ -121,6 +121,8 @@ def test_a_rule_is_back_tested_corrected_created_switched_off_and_deleted(
     page.get_by_role("textbox", name="Clears at").fill("4")
     expect(wrong).to_be_hidden()
     page.get_by_role("textbox", name="Name").fill("Oven")
+    page.reload()
+    expect(page.get_by_role("textbox", name="Clears at")).to_have_value("4")
     page.get_by_role("button", name="Create the rule").click()
     row = page.get_by_role("row", name="Oven")
     expect(row).to_contain_text("temp_c > 5, clears at 4")

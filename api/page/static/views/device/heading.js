@@ -5,6 +5,7 @@ import { fill, h, setText } from "../../lib/dom.js";
 import { ago, number, plural, withUnit } from "../../lib/format.js";
 import { inOrder, unitOf } from "../../lib/metrics.js";
 import { address } from "../../lib/router.js";
+import { incidentName } from "../alerts/words.js";
 
 const OLD_MS = 60_000;  // An older value says its age.
 const TILES_MAX = 12;
@@ -48,17 +49,12 @@ function interval({ expected_interval_s: seconds, source }) {
 export function notices(app, device, incidents, onChanged) {
   const open = incidents.filter(({ state }) => state !== "resolved").slice(0, 5);
   return [
-    ...open.map((incident) => h("p", { class: `notice ${incident.severity}` }, h("strong", {}, nameOf(incident)), ` since ${app.time.short(incident.opened_at)} `,
+    ...open.map((incident) => h("p", { class: `notice ${incident.severity}` }, h("strong", {}, incidentName(incident)), ` since ${app.time.short(incident.opened_at)} `,
       incident.state === "acknowledged" && `(acknowledged${incident.acknowledged_by ? ` by ${incident.acknowledged_by}` : ""}) `,
       h("a", { href: address(["alerts", incident.id]) }, "Show"))),
     device.flapping && h("p", { class: "notice" }, "Its presence changes more than 6 times in an hour."),
     device.reused_ids > 0 && reused(app, device, onChanged),
   ];
-}
-
-function nameOf({ rule_name: name, rule_id: rule, metric, op, threshold }) {
-  if (rule === "silent") return "No sign of life";
-  return name ?? (op ? `${metric} ${op} ${number(threshold)}` : `No new value of ${metric}`);
 }
 
 function reused(app, device, onChanged) {

@@ -1,5 +1,6 @@
 // What is known of the fleet: read from the API page by page, then kept current by the stream.
 
+import { incidentName } from "../alerts/words.js";
 import { searchText } from "./order.js";
 
 const PAGE = 1_000;
@@ -94,7 +95,7 @@ export class Devices {
     for (const device of this.byId.values()) {
       const incident = device.open_incidents ? this.names.get(device.device_id) : undefined;
       device.severity = incident?.severity ?? null;
-      device.trouble = incident ? troubleOf(incident) : null;
+      device.trouble = incident ? incidentName(incident) : null;
     }
   }
 
@@ -149,7 +150,7 @@ export class Devices {
     if (!device || alert.late) return;
     device.open_incidents = Math.max(1, device.open_incidents);
     device.severity = alert.severity;
-    device.trouble = troubleOf(alert);
+    device.trouble = incidentName(alert);
     this.onChange();
     this.reloadSoon(RELOAD_MS_MIN);
   }
@@ -191,11 +192,6 @@ export class Devices {
     for (const device of rows) this.searched.add(this.put(device).device_id);
     this.onChange();
   }
-}
-
-function troubleOf({ rule_name: name, rule_id: rule, metric, op, threshold }) {
-  if (rule === "silent") return "No sign of life";
-  return name ?? (op ? `${metric} ${op} ${threshold}` : `No new ${metric}`);
 }
 
 // By metric, the newer of two values.

@@ -9,7 +9,7 @@ import { Preview } from "./preview.js";
 
 const QUIET_MS = 500;  // After the last change the back-test begins by itself.
 const CHANNELS_MAX = 100;
-// What the address of a new rule may fill in.
+// What the address of a new rule holds.
 const GIVEN_TEXTS = ["condition", "device_id", "metric", "tag", "op", "name", "severity"];
 const CHOICES = { condition: CONDITIONS.map(({ name }) => name), op: OPS, severity: SEVERITIES };
 const GIVEN_NUMBERS = ["threshold", "clear_threshold", "for_s"];
@@ -29,6 +29,7 @@ export async function show(root, route, app) {
     form.clearErrors();
     message.hidden = true;
     again();
+    if (!id) app.remember(["rules", "new"], paramsOf(form.read()));  // Reloading, or logging in again, loses nothing.
   };
   const form = new RuleForm(app, rule, { channels: channels.map(({ name }) => name) }, changed);
   const message = h("p", { class: "error", role: "alert", hidden: true });
@@ -76,6 +77,11 @@ function point(problem, form, message) {
   message.textContent = problem.errors.length ? others.join("; ") : problem.detail;
   message.hidden = !message.textContent;
   return faults.find(({ field }) => field)?.field;
+}
+
+function paramsOf(rule) {
+  const names = [...GIVEN_TEXTS, ...GIVEN_NUMBERS].filter((name) => rule[name] !== NEW_RULE[name]);
+  return Object.fromEntries(names.map((name) => [name, rule[name]]));
 }
 
 function given(params) {
