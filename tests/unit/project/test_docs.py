@@ -154,9 +154,8 @@ def test_a_decision_has_its_four_parts_on_one_page(decision: Path) -> None:
     assert text.count("\n") <= ONE_PAGE_LINES_MAX
 
 
-def test_no_two_decisions_have_the_same_number() -> None:
-    numbers = [int(decision.name[:4]) for decision in DECISIONS]
-    assert len(set(numbers)) == len(numbers)
+def test_decisions_are_numbered_without_a_gap() -> None:
+    assert [int(decision.name[:4]) for decision in DECISIONS] == list(range(1, len(DECISIONS) + 1))
 
 
 def index_row(decision: Path) -> str:
