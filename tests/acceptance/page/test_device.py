@@ -59,6 +59,7 @@ def test_a_zoomed_view_stays_under_live_data_and_in_the_address(
     page.reload()
     expect(page.get_by_role("button", name="Back to live")).to_be_visible()
     assert zoomed(page) == shown
+    expect(chart).not_to_have_attribute("aria-label", re.compile("no values"))
     plot.focus()
     page.keyboard.press("ArrowRight")
     expect(chart).to_have_attribute("aria-label", re.compile(r"^soc_percent: [\d.]+ % at "))

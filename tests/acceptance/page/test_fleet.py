@@ -6,6 +6,7 @@ import subprocess
 from collections.abc import Callable
 from urllib.parse import parse_qs, urlsplit
 
+import pytest
 from playwright.sync_api import Page, Request, expect
 
 from tests.acceptance.page.conftest import execute, publish_event
@@ -113,6 +114,7 @@ def test_of_a_thousand_devices_only_the_rows_on_the_screen_exist_and_are_followe
     assert worst < KEYSTROKE_MS_MAX
 
 
+@pytest.mark.chaos
 def test_a_storm_of_alerts_neither_freezes_nor_grows_the_page(
     page: Page, send: Send, database: str
 ) -> None:
