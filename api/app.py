@@ -12,7 +12,6 @@ from api.auth.authenticator import Authenticator
 from api.auth.guard import authorized, unauthenticated
 from api.http.params import refuse_unknown_parameters
 from api.http.problems import EXCEPTION_HANDLERS
-from api.imports.store import IMPORT_BYTES_MAX
 from api.ingest.door import BATCH_BYTES_MAX
 from api.ingest.fast_posts import fast_path_first
 from api.middleware.browser_origins import browser_origins
@@ -67,11 +66,14 @@ def create_litestar(settings: Settings, services: Services) -> Litestar:
         registry.list_devices,
         registry.fleet_summary,
         registry.add_device,
-        _limited(IMPORT_BYTES_MAX, registry.import_devices),
+        registry.import_devices,
         registry.one_device,
         registry.put_device,
         registry.forget_device,
         registry.reset_reused_ids,
+        *registry.hidden_device("import"),
+        *registry.hidden_device("summary"),
+        registry.device_named_import,
         latest.latest,
         latest.device_latest,
         presence.device_presence,

@@ -107,7 +107,10 @@ def http_problem(request: Request[Any, Any, Any], error: HTTPException) -> Respo
         return problem(HTTPStatus.UNPROCESSABLE_ENTITY, named or error.detail, errors=errors)
     if error.status_code >= HTTPStatus.INTERNAL_SERVER_ERROR:
         log.error("A request failed unexpectedly.", path=request.url.path, exc_info=error)
-    return problem(error.status_code, error.detail, dict(error.headers or {}))
+    detail = error.detail
+    if error.status_code == HTTPStatus.REQUEST_ENTITY_TOO_LARGE:
+        detail = "The body is larger than this route accepts: send it in smaller parts."
+    return problem(error.status_code, detail, dict(error.headers or {}))
 
 
 def database_problem(request: Request[Any, Any, Any], error: Exception) -> Response[dict[str, Any]]:

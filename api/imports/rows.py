@@ -95,6 +95,8 @@ def _items(payload: bytes, faults: Faults) -> Iterator[tuple[int, Any]]:
     except TooManyItemsError:
         raise InvalidRequest(TOO_MANY_ROWS) from None
     except ValueError as error:
+        if not payload.lstrip().startswith(b"["):
+            raise InvalidRequest("The body must be a JSON array of devices.") from error
         what = fault_of_the_text(payload, error)
         raise InvalidRequest(f"The body must be a JSON array of devices; {what}.") from error
     for item, text in enumerate(texts):

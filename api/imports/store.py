@@ -27,6 +27,7 @@ IMPORT_BYTES_MAX = 8 * 1024 * 1024
 TRANSACTION_S_MAX = 10.0
 WAIT_S_MAX = 10.0  # for another import of this process; then the answer is 503
 ROWS_OF_A_STATEMENT = 500
+IDS_IN_THE_AUDIT_MAX = 100
 
 queries = load_queries("api.imports", "import.sql")
 
@@ -86,7 +87,9 @@ class ImportStore:
             )
             await connection.execute(registry_queries.increment_registry_version)
         imported = Imported(len(rows), created, len(changed) - created)
-        await note(connection, "device.import", None, msgspec.to_builtins(imported))
+        details = msgspec.to_builtins(imported)
+        details["first_ids"] = [row.device_id for row in rows[:IDS_IN_THE_AUDIT_MAX]]
+        await note(connection, "device.import", None, details)
         return imported
 
     async def _create(self, connection: Connection, device_ids: Sequence[str]) -> int:

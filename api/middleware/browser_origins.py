@@ -63,7 +63,8 @@ def _is_foreign(
     if sent.get(b"sec-fetch-site") != b"cross-site":
         return False
     navigation = scope["method"] in {"GET", "HEAD"} and sent.get(b"sec-fetch-mode") == b"navigate"
-    return not (navigation and scope["path"] in pages)
+    is_framed = sent.get(b"sec-fetch-dest", b"document") != b"document"
+    return is_framed or not (navigation and scope["path"] in pages)
 
 
 def host_of(origin: str) -> str:

@@ -20,6 +20,11 @@ from runtime.version import VERSION
 from schema.event import Reason
 
 ASSETS = "/docs-assets"
+# A page that frames the reference could have its visitors click on what changes something.
+NEVER_FRAMED = {
+    "content-security-policy": "frame-ancestors 'none'",
+    "x-content-type-options": "nosniff",
+}
 AUTHENTICATED = "authenticated"  # Key in the state of the application.
 PROBLEM_SCHEMA = {
     "title": "Problem",
@@ -85,7 +90,9 @@ def openapi_config() -> OpenAPIConfig:
         title="Voltwire",
         version=VERSION,
         description="Telemetry of battery devices: events, queries, alerts, presence.",
-        path="/docs",
+        openapi_router=Router(
+            "/docs", route_handlers=[], include_in_schema=False, response_headers=NEVER_FRAMED
+        ),
         use_handler_docstrings=False,
         render_plugins=[
             _SwaggerUI(

@@ -70,15 +70,19 @@ from new
 -- record_reused_ids --
 -- Of the duplicates $1 to $3, which have their own time: the places ($4) of those whose id is that of an event with
 -- another own time, also of this transaction. They are counted per device. The stored event of a key has the time of
--- the duplicate or another one, and only the index by time finds it. While retention drops a month, keys are
--- left of which the event is gone, so then every duplicate counts as a resend.
+-- the duplicate, or that of $5 (its time without offset, as UTC), or another one, and only the index by time finds
+-- it. While retention drops a month, keys are left of which the event is gone, so then every duplicate counts as a
+-- resend.
 with reused as materialized (
-    select device_no, place from unnest($1::int[], $2::text[], $3::timestamptz[], $4::int[])
-        as duplicate (device_no, event_id, ts, place)
+    select device_no, place from unnest($1::int[], $2::text[], $3::timestamptz[], $4::int[], $5::timestamptz[])
+        as duplicate (device_no, event_id, ts, place, utc)
     where (select coalesce(own_time, true) from event_key k
            where k.device_no = duplicate.device_no and k.event_id = duplicate.event_id)
       and (select true from event e
            where e.device_no = duplicate.device_no and e.ts = duplicate.ts and e.event_id = duplicate.event_id
+           limit 1) is null
+      and (select true from event e
+           where e.device_no = duplicate.device_no and e.ts = duplicate.utc and e.event_id = duplicate.event_id
            limit 1) is null
       and not exists (select from partition_drop)
 ), counted as (

@@ -3,10 +3,16 @@
 A device that numbers its events with a small counter sends the same ids again for other readings. Both
 the stored event and the duplicate must have their own time, `timestamp` or `ts`, and these must differ: the
 time of arrival and `age_ms` differ from copy to copy. An event that is not kept any more counts as a resend.
+A derived id is a hash of the content, so it is never reused. A time without offset is also compared as UTC:
+it was stored so if the device got its time zone later.
 """
+
+from datetime import datetime
 
 from ingestor.batch import Batch
 from schema.database import Connection
+from schema.event import AUTO_ID, Event
+from schema.instants import from_epoch_us
 from schema.locks import LOCKS
 from schema.presence import TIMES
 from schema.queries import load_queries
@@ -23,7 +29,7 @@ async def record_reused_ids(
     """
     if len(new_keys) == len(batch.rows):
         return frozenset()
-    places = [place for place in batch.repeats(new_keys) if batch.rows[place].event.own_time]
+    places = [place for place in batch.repeats(new_keys) if _may_be_reused(batch.rows[place].event)]
     if not places:
         return frozenset()
     rows = [batch.rows[place] for place in places]
@@ -33,5 +39,14 @@ async def record_reused_ids(
         [row.event.event_id for row in rows],
         [row.event.ts for row in rows],
         places,
+        [_as_utc(row.event) for row in rows],
     )
     return frozenset(row["place"] for row in reused)
+
+
+def _may_be_reused(event: Event) -> bool:
+    return event.own_time and not event.event_id.startswith(AUTO_ID)
+
+
+def _as_utc(event: Event) -> datetime | None:
+    return None if event.wall_us is None else from_epoch_us(event.wall_us)

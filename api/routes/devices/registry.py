@@ -4,6 +4,7 @@ from typing import Annotated, Any
 
 from litestar import Request, Response, delete, get, post, put
 from litestar.di import NamedDependency
+from litestar.handlers import HTTPRouteHandler
 from litestar.params import QueryParameter
 
 from api.http.bodies import operation_with_body, read_body, require_json_or_csv, require_same
@@ -11,13 +12,18 @@ from api.http.cursor import fingerprint, read_cursor
 from api.http.pages import json_text, page
 from api.http.params import Cursor, DeviceIdPath, PageLimit, optional_name, require_no_nul
 from api.imports.faults import ROWS_MAX
-from api.imports.store import Imported, ImportStore
+from api.imports.store import IMPORT_BYTES_MAX, Imported, ImportStore
 from api.latest.store import LatestStore
 from api.store.devices import DeviceStore
 from api.store.registry import RegistryStore
 from runtime.errors import InvalidRequest
 from schema.presence import PresenceState
 from schema.registry import BAD_DEVICE_ID, DeviceBody, NewDeviceBody, is_device_id
+
+WithEvents = Annotated[  # `events` is the service that queries them.
+    bool | None,
+    QueryParameter(name="events", description="true: delete its events, keys and rollups, too"),
+]
 
 
 @get("/v1/devices", summary="Devices with their presence, by id", tags=["Devices"])
@@ -87,6 +93,7 @@ async def add_device(
 
 @post(
     "/v1/devices/import",
+    request_max_body_size=IMPORT_BYTES_MAX,
     operation_class=operation_with_body(
         {
             "type": "array",
@@ -138,10 +145,7 @@ async def put_device(
 async def forget_device(
     registry: NamedDependency[RegistryStore],
     device_id: DeviceIdPath,
-    with_events: Annotated[  # `events` is the service that queries them.
-        bool | None,
-        QueryParameter(name="events", description="true: delete its events, keys and rollups, too"),
-    ] = None,
+    with_events: WithEvents = None,
 ) -> None:
     await registry.forget_device(device_id, with_events=bool(with_events))
 
@@ -155,3 +159,30 @@ async def reset_reused_ids(
     registry: NamedDependency[RegistryStore], device_id: DeviceIdPath
 ) -> None:
     await registry.reset_reused_ids(device_id)
+
+
+def hidden_device(device_id: str) -> list[HTTPRouteHandler]:
+    """Handlers for a device whose id is also the path of a route.
+
+    A static path hides `/v1/devices/{device_id}` for every method, its own and all others.
+    """
+    path = f"/v1/devices/{device_id}"
+
+    @put(path, include_in_schema=False)
+    async def replace(
+        request: Request[Any, Any, Any], registry: NamedDependency[RegistryStore]
+    ) -> Response[bytes]:
+        return await put_device.fn(request, registry, device_id)  # type: ignore[no-any-return]
+
+    @delete(path, include_in_schema=False)
+    async def forget(
+        registry: NamedDependency[RegistryStore], with_events: WithEvents = None
+    ) -> None:
+        await forget_device.fn(registry, device_id, with_events)
+
+    return [replace, forget]
+
+
+@get("/v1/devices/import", include_in_schema=False)
+async def device_named_import(devices: NamedDependency[DeviceStore]) -> Response[bytes]:
+    return json_text(await devices.one("import"))

@@ -313,7 +313,8 @@ def test_the_mqtt_side_is_a_page_for_browsers_and_a_document_for_programs(
 
 
 def test_the_reference_needs_no_internet(http: httpx.Client) -> None:
-    page = http.get("/docs").text
+    page, own = http.get("/docs").text, http.get("/docs").headers
+    assert own["content-security-policy"] == "frame-ancestors 'none'"
     assert re.findall(r"(?:src|href)\s*=\s*[\"']?\s*(?:https?:)?//", page) == []
     for asset in ("swagger-ui-bundle.js", "swagger-ui.css", "swagger-ui-standalone-preset.js"):
         assert f"/docs-assets/{asset}" in page

@@ -132,3 +132,19 @@ async def test_no_event_is_read_in_two_zones_while_the_zone_changes(
     found = await times(db)
     assert len(found) == 100
     assert set(found.values()) <= {at, at + TOKYO}
+
+
+async def test_a_resend_after_the_device_got_its_first_zone_is_no_reused_id(
+    processes: list[httpx.AsyncClient], db: Connection
+) -> None:
+    at, (http, _) = now(), processes
+    named = event("e1", shown(at, timedelta()))
+    derived = {name: value for name, value in named.items() if name != "event_id"}
+    for each in (named, derived):
+        assert (await http.post("/v1/events", json=each)).json()["status"] == "ok"
+    assert (await http.put("/v1/devices/a", json={"tz": "Europe/Berlin"})).is_success
+    for each in (named, derived):
+        again = (await http.post("/v1/events", json=each)).json()
+        assert (again["status"], again.get("reason")) == ("duplicate", None)
+    other = event("e1", shown(at - timedelta(minutes=1), timedelta()))
+    assert (await http.post("/v1/events", json=other)).json()["reason"] == "other_content"

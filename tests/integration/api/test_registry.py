@@ -399,3 +399,18 @@ async def test_a_change_on_a_read_only_database_is_503_while_queries_are_answere
     await db.execute(f'alter database "{name}" set default_transaction_read_only = on')
     assert (await http.put("/v1/devices/a", json={})).status_code == 503
     assert (await http.get("/v1/devices")).json() == []
+
+
+@pytest.mark.parametrize("device_id", ["import", "summary"])
+async def test_a_device_whose_id_is_the_path_of_a_route_is_replaced_and_forgotten(
+    http: httpx.AsyncClient, device_id: str
+) -> None:
+    path = f"/v1/devices/{device_id}"
+    assert (await http.put(path, json={"name": "one"})).status_code == 201
+    assert (await http.put(path, json={"name": "two"})).json()["name"] == "two"
+    (listed,) = (await http.get(f"/v1/devices?q={device_id}")).json()
+    assert listed["name"] == "two"
+    if device_id == "import":
+        assert (await http.get(path)).json()["name"] == "two"
+    assert (await http.delete(path)).status_code == 204
+    assert (await http.get(f"/v1/devices?q={device_id}")).json() == []

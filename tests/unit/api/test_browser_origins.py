@@ -93,6 +93,9 @@ async def test_a_link_on_another_site_may_lead_to_a_page(path: str) -> None:
     headers: dict[str, Any] = {"sec_fetch_site": "cross-site", "sec_fetch_mode": "navigate"}
     assert (await answer(path=path, **headers))[0] == 200
     assert (await answer("POST", path, **headers))[0] == 403
+    assert (await answer(path=path, sec_fetch_dest="document", **headers))[0] == 200
+    for frame in ("iframe", "frame", "embed", "object"):
+        assert (await answer(path=path, sec_fetch_dest=frame, **headers))[0] == 403, frame
 
 
 async def test_a_named_origin_may_read_the_answer_and_its_headers() -> None:
