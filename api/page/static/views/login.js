@@ -1,5 +1,6 @@
 // Login: the key is asked for once, and a cookie that no script can read stands for it for 12 hours.
 
+import { Problem } from "../lib/api.js";
 import { field, toast } from "../lib/components.js";
 import { fill, h } from "../lib/dom.js";
 import { sendingForm } from "../widgets/forms.js";
@@ -8,6 +9,8 @@ import { HOME } from "../routes.js";
 export const title = "Log in";
 
 const TEXT = "This installation asks for a key. Keys of the scope read see everything, those of the scope admin may also change it.";
+// Browsers keep cookies of plain http for the machine itself alone.
+const NOT_KEPT = "The key is right, but this browser did not keep the session: from another machine, the page must be opened with https.";
 
 export async function show(root, route, app) {
   const input = h("input", { type: "password", autocomplete: "current-password", placeholder: "vwk_…", required: true });
@@ -19,11 +22,12 @@ export async function show(root, route, app) {
     fields: [key],
     content: [accountName(), key.element],
     action: "Log in",
-    send: () => app.api.send("POST", "/v1/session", { key: key.value.trim() }),
-    done: async () => {
+    send: async () => {
+      await app.api.send("POST", "/v1/session", { key: key.value.trim() });
       await app.refreshInfo();
-      app.navigate(next, { replace: true });
+      if (app.isStranger) throw new Problem(0, NOT_KEPT);
     },
+    done: () => app.navigate(next, { replace: true }),
   });
   fill(root, h("div", { class: "login card pad" },
     h("h1", {}, "Log in"),

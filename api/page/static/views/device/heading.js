@@ -74,7 +74,7 @@ function reused(app, device, onChanged) {
 // The newest value of each metric. Numbers change in place, and a screen reader is not told of each.
 export class Tiles {
   constructor({ app, profile }) {
-    Object.assign(this, { app, profile, tiles: new Map(), values: {} });
+    Object.assign(this, { app, profile, tiles: new Map(), values: Object.create(null) });
     this.element = h("div", { class: "tiles values" });
   }
 

@@ -194,9 +194,9 @@ export class Devices {
   }
 }
 
-// By metric, the newer of two values.
+// By metric, the newer of two values. A metric may be named `constructor`.
 function newest(before = {}, after = {}) {
-  const found = { ...before };
+  const found = Object.assign(Object.create(null), before);
   for (const [metric, next] of Object.entries(after)) {
     if (!found[metric] || Date.parse(next.timestamp) >= Date.parse(found[metric].timestamp)) found[metric] = next;
   }

@@ -69,6 +69,8 @@ class FleetView {
     this.timer = setInterval(() => document.hidden || this.list.draw(), TICK_MS);
     const [profiles] = await Promise.all([profilesByName(this.app.api), this.devices.start()]);
     this.profiles = profiles;
+    const text = this.search.trim();
+    if (this.devices.isTruncated && text) await this.devices.search(text).catch(() => {});
     this.draw({ resort: true });
   }
 
