@@ -9,11 +9,12 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+from pydantic import SecretStr
 from rich.console import Console
 from rich.live import Live
 from rich.text import Text
 
-from cli.database import database_errors, migrated_connection
+from cli.database import database_errors, migrated_connection, running_dsn
 from cli.output import AsJson, print_json
 from cli.tables import counts_of, counts_table
 from runtime.errors import ungrouped
@@ -79,9 +80,8 @@ def replay(
 ) -> None:
     """Send dead letters through the pipeline again, oldest first; by default all not replayed yet.
 
-    It works on the database of DATABASE_URL. For the embedded database, send POST /v1/rejected/replay
-    to the running voltwire up. Times are RFC 3339. It is safe to repeat: events that are stored already
-    are duplicates.
+    It works on the database of DATABASE_URL, else on that of the voltwire up that runs. Times are
+    RFC 3339. It is safe to repeat: events that are stored already are duplicates.
     """
     from ingestor.replay import ReplaySelection  # noqa: PLC0415
 
@@ -90,6 +90,7 @@ def replay(
     settings = load_settings()
     configure_logging(settings)
     fail_on_signals("The replay was interrupted before it began: run it again.")
+    settings = settings.model_copy(update={"database_url": SecretStr(running_dsn(settings))})
     selection = ReplaySelection(number or None, device, reason, door, since, until)
     work = _count if dry_run else _replay
     with database_errors("used", ", then run it again: stored events count as duplicates"):

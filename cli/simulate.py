@@ -82,7 +82,7 @@ def simulate(
         bool,
         typer.Option(
             "--forget",
-            help="At the end delete the devices over the API of HTTP_HOST and HTTP_PORT.",
+            help="At the end delete the devices with their events over the API of HTTP_HOST and HTTP_PORT.",
         ),
     ] = False,
     as_json: AsJson = False,
@@ -181,13 +181,13 @@ def _forget(settings: Settings, device_ids: Sequence[str]) -> bool:
     try:
         with httpx.Client(base_url=url, headers=key_header(settings), timeout=FORGET_S_MAX) as api:
             for device_id in device_ids:
-                answer = api.delete(f"/v1/devices/{device_id}")
+                answer = api.delete(f"/v1/devices/{device_id}", params={"events": True})
                 if answer.status_code != httpx.codes.NOT_FOUND:  # One that never reached it.
                     answer.raise_for_status()
     except httpx.HTTPError as error:
         typer.echo(
             f"The devices are not all forgotten, because the API on {url} does not do it ({error}): send"
-            " DELETE /v1/devices/{device_id} for each later.",
+            " DELETE /v1/devices/{device_id}?events=true for each later.",
             err=True,
         )
         return False

@@ -148,6 +148,8 @@ async def _apply_missing(connection: Connection) -> list[Migration]:
     pending = await _pending(connection, known_migrations())
     for migration in pending:
         await _apply(connection, migration)
+    if pending:
+        log.info("Prepared the database.", migrations=len(pending))
     return pending
 
 
@@ -165,4 +167,4 @@ async def _apply(connection: Connection, migration: Migration) -> None:
             migration.name,
             migration.checksum,
         )
-    log.info("Applied a migration.", migration=migration.name)
+    log.debug("Applied a migration.", migration=migration.name)

@@ -10,13 +10,15 @@ import httpx
 from pydantic_core import to_json
 
 from broker.simulator.device import BatteryDevice
-from broker.simulator.history import history
+from broker.simulator.history import DAY_S, HOUR_S, history
 from cli.device_logins.lifecycle import AddressOf
 from runtime.errors import StartError
 from schema.event import MAX_ITEMS
 
 ANSWER_S_MAX = 30.0
 AT_ONCE = 4
+# Ages at which all devices have come equally far: incidents get their ids in the order in which they began.
+ROUNDS_S = (7 * DAY_S, DAY_S, HOUR_S, HOUR_S / 4, 0)
 RETRIED = {HTTPStatus.UNAUTHORIZED, HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE}
 RETRY_S = 1.0
 TRIES_MAX = (
@@ -32,20 +34,27 @@ class HistoryWriter:
 
     async def write(self, devices: Sequence[BatteryDevice], age_s_max: float) -> None:
         """The first device alone: once the API knows its secret, it knows them all. Raises StartError."""
+        oldest_s = age_s_max
+        for newest_s in ROUNDS_S:
+            await self._write_one(devices[0], oldest_s, newest_s)
+            await self._write_round(devices[1:], oldest_s, newest_s)
+            oldest_s = min(oldest_s, newest_s)
+
+    async def _write_round(
+        self, devices: Sequence[BatteryDevice], oldest_s: float, newest_s: float
+    ) -> None:
         gate = asyncio.Semaphore(AT_ONCE)
 
         async def write(device: BatteryDevice) -> None:
             async with gate:
-                await self._write_one(device, age_s_max)
+                await self._write_one(device, oldest_s, newest_s)
 
-        for device in devices[:1]:
-            await write(device)
         async with asyncio.TaskGroup() as group:
-            for device in devices[1:]:
+            for device in devices:
                 group.create_task(write(device))
 
-    async def _write_one(self, device: BatteryDevice, age_s_max: float) -> None:
-        events = history(device, age_s_max)
+    async def _write_one(self, device: BatteryDevice, oldest_s: float, newest_s: float) -> None:
+        events = history(device, oldest_s, newest_s)
         while payload := await asyncio.to_thread(_next_array, events):
             await self._post(device.device_id, payload)
 

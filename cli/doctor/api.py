@@ -7,7 +7,7 @@ from typing import Any
 import httpx
 
 from cli.api_client import api_client, error_text, key_header, without_credentials
-from cli.doctor.finding import CheckResult, failed, ok, skipped, warning
+from cli.doctor.finding import GIVE_AUTH, CheckResult, failed, ok, skipped, warning
 from runtime.settings import Settings
 from runtime.version import VERSION
 
@@ -41,8 +41,13 @@ async def check_api(settings: Settings, url: str) -> AsyncIterator[CheckResult]:
             return
         for finding in _health(shown, document):
             yield finding
+        needed = _document(info)["authentication"]
+        if needed is not settings.authenticated:
+            yield warning(
+                "AUTH", "the running system and these settings differ about AUTH", GIVE_AUTH
+            )
         if health.request.headers.get("Authorization") or not settings.api_key:
-            yield _key(settings, needed=_document(info)["authentication"])
+            yield _key(settings, needed=needed)
 
 
 def _health(url: str, document: dict[str, Any]) -> list[CheckResult]:

@@ -3,7 +3,7 @@
 from uuid import uuid4
 
 from broker.client.login_check import Refusal, try_login
-from cli.doctor.finding import CheckResult, failed, ok
+from cli.doctor.finding import GIVE_AUTH, CheckResult, failed, ok, warning
 from runtime.errors import StartError
 from runtime.settings import Settings
 
@@ -25,6 +25,8 @@ async def check_broker(settings: Settings) -> CheckResult:
         return ok(
             "broker", f"{address} answers, and accepts no stranger; the canary uses our login"
         )
+    if refusal.asks_for_login and settings.mqtt_url is None:
+        return warning("broker", f"{address} asks for a login, and AUTH is not on here", GIVE_AUTH)
     return failed("broker", f"{address} {_reason(refusal)}", _remedy(settings, refusal))
 
 
@@ -34,6 +36,6 @@ def _reason(refusal: Refusal) -> str:
 
 def _remedy(settings: Settings, refusal: Refusal) -> str:
     """What the trouble says after its colon, but for the embedded broker, which nobody starts alone."""
-    if settings.mqtt_url is None and not refusal.asks_for_login:
+    if settings.mqtt_url is None:
         return "start voltwire up, or name another broker in MQTT_URL"
     return refusal.trouble.partition(": ")[2]

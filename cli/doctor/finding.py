@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from enum import StrEnum
 
+GIVE_AUTH = "give this command the AUTH of voltwire up, best in .env"
+
 
 class CheckStatus(StrEnum):
     OK = "ok"

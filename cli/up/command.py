@@ -17,6 +17,7 @@ from cli.up.ports import require_free
 from ingestor.run import run as run_ingest
 from runtime.broker_password import make_password, with_broker_password
 from runtime.health import Health
+from runtime.postgres.server import require_unowned
 from runtime.settings import Settings
 from scheduler.run import run as run_schedule
 from schema.migrate import migrate
@@ -27,6 +28,8 @@ POSTGRES_STOP_S_MIN = 0.5
 
 def up(settings: Settings, *, demo: bool) -> None:
     """Run until stopped. Raises StartError if a port or the data folder is in use."""
+    if settings.database_url is None:
+        require_unowned(settings.data_dir)
     require_free(settings.http_host, settings.http_port, "HTTP_PORT")
     if settings.mqtt_url is None:
         require_free(settings.mqtt_host, settings.mqtt_port, "MQTT_PORT")

@@ -36,7 +36,9 @@ class Listener:
     command: str = ""
 
     def __str__(self) -> str:
-        return f"process {self.pid}" if self.pid else "another process"
+        if self.pid is None:
+            return "another process"
+        return f"process {self.pid}" + (f" ({self.name})" if self.name else "")
 
 
 def listener_on(port: int) -> Listener | None:

@@ -31,4 +31,8 @@ def daily_means(values: pd.DataFrame) -> pd.DataFrame:
 
 
 if __name__ == "__main__":
-    print(daily_means(readings(*sys.argv[1:4])).to_string())
+    match sys.argv[1:]:
+        case [url, start, end]:
+            print(daily_means(readings(url, start, end)).to_string())
+        case _:
+            sys.exit("usage: python daily_means.py URL START END")

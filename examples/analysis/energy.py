@@ -27,5 +27,7 @@ from step group by device_id order by device_id
 """
 
 if __name__ == "__main__":
+    if len(sys.argv[1:]) != 1:
+        sys.exit("usage: python energy.py FILE")
     for device_id, taken, given in duckdb.execute(ENERGY, {"file": sys.argv[1]}).fetchall():
         print(f"{device_id}: {taken:.3f} kWh taken, {given:.3f} kWh given")

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import ssl
+from contextlib import suppress
 from itertools import count
 
 import aiomqtt
@@ -79,4 +80,5 @@ async def run(device: Device) -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(run(from_command_line()))
+    with suppress(KeyboardInterrupt):
+        asyncio.run(run(from_command_line()))

@@ -2,6 +2,7 @@
 
 import json
 import ssl
+from contextlib import suppress
 from queue import Empty, Queue
 from time import monotonic
 from typing import Any
@@ -68,4 +69,5 @@ def run(device: Device) -> None:
 
 
 if __name__ == "__main__":
-    run(from_command_line())
+    with suppress(KeyboardInterrupt):
+        run(from_command_line())

@@ -115,6 +115,15 @@ def running_postgres(data_dir: Path) -> str | None:
     return None
 
 
+def require_unowned(data_dir: Path) -> None:
+    """Raises StartError if another process owns the server of this data folder."""
+    with (
+        suppress(FileNotFoundError, PermissionError),  # embedded_postgres() says what is wrong.
+        (data_dir / "owner.lock").open("rb") as file,
+    ):
+        _lock(file, data_dir)
+
+
 def has_listener(dsn: str) -> bool:
     """Whether a server holds the socket of this DSN; a full queue of connections counts, too."""
     folder = parse_qs(urlsplit(dsn).query)["host"][0]

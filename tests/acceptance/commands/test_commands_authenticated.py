@@ -83,6 +83,10 @@ def test_watch_and_doctor_say_which_key_they_need(up: Process, settings: dict[st
     assert right.returncode == 0, right.stdout
     assert "accepts no stranger" in right.stdout
     assert settings["API_KEY"] not in right.stdout
+    unaware = voltwire("doctor", **settings | {"DATA_DIR": data, "AUTH": "off"})
+    assert unaware.returncode == 0, unaware.stdout
+    assert "the running system and these settings differ about AUTH" in unaware.stdout
+    assert "asks for a login, and AUTH is not on here" in unaware.stdout
 
 
 @pytest.mark.parametrize("command", ["selftest", "simulate"])

@@ -231,6 +231,7 @@ def test_with_forget_the_api_deletes_the_devices_and_no_status_stays(up: Process
         code, _, said = run.end(RUN_S_MAX)
     assert code == 0, said
     assert heard_within(up, "devices/guest-001/status", 1) == []
+    assert plain_http.get(f"{base_url(up)}/v1/devices/guest-001").status_code == 404
     with Run(up.settings["MQTT_PORT"], *options, HTTP_PORT="1") as run:
         code, _, said = run.end(RUN_S_MAX)
     assert code == 1

@@ -70,8 +70,22 @@ def test_a_second_one_on_the_same_folder_or_port_is_refused_and_names_the_first(
     other = up_settings()
     same_folder = voltwire("up", **other | {"DATA_DIR": str(embedded_up.folder / "data")})
     assert (same_folder.returncode, pid in same_folder.stderr) == (1, True), same_folder.stderr
+    same_all = voltwire(
+        "up", **embedded_up.settings | {"DATA_DIR": str(embedded_up.folder / "data")}
+    )
+    assert f"data is in use by process {pid}" in same_all.stderr
+    assert same_all.stdout == ""
     same_port = voltwire("up", **other | {"HTTP_PORT": embedded_up.settings["HTTP_PORT"]})
-    assert (same_port.returncode, pid in same_port.stderr) == (1, True), same_port.stderr
+    assert same_port.returncode == 1
+    assert f"is in use by process {pid} (" in same_port.stderr
+
+
+def test_a_replay_finds_the_running_database_by_itself(embedded_up: Process) -> None:
+    data = str(embedded_up.folder / "data")
+    found = voltwire("replay", "--dry-run", **embedded_up.settings | {"DATA_DIR": data})
+    assert (found.returncode, "letters" in found.stdout) == (0, True), found.stderr
+    missing = voltwire("replay", DATA_DIR=data + "-elsewhere")
+    assert (missing.returncode, "no voltwire up runs on" in missing.stderr) == (1, True)
 
 
 def test_a_role_whose_port_is_taken_says_so_in_one_sentence(embedded_up: Process) -> None:

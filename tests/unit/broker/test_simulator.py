@@ -201,6 +201,18 @@ def test_the_history_ends_at_the_boot_is_closer_the_newer_and_the_device_goes_on
     assert abs(live["metrics"]["soc_percent"] - events[-1]["metrics"]["soc_percent"]) < 1
 
 
+def test_a_history_in_parts_is_the_same_and_shows_each_overheating_closely() -> None:
+    behaviour = Behaviour(overheating=Spell(-60, 4 * 86_400, 90 * 60))
+    whole = list(history(device(behaviour), 30 * 86_400))
+    in_parts, ages = device(behaviour), (30 * 86_400, 7 * 86_400, 3600, 0)
+    parts = [list(history(in_parts, older, newer)) for older, newer in pairwise(ages)]
+    assert [event for part in parts for event in part] == whole
+    times = [datetime.fromisoformat(event["timestamp"]) for event in whole]
+    began = NOW - timedelta(days=24, seconds=60)
+    shown = [time for time in times if began <= time <= began + timedelta(minutes=90)]
+    assert {after - before for before, after in pairwise(shown)} == {timedelta(minutes=1)}
+
+
 def test_a_history_is_not_older_than_asked() -> None:
     first = next(iter(history(device(), 86_400)))
     assert NOW - datetime.fromisoformat(first["timestamp"]) == timedelta(days=1)
