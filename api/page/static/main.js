@@ -1,7 +1,7 @@
 // Starts the page: navigation, addresses, one stream, and the view that the address names.
 
 import { Api, Problem } from "./lib/api.js";
-import { failure } from "./lib/components.js";
+import { failure, nothingHere } from "./lib/components.js";
 import { fill, h } from "./lib/dom.js";
 import { Live } from "./lib/live.js";
 import { address, parse } from "./lib/router.js";
@@ -108,7 +108,7 @@ class App {
 
   async draw(found, place, route) {
     if (!found) {
-      fill(place, h("section", { class: "empty" }, h("h1", {}, "There is nothing here"), h("a", { href: HOME }, "To the fleet")));
+      fill(place, nothingHere());
       return null;
     }
     try {

@@ -125,8 +125,11 @@ def test_the_zone_changes_every_time_on_the_page(page: Page, send: Send) -> None
 
 
 def test_what_does_not_exist_says_so(page: Page) -> None:
-    page.goto("/#/nothing/here")
-    expect(page.get_by_role("heading", name="There is nothing here")).to_be_visible()
+    for address in ("#/nothing/here", "#/devices/nothere"):
+        page.goto(f"/{address}")
+        expect(page.get_by_role("heading", name="There is nothing here")).to_be_visible()
+        expect(page.get_by_role("link", name="To the fleet")).to_be_visible()
+        expect(page.get_by_role("button", name="Try again")).to_be_hidden()
 
 
 def test_texts_of_strangers_stay_text(page: Page, up: Process, send: Send) -> None:

@@ -96,6 +96,13 @@ test("a sparkline is not steeper than asked", () => {
   assert.ok(Math.max(...heights) - Math.min(...heights) < 1);
 });
 
+test("a value that stands alone is seen, even in the bucket that begins now", () => {
+  const day = { from: 0, to: 1440 * MINUTE };
+  const one = (at) => sparkPath(new Series({ t: [at], avg: [20], step: 30 * MINUTE }), day, { width: 104, height: 24 });
+  assert.equal(one(720 * MINUTE), "M53.1 12.0h2");
+  assert.equal(one(1439 * MINUTE), "M102.0 12.0h2");
+});
+
 test("a bucket that has not ended is open, and stands in the middle of what has passed of it", () => {
   const [points] = everyMinute(0, 1, 2).stretches({ from: 0, to: 3 * MINUTE }, 1000, 2.5 * MINUTE);
   assert.deepEqual(points.map(({ at, isOpen }) => [at, isOpen]), [[0.5 * MINUTE, false], [1.5 * MINUTE, false], [2.25 * MINUTE, true]]);

@@ -8,8 +8,8 @@ import { address, parse } from "../../../api/page/static/lib/router.js";
 import { EventParser } from "../../../api/page/static/lib/sse.js";
 import { publishLines } from "../../../api/page/static/lib/publish.js";
 import { Time } from "../../../api/page/static/lib/time.js";
-import { Range } from "../../../api/page/static/views/device/range.js";
-import { countsOf, held, matching, searchText, sorted } from "../../../api/page/static/views/fleet/order.js";
+import { fittingRange, Range } from "../../../api/page/static/views/device/range.js";
+import { countsOf, held, mainMetric, matching, searchText, sorted } from "../../../api/page/static/views/fleet/order.js";
 
 const NOW = Date.parse("2026-11-28T12:00:00Z");
 
@@ -65,6 +65,18 @@ test("a range is what its address says, or the default", () => {
   assert.deepEqual(zoomed.params, { range: "7d" });
   zoomed.zoom({ from: -1e15, to: 1e15 });
   assert.ok(zoomed.view.from >= 0 && zoomed.view.to > zoomed.view.from);
+});
+
+test("the first range of a device is the shortest that holds its events", async () => {
+  const of = (ageMs) => fittingRange(NOW, async (at) => NOW - ageMs < at);
+  assert.deepEqual(await Promise.all([0, 14, 16, 59, 61, 1e6].map((minutes) => of(minutes * 60_000))), ["15min", "15min", "1h", "1h", "24h", "24h"]);
+  assert.deepEqual(new Range({}, NOW, "15min").view, { from: NOW - 900_000, to: NOW });
+});
+
+test("a device without battery has its first metric in the list", () => {
+  assert.equal(mainMetric({ latest: { temp: 1, soc_percent: 2, amps: 3 } }), "soc_percent");
+  assert.equal(mainMetric({ latest: { temp: 1, amps: 3 } }), "amps");
+  assert.equal(mainMetric({ latest: {} }), undefined);
 });
 
 function device(id, more = {}) {

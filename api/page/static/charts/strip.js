@@ -17,14 +17,17 @@ export function strip(spans, view, label) {
     }));
 }
 
-// The path of a sparkline from a Series: cut at silences, and never steeper than `least` units over its height.
+const POINT = 2;  // The width of a value that stands alone.
+
+// The path of a sparkline from a Series: cut at silences, and never steeper than `least` units over its height. A view ends now.
 export function sparkPath(series, view, { least = 0, width = 100, height = 24 } = {}) {
   const extent = series.extent(view);
   if (!extent) return "";
   const middle = (extent.low + extent.high) / 2;
   const half = Math.max(extent.high - extent.low, least, 1e-9) / 2;
-  const x = (at) => (((at - view.from) / (view.to - view.from)) * width).toFixed(1);
+  const x = (at) => ((at - view.from) / (view.to - view.from)) * width;
   const y = (value) => (height - 2 - ((value - middle + half) / (2 * half)) * (height - 4)).toFixed(1);
-  return series.stretches(view, width).map((points) =>
-    points.map((point, i) => `${i ? "L" : "M"}${x(point.at)} ${y(point.sum / point.n)}`).join("") + (points.length === 1 ? "h.1" : "")).join("");
+  const line = (points) => points.map((point, i) => `${i ? "L" : "M"}${x(point.at).toFixed(1)} ${y(point.sum / point.n)}`).join("");
+  const alone = ({ at, sum, n }) => `M${Math.min(x(at), width - POINT).toFixed(1)} ${y(sum / n)}h${POINT}`;
+  return series.stretches(view, width, view.to).map((points) => (points.length === 1 ? alone(points[0]) : line(points))).join("");
 }

@@ -142,8 +142,14 @@ export function showProblem(problem, formFields, message) {
   formFields.find((each) => each.control.getAttribute("aria-invalid") === "true")?.control.focus();
 }
 
+// In place of what does not exist. `text` may say what that is.
+export function nothingHere(text = "") {
+  return h("section", { class: "empty" }, h("h1", {}, "There is nothing here"), text && h("p", {}, text), h("a", { href: "#/fleet" }, "To the fleet"));
+}
+
 // A message in place of a view that cannot be shown.
 export function failure(problem, retry) {
+  if (problem.status === 404) return nothingHere(problem.detail);
   return h("section", { class: "empty", role: "alert" }, h("h2", {}, "This cannot be shown now"), h("p", {}, problem.detail ?? String(problem)),
     retry && h("button", { type: "button", onclick: retry }, "Try again"));
 }

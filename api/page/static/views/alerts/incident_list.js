@@ -1,4 +1,4 @@
-// The incidents that a list shows: the newest first, a bounded number, always as the API has them.
+// The incidents that a list shows: last recorded first, a bounded number, always as the API has them.
 
 const PATH = "/v1/incidents";
 const PAGE_ROWS = 100;

@@ -15,13 +15,14 @@ import { conditionOf, incidentName } from "./words.js";
 
 const REFRESH_MS = 1_000;  // However many alerts there are: the list is read at most once in this time,
 const DRAW_MS = 500;  // and drawn at most once in this.
+const LATE_MS_MIN = 60_000;  // An incident that was recorded so much after its beginning says so.
 
 export class Incidents {
   constructor(app, place, filters, rules) {
     Object.assign(this, { app, place });
     this.rules = new Map(rules.map((rule) => [rule.id, rule]));
     this.list = new IncidentList(app.api, filters);
-    this.table = liveTable("Incidents", this.columns(), ({ id }) => id);
+    this.table = liveTable("Incidents, last recorded first", this.columns(), ({ id }) => id);
     this.refresh = new Throttle(REFRESH_MS, () => this.read());
     this.drawing = new Throttle(DRAW_MS, () => this.draw());
     this.isHeld = holdOf(this.table.body, () => this.drawing.ask());
@@ -30,7 +31,7 @@ export class Incidents {
     this.waiting.hidden = true;
     this.empty = h("div", { hidden: true });
     this.more = button("Show older ones", () => this.readMore());
-    this.note = h("p", { class: "hint", hidden: true }, `The newest ${count(ROWS_MAX)} are listed. Use the filters to see others.`);
+    this.note = h("p", { class: "hint", hidden: true }, `The ${count(ROWS_MAX)} that were recorded last are listed. Use the filters to see others.`);
     const waitingPlace = h("div", { role: "status", class: "waiting-place" }, this.waiting);
     fill(place, waitingPlace, this.table.element, this.empty, moreRow(this.more, this.note));
     this.stops = this.listen();
@@ -119,7 +120,7 @@ export class Incidents {
         h("small", {}, conditionOf(each, this.rules.get(each.rule_id))),
         each.muted && h("span", { class: "tag", title: "A silence keeps it from channels." }, "muted")] },
       { name: "Device", cell: ({ device_id: id }) => deviceLink(id) },
-      { name: "Began", cell: ({ opened_at: at }) => moment(time, at) },
+      { name: "Began", cell: (each) => began(each, time) },
       { name: "Value", class: "number", cell: ({ opened_value: value }) => number(value) },
       { name: "State", class: "plain second", cell: (each) => stateCell(each) },
       { name: "", class: "buttons", cell: (each) => this.action(each) },
@@ -132,6 +133,12 @@ export class Incidents {
     const act = async () => { if (await acknowledge(this.app, incident)) this.refresh.ask(); };
     return button("Acknowledge", act, { label });
   }
+}
+
+// Of buffered events the beginning lies before the moment in which it was found.
+function began({ opened_at: at, recorded_at: found }, time) {
+  const isLate = Date.parse(found) - Date.parse(at) > LATE_MS_MIN;
+  return [moment(time, at), isLate && h("small", {}, "recorded ", moment(time, found))];
 }
 
 function stateCell({ state, acknowledged_by: by, opened_at: from, resolved_at: to }) {

@@ -4,12 +4,12 @@ import { emptyState } from "../../lib/components.js";
 import { fill, h, setAttribute, setText } from "../../lib/dom.js";
 import { profilesByName } from "../../lib/metrics.js";
 import { publishLines } from "../../lib/publish.js";
-import { DAY } from "../../lib/time.js";
+import { DAY, rfc3339 } from "../../lib/time.js";
 import { Charts } from "./charts.js";
 import { Heading, notices, Tiles } from "./heading.js";
 import { deadLetters, Events, lostEvents } from "./lists.js";
 import { PresenceStrip } from "./presence.js";
-import { Range, RANGES } from "./range.js";
+import { fittingRange, isRange, Range, RANGES } from "./range.js";
 import { registration } from "./registration.js";
 
 const TICK_MS = 1_000;
@@ -24,11 +24,13 @@ export const title = (route) => route.segments[1];
 export async function show(root, route, app) {
   const id = route.segments[1];
   const path = `/v1/devices/${encodeURIComponent(id)}`;
-  const [device, profiles, latest, rules, incidents, [newest]] = await Promise.all([
+  const now = Date.now();
+  const hasBefore = async (at) => (await app.api.get(`${path}/events`, { to_time: rfc3339(at), limit: 1 })).length > 0;
+  const [device, profiles, latest, rules, incidents, [newest], fitting] = await Promise.all([
     app.api.get(path), profilesByName(app.api), app.api.get(`${path}/latest`), app.api.get("/v1/alerts", { limit: RULES_MAX }),
-    app.api.get("/v1/incidents", { device_id: id, limit: INCIDENTS_MAX }), app.api.get(`${path}/events`, { limit: 1 })]);
+    app.api.get("/v1/incidents", { device_id: id, limit: INCIDENTS_MAX }), app.api.get(`${path}/events`, { limit: 1 }), isRange(route.params.range) ? null : fittingRange(now, hasBefore)]);
   const own = rules.filter((rule) => concerns(rule, device, newest?.tags ?? []));
-  const view = new DeviceView(root, app, { device, profiles, latest: latest.metrics, rules: own, incidents }, new Range(route.params, Date.now()));
+  const view = new DeviceView(root, app, { device, profiles, latest: latest.metrics, rules: own, incidents }, new Range(route.params, now, fitting));
   view.start(path);
   return () => view.stop();
 }

@@ -3,15 +3,16 @@
 import { DAY, rfc3339 } from "../../lib/time.js";
 
 const HOUR = DAY / 24;
-export const RANGES = { "1h": HOUR, "6h": 6 * HOUR, "24h": DAY, "7d": 7 * DAY, "30d": 30 * DAY, "1y": 365 * DAY };
+export const RANGES = { "15min": HOUR / 4, "1h": HOUR, "6h": 6 * HOUR, "24h": DAY, "7d": 7 * DAY, "30d": 30 * DAY, "1y": 365 * DAY };
 const DEFAULT = "24h";
+const SHORT = ["15min", "1h"];  // The first views of a young device.
 const SPAN_MS_MAX = 10 * 366 * DAY;
 const EARLIEST = Date.UTC(1971);
 
 export class Range {
   // From the parameters of an address; what they do not say clearly is the default.
-  constructor({ range, from, to }, now) {
-    this.name = Object.hasOwn(RANGES, range) ? range : DEFAULT;
+  constructor({ range, from, to }, now, fallback = DEFAULT) {
+    this.name = isRange(range) ? range : fallback;
     const zoomed = { from: Date.parse(from), to: Date.parse(to) };
     this.zoomed = zoomed.from < zoomed.to ? limited(zoomed, now) : null;
     this.now = now;
@@ -39,6 +40,16 @@ export class Range {
   zoom(view) {
     this.zoomed = view && limited(view, this.now);
   }
+}
+
+export function isRange(name) {
+  return Object.hasOwn(RANGES, name);
+}
+
+// The shortest range that holds all events of a device, but at most a day. `hasBefore(at)` says whether an event is older.
+export async function fittingRange(now, hasBefore) {
+  const older = await Promise.all(SHORT.map((name) => hasBefore(now - RANGES[name])));
+  return SHORT[older.indexOf(false)] ?? DEFAULT;
 }
 
 function limited({ from, to }, now) {

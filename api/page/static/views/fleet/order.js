@@ -23,6 +23,12 @@ export function batteryOf(device) {
   return device.latest?.[BATTERY]?.value ?? null;
 }
 
+// The metric that stands for a device: the battery, or the first by name; undefined without a value.
+export function mainMetric({ latest }) {
+  const names = Object.keys(latest ?? {});
+  return names.includes(BATTERY) ? BATTERY : names.sort()[0];
+}
+
 // `filter` is a state, "alerts" or "all"; every word of `search` must be in the id, the name or a tag.
 export function matching(devices, filter, search) {
   const words = search.toLowerCase().split(/\s+/).filter(Boolean);

@@ -3,7 +3,7 @@
 import { h, setAttribute, setText, svg } from "../../lib/dom.js";
 import { ago, number, plural, stateName, withUnit } from "../../lib/format.js";
 import { address } from "../../lib/router.js";
-import { batteryOf } from "./order.js";
+import { batteryOf, mainMetric } from "./order.js";
 
 const LOW_PERCENT = 20;
 const MIDDLE_PERCENT = 40;
@@ -24,6 +24,7 @@ export class Row {
     this.bar = h("i");
     this.percent = h("span");
     this.battery = h("span", { class: "battery" }, h("span", { class: "gauge", "aria-hidden": "true" }, this.bar), this.percent);
+    this.instead = { name: h("small"), value: h("span") };
     this.path = svg("path", { "vector-effect": "non-scaling-stroke" });
     this.spark = svg("svg", { class: "spark", viewBox: `0 0 ${SPARK.width} ${SPARK.height}`, preserveAspectRatio: "none", "aria-hidden": "true" }, this.path);
     this.values = columns.map(() => h("span"));
@@ -37,7 +38,7 @@ export class Row {
       cell("state", h("span", { class: "pill" }, this.dot, this.state)),
       cell("device", h("div", {}, this.name, this.trouble, this.tags), this.id),
       cell("seen", this.seen),
-      cell("level", this.battery),
+      cell("level", this.battery, h("span", { class: "instead" }, this.instead.name, this.instead.value)),
       cell("trend", this.spark),
       this.values.map((value, i) => h("td", { class: "number metric", "data-name": this.columns[i] }, value)));
   }
@@ -77,6 +78,9 @@ export class Row {
 
   updateBattery(percent) {
     this.battery.hidden = percent === null;
+    const metric = percent === null ? mainMetric(this.device) : undefined;
+    setText(this.instead.name, metric ?? "");
+    setText(this.instead.value, metric === undefined ? "" : this.valueOf(metric));
     if (percent === null) return;
     setText(this.percent, `${number(Math.round(percent * 10) / 10)} %`);
     setAttribute(this.bar, "class", percent < LOW_PERCENT ? "low" : percent < MIDDLE_PERCENT ? "middle" : "");

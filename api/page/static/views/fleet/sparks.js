@@ -4,6 +4,7 @@ import { gapMs, Series } from "../../charts/series.js";
 import { sparkPath } from "../../charts/strip.js";
 import { leastRange } from "../../lib/metrics.js";
 import { DAY, rfc3339 } from "../../lib/time.js";
+import { mainMetric } from "./order.js";
 import { Row } from "./row.js";
 
 const INTERVAL = "30m";
@@ -11,7 +12,6 @@ const STEP_MS = 1_800_000;
 const KEPT_MS = 600_000;
 const KEPT_MAX = 500;  // Devices.
 const WAIT_MS = 150;  // While somebody scrolls nothing is asked for.
-const BATTERY = "soc_percent";
 
 export class Sparks {
   // `onPath(device, path)` when a line is known.
@@ -32,7 +32,7 @@ export class Sparks {
   }
 
   async read(devices) {
-    const byMetric = Map.groupBy(devices, metricOf);
+    const byMetric = Map.groupBy(devices, mainMetric);
     for (const device of devices) this.keep(device, "");
     await Promise.allSettled([...byMetric].map(([metric, of]) => this.readMetric(metric, of)));
   }
@@ -55,11 +55,6 @@ export class Sparks {
     this.known.set(device.device_id, { path, at: Date.now() });
     this.onPath(device, path);
   }
-}
-
-// The battery, or the first metric there is.
-function metricOf({ latest }) {
-  return BATTERY in latest ? BATTERY : Object.keys(latest).sort()[0];
 }
 
 function pathOf(group, device, metric, now) {

@@ -6,7 +6,7 @@ import { debounce } from "../../lib/throttle.js";
 import { choice } from "../../widgets/forms.js";
 import { button, moreRow, partHead, soft } from "../../widgets/pieces.js";
 
-const PAGE_ROWS = 50;
+const PAGE_ROWS = 20;
 const ROWS_MAX = 1_000;
 const QUIET_MS = 250;
 // The acts that people look for; all others are under "every act".
@@ -20,7 +20,7 @@ export function audit(app, place) {
   const list = h("div", {});
   const draw = (rows, next) => fill(list,
     rows.length ? table("Audit", columns(app.time), rows) : soft("Nothing was done that these filters select."),
-    next && rows.length < ROWS_MAX && moreRow(button("Show older ones", () => more(rows, next))));
+    next && rows.length < ROWS_MAX && moreRow(button("Show more", () => more(rows, next))));
   const more = async (rows, next) => {
     const page = await app.api.pageAt(next);
     draw([...rows, ...page.rows], page.next);
@@ -52,14 +52,16 @@ function controls(filters, reload) {
 
 function columns(time) {
   return [
-    { name: "When", class: "fit", cell: ({ at }) => h("time", { datetime: at, title: time.full(at) }, time.short(at)) },
-    { name: "Who", class: "fit", cell: ({ actor, address }) => [h("b", {}, actor), h("small", {}, address)] },
-    { name: "What", class: "fit", cell: ({ action }) => action },
-    { name: "On", cell: ({ target }) => target ?? "–" },
-    { name: "Details", wide: true, cell: ({ details }) => h("span", { class: "mono" }, detailsText(details)) },
+    { name: "When", class: "fit plain", cell: ({ at }) => h("time", { datetime: at, title: time.full(at) }, time.short(at)) },
+    { name: "Who", class: "fit plain", cell: ({ actor, address }) => [h("b", {}, actor), h("small", {}, address)] },
+    { name: "What", class: "fit plain", cell: ({ action }) => action },
+    { name: "On", class: "id plain", cell: ({ target }) => (target ? h("span", { title: target }, target) : "–") },
+    { name: "Details", class: "plain", wide: true, cell: ({ details }) => folded(details ?? {}) },
   ];
 }
 
-function detailsText(details) {
-  return Object.keys(details ?? {}).length ? JSON.stringify(details) : "";
+// The names of the details, which open to their values.
+function folded(details) {
+  const names = Object.keys(details);
+  return names.length ? h("details", {}, h("summary", {}, names.join(", ")), h("span", { class: "mono" }, JSON.stringify(details))) : null;
 }

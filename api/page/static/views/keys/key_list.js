@@ -41,7 +41,7 @@ export function keys(app, place, changed) {
 
 function nothing() {
   return h("p", { class: "soft" }, "There is no key yet. The first one that may do everything is best made with ",
-    h("code", {}, "voltwire key create admin --scope admin"), ".");
+    h("code", {}, "voltwire key create admin --scope admin"), " (in a checkout: ", h("code", {}, ".venv/bin/voltwire"), ").");
 }
 
 function columns(time, revoke) {
