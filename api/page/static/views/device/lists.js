@@ -90,7 +90,7 @@ export async function lostEvents({ app, device, range }) {
   const heading = h("h2", {}, "Lost on the way");
   if (!rows.length) {
     const sends = device.completeness_percent !== null;
-    return [heading, h("p", { class: "soft" }, sends ? "Nothing is missing in this time." : "This device does not number its events (`seq`), so losses cannot be seen.")];
+    return [heading, h("p", { class: "soft" }, sends ? "Nothing is missing in this time." : "This device does not number its events (seq), so losses cannot be seen.")];
   }
   return [heading, table("Events that are missing", [
     { name: "Between", cell: (gap) => `${app.time.short(gap.from_time)} and ${app.time.short(gap.to_time)}` },
