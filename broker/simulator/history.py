@@ -14,7 +14,8 @@ SPANS = (
     (DAY_S, HOUR_S, 180),
     (HOUR_S, -1, 15),  # The last one is that of the boot.
 )
-CLOSE_S = 60  # While a pack overheats, so that the chart of that incident shows how.
+# While a pack overheats, and as long around it as the chart of that incident shows.
+CLOSE_S, AROUND_S = 30, 3000
 
 
 def history(
@@ -47,4 +48,5 @@ def _ages(overheating: Spell | None) -> Iterator[tuple[int, int]]:
 
 
 def _touches(spell: Spell, age_s: float, step_s: float) -> bool:
-    return spell.covers(-age_s) or spell.next_in_s(-age_s) < step_s
+    around = Spell(spell.first_s - AROUND_S, spell.every_s, spell.lasts_s + 2 * AROUND_S)
+    return around.covers(-age_s) or around.next_in_s(-age_s) < step_s

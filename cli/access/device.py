@@ -111,7 +111,8 @@ def rotate(
 
     settings, secret = in_transaction(work)
     login = credentials.device_login(device_id)
-    shown = {"device_id": device_id, "login": login, "secret": secret, "overlap_s": overlap}
+    overlap_s = int(overlap) if overlap.is_integer() else overlap
+    shown = {"device_id": device_id, "login": login, "secret": secret, "overlap_s": overlap_s}
     show_once(settings, shown, as_json=as_json)
     if overlap and not as_json:
         typer.echo(

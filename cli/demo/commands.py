@@ -1,12 +1,9 @@
 """Three commands that the demo shows, to be pasted into another terminal."""
 
-import shutil
-import sys
 from datetime import datetime, timedelta
-from pathlib import Path
-from shlex import quote
 
 from cli.demo.fleet import PREFIX
+from cli.program import program_path
 from runtime.addresses import http_url
 from runtime.settings import Settings
 
@@ -34,19 +31,6 @@ def commands_to_try(settings: Settings, now: datetime) -> str:
         MEANING,
     ]
     return "\n".join(lines)
-
-
-def program_path() -> str:
-    """How this program is called from the present folder."""
-    script = Path(sys.executable).with_name("voltwire")
-    found = shutil.which("voltwire")
-    if found is not None and Path(found).resolve() == script.resolve():
-        return "voltwire"
-    if not script.exists():
-        return f"{quote(sys.executable)} -m cli"
-    return quote(
-        str(script.relative_to(Path.cwd()) if script.is_relative_to(Path.cwd()) else script)
-    )
 
 
 def _url_option(base: str) -> str:

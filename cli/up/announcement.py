@@ -5,6 +5,7 @@ import asyncio
 import typer
 
 from api.auth.upkeep import FIRST_KEY
+from cli.program import program_path
 from cli.roles import Role
 from runtime.addresses import http_url
 from runtime.health import Health
@@ -46,9 +47,8 @@ async def _authentication(settings: Settings) -> str:
         connection.terminate()
     if known:
         return "  Authentication is on."
-    return (
-        f"  Authentication is on, and there is no admin key yet. This makes one:\n    {FIRST_KEY}"
-    )
+    make_key = f"{program_path()} {FIRST_KEY.removeprefix('voltwire ')}"
+    return f"  Authentication is on, and there is no admin key yet. This makes one:\n    {make_key}"
 
 
 def _addresses(settings: Settings) -> str:
