@@ -8,6 +8,7 @@ import time
 from base64 import b64decode
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
@@ -376,14 +377,16 @@ def test_bad_options_are_misuse(database: str, arguments: tuple[str, ...]) -> No
     assert said.stdout == ""
 
 
-def test_without_a_database_the_command_says_so_in_one_sentence(postgres: str) -> None:
+def test_without_a_database_the_command_says_so_in_one_sentence(
+    postgres: str, tmp_path: Path
+) -> None:
     nowhere = "postgresql://voltwire@127.0.0.1:1/voltwire"
     code, _, said = voltwire_replay(DATABASE_URL=nowhere)
     assert code == 1, said
     assert said.stderr.count("\n") == 1
     assert "DATABASE_URL" in said.stderr
-    code, _, said = voltwire_replay()
-    assert code == 2, said
+    code, _, said = voltwire_replay(DATA_DIR=str(tmp_path))
+    assert code == 1, said
     assert "voltwire up" in said.stderr
     unmigrated = with_database(postgres, "postgres")
     code, _, said = voltwire_replay(DATABASE_URL=unmigrated)
