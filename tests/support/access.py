@@ -1,7 +1,7 @@
 """Credentials of every kind on a database, and the API of one process that asks for them."""
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from itertools import count
@@ -28,7 +28,7 @@ class Guarded:
     """`secrets`: of the device d1, and of a key for each scope, by their names."""
 
     http: httpx.AsyncClient
-    secrets: Mapping[str, str]
+    secrets: dict[str, str]
 
     @property
     def feed(self) -> FeedReader:
@@ -65,9 +65,7 @@ async def make_secrets(dsn: str) -> dict[str, str]:
 
 
 @asynccontextmanager
-async def guarded_api(
-    dsn: str, secrets: Mapping[str, str], **settings: Any
-) -> AsyncIterator[Guarded]:
+async def guarded_api(dsn: str, secrets: dict[str, str], **settings: Any) -> AsyncIterator[Guarded]:
     async with api_on(dsn, auth="on", **settings) as http:
         guarded = Guarded(http, secrets)
         guarded.from_elsewhere()
