@@ -21,6 +21,8 @@ class App {
     this.bar.extra = () => logoutButton(this);
     this.turn = 0;  // Of views: a slow one must not be drawn over a later one.
     this.cleanup = null;
+    this.shown = null;  // The path of the view.
+    this.isNew = false;  // It is another view than before, also while views that were left are still loading.
   }
 
   async start() {
@@ -93,7 +95,7 @@ class App {
     this.cleanup?.();
     this.cleanup = null;
     this.live.watch([]);  // The next view says what it shows.
-    const isSame = this.shown === route.path;
+    if (this.shown !== route.path) this.isNew = this.shown !== null;  // The first view leaves the focus where it is.
     this.shown = route.path;
     const place = h("div", { class: `view ${found?.name ?? "nothing"}` });
     fill(this.root, place);
@@ -102,7 +104,7 @@ class App {
     const cleanup = await this.draw(found, place, route);
     if (turn !== this.turn) return cleanup?.();
     this.cleanup = cleanup;
-    if (!isSame) this.arrive();
+    if (this.isNew) this.arrive();
     return undefined;
   }
 
@@ -126,9 +128,9 @@ class App {
 
   // A new view begins at its top, and a screen reader at its heading.
   arrive() {
+    this.isNew = false;
     scrollTo(0, 0);
-    if (this.arrived) this.root.focus({ preventScroll: true });
-    this.arrived = true;
+    this.root.focus({ preventScroll: true });
   }
 }
 

@@ -1,8 +1,9 @@
 """Who reads the page by screen reader, by keyboard or on a phone."""
 
+import re
 from collections.abc import Callable
 
-from playwright.sync_api import Browser, Page, expect
+from playwright.sync_api import Browser, Page, Route, expect
 
 from tests.acceptance.conftest import base_url
 from tests.support import plain_http
@@ -57,3 +58,23 @@ def test_the_keyboard_reaches_the_content_and_a_device(page: Page, up: Process, 
     page.get_by_role("link", name="Forklift 7").focus()
     page.keyboard.press("Enter")
     expect(page.get_by_role("heading", name="Forklift 7")).to_be_visible()
+    expect(page.locator("main")).to_be_focused()
+
+
+def test_a_view_has_the_focus_even_if_the_first_one_was_left_before_it_was_there(
+    page: Page,
+) -> None:
+    held: list[Route] = []
+
+    def hold(route: Route) -> None:
+        held.append(route)
+
+    page.route(re.compile(r"/v1/devices\?"), hold)
+    with page.expect_request(re.compile(r"/v1/devices\?")):
+        page.goto("/")
+    page.get_by_role("link", name="Channels").focus()
+    page.keyboard.press("Enter")
+    expect(page.get_by_role("heading", name="Channels", level=1)).to_be_visible()
+    expect(page.locator("main")).to_be_focused()
+    for route in held:
+        route.continue_()
