@@ -33,7 +33,7 @@ CONNECT_S_MAX = 10.0  # Without any connection by then, the fleet gives up.
 SETTLE_S, FORGET_S_MAX = 1.0, 10.0  # The last messages arrive before the devices are deleted.
 REFRESH_S, LINE_S = 0.25, 10.0  # On a terminal, and elsewhere.
 SEEDS = 2**32
-GOODBYE = "The devices have said goodbye: for a year nobody waits for them."
+LEFT_ASLEEP = "The devices have said goodbye: for a year nobody waits for them."
 FORGOTTEN = "The devices are forgotten."
 
 
@@ -113,7 +113,7 @@ def simulate(
         console.print(counts_table(rows))
     forgotten = not (forget and fleet.was_connected) or _forget(settings, fleet.device_ids)
     if fleet.was_connected and forgotten:
-        console.print(FORGOTTEN if forget else GOODBYE)
+        console.print(FORGOTTEN if forget else LEFT_ASLEEP)
     if not fleet.was_connected:
         typer.echo(f"The broker {fleet.trouble}. {fleet.unsent} events were not sent.", err=True)
     elif fleet.waiting:

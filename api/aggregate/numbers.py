@@ -2,6 +2,7 @@
 
 import asyncio
 import math
+from contextlib import suppress
 from typing import Annotated
 
 import msgspec
@@ -26,10 +27,8 @@ async def numbers(decimals: str) -> list[Number]:
     40.0, is written already: by `json_form`, which is slow, so only where a column holds such a number.
     """
     if not any(part in f",{decimals}" for part in _UNUSUAL):
-        try:
+        with suppress(msgspec.MsgspecError):  # Raised if one of them is too large.
             return list(_decoder.decode(f"[{decimals}]"))
-        except msgspec.MsgspecError:
-            pass  # One of them is too large.
     texts, values = decimals.split(","), list[Number]()
     for start in range(0, len(texts), VALUES_AT_ONCE):
         values += map(_in_form, texts[start : start + VALUES_AT_ONCE])

@@ -7,7 +7,7 @@ from typing import Any
 import httpx
 
 from cli.api_client import api_client, error_text, key_header, without_credentials
-from cli.doctor.finding import GIVE_AUTH, CheckResult, failed, ok, skipped, warning
+from cli.doctor.check_result import GIVE_AUTH, CheckResult, failed, ok, skipped, warning
 from runtime.settings import Settings
 from runtime.version import VERSION
 
@@ -39,8 +39,8 @@ async def check_api(settings: Settings, url: str) -> AsyncIterator[CheckResult]:
                 "stop that program, change HTTP_PORT, or name another address with --url",
             )
             return
-        for finding in _health(shown, document):
-            yield finding
+        for result in _health(shown, document):
+            yield result
         needed = _document(info)["authentication"]
         if needed is not settings.authenticated:
             yield warning(

@@ -3,7 +3,7 @@
 from uuid import uuid4
 
 from broker.client.login_check import Refusal, try_login
-from cli.doctor.finding import GIVE_AUTH, CheckResult, failed, ok, warning
+from cli.doctor.check_result import GIVE_AUTH, CheckResult, failed, ok, warning
 from runtime.errors import StartError
 from runtime.settings import Settings
 
@@ -35,7 +35,7 @@ def _reason(refusal: Refusal) -> str:
 
 
 def _remedy(settings: Settings, refusal: Refusal) -> str:
-    """What the trouble says after its colon, but for the embedded broker, which nobody starts alone."""
+    """What the trouble says after its colon; the embedded broker only runs within `voltwire up`."""
     if settings.mqtt_url is None:
         return "start voltwire up, or name another broker in MQTT_URL"
     return refusal.trouble.partition(": ")[2]

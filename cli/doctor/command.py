@@ -18,7 +18,7 @@ from runtime.settings import Settings, load_settings
 from runtime.signals import fail_on_signals
 
 if TYPE_CHECKING:  # Other commands start faster without these imports.
-    from cli.doctor.finding import CheckResult
+    from cli.doctor.check_result import CheckResult
 
 STYLES = {"ok": "green", "warning": "yellow", "failed": "bold red", "skipped": "dim"}
 
@@ -29,20 +29,20 @@ def doctor(*, url: UrlOption = None, as_json: AsJson = False) -> None:
     It changes nothing. The exit code is 1 if a check failed; warnings alone leave it 0.
     """
     fail_on_signals("Interrupted: run it again.")
-    from cli.doctor.finding import CheckStatus  # noqa: PLC0415
+    from cli.doctor.check_result import CheckStatus  # noqa: PLC0415
 
     silence_logging()
-    findings = asyncio.run(_findings(url))
+    results = asyncio.run(_results(url))
     if as_json:
-        print_json([asdict(each) for each in findings])
+        print_json([asdict(each) for each in results])
     else:
-        _show(findings)
-    if any(each.status is CheckStatus.FAILED for each in findings):
+        _show(results)
+    if any(each.status is CheckStatus.FAILED for each in results):
         raise typer.Exit(1)
 
 
-async def _findings(url: str | None) -> "list[CheckResult]":
-    from cli.doctor.finding import failed, ok  # noqa: PLC0415
+async def _results(url: str | None) -> "list[CheckResult]":
+    from cli.doctor.check_result import failed, ok  # noqa: PLC0415
 
     try:
         settings = load_settings()
@@ -59,21 +59,21 @@ async def _checks(settings: Settings, url: str | None) -> "AsyncIterator[CheckRe
     from cli.doctor.database import check_database  # noqa: PLC0415
     from cli.doctor.machine import check_machine  # noqa: PLC0415
 
-    for finding in check_machine(settings):
-        yield finding
-    async for finding in check_database(settings):
-        yield finding
+    for result in check_machine(settings):
+        yield result
+    async for result in check_database(settings):
+        yield result
     yield await check_broker(settings)
     base = url or http_url(settings.http_host, settings.http_port)
-    async for finding in check_api(settings, base):
-        yield finding
+    async for result in check_api(settings, base):
+        yield result
 
 
-def _show(findings: "Sequence[CheckResult]") -> None:
+def _show(results: "Sequence[CheckResult]") -> None:
     """A line for each, and the remedy below it."""
     console = Console(soft_wrap=True, highlight=False)
-    width = max(len(each.check) for each in findings)
-    for each in findings:
+    width = max(len(each.check) for each in results)
+    for each in results:
         line = Text(f"{each.status:8}", style=STYLES[each.status])
         line.append(f"{each.check:{width}}  ", style="bold")
         line.append(printable(each.detail), style="none")

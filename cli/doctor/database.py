@@ -4,7 +4,7 @@ from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 
 from cli.database import database_reason, running_dsn
-from cli.doctor.finding import CheckResult, failed, ok, warning
+from cli.doctor.check_result import CheckResult, failed, ok, warning
 from runtime.errors import StartError
 from runtime.settings import Settings
 from schema.access.credentials import any_admin_key
@@ -38,8 +38,8 @@ async def check_database(settings: Settings) -> AsyncIterator[CheckResult]:
             dsn, "voltwire doctor", API_SESSION, command_timeout_s=ANSWER_S_MAX
         )
         try:
-            async for finding in _checks(connection, settings):
-                yield finding
+            async for result in _checks(connection, settings):
+                yield result
         finally:
             connection.terminate()
     except DATABASE_ERRORS as error:
@@ -59,8 +59,8 @@ async def _checks(connection: Connection, settings: Settings) -> AsyncIterator[C
     yield migrations
     if migrations.remedy:
         return
-    async for finding in _canaries(connection, settings):
-        yield finding
+    async for result in _canaries(connection, settings):
+        yield result
     yield await _scheduler(connection)
     yield await _rejected(connection)
     if settings.authenticated:
@@ -106,7 +106,7 @@ async def _migrations(connection: Connection) -> CheckResult:
 
 
 async def _canaries(connection: Connection, settings: Settings) -> AsyncIterator[CheckResult]:
-    """One finding for each ingestor that has ever run with this INSTANCE."""
+    """One result for each ingestor that has ever run with this INSTANCE."""
     members = await connection.fetch(queries.members, settings.instance)
     if not members:
         yield failed(

@@ -5,7 +5,7 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
-from cli.doctor.finding import CheckResult, failed, ok, skipped, warning
+from cli.doctor.check_result import CheckResult, failed, ok, skipped, warning
 from cli.tables import size_text
 from cli.up.ports import listener_on
 from runtime.addresses import is_loopback
@@ -34,7 +34,7 @@ def _authentication(settings: Settings) -> CheckResult:
         return ok(check, "off: only programs on this machine can connect")
     return warning(
         check,
-        f"off, and {', '.join(exposed)} is open to the network: whoever reaches it may read and write",
+        f"off, and {', '.join(exposed)} is open to the network: everyone who reaches it may read and write",
         "set AUTH=on, then make a key with voltwire key create admin --scope admin",
     )
 

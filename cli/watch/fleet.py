@@ -41,7 +41,7 @@ class ShownAlert:
 
 
 class WatchedFleet:
-    """Frames change it; whoever draws reads it."""
+    """Frames change it, and the screen shows it."""
 
     def __init__(self) -> None:
         self.devices: dict[str, WatchedDevice] = {}

@@ -7,9 +7,9 @@ from typing import NamedTuple
 
 import pytest
 
-from cli.doctor.command import _findings
+from cli.doctor.check_result import CheckResult, CheckStatus
+from cli.doctor.command import _results
 from cli.doctor.database import _canary
-from cli.doctor.finding import CheckResult, CheckStatus
 from cli.doctor.machine import check_machine
 from runtime.settings import Settings
 from tests.support.services import free_port
@@ -67,6 +67,6 @@ async def test_settings_that_cannot_be_used_are_the_only_finding(
 ) -> None:
     monkeypatch.setenv("AUTH", "off")
     monkeypatch.setenv("HTTP_HOST", "0.0.0.0")
-    (found,) = await _findings(None)
+    (found,) = await _results(None)
     assert (found.check, found.status) == ("settings", CheckStatus.FAILED)
     assert "TRUSTED_NETWORK" in found.detail

@@ -3,7 +3,7 @@
 export const STATES = ["online", "asleep", "late", "offline", "never_seen"];
 const STATE_NAMES = { never_seen: "never seen" };
 
-// "–" for nothing; as many digits as can be told apart at a glance.
+// "–" for nothing; else at most three digits after the point, fewer for large numbers.
 export function number(value) {
   if (value === null || value === undefined || Number.isNaN(value)) return "–";
   const size = Math.abs(value);

@@ -17,7 +17,7 @@ export class Throttle {
   async run() {
     if (this.stopped) return;
     this.wanted = false;
-    this.timer = 0;  // Busy: whoever asks meanwhile only sets `wanted`.
+    this.timer = 0;  // Busy: a call meanwhile only sets `wanted`.
     try {
       await this.work();
     } finally {

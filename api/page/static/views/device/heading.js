@@ -71,7 +71,7 @@ function reused(app, device, onChanged) {
     app.may("admin") && h("button", { type: "button", onclick: reset }, "Set to zero"));
 }
 
-// The newest value of each metric. Numbers change in place, and a screen reader is not told of each.
+// The newest value of each metric. Numbers change in place, and a screen reader does not announce each change.
 export class Tiles {
   constructor({ app, profile }) {
     Object.assign(this, { app, profile, tiles: new Map(), values: Object.create(null) });
