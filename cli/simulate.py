@@ -5,6 +5,7 @@ import re
 import time
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from http import HTTPStatus
 from random import randrange
 from typing import TYPE_CHECKING, Annotated
 
@@ -13,7 +14,7 @@ from rich.console import Console
 from rich.live import Live
 from rich.text import Text
 
-from cli.api_client import key_header
+from cli.api_client import api_client, key_header
 from cli.output import AsJson, print_json
 from cli.tables import Row, counts_of, counts_table
 from runtime.addresses import http_url
@@ -179,11 +180,7 @@ def _forget(settings: Settings, device_ids: Sequence[str]) -> bool:
     time.sleep(SETTLE_S)
     url = http_url(settings.http_host, settings.http_port)
     try:
-        with httpx.Client(base_url=url, headers=key_header(settings), timeout=FORGET_S_MAX) as api:
-            for device_id in device_ids:
-                answer = api.delete(f"/v1/devices/{device_id}", params={"events": True})
-                if answer.status_code != httpx.codes.NOT_FOUND:  # One that never reached it.
-                    answer.raise_for_status()
+        asyncio.run(_delete(settings, url, device_ids))
     except httpx.HTTPError as error:
         typer.echo(
             f"The devices are not all forgotten, because the API on {url} does not do it ({error}): send"
@@ -192,6 +189,14 @@ def _forget(settings: Settings, device_ids: Sequence[str]) -> bool:
         )
         return False
     return True
+
+
+async def _delete(settings: Settings, url: str, device_ids: Sequence[str]) -> None:
+    async with api_client(url, key_header(settings), FORGET_S_MAX) as api:
+        for device_id in device_ids:
+            answer = await api.delete(f"/v1/devices/{device_id}", params={"events": True})
+            if answer.status_code != HTTPStatus.NOT_FOUND:  # One that never reached it.
+                answer.raise_for_status()
 
 
 async def _show(fleet: "Fleet", console: Console) -> None:
