@@ -5,6 +5,7 @@ They are valid again once the roles run, so the command names them, and how to r
 
 from collections.abc import Collection
 
+from cli.backup.backup import queries
 from schema.access.credentials import Credential
 from schema.access.secrets import CredentialKind
 from schema.access.watch import valid_credentials
@@ -14,8 +15,8 @@ NAMED_MAX = 20
 
 
 async def credentials_in(connection: Connection) -> frozenset[Credential]:
-    """The valid ones; none before the tables exist."""
-    if await connection.fetchval("select to_regclass('credential')") is None:
+    """The credentials that are valid; none before the tables exist."""
+    if not await connection.fetchval(queries.table_exists, "credential"):
         return frozenset()
     return frozenset(await valid_credentials(connection))
 
