@@ -4,7 +4,7 @@ Events are counted in integers and collected on each scrape: this costs the rece
 scrape, in the event loop that changes them, reads a consistent state.
 """
 
-from collections import Counter as Tally
+from collections import Counter as CountBy
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -45,8 +45,8 @@ class EventCounts:
     duplicate: int = 0
     reused_ids: int = 0  # of the duplicates: the stored event has another own time
     without_identity: int = 0  # of the stored: the delivery promise does not cover them
-    rejected: Tally[str] = field(default_factory=Tally)  # by reason
-    dropped: Tally[Dropped] = field(default_factory=Tally)
+    rejected: CountBy[str] = field(default_factory=CountBy)  # by reason
+    dropped: CountBy[Dropped] = field(default_factory=CountBy)
 
     def enter(self, events: int) -> None:
         """Count events that arrived, or that a decoded array holds beyond the one it counted as."""
@@ -76,7 +76,7 @@ class Metrics:
     ) -> None:
         self.events: dict[str, EventCounts] = {}
         self.broker_dropped: int | None = None  # as the broker reports it; unknown before that
-        self.messages: Tally[tuple[str, int]] = Tally()  # by kind and QoS
+        self.messages: CountBy[tuple[str, int]] = CountBy()  # by kind and QoS
         self._registry = registry
         self._define_ingest_metrics()
         self._define_http_metrics()

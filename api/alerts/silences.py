@@ -26,7 +26,7 @@ class SilenceBody(BaseModel):
     device_id: DeviceId | None = None
     tag: Tag | None = Field(None, description="A tag of the device or of the event")
     rule_id: Annotated[str, Field(pattern=r"^[A-Za-z0-9]{1,64}$")] | None = Field(
-        None, description="Also the built-in rule silent"
+        None, description="A rule, or the built-in rule silent"
     )
     from_time: Instant | None = Field(None, description="Absent: from now on")
     to_time: Instant

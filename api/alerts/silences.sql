@@ -1,4 +1,4 @@
--- Silences: what channels are not called about.
+-- Silences: which alerts channels do not get.
 
 -- list_silences --
 -- Newest first, with numbers below $1; only the silence $3, if it is given.

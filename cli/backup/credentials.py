@@ -22,16 +22,16 @@ async def credentials_in(connection: Connection) -> frozenset[Credential]:
 
 
 def brought_back(before: Collection[Credential], restored: Collection[Credential]) -> str | None:
-    """What to tell the operator, None if the restore brings nothing back."""
+    """The sentence for the operator; None if the restore brings nothing back."""
     known = {_identity(each) for each in before}
     names = sorted({each.actor for each in restored if _identity(each) not in known})
     if not names:
         return None
     more = f" and {len(names) - NAMED_MAX} more" if len(names) > NAMED_MAX else ""
     return (
-        f"Valid again, or for the first time: {', '.join(names[:NAMED_MAX])}{more}. If one of them was"
-        " revoked since the backup, revoke it again with voltwire key revoke or voltwire device revoke before"
-        " you start the roles."
+        f"These credentials are valid again, or for the first time: {', '.join(names[:NAMED_MAX])}{more}."
+        " If one of them was revoked since the backup, revoke it again with voltwire key revoke or voltwire"
+        " device revoke before you start the roles."
     )
 
 

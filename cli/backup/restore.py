@@ -128,7 +128,7 @@ class Restore:
         fresh, old = beside(target.name, "restoring"), beside(target.name, "replaced")
         async with self._server(target) as server:
             if not await server.fetchval(queries.take_lock, target.name):
-                raise StartError("Another restore of this database runs: wait for its end.")
+                raise StartError("Another restore of this database is running: wait for its end.")
             if target.exists and not await server.fetchval(queries.may_rename, target.name):
                 raise asyncpg.InsufficientPrivilegeError
             await drop_leftovers(server, (fresh, old))
