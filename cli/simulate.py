@@ -34,7 +34,7 @@ CONNECT_S_MAX = 10.0  # Without any connection by then, the fleet gives up.
 SETTLE_S, FORGET_S_MAX = 1.0, 10.0  # The last messages arrive before the devices are deleted.
 REFRESH_S, LINE_S = 0.25, 10.0  # On a terminal, and elsewhere.
 SEEDS = 2**32
-LEFT_ASLEEP = "The devices have said goodbye: for a year nobody waits for them."
+LEFT_ASLEEP = "The devices announced a year of sleep, so their silence raises no alert."
 FORGOTTEN = "The devices are forgotten."
 
 
@@ -91,7 +91,7 @@ def simulate(
     """Simulate a fleet of battery devices that keep each event until its receipt arrives.
 
     Devices connect to the broker of MQTT_URL, else of MQTT_HOST and MQTT_PORT. At the end each says that
-    it sleeps for a year, so that its silence alarms nobody. The exit code is 1 if no device could
+    it sleeps for a year, so that its silence raises no alert. The exit code is 1 if no device could
     connect or any event has no receipt in the end.
     """
     settings = command_settings()
