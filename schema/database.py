@@ -116,7 +116,7 @@ async def watch(
                     connection.terminate()
                     connection = None
                 # Each failed connection, wherever in this process, leaves 19 KB of reference cycles. The
-                # collector is tuned for a busy process (cli/roles.py) and would run only after hours.
+                # collector is tuned for a busy process (cli/roles/runner.py) and would run only after hours.
                 gc.collect()
             else:
                 health.report("database", ok=True, detail="reachable")

@@ -37,11 +37,11 @@ from cli.backup.target import (
 )
 from cli.database import CommandDatabase, database_errors, database_of
 from cli.output import AsJson, print_json
+from cli.settings import command_settings
 from cli.tables import size_text
 from runtime.errors import StartError
-from runtime.logging import configure_logging
 from runtime.postgres.programs import with_database
-from runtime.settings import Settings, load_settings
+from runtime.settings import Settings
 from runtime.signals import fail_on_signals
 from schema.database import Connection
 from schema.migrate import migrate
@@ -74,8 +74,7 @@ def restore(
     It replaces the database of DATABASE_URL, or the embedded one in DATA_DIR, whose server it starts itself.
     The old database is dropped when the new one is complete; until then nothing of it changes.
     """
-    settings = load_settings().as_owner()
-    configure_logging(settings)
+    settings = command_settings().as_owner()
     fail_on_signals("The restore was interrupted: the database is as it was before. Run it again.")
     console = Console(stderr=True)
     began = time.monotonic()
