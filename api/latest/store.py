@@ -12,7 +12,7 @@ from schema.database import fetch_row
 from schema.presence import PresenceState
 from schema.queries import load_queries
 
-# Events that a list reads per device: of the hours without rollups, and of those whose rollups lack late events.
+# Events that a list reads per device: of the hours without rollups, and of those with late events.
 RECENT_EVENTS = 100
 
 queries = load_queries("api.latest", "latest.sql", {"recent_events": RECENT_EVENTS})
@@ -86,9 +86,8 @@ class LatestStore:
     ) -> dict[str, str]:
         """Values by device, without those that have none; None stands for all metrics.
 
-        Of the events since the end of the rollups, and of those in the hours that are about to be rolled up again,
-        only the newest RECENT_EVENTS of a device are read, so that a page takes milliseconds; the others follow
-        with their rollup.
+        Of the events since the end of the rollups, and of those in hours with late events, only the newest
+        RECENT_EVENTS of a device are read, so that a page takes milliseconds; others follow with rollups.
         """
         [state] = await self._database.fetch(queries.closed_hour_and_marks, device_ids)
         query = LATEST_OF_MANY_WITH_LATE if state["marked"] else LATEST_OF_MANY
