@@ -51,11 +51,16 @@ def compressed(app: ASGIApp) -> ASGIApp:
 
     async def middleware(scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == HTTP:
-            await app(scope, receive, _Answer(scope, send).send)
+            await app(scope, receive, compressing(scope, send))
         else:
             await app(scope, receive, send)
 
     return middleware
+
+
+def compressing(scope: HTTPScope, send: Send) -> Send:
+    """What sends one answer, compressed if its client accepts that and it is worth it."""
+    return _Answer(scope, send).send
 
 
 def accepted_encoding(scope: HTTPScope) -> str | None:

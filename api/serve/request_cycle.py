@@ -17,27 +17,28 @@ HEADS_MAX = 256  # Cached; few answers to posts differ in their heads.
 _ORDINARY = {b"content-type", b"content-length"}
 
 
-class _Head(NamedTuple):
-    """The head of an answer, in front of and behind the headers that the server adds."""
+Headers = tuple[tuple[bytes, bytes], ...]
 
-    status_line: bytes
-    lines: bytes
+
+class _Head(NamedTuple):
+    text: bytes
     content_length: int
 
 
 @lru_cache(HEADS_MAX)
-def _ordinary_head(status: int, headers: tuple[tuple[bytes, bytes], ...]) -> _Head | None:
-    """The head of an answer of known length, after which the connection stays; None for any other."""
+def _ordinary_head(status: int, of_server: Headers, headers: Headers) -> _Head | None:
+    """The head of an answer of known length, after which the connection stays; None for any other.
+
+    The headers of the server hold the time, so a cached head is used for a second.
+    """
     names = [name.lower() for name, _ in headers]
     if names.count(b"content-length") != 1 or not _ORDINARY.issuperset(names):
         return None
     if any(HEADER_VALUE_RE.search(value) for _, value in headers):
         return None
-    lines = b"".join(
-        [b"%b: %b\r\n" % pair for pair in zip(names, dict(headers).values(), strict=True)]
-    )
-    length = int(headers[names.index(b"content-length")][1])
-    return _Head(STATUS_LINE[status], lines + b"\r\n", length)
+    pairs = [*of_server, *zip(names, dict(headers).values(), strict=True)]
+    lines = [STATUS_LINE[status], *(b"%b: %b\r\n" % pair for pair in pairs), b"\r\n"]
+    return _Head(b"".join(lines), int(headers[names.index(b"content-length")][1]))
 
 
 def _raising(error: BaseException) -> Callable[..., Awaitable[None]]:
@@ -72,13 +73,13 @@ class RequestCycle(RequestResponseCycle):
         """Whether the message is one, and was written."""
         if message["type"] != "http.response.start" or not self.keep_alive:
             return False
-        head = _ordinary_head(message["status"], tuple(message.get("headers", ())))
+        headers = tuple(message.get("headers", ()))
+        head = _ordinary_head(message["status"], tuple(self.default_headers), headers)
         if head is None or self.disconnected or self.flow.write_paused:
             return False
         self.response_started, self.waiting_for_100_continue = True, False
         self.chunked_encoding, self.expected_content_length = False, head.content_length
-        own = [b"%b: %b\r\n" % header for header in self.default_headers]
-        self.transport.write(b"".join([head.status_line, *own, head.lines]))
+        self.transport.write(head.text)
         return True
 
     async def run_asgi(self, app: Any) -> None:
