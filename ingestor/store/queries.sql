@@ -199,7 +199,7 @@ from unnest($1::int[], $2::bool[]) as wanted (device_no, receipts)
 where device.device_no = wanted.device_no and device.receipts <> wanted.receipts
 
 -- forget_owed_silence --
--- Runs before resolve_silence: a scheduler that is telling channels of such an incident ends before, so that they get its
+-- Runs before resolve_silence: a scheduler that is notifying channels of such an incident ends before, so that they get its
 -- end, and the next one finds nothing.
 delete from alert_state where device_no = any($1::int[]) and rule_id = 'silent'
 
