@@ -7,25 +7,25 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from http import HTTPStatus
 from random import randrange
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
+import httpx
 import typer
 from rich.console import Console
 from rich.live import Live
 from rich.text import Text
 
+from broker.simulator.device import BatteryDevice, Behaviour, build_fleet
+from broker.simulator.fleet import Fleet
 from cli.api_client import api_client, key_header
+from cli.device_logins.addresses import device_addresses
 from cli.output import AsJson, print_json
+from cli.settings import command_settings
 from cli.tables import Row, counts_of, counts_table
 from runtime.addresses import http_url
 from runtime.errors import VoltwireError, ungrouped
-from runtime.logging import configure_logging
-from runtime.settings import Settings, load_settings
+from runtime.settings import Settings
 from runtime.signals import stop_on_signals
-
-if TYPE_CHECKING:  # Other commands start faster without these imports.
-    from broker.simulator.device import BatteryDevice
-    from broker.simulator.fleet import Fleet
 
 YEAR_S = 366 * 86_400
 DEVICES_MAX = 1000  # One connection each, within the usual limit of 1,024 open files.
@@ -34,7 +34,7 @@ CONNECT_S_MAX = 10.0  # Without any connection by then, the fleet gives up.
 SETTLE_S, FORGET_S_MAX = 1.0, 10.0  # The last messages arrive before the devices are deleted.
 REFRESH_S, LINE_S = 0.25, 10.0  # On a terminal, and elsewhere.
 SEEDS = 2**32
-LEFT_ASLEEP = "The devices have said goodbye: for a year nobody waits for them."
+LEFT_ASLEEP = "The devices announced a year of sleep, so their silence raises no alert."
 FORGOTTEN = "The devices are forgotten."
 
 
@@ -91,13 +91,10 @@ def simulate(
     """Simulate a fleet of battery devices that keep each event until its receipt arrives.
 
     Devices connect to the broker of MQTT_URL, else of MQTT_HOST and MQTT_PORT. At the end each says that
-    it sleeps for a year, so that its silence alarms nobody. The exit code is 1 if no device could
+    it sleeps for a year, so that its silence raises no alert. The exit code is 1 if no device could
     connect or any event has no receipt in the end.
     """
-    from broker.simulator.device import Behaviour, build_fleet  # noqa: PLC0415
-
-    settings = load_settings()
-    configure_logging(settings)
+    settings = command_settings()
     seed = randrange(SEEDS) if seed is None else seed  # noqa: S311  # Not for a secret.
     behaviour = Behaviour(interval, loss, duplicate, skew, sleep)
     fleet_devices = build_fleet(
@@ -129,15 +126,12 @@ def simulate(
 
 async def _run(
     settings: Settings,
-    devices: "Sequence[BatteryDevice]",
+    devices: Sequence[BatteryDevice],
     duration_s: float,
     console: Console,
     *,
     forget: bool,
-) -> "Fleet":
-    from broker.simulator.fleet import Fleet  # noqa: PLC0415
-    from cli.device_logins.addresses import device_addresses  # noqa: PLC0415
-
+) -> Fleet:
     stop = asyncio.Event()
     stop_on_signals(stop)
     url = http_url(settings.http_host, settings.http_port)
@@ -154,7 +148,7 @@ async def _run(
 
 
 async def _run_fleet(
-    fleet: "Fleet", stop: asyncio.Event, duration_s: float, console: Console
+    fleet: Fleet, stop: asyncio.Event, duration_s: float, console: Console
 ) -> None:
     if duration_s:
         asyncio.get_running_loop().call_later(duration_s, stop.set)
@@ -166,7 +160,7 @@ async def _run_fleet(
         connecting.cancel()
 
 
-async def _require_broker(fleet: "Fleet", stop: asyncio.Event) -> None:
+async def _require_broker(fleet: Fleet, stop: asyncio.Event) -> None:
     """Give up if no device could connect; a broker that goes away later is waited for."""
     await asyncio.sleep(CONNECT_S_MAX)
     if not fleet.was_connected:
@@ -175,8 +169,6 @@ async def _require_broker(fleet: "Fleet", stop: asyncio.Event) -> None:
 
 def _forget(settings: Settings, device_ids: Sequence[str]) -> bool:
     """Whether the API deleted every device; if not, say so."""
-    import httpx  # noqa: PLC0415
-
     time.sleep(SETTLE_S)
     url = http_url(settings.http_host, settings.http_port)
     try:
@@ -199,7 +191,7 @@ async def _delete(settings: Settings, url: str, device_ids: Sequence[str]) -> No
                 answer.raise_for_status()
 
 
-async def _show(fleet: "Fleet", console: Console) -> None:
+async def _show(fleet: Fleet, console: Console) -> None:
     """One updated line on a terminal, a new line every 10 s elsewhere."""
     began = time.monotonic()
     if not console.is_terminal:
@@ -212,7 +204,7 @@ async def _show(fleet: "Fleet", console: Console) -> None:
             await asyncio.sleep(REFRESH_S)
 
 
-def _progress(fleet: "Fleet", began: float) -> Text:
+def _progress(fleet: Fleet, began: float) -> Text:
     tally = fleet.counts
     counts = {"sent": tally.sent, "stored": tally.stored, "duplicate": tally.duplicate}
     counts |= {"rejected": tally.rejected, "waiting": fleet.waiting, "resent": tally.resent}
@@ -223,7 +215,7 @@ def _progress(fleet: "Fleet", began: float) -> Text:
     )
 
 
-def _rows(fleet: "Fleet") -> list[Row]:
+def _rows(fleet: Fleet) -> list[Row]:
     tally = fleet.counts
     reasons = ", ".join(f"{reason} {count}" for reason, count in tally.reasons.most_common())
     return [

@@ -12,7 +12,7 @@ from contextlib import aclosing, contextmanager, suppress
 
 from broker.embedded.account_changes import accounts_of, changes, encode
 from broker.embedded.accounts import Account
-from cli.roles import Role
+from cli.roles.runner import Role
 from cli.up.embedded import CHECK_EVERY_S, EmbeddedPart
 from runtime.addresses import MqttAddress
 from runtime.errors import StartError
