@@ -82,6 +82,6 @@ class HistoryWriter:
 
 
 def _next_array(events: Iterator[dict[str, Any]]) -> bytes | None:
-    """In a thread: a thousand events take 20 ms, in which the event loop serves others."""
+    """Call it in a thread: a thousand events take 20 ms, in which the event loop serves others."""
     items = list(islice(events, MAX_ITEMS))
     return to_json(items) if items else None

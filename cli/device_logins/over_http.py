@@ -35,7 +35,7 @@ class ApiLogins:
         return dict([task.result() for task in tasks] + [await create(newest)])
 
     async def remove(self, device_ids: Sequence[str]) -> None:
-        """What cannot be removed is said on standard error: the run itself is over."""
+        """What cannot be removed is named on standard error: the run itself is over."""
         try:
             for device_id in device_ids:
                 answer = await self._client.delete(f"/v1/devices/{device_id}{self._end}")

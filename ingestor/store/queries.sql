@@ -68,11 +68,11 @@ select count(*) as stored, case when count(*) < $3 then array_agg(device_no) end
 from new
 
 -- record_reused_ids --
--- Of the duplicates $1 to $3, which have their own time: the places ($4) of those whose id is that of an event with
--- another own time, also of this transaction. They are counted per device. The stored event of a key has the time of
--- the duplicate, or that of $5 (its time without offset, as UTC), or another one, and only the index by time finds
--- it. While retention drops a month, keys are left of which the event is gone, so then every duplicate counts as a
--- resend.
+-- Which of the duplicates $1 to $3, all of which have their own time, are no resends: returns the places ($4) of those
+-- whose id is that of an event with another own time, also of this transaction. They are counted per device. The stored
+-- event of a key has the time of the duplicate, or that of $5 (its time without offset, as UTC), or another one, which
+-- only the index by time finds. While retention drops a month, keys are left whose events are gone, so then every
+-- duplicate counts as a resend.
 with reused as materialized (
     select device_no, place from unnest($1::int[], $2::text[], $3::timestamptz[], $4::int[], $5::timestamptz[])
         as duplicate (device_no, event_id, ts, place, utc)
@@ -198,8 +198,8 @@ from unnest($1::int[], $2::bool[]) as wanted (device_no, receipts)
 where device.device_no = wanted.device_no and device.receipts <> wanted.receipts
 
 -- forget_owed_silence --
--- Runs before resolve_silence: a scheduler that is notifying channels of such an incident ends before, so that they get its
--- end, and the next one finds nothing.
+-- Runs before resolve_silence: a scheduler that is notifying channels of such an incident ends before, so that they get
+-- its end, and the next one finds nothing.
 delete from alert_state where device_no = any($1::int[]) and rule_id = 'silent'
 
 -- resolve_silence --
@@ -306,7 +306,7 @@ select rule_id, device_id, tag, metric, op, threshold, severity, for_s, clear_th
 from rule where enabled
 
 -- read_silences --
--- Those that are or will be in force. A change of a silence increments rules_version, too.
+-- The silences that are or will be in force. A change of a silence increments rules_version, too.
 select device_id, tag, rule_id, starts_at, ends_at from silence where ends_at > statement_timestamp()
 
 -- read_device_ids --
