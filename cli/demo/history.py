@@ -60,18 +60,18 @@ class HistoryWriter:
 
     async def _post(self, device_id: str, payload: bytes) -> None:
         for _ in range(TRIES_MAX):
-            answer = await self._client.post(
+            response = await self._client.post(
                 "/v1/events/batch", content=payload, headers=self._headers(device_id)
             )
-            if answer.status_code == HTTPStatus.OK:
-                self.stored += sum(each["status"] == "stored" for each in answer.json())
+            if response.status_code == HTTPStatus.OK:
+                self.stored += sum(each["status"] == "stored" for each in response.json())
                 return
-            if answer.status_code not in RETRIED:
+            if response.status_code not in RETRIED:
                 break
             await asyncio.sleep(RETRY_S)
         raise StartError(
             f"The history of {device_id} is not complete: POST /v1/events/batch was answered"
-            f" {answer.status_code}."
+            f" {response.status_code}."
         )
 
     def _headers(self, device_id: str) -> dict[str, str]:
