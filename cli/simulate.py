@@ -186,9 +186,9 @@ def _forget(settings: Settings, device_ids: Sequence[str]) -> bool:
 async def _delete(settings: Settings, url: str, device_ids: Sequence[str]) -> None:
     async with api_client(url, key_header(settings), FORGET_S_MAX) as api:
         for device_id in device_ids:
-            answer = await api.delete(f"/v1/devices/{device_id}", params={"events": True})
-            if answer.status_code != HTTPStatus.NOT_FOUND:  # One that never reached it.
-                answer.raise_for_status()
+            response = await api.delete(f"/v1/devices/{device_id}", params={"events": True})
+            if response.status_code != HTTPStatus.NOT_FOUND:  # One that never reached it.
+                response.raise_for_status()
 
 
 async def _show(fleet: Fleet, console: Console) -> None:

@@ -39,7 +39,7 @@ def table(plan: Plan, ledger: Ledger, outcome: Comparison) -> Table:
 
 
 def document(plan: Plan, ledger: Ledger, outcome: Comparison, fault: str | None) -> dict[str, Any]:
-    """For programs: the counts of the table, times in seconds, every finding."""
+    """The report for programs: the counts of the table, times in seconds, every finding."""
     times = {
         name: {"p50": percentile(seconds, 50), "p99": percentile(seconds, 99)}
         for name, door in (("publish_to_receipt_s", Door.MQTT), ("post_to_answer_s", Door.HTTP))
