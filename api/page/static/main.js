@@ -6,6 +6,7 @@ import { fill, h } from "./lib/dom.js";
 import { Live } from "./lib/live.js";
 import { address, parse } from "./lib/router.js";
 import { Time } from "./lib/time.js";
+import { typeAgain, typedIn } from "./lib/typed.js";
 import { Bar } from "./bar.js";
 import { HOME, routeOf } from "./routes.js";
 import { logoutButton } from "./views/login.js";
@@ -23,11 +24,12 @@ class App {
     this.cleanup = null;
     this.shown = null;  // The path of the view.
     this.isNew = false;  // It is another view than before, also while views that were left are still loading.
+    this.typed = null;  // What was typed into the view of a path, which will be drawn again.
   }
 
   async start() {
     addEventListener("hashchange", () => this.show());
-    this.time.onChange(() => this.show());
+    this.time.onChange(() => this.showAgain());
     await this.refreshInfo();
     await this.show();
   }
@@ -83,7 +85,18 @@ class App {
     if (segments[0] === "login") return;
     this.live.stop();
     const next = location.hash.length > 2 ? location.hash : HOME;
+    this.keepTyped();
     this.navigate(address(["login"], { next }), { replace: true });
+  }
+
+  // Draw the view anew, with what was typed into it.
+  showAgain() {
+    this.keepTyped();
+    return this.show();
+  }
+
+  keepTyped() {
+    this.typed = { path: this.shown, controls: typedIn(this.root) };
   }
 
   async show() {
@@ -104,6 +117,10 @@ class App {
     const cleanup = await this.draw(found, place, route);
     if (turn !== this.turn) return cleanup?.();
     this.cleanup = cleanup;
+    if (this.typed?.path === route.path) {
+      typeAgain(place, this.typed.controls);
+      this.typed = null;
+    }
     if (this.isNew) this.arrive();
     return undefined;
   }

@@ -133,6 +133,32 @@ def test_a_rule_is_back_tested_corrected_created_switched_off_and_deleted(
     expect(row).to_be_hidden()
 
 
+def test_what_was_typed_stays_when_another_time_zone_is_chosen(page: Page, up: Process) -> None:
+    too_hot(up, "typed-1")
+    heat(up, "typed-1", 20)
+    (rule,) = [
+        each for each in plain_http.get(f"{base_url(up)}/v1/alerts").json()
+        if each["device_id"] == "typed-1"
+    ]  # fmt: skip
+    page.goto(f"/#/rules/{rule['id']}")
+    page.get_by_role("textbox", name="Name").fill("Oven")
+    page.get_by_role("radio", name="No data").check()
+    page.get_by_role("spinbutton", name="Nothing for").fill("7")
+    page.get_by_label("Nothing for: unit").select_option("hours")
+    zone = page.get_by_role("banner").get_by_label("Time zone")
+    zone.select_option("UTC")
+    expect(page.get_by_role("textbox", name="Name")).to_have_value("Oven")
+    expect(page.get_by_role("radio", name="No data")).to_be_checked()
+    expect(page.get_by_role("spinbutton", name="Nothing for")).to_have_value("7")
+    expect(page.get_by_label("Nothing for: unit")).to_have_value("3600")
+    expect(page.get_by_role("textbox", name="Threshold")).to_be_hidden()
+    page.goto("/#/devices/typed-1")
+    page.get_by_role("textbox", name="Attributes").fill("not yet")
+    zone.select_option("Europe/Berlin")
+    expect(page.get_by_text("in Europe/Berlin")).to_be_visible()
+    expect(page.get_by_role("textbox", name="Attributes")).to_have_value("not yet")
+
+
 def test_a_channel_is_added_and_its_test_arrives(page: Page) -> None:
     with webhook_receiver() as receiver:
         page.goto("/#/channels")
