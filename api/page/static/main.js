@@ -8,8 +8,10 @@ import { address, parse } from "./lib/router.js";
 import { Time } from "./lib/time.js";
 import { typeAgain, typedIn } from "./lib/typed.js";
 import { Bar } from "./bar.js";
-import { HOME, routeOf } from "./routes.js";
+import { HOME, routeOf, ROUTES } from "./routes.js";
 import { logoutButton } from "./views/login.js";
+
+const OTHERS_AFTER_MS = 2_000;  // The first view goes on loading what it shows.
 
 class App {
   constructor() {
@@ -32,6 +34,7 @@ class App {
     this.time.onChange(() => this.showAgain());
     await this.refreshInfo();
     await this.show();
+    setTimeout(loadAll, OTHERS_AFTER_MS);
   }
 
   // Read /v1/info, at the start and after a login or logout; it decides what is offered and whether the stream runs.
@@ -113,7 +116,6 @@ class App {
     const place = h("div", { class: `view ${found?.name ?? "nothing"}` });
     fill(this.root, place);
     this.bar.mark(found);
-    this.setTitle(typeof found?.view.title === "function" ? found.view.title(route) : found?.view.title);
     const cleanup = await this.draw(found, place, route);
     if (turn !== this.turn) return cleanup?.();
     this.cleanup = cleanup;
@@ -126,12 +128,15 @@ class App {
   }
 
   async draw(found, place, route) {
+    this.setTitle(found?.nav);
     if (!found) {
       fill(place, nothingHere());
       return null;
     }
     try {
-      return await found.view.show(place, route, this);
+      const view = await loaded(found);
+      if (this.shown === route.path) this.setTitle(typeof view.title === "function" ? view.title(route) : view.title);
+      return await view.show(place, route, this);
     } catch (problem) {
       if (!(problem instanceof Problem)) throw problem;
       fill(place, failure(problem, () => this.show()));
@@ -149,6 +154,20 @@ class App {
     scrollTo(0, 0);
     this.root.focus({ preventScroll: true });
   }
+}
+
+// The module of a view. Each has what only it needs, so that the first view does not wait for the others.
+async function loaded({ load }) {
+  try {
+    return await load();
+  } catch {
+    throw new Problem(0, "This view cannot be loaded: the server cannot be reached, or has another version now. Load the page again.");
+  }
+}
+
+// What is loaded needs no server any more.
+function loadAll() {
+  for (const { load } of ROUTES) load().catch(() => {});  // A view that is asked for says it.
 }
 
 export const app = new App();
