@@ -140,7 +140,7 @@ class App {
     } catch (problem) {
       if (!(problem instanceof Problem)) throw problem;
       fill(place, failure(problem, () => this.show()));
-      return null;
+      return problem.status === 0 ? this.live.on("status", ({ state }) => state === "live" && this.show()) : null;
     }
   }
 

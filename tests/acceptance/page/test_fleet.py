@@ -123,7 +123,7 @@ def test_a_storm_of_alerts_neither_freezes_nor_grows_the_page(
     expect(page.get_by_text("200 of")).to_be_visible()
     expect(page.locator(".link")).to_have_text("live")
     page.evaluate("""async () => {
-      const { app } = await import(document.querySelector("script[type=module]").src);
+      const { app } = await import(document.querySelector("script[src$='/main.js']").src);
       window.heard = 0;
       window.slowest = 0;
       app.live.on("alert", () => (window.heard += 1));
