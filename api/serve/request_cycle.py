@@ -18,7 +18,7 @@ _ORDINARY = {b"content-type", b"content-length"}
 
 
 class _Head(NamedTuple):
-    """The head of an answer, in front of and behind the headers that the server adds."""
+    """The head of a response, in front of and behind the headers that the server adds."""
 
     status_line: bytes
     lines: bytes
@@ -27,7 +27,7 @@ class _Head(NamedTuple):
 
 @lru_cache(HEADS_MAX)
 def _ordinary_head(status: int, headers: tuple[tuple[bytes, bytes], ...]) -> _Head | None:
-    """The head of an answer of known length, after which the connection stays; None for any other."""
+    """The head of a response of known length, after which the connection stays; None for any other."""
     names = [name.lower() for name, _ in headers]
     if names.count(b"content-length") != 1 or not _ORDINARY.issuperset(names):
         return None
@@ -61,7 +61,7 @@ class ClosesGently(Protocol):
 
 
 class RequestCycle(RequestResponseCycle):
-    """One request and its answer."""
+    """One request and its response."""
 
     async def send(self, message: Any) -> None:
         """Like uvicorn, which checks every header of every response; an ordinary head skips that."""
@@ -87,7 +87,7 @@ class RequestCycle(RequestResponseCycle):
             await app(self.scope, self.receive, self.send)
         except BaseException as error:  # noqa: BLE001  # uvicorn's turn, as for any other.
             if self.disconnected:
-                log.debug("A client left before its answer was complete.", error=repr(error))
+                log.debug("A client left before its response was complete.", error=repr(error))
             else:
                 await super().run_asgi(_raising(error))
         else:
@@ -124,7 +124,7 @@ class OldRequestCycle(RequestCycle):
 
 
 class GentleTransport:
-    """The transport as uvicorn uses it; closing it lets the answer arrive first."""
+    """The transport as uvicorn uses it; closing it lets the response arrive first."""
 
     def __init__(self, transport: asyncio.Transport, protocol: ClosesGently) -> None:
         self._transport, self._protocol = transport, protocol
