@@ -13,7 +13,7 @@ from api.http.problems import PROBLEM, problem_body
 
 log = structlog.get_logger()
 
-HEADS_MAX = 256  # Cached; few answers to posts differ in their heads.
+HEADS_MAX = 256  # Cached; few responses to posts differ in their heads.
 JOINED_BYTES_MAX = 64 * 1024  # A larger body is not copied behind its head.
 _ORDINARY = {b"content-type", b"content-length", b"vary"}
 
@@ -27,7 +27,7 @@ class _Head(NamedTuple):
 
 @lru_cache(HEADS_MAX)
 def _ordinary_head(status: int, of_server: Headers, headers: Headers) -> _Head | None:
-    """The head of an answer of known length, after which the connection stays; None for any other.
+    """The head of a response of known length, after which the connection stays; None for any other.
 
     The headers of the server hold the time, so a cached head is used for a second.
     """
@@ -62,7 +62,7 @@ class ClosesGently(Protocol):
 
 
 class RequestCycle(RequestResponseCycle):
-    """One request and its answer."""
+    """One request and its response."""
 
     _head = b""  # It waits for the body.
 
@@ -103,7 +103,7 @@ class RequestCycle(RequestResponseCycle):
             await app(self.scope, self.receive, self.send)
         except BaseException as error:  # noqa: BLE001  # uvicorn's turn, as for any other.
             if self.disconnected:
-                log.debug("A client left before its answer was complete.", error=repr(error))
+                log.debug("A client left before its response was complete.", error=repr(error))
             else:
                 await super().run_asgi(_raising(error))
         else:
@@ -140,7 +140,7 @@ class OldRequestCycle(RequestCycle):
 
 
 class GentleTransport:
-    """The transport as uvicorn uses it; closing it lets the answer arrive first."""
+    """The transport as uvicorn uses it; closing it lets the response arrive first."""
 
     def __init__(self, transport: asyncio.Transport, protocol: ClosesGently) -> None:
         self._transport, self._protocol = transport, protocol
