@@ -103,13 +103,16 @@ class Run:
             group.create_task(self._roll())
             with suppress(TimeoutError):
                 await asyncio.wait_for(self.found.wait(), seconds)
-            while not self.found.is_set() and min(self.checks, *self.counts.values()) < 2 * seconds:
-                await asyncio.sleep(0.1)  # noqa: ASYNC110  # The counts are nobody's event.
+            while not self.found.is_set() and self._fewest() < 2 * seconds:  # noqa: ASYNC110
+                await asyncio.sleep(0.1)
             self.stopped = True
         async with connection(self.dsn) as db:
             await roll(db, self.clock + HOUR)
             self.wrong += await db.fetchval(WRONG, self.began)
             assert await db.fetchval("select count(*) from rollup_mark") == 0
+
+    def _fewest(self) -> int:
+        return min(self.checks, *self.counts.values())
 
     def _random(self, *task: object) -> Random:
         return Random(repr((self.seed, *task)))
