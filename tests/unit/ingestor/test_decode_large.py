@@ -157,9 +157,9 @@ HOSTILE = [
 def test_no_step_of_a_hostile_batch_holds_the_interpreter(payload: bytes) -> None:
     """Measured as the most CPU that was used while another thread, the event loop, could not run.
 
-    The shortest of some runs counts: on a busy machine that thread also waits for its turn.
+    One good run is enough: on a busy machine that thread also waits for its turn.
     """
-    assert min(longest_hold(payload) for _ in range(RUNS)) < HELD_S_MAX
+    assert any(longest_hold(payload) < HELD_S_MAX for _ in range(RUNS))
 
 
 def longest_hold(payload: bytes) -> float:
