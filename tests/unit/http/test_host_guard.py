@@ -11,7 +11,7 @@ from runtime.addresses import is_loopback
 
 
 class Door:
-    """The guard before an application that answers 204, and what came out of it."""
+    """The guard before an application that responses 204, and what came out of it."""
 
     def __init__(self) -> None:
         self.sent: list[Message] = []
