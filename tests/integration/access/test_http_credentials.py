@@ -128,6 +128,8 @@ async def test_the_former_secret_is_valid_until_the_overlap_ends(api: Guarded) -
         while await posts_as(api, former, "e1") != 401:  # noqa: ASYNC110
             await asyncio.sleep(0.1)
     assert await posts_as(api, rotated.json()["secret"], "e3") == 200
+    whole = await api.http.post(f"{path}/rotate", json={"overlap_s": 60}, headers=sent)
+    assert whole.text.endswith('"overlap_s":60}')
 
 
 async def test_devices_that_may_log_in_are_listed_once_by_name_in_pages(api: Guarded) -> None:
