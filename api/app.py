@@ -53,7 +53,23 @@ def create_app(settings: Settings, services: Services) -> ASGIApp:
 
 def create_litestar(settings: Settings, services: Services) -> Litestar:
     """Every route, and the OpenAPI document."""
-    handlers: list[Any] = [
+    handlers = _handlers(settings)
+    return Litestar(
+        route_handlers=[*options_handlers(handlers), *handlers],
+        dependencies=_dependencies(services),
+        before_request=refuse_unknown_parameters,
+        exception_handlers=EXCEPTION_HANDLERS,
+        middleware=[*_middleware(settings, services)],
+        openapi_config=openapi_config(),
+        request_max_body_size=OTHER_BYTES_MAX,
+        state=State({health.WORKER: services.worker, AUTHENTICATED: settings.authenticated}),
+        logging_config=None,
+    )
+
+
+def _handlers(settings: Settings) -> list[Any]:
+    """The handlers of all routes, in the order of the OpenAPI document."""
+    return [
         _limited(settings.max_payload_bytes, posts.post_event),
         _limited(BATCH_BYTES_MAX, posts.post_batch),
         history.device_events,
@@ -125,17 +141,6 @@ def create_litestar(settings: Settings, services: Services) -> Litestar:
         reference_assets(),
         *page_handlers(PageFiles.read()),
     ]
-    return Litestar(
-        route_handlers=[*options_handlers(handlers), *handlers],
-        dependencies=_dependencies(services),
-        before_request=refuse_unknown_parameters,
-        exception_handlers=EXCEPTION_HANDLERS,
-        middleware=[*_middleware(settings, services)],
-        openapi_config=openapi_config(),
-        request_max_body_size=OTHER_BYTES_MAX,
-        state=State({health.WORKER: services.worker, AUTHENTICATED: settings.authenticated}),
-        logging_config=None,
-    )
 
 
 def create_status_app(

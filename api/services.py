@@ -8,7 +8,9 @@ from prometheus_client import Histogram
 from api.aggregate.completeness import CompletenessStore
 from api.aggregate.store import AggregateStore
 from api.alerts.backtest import BacktestStore
+from api.alerts.channels import ChannelStore
 from api.alerts.incidents import IncidentStore
+from api.alerts.rules import RuleStore
 from api.alerts.silences import SilenceStore
 from api.auth.authenticator import Authenticator
 from api.export.store import ExportStore
@@ -21,14 +23,12 @@ from api.latest.live import LatestReader
 from api.latest.store import LatestStore
 from api.serve.workers import Worker
 from api.store.audit import AuditStore
-from api.store.channels import ChannelStore
 from api.store.credentials import CredentialStore
 from api.store.database import Database
 from api.store.dead_letters import DeadLetterStore
 from api.store.devices import DeviceStore
 from api.store.events import EventStore
 from api.store.registry import RegistryStore
-from api.store.rules import RuleStore
 from ingestor.decode.acceptance import AcceptLimits
 from ingestor.pipeline import Pipeline
 from runtime.health import Health

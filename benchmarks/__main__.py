@@ -49,7 +49,7 @@ def main() -> None:
     parser.add_argument(
         "--beside",
         type=Path,
-        help="queries: another checkout, whose API answers the same queries turn about",
+        help="queries: another checkout, whose API answers the same queries alternately",
     )
     arguments = parser.parse_args()
     if unknown := set(arguments.names) - set(BENCHMARKS):

@@ -125,7 +125,7 @@ def _compared(ours: Answers, others: list[Answers]) -> dict[str, float]:
 
 
 def _over_http(case: QueryCase, apis: list[RoleProcess]) -> list[Answers]:
-    """Measure until the last byte of the answer, over one kept connection each, turn about."""
+    """Measure until the last byte of the answer, over one kept connection each, alternately."""
     path = f"{case.path}?{urlencode(case.parameters)}"
     with ExitStack() as stack:
         connections = [

@@ -29,7 +29,7 @@ class Options:
     """`scale` 1 is the full size; `stored` events exist before growth and settings are measured.
 
     `hourly` is the number of devices that report every hour of the generated year; `beside` is another
-    checkout, whose API answers the same queries turn about.
+    checkout, whose API answers the same queries alternately.
     """
 
     scale: float

@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
 from dataclasses import replace
 from datetime import datetime
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 from pydantic import SecretStr
@@ -16,20 +16,19 @@ from rich.text import Text
 
 from cli.database import database_errors, migrated_connection, running_dsn
 from cli.output import AsJson, print_json
+from cli.settings import command_settings
 from cli.tables import counts_of, counts_table
+from ingestor.decode.acceptance import AcceptLimits
+from ingestor.pipeline import Pipeline
+from ingestor.replay import Replay, ReplayOutcome, ReplaySelection, count_dead_letters
 from runtime.errors import ungrouped
 from runtime.health import Health
-from runtime.logging import configure_logging
 from runtime.metrics import Metrics
-from runtime.settings import Settings, load_settings
+from runtime.settings import Settings
 from runtime.signals import fail_on_signals, finish_in_time, stop_on_signals
 from schema.database import API_SESSION, DATABASE_ERRORS, Connection
 from schema.event import Door, Reason
 from schema.instants import parse_instant
-
-if TYPE_CHECKING:  # Other commands start faster without these imports.
-    from ingestor.pipeline import Pipeline
-    from ingestor.replay import ReplayOutcome, ReplaySelection
 
 NUMBER_MAX = 2**63 - 1
 QUERY_S_MAX = 600  # Counting millions of dead letters is slow, and it blocks nobody.
@@ -83,12 +82,9 @@ def replay(
     It works on the database of DATABASE_URL, else on that of the voltwire up that runs. Times are
     RFC 3339. It is safe to repeat: events that are stored already are duplicates.
     """
-    from ingestor.replay import ReplaySelection  # noqa: PLC0415
-
     if since is not None and until is not None and since >= until:
         raise typer.BadParameter("must be after --since", param_hint="--until")
-    settings = load_settings()
-    configure_logging(settings)
+    settings = command_settings()
     fail_on_signals("The replay was interrupted before it began: run it again.")
     settings = settings.model_copy(update={"database_url": SecretStr(running_dsn(settings))})
     selection = ReplaySelection(number or None, device, reason, door, since, until)
@@ -97,9 +93,7 @@ def replay(
         asyncio.run(work(settings, selection, as_json=as_json))
 
 
-async def _count(settings: Settings, selection: "ReplaySelection", *, as_json: bool) -> None:
-    from ingestor.replay import count_dead_letters  # noqa: PLC0415
-
+async def _count(settings: Settings, selection: ReplaySelection, *, as_json: bool) -> None:
     async with _connection(settings) as connection:
         counts, _ = await count_dead_letters(connection, selection)
     if as_json:
@@ -109,9 +103,7 @@ async def _count(settings: Settings, selection: "ReplaySelection", *, as_json: b
     Console().print(counts_table([*rows, ("letters", counts.total(), "would be replayed")]))
 
 
-async def _replay(settings: Settings, selection: "ReplaySelection", *, as_json: bool) -> None:
-    from ingestor.replay import ReplayOutcome  # noqa: PLC0415
-
+async def _replay(settings: Settings, selection: ReplaySelection, *, as_json: bool) -> None:
     stop, outcome = asyncio.Event(), ReplayOutcome()
     stop_on_signals(stop)
     console = Console(stderr=as_json)  # For the progress; JSON is alone on standard output.
@@ -130,15 +122,12 @@ async def _replay(settings: Settings, selection: "ReplaySelection", *, as_json: 
 
 async def _pages(
     settings: Settings,
-    selection: "ReplaySelection",
-    outcome: "ReplayOutcome",
+    selection: ReplaySelection,
+    outcome: ReplayOutcome,
     stop: asyncio.Event,
     console: Console,
 ) -> None:
     """Replay page by page up to the dead letter that is newest now; add each result to `outcome`."""
-    from ingestor.decode.acceptance import AcceptLimits  # noqa: PLC0415
-    from ingestor.replay import Replay, count_dead_letters  # noqa: PLC0415
-
     async with _connection(settings) as connection:
         counts, newest = await count_dead_letters(connection, selection)
         selection = replace(selection, last=newest)
@@ -161,10 +150,8 @@ def _connection(settings: Settings) -> AbstractAsyncContextManager[Connection]:
 
 
 @asynccontextmanager
-async def _pipeline(settings: Settings) -> AsyncIterator["Pipeline"]:
+async def _pipeline(settings: Settings) -> AsyncIterator[Pipeline]:
     """Run a pipeline for the duration of the block. Raises a database error ungrouped."""
-    from ingestor.pipeline import Pipeline  # noqa: PLC0415
-
     health = Health(("database",))
     health.report("database", ok=True, detail="reachable")  # It counted the dead letters.
     pipeline = Pipeline.of(
@@ -183,9 +170,7 @@ async def _pipeline(settings: Settings) -> AsyncIterator["Pipeline"]:
 
 
 @contextmanager
-def _progress(
-    outcome: "ReplayOutcome", total: int, console: Console
-) -> Iterator[Callable[[], None]]:
+def _progress(outcome: ReplayOutcome, total: int, console: Console) -> Iterator[Callable[[], None]]:
     """One updated line on a terminal, a new line every 10 s elsewhere."""
     if console.is_terminal:
         with Live(console=console, auto_refresh=False, transient=True) as live:
@@ -202,7 +187,7 @@ def _progress(
     yield show
 
 
-def _line(outcome: "ReplayOutcome", total: int) -> Text:
+def _line(outcome: ReplayOutcome, total: int) -> Text:
     counts = {"stored": outcome.counts.stored, "duplicate": outcome.counts.duplicate}
     counts |= {"rejected": outcome.counts.rejected.total()}
     shown = ", ".join(f"{name} {count}" for name, count in counts.items())
@@ -213,7 +198,7 @@ def _line(outcome: "ReplayOutcome", total: int) -> Text:
     )
 
 
-def _show(outcome: "ReplayOutcome", *, complete: bool, as_json: bool) -> None:
+def _show(outcome: ReplayOutcome, *, complete: bool, as_json: bool) -> None:
     rejected = outcome.counts.rejected
     reasons = ", ".join(f"{reason} {count}" for reason, count in rejected.most_common())
     rows = [

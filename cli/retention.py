@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Sequence
 from contextlib import AbstractAsyncContextManager
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 from rich.console import Console
@@ -12,15 +12,19 @@ from rich.table import Table
 
 from cli.database import database_errors, migrated_connection, running_dsn
 from cli.output import AsJson, print_json
+from cli.settings import command_settings
 from cli.tables import size_text
-from runtime.logging import configure_logging
 from runtime.metrics import Metrics
-from runtime.settings import Settings, load_settings
+from runtime.settings import Settings
 from runtime.signals import fail_on_signals
+from scheduler.retention import (
+    DropPlan,
+    count_old_dead_letters,
+    delete_old_dead_letters,
+    preview,
+    retain,
+)
 from schema.database import API_SESSION, WRITER_SESSION, Connection
-
-if TYPE_CHECKING:  # Other commands start faster without these imports.
-    from scheduler.retention import DropPlan
 
 COUNT_S_MAX = 600  # Counting the events of a month is slow, and it blocks nobody.
 COUNTING_LIMITS = API_SESSION | {"statement_timeout": f"{COUNT_S_MAX}s"}
@@ -39,8 +43,7 @@ def retention(
     stay. It works on the database of DATABASE_URL, with the login of OWNER_DATABASE_URL if that is set,
     or on that of the voltwire up that runs on DATA_DIR. It is safe to repeat or interrupt.
     """
-    settings = load_settings().as_owner()
-    configure_logging(settings)
+    settings = command_settings().as_owner()
     fail_on_signals(
         "Retention was interrupted: its next run, or the scheduler's, continues from there."
     )
@@ -50,8 +53,6 @@ def retention(
 
 
 async def _show(settings: Settings, *, as_json: bool) -> None:
-    from scheduler.retention import count_old_dead_letters, preview  # noqa: PLC0415
-
     async with _connection(settings, COUNTING_LIMITS) as connection:
         plans = await preview(connection, settings.retention_days, datetime.now(UTC))
         dead_letters = await count_old_dead_letters(connection, settings.rejected_days)
@@ -70,8 +71,6 @@ async def _show(settings: Settings, *, as_json: bool) -> None:
 
 
 async def _run(settings: Settings, *, as_json: bool) -> None:
-    from scheduler.retention import delete_old_dead_letters, retain  # noqa: PLC0415
-
     console = Console(stderr=as_json)  # JSON is alone on standard output.
     steps: list[dict[str, str]] = []
 
@@ -100,7 +99,7 @@ def _connection(
     return migrated_connection(running_dsn(settings), name, limits, command_timeout_s=COUNT_S_MAX)
 
 
-def _fields(plan: "DropPlan") -> dict[str, object]:
+def _fields(plan: DropPlan) -> dict[str, object]:
     month = plan.month
     return {
         "partition": month.partition, "from": f"{month.first:%Y-%m-%d}",
@@ -109,7 +108,7 @@ def _fields(plan: "DropPlan") -> dict[str, object]:
     }  # fmt: skip
 
 
-def _table(plans: Sequence["DropPlan"]) -> Table:
+def _table(plans: Sequence[DropPlan]) -> Table:
     table = Table(box=None)
     for heading in ("partition", "from", "to (UTC)"):
         table.add_column(heading)

@@ -6,24 +6,24 @@ import time
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from random import randrange
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 from rich.console import Console
 from rich.live import Live
 from rich.text import Text
 
+from broker.simulator.device import BatteryDevice, Behaviour, build_fleet
+from broker.simulator.fleet import Fleet
+from cli.device_logins.addresses import device_addresses
+from cli.device_logins.forget import forget_devices
 from cli.output import AsJson, print_json
+from cli.settings import command_settings
 from cli.tables import Row, counts_of, counts_table
 from runtime.addresses import http_url
 from runtime.errors import VoltwireError, ungrouped
-from runtime.logging import configure_logging
-from runtime.settings import Settings, load_settings
+from runtime.settings import Settings
 from runtime.signals import stop_on_signals
-
-if TYPE_CHECKING:  # Other commands start faster without these imports.
-    from broker.simulator.device import BatteryDevice
-    from broker.simulator.fleet import Fleet
 
 YEAR_S = 366 * 86_400
 DEVICES_MAX = 1000  # One connection each, within the usual limit of 1,024 open files.
@@ -31,7 +31,7 @@ DRAIN_S = 8.0  # Together with the disconnects it is less than the 10 s to stop 
 CONNECT_S_MAX = 10.0  # Without any connection by then, the fleet gives up.
 REFRESH_S, LINE_S = 0.25, 10.0  # On a terminal, and elsewhere.
 SEEDS = 2**32
-LEFT_ASLEEP = "The devices have said goodbye: for a year nobody waits for them."
+LEFT_ASLEEP = "The devices announced a year of sleep, so their silence raises no alert."
 FORGOTTEN = "The devices are forgotten."
 
 
@@ -88,13 +88,10 @@ def simulate(
     """Simulate a fleet of battery devices that keep each event until its receipt arrives.
 
     Devices connect to the broker of MQTT_URL, else of MQTT_HOST and MQTT_PORT. At the end each says that
-    it sleeps for a year, so that its silence alarms nobody. The exit code is 1 if no device could
+    it sleeps for a year, so that its silence raises no alert. The exit code is 1 if no device could
     connect or any event has no receipt in the end.
     """
-    from broker.simulator.device import Behaviour, build_fleet  # noqa: PLC0415
-
-    settings = load_settings()
-    configure_logging(settings)
+    settings = command_settings()
     seed = randrange(SEEDS) if seed is None else seed  # noqa: S311  # Not for a secret.
     behaviour = Behaviour(interval, loss, duplicate, skew, sleep)
     fleet_devices = build_fleet(
@@ -126,15 +123,12 @@ def simulate(
 
 async def _run(
     settings: Settings,
-    devices: "Sequence[BatteryDevice]",
+    devices: Sequence[BatteryDevice],
     duration_s: float,
     console: Console,
     *,
     forget: bool,
-) -> "Fleet":
-    from broker.simulator.fleet import Fleet  # noqa: PLC0415
-    from cli.device_logins.addresses import device_addresses  # noqa: PLC0415
-
+) -> Fleet:
     stop = asyncio.Event()
     stop_on_signals(stop)
     url = http_url(settings.http_host, settings.http_port)
@@ -151,7 +145,7 @@ async def _run(
 
 
 async def _run_fleet(
-    fleet: "Fleet", stop: asyncio.Event, duration_s: float, console: Console
+    fleet: Fleet, stop: asyncio.Event, duration_s: float, console: Console
 ) -> None:
     if duration_s:
         asyncio.get_running_loop().call_later(duration_s, stop.set)
@@ -163,22 +157,20 @@ async def _run_fleet(
         connecting.cancel()
 
 
-async def _require_broker(fleet: "Fleet", stop: asyncio.Event) -> None:
+async def _require_broker(fleet: Fleet, stop: asyncio.Event) -> None:
     """Give up if no device could connect; a broker that goes away later is waited for."""
     await asyncio.sleep(CONNECT_S_MAX)
     if not fleet.was_connected:
         stop.set()
 
 
-async def _forget(settings: Settings, fleet: "Fleet") -> bool:
+async def _forget(settings: Settings, fleet: Fleet) -> bool:
     """Whether the API deleted every device; if not, standard error says so."""
-    from cli.device_logins.forget import forget_devices  # noqa: PLC0415
-
     url = http_url(settings.http_host, settings.http_port)
     return await forget_devices(settings, url, fleet.device_ids, events=True)
 
 
-async def _show(fleet: "Fleet", console: Console) -> None:
+async def _show(fleet: Fleet, console: Console) -> None:
     """One updated line on a terminal, a new line every 10 s elsewhere."""
     began = time.monotonic()
     if not console.is_terminal:
@@ -191,7 +183,7 @@ async def _show(fleet: "Fleet", console: Console) -> None:
             await asyncio.sleep(REFRESH_S)
 
 
-def _progress(fleet: "Fleet", began: float) -> Text:
+def _progress(fleet: Fleet, began: float) -> Text:
     tally = fleet.counts
     counts = {"sent": tally.sent, "stored": tally.stored, "duplicate": tally.duplicate}
     counts |= {"rejected": tally.rejected, "waiting": fleet.waiting, "resent": tally.resent}
@@ -202,7 +194,7 @@ def _progress(fleet: "Fleet", began: float) -> Text:
     )
 
 
-def _rows(fleet: "Fleet") -> list[Row]:
+def _rows(fleet: Fleet) -> list[Row]:
     tally = fleet.counts
     reasons = ", ".join(f"{reason} {count}" for reason, count in tally.reasons.most_common())
     return [

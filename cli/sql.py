@@ -12,11 +12,11 @@ from typing import Annotated
 import typer
 
 from cli.database import database_errors, database_of
+from cli.settings import command_settings
 from runtime.errors import StartError
-from runtime.logging import configure_logging
 from runtime.postgres.programs import Program, without_password
 from runtime.postgres.server import running_postgres
-from runtime.settings import Settings, load_settings
+from runtime.settings import Settings
 from schema.database import connect
 
 
@@ -45,8 +45,7 @@ def sql(
     If no voltwire up runs on DATA_DIR, the embedded server runs until psql ends.
     """
     given = _as_json(arguments or []) if as_json and not url else arguments or []
-    settings = load_settings()
-    configure_logging(settings)
+    settings = command_settings()
     if url:
         address = _url(settings)
         typer.echo(json.dumps({"url": address}) if as_json else address)

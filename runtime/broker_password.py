@@ -21,14 +21,14 @@ def make_password() -> str:
 
 
 def broker_password(settings: Settings) -> str:
-    """For the broker itself, or its files. Raises StartError."""
+    """The password, for the broker itself or its files. Raises StartError."""
     if settings.mqtt_url is not None and settings.mqtt.password:
         return settings.mqtt.password
     return _stored_password(settings.data_dir)
 
 
 def with_broker_password(settings: Settings) -> Settings:
-    """For a role that connects to a broker. Raises StartError.
+    """The settings of a role that connects to a broker. Raises StartError.
 
     Another broker than the embedded one needs a login if authentication is on; MQTT_URL may have one, and
     a client certificate is one, too.

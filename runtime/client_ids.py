@@ -4,11 +4,12 @@ import re
 
 
 def ingest_client_id(instance: str, number: int = 1) -> str:
-    """That of a member; the first has no number, so its session continues when members are added."""
+    """The client id of a member. The first has no number, so its session continues when members are added."""
     return f"{instance}-ingest" + (f"-{number}" if number > 1 else "")
 
 
-def delivery_client_id(instance: str) -> str:
+def relay_client_id(instance: str) -> str:
+    """The client id of the relay. It is older than that name, and brokers have rights for it."""
     return f"{instance}-delivery"
 
 

@@ -4,7 +4,7 @@ Events are counted in integers and collected on each scrape: this costs the rece
 scrape, in the event loop that changes them, reads a consistent state.
 """
 
-from collections import Counter as Tally
+from collections import Counter as CountBy
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -45,8 +45,8 @@ class EventCounts:
     duplicate: int = 0
     reused_ids: int = 0  # of the duplicates: the stored event has another own time
     without_identity: int = 0  # of the stored: the delivery promise does not cover them
-    rejected: Tally[str] = field(default_factory=Tally)  # by reason
-    dropped: Tally[Dropped] = field(default_factory=Tally)
+    rejected: CountBy[str] = field(default_factory=CountBy)  # by reason
+    dropped: CountBy[Dropped] = field(default_factory=CountBy)
 
     def enter(self, events: int) -> None:
         """Count events that arrived, or that a decoded array holds beyond the one it counted as."""
@@ -76,7 +76,7 @@ class Metrics:
     ) -> None:
         self.events: dict[str, EventCounts] = {}
         self.broker_dropped: int | None = None  # as the broker reports it; unknown before that
-        self.messages: Tally[tuple[str, int]] = Tally()  # by kind and QoS
+        self.messages: CountBy[tuple[str, int]] = CountBy()  # by kind and QoS
         self._registry = registry
         self._define_ingest_metrics()
         self._define_http_metrics()
@@ -174,65 +174,70 @@ class Metrics:
             self._registry.register(_Checks(health))
 
 
+# Per door: the name of the metric, its meaning, and the attribute of EventCounts that it shows.
+_PER_DOOR = (
+    ("voltwire_events_received", "Events received, copies included.", "received"),
+    ("voltwire_events_stored", "Received events that were stored.", "stored"),
+    ("voltwire_events_duplicate", "Received events whose key was stored before.", "duplicate"),
+    (
+        "voltwire_events_without_identity",
+        "Stored events with neither event_id nor own time, so that a copy is another event.",
+        "without_identity",
+    ),
+    (
+        "voltwire_events_reused_id",
+        "Duplicates with another own time than the stored event: their device uses an event_id twice.",
+        "reused_ids",
+    ),
+)
+_PER_REASON = ("door", "reason")
+
+
 class _Events(Collector):
     def __init__(self, events: dict[str, EventCounts], reasons: Sequence[str]) -> None:
         self._events, self._reasons = events, reasons
 
     def collect(self) -> Iterable[Metric]:
-        door = ("door",)
-        received = CounterMetricFamily(
-            "voltwire_events_received", "Events received, copies included.", labels=door
+        for name, meaning, attribute in _PER_DOOR:
+            counter = CounterMetricFamily(name, meaning, labels=("door",))
+            for door, counts in self._events.items():
+                counter.add_metric((door,), getattr(counts, attribute))
+            yield counter
+        yield self._in_flight()
+        yield self._rejected()
+        yield self._dropped()
+
+    def _in_flight(self) -> Metric:
+        gauge = GaugeMetricFamily(
+            "voltwire_events_in_flight",
+            "Received events that are not settled yet.",
+            labels=("door",),
         )
-        stored = CounterMetricFamily(
-            "voltwire_events_stored", "Received events that were stored.", labels=door
-        )
-        duplicate = CounterMetricFamily(
-            "voltwire_events_duplicate", "Received events whose key was stored before.", labels=door
-        )
-        rejected = CounterMetricFamily(
+        for door, counts in self._events.items():
+            gauge.add_metric((door,), counts.in_flight)
+        return gauge
+
+    def _rejected(self) -> Metric:
+        counter = CounterMetricFamily(
             "voltwire_events_rejected",
             "Received events that were rejected, by the reason in the dead letter.",
-            labels=("door", "reason"),
+            labels=_PER_REASON,
         )
-        dropped = CounterMetricFamily(
-            "voltwire_events_dropped",
-            "Received events dropped without a verdict: bad_topic, empty, superseded by an earlier copy.",
-            labels=("door", "reason"),
-        )
-        in_flight = GaugeMetricFamily(
-            "voltwire_events_in_flight", "Received events that are not settled yet.", labels=door
-        )
-        without_identity = CounterMetricFamily(
-            "voltwire_events_without_identity",
-            "Stored events with neither event_id nor own time, so that a copy is another event.",
-            labels=door,
-        )
-        reused_ids = CounterMetricFamily(
-            "voltwire_events_reused_id",
-            "Duplicates with another own time than the stored event: their device uses an event_id twice.",
-            labels=door,
-        )
-        for name, counts in self._events.items():
-            received.add_metric((name,), counts.received)
-            stored.add_metric((name,), counts.stored)
-            duplicate.add_metric((name,), counts.duplicate)
-            in_flight.add_metric((name,), counts.in_flight)
-            without_identity.add_metric((name,), counts.without_identity)
-            reused_ids.add_metric((name,), counts.reused_ids)
+        for door, counts in self._events.items():
             for reason in sorted({*self._reasons, *counts.rejected}):
-                rejected.add_metric((name, reason), counts.rejected[reason])
-            for cause in Dropped:
-                dropped.add_metric((name, cause), counts.dropped[cause])
-        return (
-            received,
-            stored,
-            duplicate,
-            rejected,
-            dropped,
-            in_flight,
-            without_identity,
-            reused_ids,
+                counter.add_metric((door, reason), counts.rejected[reason])
+        return counter
+
+    def _dropped(self) -> Metric:
+        counter = CounterMetricFamily(
+            "voltwire_events_dropped",
+            f"Received events that were dropped without a verdict: {', '.join(Dropped)}.",
+            labels=_PER_REASON,
         )
+        for door, counts in self._events.items():
+            for reason in Dropped:
+                counter.add_metric((door, reason), counts.dropped[reason])
+        return counter
 
 
 class _Messages(Collector):

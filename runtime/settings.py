@@ -3,29 +3,28 @@
 docs/configuration.md fixes names and defaults; a test compares the two.
 """
 
-import ipaddress
-import re
 from dataclasses import replace
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any, Self
-from urllib.parse import urlsplit
 
-from pydantic import (
-    Field,
-    PrivateAttr,
-    SecretStr,
-    StringConstraints,
-    ValidationError,
-    field_validator,
-)
+from pydantic import Field, PrivateAttr, SecretStr, StringConstraints, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from runtime.addresses import MqttAddress, both_forms, connect_host, is_loopback
 from runtime.errors import ConfigurationError
+from runtime.setting_types import (
+    HeaderSecret,
+    MqttUrl,
+    NetworkList,
+    OriginList,
+    Port,
+    PostgresUrl,
+    PublicMqttUrl,
+    PublicUrl,
+    listed,
+)
 
-Port = Annotated[int, Field(ge=0, le=65535)]
-_HEADER_TEXT = re.compile(r"[\x21-\x7e]{1,256}")
 MAX_WINDOW_DAYS = 36_525  # A century of monthly partitions.
 
 
@@ -59,9 +58,9 @@ class Settings(BaseSettings):
         hide_input_in_errors=True,
     )
 
-    database_url: SecretStr | None = None
-    owner_database_url: SecretStr | None = None
-    mqtt_url: SecretStr | None = None
+    database_url: PostgresUrl | None = None
+    owner_database_url: PostgresUrl | None = None
+    mqtt_url: MqttUrl | None = None
     mqtt_ca_file: Path | None = None
     mqtt_cert_file: Path | None = None
     mqtt_key_file: Path | None = None
@@ -81,11 +80,11 @@ class Settings(BaseSettings):
     rate_limit_requests: Annotated[int, Field(ge=1, le=1_000_000)] = 10
     rate_limit_window_seconds: Annotated[float, Field(gt=0, le=86_400)] = 1.0
     mqtt_rate_limit: Annotated[float, Field(ge=0, le=1_000_000)] = 0
-    cors_origins: str | None = None
-    public_url: str | None = None
-    public_mqtt_url: str | None = None
-    api_key: SecretStr | None = None
-    trusted_proxies: str | None = None
+    cors_origins: OriginList | None = None
+    public_url: PublicUrl | None = None
+    public_mqtt_url: PublicMqttUrl | None = None
+    api_key: HeaderSecret | None = None
+    trusted_proxies: NetworkList | None = None
     streams_max: Annotated[int, Field(ge=1, le=100_000)] = 1000
     bodies_bytes_max: Annotated[int, Field(ge=16 * 1024 * 1024, le=2**40)] = 134_217_728
     max_payload_bytes: Annotated[int, Field(ge=256, le=8 * 1024 * 1024)] = 262_144
@@ -103,90 +102,15 @@ class Settings(BaseSettings):
     # Proves to the broker that a session is ours. No setting: see runtime/broker_password.py.
     _mqtt_password: SecretStr | None = PrivateAttr(default=None)
 
-    @field_validator("database_url", "owner_database_url")
-    @classmethod
-    def _require_postgres_url(cls, url: SecretStr | None) -> SecretStr | None:
-        """Accept SQLAlchemy's scheme too: the services that Voltwire replaces have it in .env files."""
-        if url is None:
-            return None
-        text = url.get_secret_value()
-        scheme, separator, rest = text.partition("://")
-        if not separator or scheme not in {"postgresql", "postgres", "postgresql+asyncpg"}:
-            raise ValueError("must start with postgresql:// (or postgresql+asyncpg://)")
-        return SecretStr(f"postgresql://{rest}")
-
-    @field_validator("mqtt_url")
-    @classmethod
-    def _require_mqtt_url(cls, url: SecretStr | None) -> SecretStr | None:
-        if url is None:
-            return None
-        expected = "must look like mqtt://user:password@host:1883 or mqtts://host:8883"
-        try:
-            parts = urlsplit(url.get_secret_value())
-            usable = parts.scheme in {"mqtt", "mqtts"} and parts.hostname and parts.port != 0
-        except ValueError:  # An invalid port, whose text may be a part of the password.
-            raise ValueError(expected) from None
-        if not usable:
-            raise ValueError(expected)
-        return url
-
-    @field_validator("cors_origins")
-    @classmethod
-    def _require_origins(cls, text: str | None) -> str | None:
-        for origin in _listed(text):
-            parts = urlsplit(origin)
-            bare = (
-                parts.scheme in {"http", "https"} and f"{parts.scheme}://{parts.netloc}" == origin
-            )
-            if origin != "*" and not (bare and parts.netloc):
-                raise ValueError(
-                    "must list origins as browsers send them, comma separated, such as"
-                    " https://dashboard.example or http://localhost:3000"
-                )
-        return text
-
-    @field_validator("public_url")
-    @classmethod
-    def _require_public_url(cls, url: str | None) -> str | None:
-        return _address(
-            url, {"http", "https"}, "http://192.168.1.5:8000 or https://voltwire.example"
-        )
-
-    @field_validator("public_mqtt_url")
-    @classmethod
-    def _require_public_mqtt_url(cls, url: str | None) -> str | None:
-        return _address(url, {"mqtt", "mqtts"}, "mqtt://192.168.1.5:1883 or mqtts://broker.example")
-
-    @field_validator("api_key")
-    @classmethod
-    def _require_header_text(cls, key: SecretStr | None) -> SecretStr | None:
-        """It becomes a header."""
-        if key is not None and _HEADER_TEXT.fullmatch(key.get_secret_value()) is None:
-            raise ValueError("must be what voltwire key create showed: vwk_ and letters and digits")
-        return key
-
-    @field_validator("trusted_proxies")
-    @classmethod
-    def _require_networks(cls, text: str | None) -> str | None:
-        for each in _listed(text):
-            try:
-                ipaddress.ip_network(each)
-            except ValueError:
-                raise ValueError(
-                    "must list addresses or networks of proxies, comma separated, such as 127.0.0.1 or"
-                    f" 10.0.0.0/8, and {each!r} is none"
-                ) from None
-        return text
-
     @property
     def proxy_networks(self) -> list[str]:
         """The networks of TRUSTED_PROXIES; those of IPv4 also as a socket of both families shows them."""
-        return [form for each in _listed(self.trusted_proxies) for form in both_forms(each)]
+        return [form for each in listed(self.trusted_proxies) for form in both_forms(each)]
 
     @property
     def allowed_origins(self) -> tuple[str, ...]:
         """The origins of CORS_ORIGINS; pages of these may call the API."""
-        return tuple(_listed(self.cors_origins))
+        return tuple(listed(self.cors_origins))
 
     @property
     def dsn(self) -> str:
@@ -298,24 +222,6 @@ def load_settings(**overrides: object) -> Settings:
     if not faults:
         return settings
     raise ConfigurationError("The settings cannot be used. " + " ".join(faults))
-
-
-def _address(url: str | None, schemes: set[str], examples: str) -> str | None:
-    """An address that everyone may see, so it holds no password."""
-    if url is None:
-        return None
-    try:
-        parts = urlsplit(url)
-        usable = parts.scheme in schemes and parts.hostname and parts.port != 0
-    except ValueError:
-        usable = False
-    if not usable or parts.query or parts.fragment or "@" in url:
-        raise ValueError(f"must be an address without user and password, such as {examples}")
-    return url.rstrip("/")
-
-
-def _listed(text: str | None) -> list[str]:
-    return [each.strip() for each in (text or "").split(",") if each.strip()]
 
 
 def _field(fault: Any) -> str:

@@ -1,4 +1,4 @@
--- What Home Assistant is told of devices (scheduler/home_assistant.py).
+-- What is announced to Home Assistant about devices (scheduler/home_assistant.py).
 
 -- devices_with_metrics --
 -- A page of at most $2 devices after $1, with the units of their profile and the metrics that they have sent: those

@@ -10,7 +10,7 @@ from contextlib import suppress
 
 from broker import topics
 from broker.client.session import Session
-from runtime.client_ids import delivery_client_id
+from runtime.client_ids import relay_client_id
 from runtime.errors import BrokerUnavailable
 from runtime.metrics import Metrics
 from runtime.settings import Settings
@@ -34,7 +34,7 @@ class OutboxRelay:
     def __init__(self, settings: Settings, metrics: Metrics) -> None:
         self._metrics = metrics
         self._dsn, self._name = settings.dsn, f"{settings.instance} delivery"
-        self._address, self._client_id = settings.mqtt, delivery_client_id(settings.instance)
+        self._address, self._client_id = settings.mqtt, relay_client_id(settings.instance)
         self._reader = f"{READER} {settings.instance}"
         self._broker_state_lost = asyncio.Event()
         self._discovery = Discovery(settings) if settings.ha_discovery else None
@@ -99,7 +99,7 @@ class OutboxRelay:
     async def _announce(
         self, discovery: Discovery, connection: Connection, session: Session
     ) -> None:
-        """Tell Home Assistant what is new about devices. Read and published without a pause between them."""
+        """Announce to Home Assistant what is new about devices, published as soon as it is read."""
         while True:
             after: str | None = ""
             while after is not None:

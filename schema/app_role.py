@@ -14,7 +14,7 @@ async def grant_app_role(connection: Connection, role: str) -> None:
     can change no table.
     """
     async with connection.transaction():
-        await _require_fit(connection, role)
+        await _require_suitable(connection, role)
         for row in await connection.fetch(queries.grants, role):
             await connection.execute(row["statement"])
         faults = await connection.fetch(queries.faults, role)
@@ -26,7 +26,7 @@ async def grant_app_role(connection: Connection, role: str) -> None:
             )
 
 
-async def _require_fit(connection: Connection, role: str) -> None:
+async def _require_suitable(connection: Connection, role: str) -> None:
     found = await connection.fetchrow(queries.app_role, role)
     if found is None:
         raise StartError(

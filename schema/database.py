@@ -11,6 +11,7 @@ from asyncpg.pool import PoolConnectionProxy
 
 from runtime.errors import StartError
 from runtime.health import Health
+from schema.queries import load_queries
 
 MIN_VERSION = 18  # RETURNING old.*, uuidv7(), transaction_timeout.
 CONNECT_TIMEOUT_S = 5
@@ -45,6 +46,7 @@ API_SESSION = {
     "work_mem": "32MB",  # 50,000 rows of an aggregate are sorted without a file.
 }
 
+queries = load_queries("schema", "database.sql")
 log = structlog.get_logger()
 
 # A separate connection, or one borrowed from a pool.
@@ -114,7 +116,7 @@ async def watch(
                     connection.terminate()
                     connection = None
                 # Each failed connection, wherever in this process, leaves 19 KB of reference cycles. The
-                # collector is tuned for a busy process (cli/roles.py) and would run only after hours.
+                # collector is tuned for a busy process (cli/roles/runner.py) and would run only after hours.
                 gc.collect()
             else:
                 health.report("database", ok=True, detail="reachable")
@@ -126,14 +128,15 @@ async def watch(
 
 async def report_durability(connection: Connection, health: Health) -> None:
     """Log an error if a crash of this server can lose commits: then no event is safe."""
-    rows = await connection.fetch(
-        "select name || '=' || setting as fault from pg_settings where setting = 'off'"
-        " and name in ('fsync', 'full_page_writes', 'synchronous_commit') order by name"
-    )
-    faults = ", ".join(row["fault"] for row in rows)
+    faults = await unsafe_settings(connection)
     if faults:
         log.error("A crash of the database may lose acknowledged events.", settings=faults)
     health.report("durability", ok=not faults, detail=faults or "commits are on disk")
+
+
+async def unsafe_settings(connection: Connection) -> str:
+    """The settings of the server with which a crash may lose commits, such as `fsync=off`; empty for none."""
+    return str(await connection.fetchval(queries.unsafe_settings))
 
 
 async def require_version(connection: Connection) -> None:

@@ -24,9 +24,9 @@ CANARY_STALE_S = 10  # A client without a canary for this long does not receive 
 # The learned interval is the third longest of the last seven gaps, from five on; each is the longest gap of
 # a span of time (columns gaps and learned_s of presence; docs/decisions/0038-learned-interval.md).
 GAP_S_MIN = 1  # Signs of life within this time count as one.
-SPAN_INTERVALS = (
-    3  # A span is this many learned intervals; before there is one, each gap is a span.
-)
+# Before an interval is learned, each gap is a span. Then a span lasts this many learned intervals,
+SPAN_INTERVALS = 3
+SPAN_GAPS = 0.5  # but at least this share of the gap that begins it, so that it holds a burst after that gap.
 FLAPPING_CHANGES = 6  # A device with more changes of state than this
 FLAPPING_S = 3600  # within this time is flapping, until it had none for this time.
 
@@ -41,6 +41,7 @@ TIMES: dict[str, float] = {
     "canary_stale_s": CANARY_STALE_S,
     "gap_s_min": GAP_S_MIN,
     "span_intervals": SPAN_INTERVALS,
+    "span_gaps": SPAN_GAPS,
     "flapping_changes": FLAPPING_CHANGES,
     "flapping_s": FLAPPING_S,
 }

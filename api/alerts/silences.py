@@ -6,7 +6,7 @@ import asyncpg
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from api.http.bodies import Instant
-from api.store.change import change, note
+from api.store.change import change, increment_rules_version, note
 from api.store.database import Database
 from runtime.errors import InvalidRequest, NotFound
 from schema.database import fetch_row
@@ -26,7 +26,7 @@ class SilenceBody(BaseModel):
     device_id: DeviceId | None = None
     tag: Tag | None = Field(None, description="A tag of the device or of the event")
     rule_id: Annotated[str, Field(pattern=r"^[A-Za-z0-9]{1,64}$")] | None = Field(
-        None, description="Also the built-in rule silent"
+        None, description="A rule, or the built-in rule silent"
     )
     from_time: Instant | None = Field(None, description="Absent: from now on")
     to_time: Instant
@@ -56,7 +56,7 @@ class SilenceStore:
             )  # fmt: skip
             if silence_id is None:
                 raise InvalidRequest("to_time: it must lie in the future.")
-            await connection.execute(queries.increment_rules_version)
+            await increment_rules_version(connection)
             written = body.model_dump(mode="json", exclude_defaults=True)
             await note(connection, "silence.create", str(silence_id), written)
             row = await fetch_row(connection, queries.list_silences, SILENCE_ID_MAX, 1, silence_id)
@@ -73,4 +73,4 @@ class SilenceStore:
             if not known or await connection.fetchval(queries.delete_silence, silence_id) is None:
                 raise NotFound(f"There is no silence {silence_id}.")
             await note(connection, "silence.delete", str(silence_id))
-            await connection.execute(queries.increment_rules_version)
+            await increment_rules_version(connection)

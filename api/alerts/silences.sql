@@ -1,4 +1,4 @@
--- Silences: what channels are not called about.
+-- Silences: which alerts channels do not get.
 
 -- list_silences --
 -- Newest first, with numbers below $1; only the silence $3, if it is given.
@@ -23,7 +23,3 @@ returning silence_id
 
 -- delete_silence --
 delete from silence where silence_id = $1 returning silence_id
-
--- increment_rules_version --
--- Part of the transaction of a change: from its commit on, every writer knows the silences.
-update config set rules_version = rules_version + 1

@@ -24,11 +24,12 @@ class StatusBody(TypedDict):
 
     state: Literal["online", "asleep", "offline"]
     receipts: NotRequired[
-        Annotated[bool, Field(description="Of `online`: whether receipts are sent from now on")]
+        Annotated[bool, Field(description="With `online`: whether receipts are sent from now on")]
     ]
     wake_in_s: NotRequired[
         Annotated[
-            float, Field(gt=0, le=MAX_SLEEP_S, description="Of `asleep`: how long silence may last")
+            float,
+            Field(gt=0, le=MAX_SLEEP_S, description="With `asleep`: how long silence may last"),
         ]
     ]
     session: NotRequired[
@@ -58,10 +59,12 @@ class AlertMessage(TypedDict):
     threshold: float | None
     severity: Severity
     state: AlertState
-    late: Annotated[bool, Field(description="Of an event older than the newest evaluated one")]
+    late: Annotated[
+        bool, Field(description="Whether the event is older than the newest evaluated one")
+    ]
     event_id: str | None
     rule_name: str | None
-    muted: Annotated[bool, Field(description="A silence keeps it from channels")]
+    muted: Annotated[bool, Field(description="Whether a silence keeps it from channels")]
 
 
 Words = Literal["online", "asleep", "offline"]

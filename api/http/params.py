@@ -58,11 +58,8 @@ async def refuse_unknown_parameters(request: Request[Any, Any, Any]) -> None:
     given = request.query_params.keys()
     if not given:
         return
-    known = {
-        parameter.kwarg_definition.name or name: parameter
-        for name, parameter in request.route_handler.parsed_fn_signature.parameters.items()
-        if isinstance(parameter.kwarg_definition, QueryParameter)
-    }
+    parameters = request.route_handler.parsed_fn_signature.parameters
+    known = {public: parameters[name] for name, public in query_names(request).items()}
     if unknown := sorted(set(given) - known.keys()):
         offer = f"known are {', '.join(sorted(known))}" if known else "this path takes none"
         raise InvalidRequest(f"Unknown query parameter {', '.join(unknown)}: {offer}.")
@@ -74,6 +71,15 @@ async def refuse_unknown_parameters(request: Request[Any, Any, Any]) -> None:
             raise InvalidRequest(f"{name}: it may be given only once.")
         if values == ["null"] and not _is_text(known[name]):  # Litestar would read it as absent.
             raise InvalidRequest(f"{name}: null is not accepted.")
+
+
+def query_names(request: Request[Any, Any, Any]) -> dict[str, str]:
+    """The query parameters of the route: their names in its signature, and those that clients write."""
+    return {
+        name: parameter.kwarg_definition.name or name
+        for name, parameter in request.route_handler.parsed_fn_signature.parameters.items()
+        if isinstance(parameter.kwarg_definition, QueryParameter)
+    }
 
 
 def _is_text(parameter: FieldDefinition) -> bool:

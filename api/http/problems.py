@@ -11,6 +11,7 @@ from litestar.exceptions import HTTPException, ValidationException
 from litestar.types import Receive, Scope, Send
 
 from api.http.messages import plain
+from api.http.params import query_names
 from runtime.errors import (
     Conflict,
     Forbidden,
@@ -99,8 +100,12 @@ def http_problem(request: Request[Any, Any, Any], error: HTTPException) -> Respo
     """Litestar's own errors; a value of the wrong type for its parameter answers 422."""
     if isinstance(error, ValidationException):
         faults = error.extra if isinstance(error.extra, list) else []
+        public = query_names(request)
         errors = [
-            {"field": str(fault.get("key", "")), "message": plain(str(fault.get("message", "")))}
+            {
+                "field": public.get(name := str(fault.get("key", "")), name),
+                "message": plain(str(fault.get("message", ""))),
+            }
             for fault in faults
         ]
         named = "; ".join(f"{fault['field']}: {fault['message']}" for fault in errors)
@@ -110,7 +115,10 @@ def http_problem(request: Request[Any, Any, Any], error: HTTPException) -> Respo
     detail = error.detail
     if error.status_code == HTTPStatus.REQUEST_ENTITY_TOO_LARGE:
         detail = "The body is larger than this route accepts: send it in smaller parts."
-    return problem(error.status_code, detail, dict(error.headers or {}))
+    headers = dict(error.headers or {})
+    if "GET" in headers.get("Allow", ""):
+        headers["Allow"] += ", HEAD"
+    return problem(error.status_code, detail, headers)
 
 
 def database_problem(request: Request[Any, Any, Any], error: Exception) -> Response[dict[str, Any]]:

@@ -74,10 +74,34 @@ where device_id > $1
 order by device_id
 limit $6
 
+-- closed_hour_and_marks --
+-- `closed` as in closed_hour (api/store/devices.sql); `marked`: one of the devices $1 has a late event without rollup.
+select closed, exists (
+    select from device join rollup_mark using (device_no) where device_id = any($1) and hour < closed
+) as marked
+from rollup_state
+
+-- late_of_many --
+-- The newest :recent_events of each device in its marked hours. As with `late`, planning for them is only worth it
+-- where there are marks.
+union all
+select asked.device_no, late.ts, late.event_id, late.metrics
+from asked cross join lateral (
+    select e.ts, e.event_id, e.metrics
+    from (select distinct hour from rollup_mark where device_no = asked.device_no and hour < $2) marked
+    cross join lateral (
+        select ts, event_id, metrics from event
+        where device_no = asked.device_no and ts >= marked.hour and ts < marked.hour + interval '1 hour'
+        order by ts desc, event_id desc limit :recent_events
+    ) e
+    order by marked.hour desc, e.ts desc, e.event_id desc limit :recent_events
+) late
+
 -- latest_of_many --
 -- The newest value of each metric of the devices $1, of the metrics $3 unless they are null:
 -- 1. newest   the newest event since $2, the end of the hours with rollups
--- 2. recent   that event, and those of the newest :recent_events since $2 that have a metric which it has not
+-- 2. recent   that event, those of the newest :recent_events since $2 that have a metric which it has not, and
+--             late_of_many where there are marks
 -- 3. known    the metrics that have rollups and their newest value, with one step through the index for each
 -- 4. the newest value among those of 2 and, for metrics that 1 does not have, those of 3
 with recursive asked as materialized (
@@ -96,7 +120,8 @@ with recursive asked as materialized (
         select ts, event_id, metrics from event
         where device_no = newest.device_no and ts >= $2 order by ts desc, event_id desc limit :recent_events
     ) older
-    where older.metrics - names <> '{}'
+    where older.metrics - names <> '{{}}'
+    {late}
 ), known (device_no, metric, value, ts, event_id) as (
     select asked.device_no, newest.* from asked cross join lateral (
         select metric, last, last_ts, last_id from rollup
@@ -117,8 +142,8 @@ with recursive asked as materialized (
     where $3::text[] is null or metric = any($3)
     order by device_no, metric, ts desc, event_id desc
 )
-select device_id, '{' || string_agg(
-    to_json(metric) || ':{"value":' || json_number(value) || ',"timestamp":"' || rfc3339(ts)
-        || '","event_id":' || to_json(event_id) || '}', ',' order by metric) || '}' as metrics
+select device_id, '{{' || string_agg(
+    to_json(metric) || ':{{"value":' || json_number(value) || ',"timestamp":"' || rfc3339(ts)
+        || '","event_id":' || to_json(event_id) || '}}', ',' order by metric) || '}}' as metrics
 from latest join asked using (device_no)
 group by device_id

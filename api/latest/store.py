@@ -8,17 +8,18 @@ import asyncpg
 
 from api.store.database import QUERY_S_MAX, Database
 from api.store.devices import no_device
-from api.store.devices import queries as device_queries
 from schema.database import fetch_row
 from schema.presence import PresenceState
 from schema.queries import load_queries
 
-# Events of the hours without rollups that a list reads per device.
+# Events that a list reads per device: of the hours without rollups, and of those with late events.
 RECENT_EVENTS = 100
 
 queries = load_queries("api.latest", "latest.sql", {"recent_events": RECENT_EVENTS})
 LATEST_VALUES = queries.latest_values.format(late="", candidates="known")
 LATEST_VALUES_WITH_LATE = queries.latest_values.format(late=queries.late, candidates="candidate")
+LATEST_OF_MANY = queries.latest_of_many.format(late="")
+LATEST_OF_MANY_WITH_LATE = queries.latest_of_many.format(late=queries.late_of_many)
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,9 +86,10 @@ class LatestStore:
     ) -> dict[str, str]:
         """Values by device, without those that have none; None stands for all metrics.
 
-        Of the events since the end of the rollups only the newest RECENT_EVENTS of a device are read, so that
-        a page takes milliseconds; older ones and late ones follow with their rollup.
+        Of the events since the end of the rollups, and of those in hours with late events, only the newest
+        RECENT_EVENTS of a device are read, so that a page takes milliseconds; others follow with rollups.
         """
-        closed = await self._database.fetch_value(device_queries.closed_hour)
-        rows = await self._database.fetch(queries.latest_of_many, device_ids, closed, metrics)
+        [state] = await self._database.fetch(queries.closed_hour_and_marks, device_ids)
+        query = LATEST_OF_MANY_WITH_LATE if state["marked"] else LATEST_OF_MANY
+        rows = await self._database.fetch(query, device_ids, state["closed"], metrics)
         return {row["device_id"]: row["metrics"] for row in rows}

@@ -1,4 +1,4 @@
-"""OPTIONS of paths with several handlers: Litestar would list only the methods of the first one."""
+"""OPTIONS of paths: Litestar would list only the methods of the first handler, and no HEAD (head.py)."""
 
 from collections import defaultdict
 from collections.abc import Sequence
@@ -15,11 +15,12 @@ def options_handlers(handlers: Sequence[Any]) -> list[HTTPRouteHandler]:
         if isinstance(handler, HTTPRouteHandler):
             for path in handler.paths:
                 methods[path].update(handler.http_methods)
-    return [_options(path, names) for path, names in methods.items() if len(names) > 1]
+    return [_options(path, names) for path, names in methods.items()]
 
 
 def _options(path: str, methods: set[str]) -> HTTPRouteHandler:
-    allow = ", ".join(sorted({*methods, HttpMethod.OPTIONS}))
+    head = {HttpMethod.HEAD} if HttpMethod.GET in methods else set()
+    allow = ", ".join(sorted({*methods, *head, HttpMethod.OPTIONS}))
 
     @route(
         path,

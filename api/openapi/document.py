@@ -36,7 +36,11 @@ PROBLEM_SCHEMA = {
         "title": {"type": "string"},
         "status": {"type": "integer"},
         "detail": {"type": "string", "description": "A sentence for humans"},
-        "reason": {"type": "string", "enum": list(Reason), "description": "Of a rejected event"},
+        "reason": {
+            "type": "string",
+            "enum": list(Reason),
+            "description": "Why the event was rejected",
+        },
         "available_from": {
             "type": "string",
             "format": "date-time",
@@ -49,8 +53,11 @@ PROBLEM_SCHEMA = {
                 "properties": {
                     "field": {"type": "string"},
                     "message": {"type": "string"},
-                    "line": {"type": "integer", "description": "Of an imported CSV file"},
-                    "item": {"type": "integer", "description": "Of an imported array, from 0"},
+                    "line": {"type": "integer", "description": "The line of an imported CSV file"},
+                    "item": {
+                        "type": "integer",
+                        "description": "The index in an imported array, from 0",
+                    },
                 },
             },
         },

@@ -14,7 +14,7 @@ from schema.queries import load_queries
 
 CHANGE_S_MAX = 4.5  # A change that does not succeed answers 503 within 5 s.
 
-queries = load_queries("api.store", "rules.sql")
+queries = load_queries("api.store", "change.sql")
 
 
 @asynccontextmanager
@@ -40,8 +40,13 @@ async def note(
     target: str | None = None,
     details: Mapping[str, Any] | None = None,
 ) -> None:
-    """The row of the audit: what the caller does, and to what. No secret belongs into `details`."""
+    """The row of the audit: what the caller does, and to what. No secret belongs in `details`."""
     await record(connection, caller().actor, action, target, details)
+
+
+async def increment_rules_version(connection: Connection) -> None:
+    """Make every writer read rules and silences again once this transaction is committed."""
+    await connection.execute(queries.increment_rules_version)
 
 
 async def end_incidents(

@@ -100,7 +100,7 @@ class Connection:
 
     @property
     def lost_topics(self) -> list[str]:
-        """Of messages that were refused, else of those without a PUBACK when the connection was lost."""
+        """The topics of refused messages, else of those without a PUBACK when the connection was lost."""
         return self._publisher.lost_topics
 
     async def until_lost(self) -> None:

@@ -144,7 +144,7 @@ def parse_publish(first: int, body: bytes) -> tuple[str, bytes, int, bool, int]:
 
 
 def parse_packet_id(body: bytes) -> int:
-    """Of PUBACK, PUBREC, PUBREL and PUBCOMP, which carry nothing else."""
+    """The packet id of PUBACK, PUBREC, PUBREL or PUBCOMP, which carry nothing else."""
     fields = _Fields(body)
     mid = fields.packet_id()
     fields.end()

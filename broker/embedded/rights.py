@@ -32,7 +32,7 @@ class Rights(Protocol):
 
 
 class Unlimited:
-    """Of our own sessions."""
+    """The rights of our own sessions."""
 
     def may_publish(self, _topic: str) -> bool:
         return True
@@ -42,7 +42,7 @@ class Unlimited:
 
 
 class NoRights:
-    """Of a revoked account."""
+    """The rights of a revoked account."""
 
     def may_publish(self, _topic: str) -> bool:
         return False
@@ -52,7 +52,7 @@ class NoRights:
 
 
 class AnyClient:
-    """Of every other client while authentication is off: all but what only Voltwire publishes."""
+    """The rights of other clients while authentication is off: all topics but those of Voltwire itself."""
 
     def __init__(self, instance: str) -> None:
         canary = rf"voltwire/{re.escape(instance)}/canary(/.*)?"

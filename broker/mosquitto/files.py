@@ -59,13 +59,13 @@ class BrokerFiles:
     ha_discovery: bool = False
 
     def write_open(self) -> ChangedFiles:
-        """For authentication off."""
+        """Write the files for authentication off."""
         return ChangedFiles(
             self._write(CONFIGURATION, self.listeners.open_configuration()), logins=False
         )
 
     def write_closed(self, instance: str, password: str, tables: BrokerTables) -> ChangedFiles:
-        """For authentication on: first the rights, then the logins, then that they are required."""
+        """Write them for authentication on: the rights, then the logins, then that logins are required."""
         logins = _usable(instance, tables.logins)
         with_password = [login for login in logins if has_login(login)]
         certified = [login.name for login in logins if login.kind is CredentialKind.CERTIFICATE]
@@ -93,7 +93,7 @@ class BrokerFiles:
         return "".join(lines)
 
     def _salts(self) -> Mapping[str, str]:
-        """Those of our own logins in the present file: with another one it would change each time."""
+        """The salts of our own logins in the present file: with new ones the file would change each time."""
         with suppress(FileNotFoundError):
             text = (self.folder / PASSWORD_FILE).read_text(encoding="utf-8")
             return dict(re.findall(rf"(?m)^([^#:]+):\$7\${OWN_ITERATIONS}\$([^$]+)\$", text))
@@ -128,7 +128,7 @@ class BrokerFiles:
 
 
 def _usable(instance: str, logins: Sequence[BrokerLogin]) -> list[BrokerLogin]:
-    """Without the devices that have the name of a session of ours: `device add` refuses them."""
+    """The logins without devices that have the name of a session of ours: `device add` refuses them."""
     refused = {
         login.name
         for login in logins

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from broker import topics
 from broker.topics import TopicKind
-from runtime.client_ids import delivery_client_id, ingest_client_id
+from runtime.client_ids import ingest_client_id, relay_client_id
 from schema.access.broker_logins import BrokerLogin, BrokerTables
 from schema.access.credentials import KEY_LOGIN_PREFIX, Scope, device_login
 from schema.access.secrets import CredentialKind
@@ -37,7 +37,7 @@ def has_login(login: BrokerLogin) -> bool:
 def own_logins(instance: str, last_member: int) -> list[str]:
     members = range(1, last_member + SPARE_MEMBERS + 1)
     return [
-        delivery_client_id(instance),
+        relay_client_id(instance),
         *(ingest_client_id(instance, number) for number in members),
     ]
 
@@ -78,7 +78,7 @@ def _own_blocks(instance: str, last_member: int, *, ha_discovery: bool) -> Itera
     written = ["topic write alerts/#", "topic write presence/#"]
     if ha_discovery:
         written.append(f"topic write {topics.discovery_root(instance)}/#")
-    yield _block(delivery_client_id(instance), written)
+    yield _block(relay_client_id(instance), written)
     for number in range(1, last_member + SPARE_MEMBERS + 1):
         lines = [f"topic readwrite {topics.canary(instance)}/#", "topic write devices/+/receipts/#"]
         kinds = list(TopicKind) if number == 1 else [TopicKind.TELEMETRY]

@@ -57,8 +57,8 @@ class Spell:
 class Behaviour:
     """How one device behaves. `skew_s_max` limits the error of its clock in both directions.
 
-    `forgotten_percent` of its events the device itself loses: their `seq` is missing. While `dead`, it
-    neither measures nor is it connected, and it did not say goodbye.
+    The device itself loses `forgotten_percent` of its events: their `seq` is missing. While `dead`, it
+    neither measures nor is connected, and it left without a status.
     """
 
     interval_s: float = 5.0
@@ -129,7 +129,7 @@ class BatteryDevice:
     ) -> None:
         self.device_id, self.behaviour, self.booted_at = device_id, behaviour, booted_at
         self.outbox = EventOutbox()
-        # Of its interval: the devices of a fleet do not send at the same moment.
+        # A part of its interval: the devices of a fleet do not send at the same moment.
         self.phase = random.random()
         self._boot = f"{int(booted_at.timestamp() * 1000):012x}"
         self._skew = timedelta(seconds=random.uniform(-1, 1) * behaviour.skew_s_max)

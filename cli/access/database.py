@@ -11,8 +11,8 @@ from rich.table import Table
 
 from cli.database import database_errors, database_of, migrated_connection
 from cli.output import print_json
-from runtime.logging import configure_logging
-from runtime.settings import Settings, load_settings
+from cli.settings import command_settings
+from runtime.settings import Settings
 from runtime.signals import fail_on_signals
 from schema.access.credentials import ListedCredential
 from schema.database import API_SESSION, Connection
@@ -27,8 +27,7 @@ T = TypeVar("T")
 
 def in_transaction(work: Callable[[Connection, Settings], Awaitable[T]]) -> tuple[Settings, T]:
     """The settings, and what `work` returns once that is committed. Raises StartError."""
-    settings = load_settings()
-    configure_logging(settings)
+    settings = command_settings()
     fail_on_signals("Interrupted: see with the command list whether it was done.")
 
     async def committed(dsn: str) -> T:

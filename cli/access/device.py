@@ -50,7 +50,7 @@ def add(
     ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Make the secret of a device, which it shows to the broker with its login, and over HTTP alone."""
+    """Make the secret of a device: its password at the broker, and its Bearer token over HTTP."""
 
     async def work(connection: Connection, settings: Settings) -> str | None:
         if is_own_client_id(settings.instance, device_id):

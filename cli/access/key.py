@@ -78,7 +78,7 @@ def list_keys(*, as_json: AsJson = False) -> None:
 
 @app.command()
 def revoke(name: KeyName, *, as_json: AsJson = False) -> None:
-    """Revoke a key, with its sessions. The last admin key, too: key create makes another."""
+    """Revoke a key, with its sessions. It also revokes the last admin key; key create makes another."""
 
     async def work(connection: Connection, _: Settings) -> bool:
         last = await credentials.is_last_admin_key(connection, name)

@@ -19,10 +19,9 @@ from rich.console import Console
 from cli.backup.program_output import watch
 from cli.database import CommandDatabase, database_errors, database_of
 from cli.output import AsJson, print_json
+from cli.settings import command_settings
 from cli.tables import size_text
 from runtime.errors import StartError
-from runtime.logging import configure_logging
-from runtime.settings import load_settings
 from runtime.signals import fail_on_signals
 from schema.database import connect, require_version
 from schema.locks import LOCKS
@@ -58,8 +57,7 @@ def backup(
     """
     if as_json and str(file) == STANDARD:
         raise typer.BadParameter("not with a backup on standard output", param_hint="--json")
-    settings = load_settings().as_owner()
-    configure_logging(settings)
+    settings = command_settings().as_owner()
     fail_on_signals("The backup was interrupted and no file was written: run it again.")
     console = Console(stderr=True)
     began = time.monotonic()

@@ -5,6 +5,7 @@ They are valid again once the roles run, so the command names them, and how to r
 
 from collections.abc import Collection
 
+from cli.backup.backup import queries
 from schema.access.credentials import Credential
 from schema.access.secrets import CredentialKind
 from schema.access.watch import valid_credentials
@@ -14,23 +15,23 @@ NAMED_MAX = 20
 
 
 async def credentials_in(connection: Connection) -> frozenset[Credential]:
-    """The valid ones; none before the tables exist."""
-    if await connection.fetchval("select to_regclass('credential')") is None:
+    """The credentials that are valid; none before the tables exist."""
+    if not await connection.fetchval(queries.table_exists, "credential"):
         return frozenset()
     return frozenset(await valid_credentials(connection))
 
 
 def brought_back(before: Collection[Credential], restored: Collection[Credential]) -> str | None:
-    """What to tell the operator, None if the restore brings nothing back."""
+    """The sentence for the operator; None if the restore brings nothing back."""
     known = {_identity(each) for each in before}
     names = sorted({each.actor for each in restored if _identity(each) not in known})
     if not names:
         return None
     more = f" and {len(names) - NAMED_MAX} more" if len(names) > NAMED_MAX else ""
     return (
-        f"Valid again, or for the first time: {', '.join(names[:NAMED_MAX])}{more}. If one of them was"
-        " revoked since the backup, revoke it again with voltwire key revoke or voltwire device revoke before"
-        " you start the roles."
+        f"These credentials are valid again, or for the first time: {', '.join(names[:NAMED_MAX])}{more}."
+        " If one of them was revoked since the backup, revoke it again with voltwire key revoke or voltwire"
+        " device revoke before you start the roles."
     )
 
 

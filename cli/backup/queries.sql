@@ -4,6 +4,12 @@
 -- Whether Voltwire has migrated this database.
 select to_regclass('schema_migration') is not null
 
+-- database_name --
+select current_database()
+
+-- table_exists --
+select to_regclass($1) is not null
+
 -- contents --
 -- What restore must not overwrite unasked: {table} holds something.
 select exists (select from {table})

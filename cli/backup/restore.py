@@ -15,8 +15,7 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
-from urllib.parse import unquote, urlsplit
+from typing import Annotated
 
 import asyncpg
 import typer
@@ -26,28 +25,31 @@ from cli.backup.backup import queries
 from cli.backup.credentials import brought_back, credentials_in
 from cli.backup.input_file import backup_file
 from cli.backup.program_output import watch
+from cli.backup.target import (
+    Target,
+    beside,
+    connection_to,
+    create,
+    drop,
+    drop_leftovers,
+    inspect,
+    run_statement,
+)
 from cli.database import CommandDatabase, database_errors, database_of
 from cli.output import AsJson, print_json
+from cli.settings import command_settings
 from cli.tables import size_text
 from runtime.errors import StartError
-from runtime.logging import configure_logging
 from runtime.postgres.programs import with_database
-from runtime.settings import Settings, load_settings
+from runtime.settings import Settings
 from runtime.signals import fail_on_signals
-from schema.access.credentials import Credential
-from schema.database import Connection, connect, require_version
+from schema.database import Connection
 from schema.migrate import migrate
 
 OPTIONS = (
     "--verbose", "--exit-on-error", "--no-password",
     "--no-owner", "--no-privileges",  # Users of the old server may not exist on this one.
 )  # fmt: skip
-TABLES = {
-    "event": "events", "rollup": "rollups", "device": "devices", "rule": "alert rules",
-    "rejected": "dead letters",
-}  # fmt: skip
-NAME_BYTES_MAX = 63
-SQL_S_MAX = 24 * 3600.0  # Creating indexes and analyzing a large database takes long.
 COUNT_MAX = 5_000_000  # Above this an estimate is shown.
 
 
@@ -72,8 +74,7 @@ def restore(
     It replaces the database of DATABASE_URL, or the embedded one in DATA_DIR, whose server it starts itself.
     The old database is dropped when the new one is complete; until then nothing of it changes.
     """
-    settings = load_settings().as_owner()
-    configure_logging(settings)
+    settings = command_settings().as_owner()
     fail_on_signals("The restore was interrupted: the database is as it was before. Run it again.")
     console = Console(stderr=True)
     began = time.monotonic()
@@ -95,17 +96,6 @@ def restore(
     said = f"The restore is complete: {events}, {seconds:.0f} s."
     sentences = said, restored.credentials, "Start the roles again."
     console.print(" ".join(filter(None, sentences)), soft_wrap=True, highlight=False)
-
-
-@dataclass(frozen=True, slots=True)
-class Target:
-    """The database to replace, as it is now."""
-
-    name: str
-    exists: bool
-    server_major: int
-    feed_number: int = 0
-    credentials: frozenset[Credential] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,54 +123,28 @@ class Restore:
         self._source, self._console = source, console
 
     async def run(self) -> Restored:
-        target = await self._inspect()
-        fresh, old = _beside(target.name, "restoring"), _beside(target.name, "replaced")
+        target = await inspect(self._database.dsn, replace=self._replace)
+        fresh, old = beside(target.name, "restoring"), beside(target.name, "replaced")
         async with self._server(target) as server:
             if not await server.fetchval(queries.take_lock, target.name):
-                raise StartError("Another restore of this database runs: wait for its end.")
+                raise StartError("Another restore of this database is running: wait for its end.")
             if target.exists and not await server.fetchval(queries.may_rename, target.name):
                 raise asyncpg.InsufficientPrivilegeError
-            await _drop_leftovers(server, (fresh, old))
-            await _create(server, target, fresh)
+            await drop_leftovers(server, (fresh, old))
+            await create(server, target, fresh)
             try:
                 restored = await self._fill(with_database(self._database.dsn, fresh), target)
                 await self._swap(server, target, fresh, old)
             except BaseException:
-                await _drop(server, fresh)
+                await drop(server, fresh)
                 raise
         return restored
-
-    async def _inspect(self) -> Target:
-        """Raises StartError where the database must not be replaced."""
-        try:
-            connection = await connect(self._database.dsn, "voltwire restore")
-        except asyncpg.InvalidCatalogNameError:
-            name = unquote(urlsplit(self._database.dsn).path[1:]) or os.environ.get("PGDATABASE")
-            if not name:
-                raise StartError("DATABASE_URL names no database: add its name.") from None
-            async with _connection(with_database(self._database.dsn, "postgres")) as server:
-                await require_version(server)
-                return Target(name, exists=False, server_major=_major(server))
-        try:
-            await require_version(connection)
-            name = await connection.fetchval("select current_database()")
-            await _require_alone(connection, name)
-            feed_number = 0
-            if await connection.fetchval(queries.holds_tables):
-                if not self._replace:
-                    await _require_empty(connection, name)
-                if await connection.fetchval("select to_regclass('feed_no')") is not None:
-                    feed_number = await connection.fetchval(queries.feed_number)
-            credentials = await credentials_in(connection)
-            return Target(name, True, _major(connection), feed_number, credentials)
-        finally:
-            connection.terminate()
 
     @asynccontextmanager
     async def _server(self, target: Target) -> AsyncIterator[Connection]:
         """A database that is not the target: no connection may be in one that is renamed."""
         name = "postgres" if target.name != "postgres" else "template1"
-        async with _connection(with_database(self._database.dsn, name)) as connection:
+        async with connection_to(with_database(self._database.dsn, name)) as connection:
             yield connection
 
     async def _fill(self, dsn: str, target: Target) -> Restored:
@@ -189,13 +153,13 @@ class Restore:
         )
         failed = "The backup cannot be restored, and the database is as it was before"
         watch(process, self._console, self._position, failed)
-        async with _connection(dsn) as connection:
+        async with connection_to(dsn) as connection:
             if not await connection.fetchval(queries.holds_tables):
                 raise StartError(
                     "The file is a dump of another program, not of Voltwire; the database is as it was."
                 )
         await migrate(dsn, max_age_days=self._settings.max_event_age_days)
-        async with _connection(dsn) as connection:
+        async with connection_to(dsn) as connection:
             await connection.execute(
                 queries.raise_feed_numbers.replace("$1", str(target.feed_number))
             )
@@ -216,10 +180,10 @@ class Restore:
         try:
             async with server.transaction():
                 if target.exists:
-                    await _run(server, queries.mark, target.name)
-                    await _run(server, queries.rename, target.name, old)
-                await _run(server, queries.rename, fresh, target.name)
-                await _run(server, queries.unmark, target.name)
+                    await run_statement(server, queries.mark, target.name)
+                    await run_statement(server, queries.rename, target.name, old)
+                await run_statement(server, queries.rename, fresh, target.name)
+                await run_statement(server, queries.unmark, target.name)
         except asyncpg.ObjectInUseError as error:
             raise StartError(
                 f"A program has connected to {target.name} during the restore, so the database stays"
@@ -227,7 +191,7 @@ class Restore:
             ) from error
         fail_on_signals("The restore is complete; the next one drops the old database.")
         if target.exists:
-            await _drop(server, old)
+            await drop(server, old)
 
 
 async def _events_in(connection: Connection) -> tuple[int, bool]:
@@ -236,67 +200,6 @@ async def _events_in(connection: Connection) -> tuple[int, bool]:
     if estimate > COUNT_MAX:
         return estimate, False
     return int(await connection.fetchval(queries.count_events)), True
-
-
-async def _require_alone(connection: Connection, name: str) -> None:
-    """Raises StartError while another program is connected: it would write into the old database."""
-    if programs := [row[0] for row in await connection.fetch(queries.sessions)]:
-        named = ", ".join(sorted(set(programs)))
-        raise StartError(
-            f"{len(programs)} connections to the database {name} are open ({named}): stop every role and"
-            " program that uses it, then run it again."
-        )
-
-
-async def _require_empty(connection: Connection, name: str) -> None:
-    found = [
-        shown
-        for table, shown in TABLES.items()
-        if await connection.fetchval("select to_regclass($1)", table) is not None
-        and await connection.fetchval(queries.contents.format(table=table))
-    ]
-    if found:
-        raise StartError(
-            f"The database {name} holds {' and '.join(found[:2])}: to lose them and restore the backup"
-            " in their place, add --replace."
-        )
-
-
-async def _drop_leftovers(server: Connection, names: tuple[str, ...]) -> None:
-    """What a killed restore left. Raises StartError for a database that somebody else made."""
-    for name in names:
-        if await server.fetchval(queries.database_exists, name):
-            if not await server.fetchval(queries.is_ours, name):
-                raise StartError(
-                    f"There is a database {name}: drop or rename it, then run it again."
-                )
-            await _drop(server, name)
-
-
-async def _create(server: Connection, target: Target, fresh: str) -> None:
-    if target.exists:
-        statement = await server.fetchval(queries.create_like, target.name, fresh)
-    else:
-        statement = await server.fetchval(queries.create_new, fresh)
-    await server.execute(statement)
-    await _run(server, queries.mark, fresh)
-
-
-async def _drop(server: Connection, name: str) -> None:
-    await _run(server, queries.drop, name)
-
-
-async def _run(server: Connection, statement: str, *names: str) -> None:
-    await server.execute(await server.fetchval(statement, *names))
-
-
-@asynccontextmanager
-async def _connection(dsn: str) -> AsyncIterator[Connection]:
-    connection = await connect(dsn, "voltwire restore", command_timeout_s=SQL_S_MAX)
-    try:
-        yield connection
-    finally:
-        await connection.close(timeout=5)
 
 
 @contextmanager
@@ -308,13 +211,3 @@ def _missing_rights() -> Iterator[None]:
             "The login of DATABASE_URL may not create and rename databases: use one that owns the database"
             " and has CREATEDB, for example that of POSTGRES_USER."
         ) from error
-
-
-def _beside(name: str, suffix: str) -> str:
-    """The name of a database beside this one, within PostgreSQL's limit."""
-    room = NAME_BYTES_MAX - len(suffix) - 1
-    return f"{name.encode()[:room].decode(errors='ignore')}_{suffix}"
-
-
-def _major(connection: Any) -> int:
-    return int(connection.get_server_version().major)

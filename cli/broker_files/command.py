@@ -15,13 +15,13 @@ from broker.mosquitto.listeners import Certificates, ListenAddress, Listeners
 from cli.broker_files.keeper import CHECK, Keeper
 from cli.database import database_errors, migrated_connection, running_dsn
 from cli.output import AsJson, print_json
-from cli.roles import run_roles
+from cli.roles.runner import run_roles
+from cli.settings import command_settings
 from runtime.addresses import is_loopback
 from runtime.broker_password import broker_password
 from runtime.errors import ConfigurationError, StartError
 from runtime.health import Health
-from runtime.logging import configure_logging
-from runtime.settings import Settings, load_settings
+from runtime.settings import Settings
 from schema.access.broker_logins import BrokerTables, read_broker_tables
 from schema.database import API_SESSION
 
@@ -108,8 +108,7 @@ def broker_files(
     Its configuration includes DIR/conf.d. With authentication off that accepts everybody. Files are
     replaced as a whole, and only if they changed. COMMAND is run without a shell.
     """
-    settings = load_settings()
-    configure_logging(settings)
+    settings = command_settings()
     _require_usable(settings, listener)
     found = None if certificates is None else Certificates(certificates.resolve())
     listeners = Listeners(listener, tls_listener, certificate_listener, found)
@@ -123,7 +122,7 @@ def broker_files(
         restart=restart,
     )
     if watch:
-        from api.run import run_status  # noqa: PLC0415  # Other commands start faster.
+        from api.run import run_status  # noqa: PLC0415  # Without --watch, it starts faster.
 
         run_roles(settings, Health((CHECK,)), keeper.run, run_status)
     else:

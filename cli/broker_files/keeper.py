@@ -1,4 +1,4 @@
-"""Keeps the files of Mosquitto current, and tells it to read them."""
+"""Keeps the files of Mosquitto current, and makes Mosquitto read them."""
 
 import asyncio
 import shlex

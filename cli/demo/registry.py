@@ -3,12 +3,12 @@
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 
+from api.alerts.rules import RuleStore
 from api.auth.caller import Caller, set_caller
 from api.store.database import Database
 from api.store.devices import DeviceStore
 from api.store.events import EventStore
 from api.store.registry import RegistryStore
-from api.store.rules import RuleStore
 from cli.demo.fleet import REGISTRATIONS, RULES
 from runtime.errors import Conflict, NotFound
 from runtime.settings import Settings

@@ -20,7 +20,7 @@ from cli.demo.history import ANSWER_S_MAX, HistoryWriter
 from cli.demo.registry import demo_registry
 from cli.device_logins.in_database import DatabaseLogins
 from cli.device_logins.lifecycle import AddressOf, UntilKnown, logged_in
-from cli.roles import Role
+from cli.roles.runner import Role
 from runtime.addresses import http_url
 from runtime.errors import StartError, ungrouped
 from runtime.health import Health

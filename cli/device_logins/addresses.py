@@ -6,6 +6,7 @@ from contextlib import asynccontextmanager
 
 from cli.api_client import api_client, key_header
 from cli.device_logins.lifecycle import AddressOf, logged_in
+from cli.device_logins.over_http import ANSWER_S_MAX, ApiLogins
 from runtime.errors import ConfigurationError
 from runtime.settings import Settings
 
@@ -27,8 +28,6 @@ async def device_addresses(
         address = settings.mqtt
         yield lambda _: address
         return
-    from cli.device_logins.over_http import ANSWER_S_MAX, ApiLogins  # noqa: PLC0415
-
     async with (
         api_client(url, key_header(settings), ANSWER_S_MAX) as client,
         logged_in(ApiLogins(client), settings.mqtt, device_ids, stop) as address_of,

@@ -4,16 +4,13 @@ import asyncio
 from collections.abc import Sequence
 from http import HTTPStatus
 from time import monotonic
-from typing import TYPE_CHECKING
 
+import httpx
 import typer
 
 from cli.api_client import api_client, error_text, key_header, without_credentials
 from runtime.settings import Settings
 from schema.presence import PresenceState
-
-if TYPE_CHECKING:  # Commands start faster without it.
-    import httpx
 
 ANSWER_S_MAX = 10.0
 ASLEEP_S_MAX = (
@@ -30,8 +27,6 @@ async def forget_devices(
 
     Returns whether all are deleted; if not, standard error says so.
     """
-    import httpx  # noqa: PLC0415
-
     deadline, gate = monotonic() + ASLEEP_S_MAX, asyncio.Semaphore(AT_ONCE)
     errors: list[httpx.HTTPError] = []
 
@@ -59,7 +54,7 @@ async def forget_devices(
     return not errors
 
 
-async def _until_asleep(api: "httpx.AsyncClient", device_id: str, deadline: float) -> None:
+async def _until_asleep(api: httpx.AsyncClient, device_id: str, deadline: float) -> None:
     """Until its last message has arrived, or the deadline."""
     while monotonic() < deadline:
         answer = await api.get(f"/v1/devices/{device_id}/presence")
@@ -71,7 +66,7 @@ async def _until_asleep(api: "httpx.AsyncClient", device_id: str, deadline: floa
         await asyncio.sleep(POLL_S)
 
 
-async def _delete(api: "httpx.AsyncClient", device_id: str, *, events: bool) -> None:
+async def _delete(api: httpx.AsyncClient, device_id: str, *, events: bool) -> None:
     answer = await api.delete(f"/v1/devices/{device_id}", params={"events": events})
     if answer.status_code != HTTPStatus.NOT_FOUND:  # Nothing of it arrived.
         answer.raise_for_status()

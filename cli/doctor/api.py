@@ -60,7 +60,11 @@ def _health(url: str, document: dict[str, Any]) -> list[CheckResult]:
     ]
     version = document.get("version", VERSION)
     if document["status"] != "ok" and not found:
-        found.append(failed("API", f"{url} says failing", "set API_KEY, and this says what fails"))
+        found.append(
+            failed(
+                "API", f"{url} reports that it is failing", "set API_KEY to see which check fails"
+            )
+        )
     if version != VERSION:
         found.append(
             warning("API", f"{url} is Voltwire {version}, this is {VERSION}", "use one version")

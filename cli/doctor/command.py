@@ -3,22 +3,23 @@
 import asyncio
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import asdict
-from typing import TYPE_CHECKING
 
 import typer
 from rich.console import Console
 from rich.text import Text
 
 from cli.api_client import UrlOption
+from cli.doctor.api import check_api
+from cli.doctor.broker import check_broker
+from cli.doctor.check_result import CheckResult, CheckStatus, failed, ok
+from cli.doctor.database import check_database
+from cli.doctor.machine import check_machine
 from cli.output import AsJson, print_json, printable
 from runtime.addresses import http_url
 from runtime.errors import ConfigurationError
 from runtime.logging import silence_logging
 from runtime.settings import Settings, load_settings
 from runtime.signals import fail_on_signals
-
-if TYPE_CHECKING:  # Other commands start faster without these imports.
-    from cli.doctor.check_result import CheckResult
 
 STYLES = {"ok": "green", "warning": "yellow", "failed": "bold red", "skipped": "dim"}
 
@@ -29,8 +30,6 @@ def doctor(*, url: UrlOption = None, as_json: AsJson = False) -> None:
     It changes nothing. The exit code is 1 if a check failed; warnings alone leave it 0.
     """
     fail_on_signals("Interrupted: run it again.")
-    from cli.doctor.check_result import CheckStatus  # noqa: PLC0415
-
     silence_logging()
     results = asyncio.run(_results(url))
     if as_json:
@@ -41,9 +40,7 @@ def doctor(*, url: UrlOption = None, as_json: AsJson = False) -> None:
         raise typer.Exit(1)
 
 
-async def _results(url: str | None) -> "list[CheckResult]":
-    from cli.doctor.check_result import failed, ok  # noqa: PLC0415
-
+async def _results(url: str | None) -> list[CheckResult]:
     try:
         settings = load_settings()
     except ConfigurationError as error:
@@ -53,12 +50,7 @@ async def _results(url: str | None) -> "list[CheckResult]":
     return [used, *[each async for each in _checks(settings, url)]]
 
 
-async def _checks(settings: Settings, url: str | None) -> "AsyncIterator[CheckResult]":
-    from cli.doctor.api import check_api  # noqa: PLC0415
-    from cli.doctor.broker import check_broker  # noqa: PLC0415
-    from cli.doctor.database import check_database  # noqa: PLC0415
-    from cli.doctor.machine import check_machine  # noqa: PLC0415
-
+async def _checks(settings: Settings, url: str | None) -> AsyncIterator[CheckResult]:
     for result in check_machine(settings):
         yield result
     async for result in check_database(settings):
@@ -69,7 +61,7 @@ async def _checks(settings: Settings, url: str | None) -> "AsyncIterator[CheckRe
         yield result
 
 
-def _show(results: "Sequence[CheckResult]") -> None:
+def _show(results: Sequence[CheckResult]) -> None:
     """A line for each, and the remedy below it."""
     console = Console(soft_wrap=True, highlight=False)
     width = max(len(each.check) for each in results)

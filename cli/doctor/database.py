@@ -8,7 +8,14 @@ from cli.doctor.check_result import CheckResult, failed, ok, warning
 from runtime.errors import StartError
 from runtime.settings import Settings
 from schema.access.credentials import any_admin_key
-from schema.database import API_SESSION, DATABASE_ERRORS, Connection, connect, require_version
+from schema.database import (
+    API_SESSION,
+    DATABASE_ERRORS,
+    Connection,
+    connect,
+    require_version,
+    unsafe_settings,
+)
 from schema.locks import RELAY
 from schema.migrate import is_migrated
 from schema.presence import CANARY_STALE_S
@@ -70,7 +77,7 @@ async def _checks(connection: Connection, settings: Settings) -> AsyncIterator[C
 async def _clock(connection: Connection) -> CheckResult:
     check = "clocks"
     before = datetime.now(UTC)
-    theirs = await connection.fetchval("select clock_timestamp()")
+    theirs = await connection.fetchval(queries.clock)
     ours = before + (datetime.now(UTC) - before) / 2
     apart = abs(theirs - ours)
     if apart <= timedelta(seconds=CLOCKS_APART_S_MAX):
@@ -84,12 +91,12 @@ async def _clock(connection: Connection) -> CheckResult:
 
 async def _durability(connection: Connection) -> CheckResult:
     check = "durability"
-    off = await connection.fetchval(queries.unsafe_settings)
-    if off is None:
+    faults = await unsafe_settings(connection)
+    if not faults:
         return ok(check, "a commit is on disk before it is confirmed")
     return failed(
         check,
-        f"{off} is off: a crash of the database may lose confirmed events",
+        f"{faults}: a crash of the database may lose confirmed events",
         "turn it on in postgresql.conf and restart PostgreSQL",
     )
 

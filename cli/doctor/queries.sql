@@ -15,10 +15,8 @@ select exists (
       and database = (select oid from pg_database where datname = current_database())
 )
 
--- unsafe_settings --
--- Settings of the server with which a crash may lose confirmed events.
-select string_agg(name, ', ' order by name) from pg_settings
-where setting = 'off' and name in ('fsync', 'full_page_writes', 'synchronous_commit')
+-- clock --
+select clock_timestamp()
 
 -- rejected_lately --
 -- Dead letters of the last hour, by reason.

@@ -7,24 +7,25 @@ from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime
 from random import randrange
 from time import monotonic
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 from rich.console import Console
 
 from cli.api_client import UrlOption, key_header, without_credentials
+from cli.device_logins.addresses import device_addresses
+from cli.device_logins.forget import forget_devices
 from cli.output import AsJson, print_json
+from cli.selftest.ledger import Comparison, Ledger, compare
+from cli.selftest.over_http import Api, connected
+from cli.selftest.over_mqtt import LedgerDevice, ledger_devices
+from cli.selftest.plan import Plan, make_plan
+from cli.selftest.report import document, findings, table, verdict
+from cli.settings import command_settings
 from runtime.addresses import http_url
 from runtime.errors import StartError, VoltwireError, ungrouped
-from runtime.logging import configure_logging
-from runtime.settings import Settings, load_settings
+from runtime.settings import Settings
 from runtime.signals import fail_on_signals, stop_on_signals
-
-if TYPE_CHECKING:  # Other commands start faster without these imports.
-    from cli.selftest.ledger import Comparison, Ledger
-    from cli.selftest.over_http import Api
-    from cli.selftest.over_mqtt import LedgerDevice
-    from cli.selftest.plan import Plan
 
 EVENTS_MAX, DEVICES_MAX = 100_000, 100
 TIMEOUT_S_MAX = 86_400
@@ -68,12 +69,7 @@ def selftest(
     was answered and none is lost, duplicated or altered.
     """
     fail_on_signals(INTERRUPTED)  # Unlike for a role, exit code 0 would claim success.
-    from cli.selftest.ledger import Ledger  # noqa: PLC0415
-    from cli.selftest.plan import make_plan  # noqa: PLC0415
-    from cli.selftest.report import document, findings, table, verdict  # noqa: PLC0415
-
-    settings = load_settings()
-    configure_logging(settings)
+    settings = command_settings()
     seed = randrange(SEEDS) if seed is None else seed  # noqa: S311  # Not for a secret.
     now = datetime.now(UTC)
     run = f"{int(now.timestamp() * 1000):012x}{randrange(1 << 16):04x}"  # noqa: S311
@@ -106,17 +102,13 @@ def selftest(
 
 
 async def _run(
-    settings: Settings, url: str, plan: "Plan", ledger: "Ledger", timeout_s: float, console: Console
-) -> "Comparison | None":
+    settings: Settings, url: str, plan: Plan, ledger: Ledger, timeout_s: float, console: Console
+) -> Comparison | None:
     """Returns None if a signal arrives first."""
-    from cli.device_logins.addresses import device_addresses  # noqa: PLC0415
-    from cli.selftest.over_http import connected  # noqa: PLC0415
-    from cli.selftest.over_mqtt import ledger_devices  # noqa: PLC0415
-
     stop = asyncio.Event()
     stop_on_signals(stop)
 
-    async def work() -> "Comparison":
+    async def work() -> Comparison:
         async with connected(url, ledger, key_header(settings)) as api:
             await api.check()
             ids = plan.device_ids
@@ -145,8 +137,6 @@ async def _forgotten(
     settings: Settings, url: str, device_ids: Sequence[str]
 ) -> AsyncIterator[list[str]]:
     """Forget the devices at the end, even if interrupted; their events stay if anything was found."""
-    from cli.device_logins.forget import forget_devices  # noqa: PLC0415
-
     found: list[str] = []
     try:
         yield found
@@ -155,7 +145,7 @@ async def _forgotten(
 
 
 @asynccontextmanager
-async def _online(devices: "Sequence[LedgerDevice]") -> AsyncIterator[None]:
+async def _online(devices: Sequence[LedgerDevice]) -> AsyncIterator[None]:
     """Keep the devices connected; afterwards each publishes its closing status, even if interrupted."""
     stop = asyncio.Event()
     async with asyncio.TaskGroup() as group:
@@ -174,8 +164,8 @@ async def _online(devices: "Sequence[LedgerDevice]") -> AsyncIterator[None]:
 
 
 async def _send_and_compare(
-    api: "Api", devices: "Sequence[LedgerDevice]", plan: "Plan", ledger: "Ledger", timeout_s: float
-) -> "Comparison":
+    api: Api, devices: Sequence[LedgerDevice], plan: Plan, ledger: Ledger, timeout_s: float
+) -> Comparison:
     """1. Send until all is answered or time is up. 2. Read until it matches or time is up."""
     deadline = monotonic() + timeout_s
     with suppress(TimeoutError):
@@ -186,9 +176,7 @@ async def _send_and_compare(
     return await _compared(api, plan, ledger, deadline)
 
 
-async def _compared(api: "Api", plan: "Plan", ledger: "Ledger", deadline: float) -> "Comparison":
-    from cli.selftest.ledger import compare  # noqa: PLC0415
-
+async def _compared(api: Api, plan: Plan, ledger: Ledger, deadline: float) -> Comparison:
     reads = 0
     while True:
         try:
@@ -205,7 +193,7 @@ async def _compared(api: "Api", plan: "Plan", ledger: "Ledger", deadline: float)
         await asyncio.sleep(POLL_S)
 
 
-async def _show(ledger: "Ledger", console: Console) -> None:
+async def _show(ledger: Ledger, console: Console) -> None:
     """Show the progress, on a terminal only."""
     with console.status("") as status:
         while True:

@@ -6,7 +6,7 @@ import typer
 
 from api.auth.upkeep import FIRST_KEY
 from cli.program import program_path
-from cli.roles import Role
+from cli.roles.runner import Role
 from runtime.addresses import http_url
 from runtime.health import Health
 from runtime.metrics import Metrics

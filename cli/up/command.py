@@ -2,7 +2,7 @@
 
 import asyncio
 from contextlib import ExitStack
-from typing import Any
+from typing import Annotated, Any
 
 import typer
 from pydantic import SecretStr
@@ -11,7 +11,8 @@ from api.run import run as run_api
 from broker.client.login_check import until_accepted
 from cli.database import database_errors
 from cli.device_logins.lifecycle import UntilKnown
-from cli.roles import Role, run_roles
+from cli.roles.runner import Role, run_roles
+from cli.settings import command_settings
 from cli.up.announcement import announcer, stopped_message
 from cli.up.broker import AccountFeed, BrokerProcess, broker_part
 from cli.up.embedded import EmbeddedPart, postgres_part, supervisor
@@ -28,7 +29,15 @@ STOP_S_MAX = 8.0  # The roles and PostgreSQL share it: a command stops within te
 POSTGRES_STOP_S_MIN = 0.5
 
 
-def up(settings: Settings, *, demo: bool) -> None:
+def up(
+    *,
+    demo: Annotated[bool, typer.Option("--demo", help="Add 20 simulated devices.")] = False,
+) -> None:
+    """Run everything: PostgreSQL and broker (embedded unless configured), ingestor, API, scheduler."""
+    _run(command_settings(), demo=demo)
+
+
+def _run(settings: Settings, *, demo: bool) -> None:
     """Run until stopped. Raises StartError if a port or the data folder is in use."""
     if settings.database_url is None:
         require_unowned(settings.data_dir)

@@ -8,7 +8,7 @@ from typing import Any, Generic, Self, TypeVar
 
 import structlog
 
-from cli.roles import Role
+from cli.roles.runner import Role
 from runtime.health import Health
 from runtime.metrics import Metrics
 from runtime.postgres.server import embedded_postgres, has_listener

@@ -5,23 +5,23 @@ import os
 import sys
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 from rich.console import Console
+from rich.live import Live
 
 from cli.api_client import UrlOption, api_client, key_header
 from cli.output import AsJson, print_json
+from cli.settings import command_settings
+from cli.watch.fleet import WatchedFleet
+from cli.watch.screen import lines, screen
+from cli.watch.stream import TIMEOUT, Frame, LiveStream, Lost, Snapshot
 from runtime.addresses import http_url
 from runtime.errors import VoltwireError, ungrouped
-from runtime.logging import configure_logging
-from runtime.settings import Settings, load_settings
+from runtime.settings import Settings
 from runtime.signals import stop_on_signals, unless_stopped
 from schema.registry import is_device_id
-
-if TYPE_CHECKING:  # Other commands start faster without these imports.
-    from cli.watch.fleet import WatchedFleet
-    from cli.watch.stream import Frame, LiveStream
 
 DEVICES_MAX = 200  # Of one stream.
 DRAW_EVERY_S = 0.5
@@ -51,8 +51,7 @@ def watch(
     event, change of presence and alert. It connects again when the connection is lost. API_KEY needs
     the scope read if authentication is on. Ctrl-C ends it with exit code 0.
     """
-    settings = load_settings()
-    configure_logging(settings)
+    settings = command_settings()
     base = url or http_url(settings.http_host, settings.http_port)
     try:
         with ungrouped(VoltwireError, BrokenPipeError):
@@ -62,8 +61,6 @@ def watch(
 
 
 async def _watch(settings: Settings, url: str, device_ids: Sequence[str], *, as_json: bool) -> None:
-    from cli.watch.stream import TIMEOUT, LiveStream  # noqa: PLC0415
-
     stop = asyncio.Event()
     stop_on_signals(stop)
     async with api_client(url, key_header(settings), TIMEOUT) as client:
@@ -74,11 +71,8 @@ async def _watch(settings: Settings, url: str, device_ids: Sequence[str], *, as_
         await unless_stopped(stop, work)
 
 
-async def _print(stream: "LiveStream", *, as_json: bool) -> None:
+async def _print(stream: LiveStream, *, as_json: bool) -> None:
     """The first frame after a lost connection holds all newest events; those that are known are left out."""
-    from cli.watch.screen import lines  # noqa: PLC0415
-    from cli.watch.stream import Frame, Lost  # noqa: PLC0415
-
     newest: dict[str, str] = {}
     async for item in stream.items():
         if isinstance(item, Lost):
@@ -92,9 +86,7 @@ async def _print(stream: "LiveStream", *, as_json: bool) -> None:
                     typer.echo(line)
 
 
-def _new_events(frame: "Frame", newest: dict[str, str]) -> "Frame":
-    from cli.watch.stream import Frame  # noqa: PLC0415
-
+def _new_events(frame: Frame, newest: dict[str, str]) -> Frame:
     if frame.kind != "latest":
         return frame
     new = [each for each in frame.data if newest.get(each["device_id"]) != each["event_id"]]
@@ -102,7 +94,7 @@ def _new_events(frame: "Frame", newest: dict[str, str]) -> "Frame":
     return Frame(frame.kind, new)
 
 
-def _print_json(frame: "Frame") -> None:
+def _print_json(frame: Frame) -> None:
     if frame.kind != "latest":
         print_json({"type": frame.kind, **frame.data})
         return
@@ -110,11 +102,7 @@ def _print_json(frame: "Frame") -> None:
         print_json({"type": "event", **event})
 
 
-async def _draw(stream: "LiveStream", console: Console) -> None:
-    from rich.live import Live  # noqa: PLC0415
-
-    from cli.watch.fleet import WatchedFleet  # noqa: PLC0415
-    from cli.watch.screen import screen  # noqa: PLC0415
+async def _draw(stream: LiveStream, console: Console) -> None:
 
     fleet, trouble = WatchedFleet(), Trouble()
     with Live(console=console, screen=True, auto_refresh=False) as live:
@@ -132,9 +120,7 @@ class Trouble:
     reason: str | None = None
 
 
-async def _follow(stream: "LiveStream", fleet: "WatchedFleet", trouble: Trouble) -> None:
-    from cli.watch.stream import Frame, Lost, Snapshot  # noqa: PLC0415
-
+async def _follow(stream: LiveStream, fleet: WatchedFleet, trouble: Trouble) -> None:
     async for item in stream.items():
         match item:
             case Snapshot():

@@ -1,4 +1,4 @@
-"""Silences: whom channels do not call about, by time of receipt. Pure."""
+"""Silences: which alerts channels do not get, by time of receipt. Pure."""
 
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass

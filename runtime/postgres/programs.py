@@ -31,7 +31,7 @@ class Program:
 
     @classmethod
     def embedded(cls, name: str, data_dir: Path) -> Self:
-        """The wheel's, where the user of the embedded server can run it. Raises StartError."""
+        """The program of the wheel, where the user of the embedded server can run it. Raises StartError."""
         user = ServerUser.choose()
         return cls(runnable_programs(find_home(data_dir.resolve(), user)) / name, user)
 

@@ -44,7 +44,7 @@ update channel set
 where name = $1
 
 -- save_skipped --
--- Nothing for this channel up to here.
+-- There is nothing for this channel up to this number.
 update channel set delivered_id = greatest(delivered_id, $2) where name = $1
 
 -- save_failure --

@@ -27,8 +27,8 @@ where valid_until is null or valid_until > clock_timestamp()
 select credential_id, kind, name, scopes, digest from credential where credential_id = any($1)
 
 -- broker_logins --
--- What the files of a broker hold: one secret per name. Of a rotated one that is the former until its overlap
--- ends, in so many seconds for the first of them.
+-- What the files of a broker hold: one secret per name. After a rotation that is the former one until its overlap
+-- ends. `ends_in_s`: in how many seconds the first overlap ends.
 select distinct on (kind, name) kind, name, scopes, broker_salt, broker_hash,
        extract(epoch from min(valid_until) over () - clock_timestamp())::float8 as ends_in_s
 from credential
@@ -45,13 +45,13 @@ with secrets as (delete from credential where valid_until <= clock_timestamp())
 delete from browser_session where expires_at <= clock_timestamp()
 
 -- list_credentials --
--- Those in force, by name, after a name.
+-- The credentials in force, by name, after the name $2.
 select name, kind, scopes, created_at, last_used_at from credential
 where kind = any($1) and valid_until is null and name > $2
 order by name, kind limit $3
 
 -- list_devices --
--- Devices with a secret in force, or whose certificates are accepted, by name, after a name.
+-- Devices with a secret in force, or whose certificates are accepted, by name, after the name $1.
 select name as device_id, bool_or(kind = 'device') as secret, bool_or(kind = 'certificate') as certificate,
        min(created_at) as created_at, max(last_used_at) as last_used_at
 from credential
@@ -60,7 +60,7 @@ group by name
 order by name limit $2
 
 -- save_last_used --
--- Moves only forward: several processes save.
+-- The time only moves forward: several processes save it.
 update credential set last_used_at = used.at
 from unnest($1::bigint[], $2::timestamptz[]) as used (credential_id, at)
 where credential.credential_id = used.credential_id
@@ -76,7 +76,7 @@ select name from credential where kind = 'key' and 'admin' = any(scopes) and val
 order by credential_id for update
 
 -- insert_session --
--- Of a key that is valid, for $3 seconds. With more than $4 sessions of a key the oldest end.
+-- A session of the valid key $2, for $3 seconds. If the key then has more than $4 sessions, the oldest end.
 with ended as (
     delete from browser_session where digest in (
         select digest from browser_session where credential_id = $2 order by created_at desc offset $4 - 1)

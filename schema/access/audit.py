@@ -39,7 +39,7 @@ async def record(
 
 
 def _shown(value: Any) -> Any:
-    """With numbers as every answer writes them."""
+    """The value with its numbers in the form that every response has."""
     match value:
         case float():
             return json_form(value)

@@ -7,7 +7,7 @@ import asyncpg
 
 from schema.access.credentials import Scope
 from schema.access.secrets import BrokerHash, CredentialKind
-from schema.access.watch import follow, true_for_s
+from schema.access.watch import follow, valid_for_s
 from schema.database import Connection
 from schema.queries import load_queries
 
@@ -36,7 +36,7 @@ async def read_broker_tables(connection: Connection, instance: str) -> tuple[Bro
     """What is in force, and for how many seconds unless something changes."""
     rows = await connection.fetch(queries.broker_logins)
     last_member = await connection.fetchval(queries.last_member, instance)
-    return BrokerTables([_login(row) for row in rows], last_member), true_for_s(rows)
+    return BrokerTables([_login(row) for row in rows], last_member), valid_for_s(rows)
 
 
 def follow_broker_tables(dsn: str, name: str, instance: str) -> AsyncGenerator[BrokerTables, None]:

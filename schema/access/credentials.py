@@ -1,6 +1,6 @@
 """Credentials of devices, keys and client certificates: made, rotated, revoked, and read by every process.
 
-Each function that changes something belongs into a transaction of the caller and writes its row of the audit.
+Each function that changes something runs in a transaction of its caller and writes a row of the audit.
 """
 
 from collections.abc import Sequence
@@ -17,7 +17,7 @@ from schema.database import Connection
 from schema.queries import load_queries
 
 KEY_NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
-KEY_LOGIN_PREFIX = "_key."  # Of a key at the broker. No device_id can begin so.
+KEY_LOGIN_PREFIX = "_key."  # The login of a key at the broker begins so, and no device_id can.
 OVERLAP_S_MAX = 30 * 86_400
 
 KeyName = Annotated[str, StringConstraints(pattern=KEY_NAME)]
@@ -60,7 +60,7 @@ class Credential:
 
 @dataclass(frozen=True, slots=True)
 class ListedCredential:
-    """What may be shown of one in force."""
+    """What may be shown of a credential in force."""
 
     name: str
     kind: CredentialKind
@@ -157,7 +157,7 @@ async def save_last_used(connection: Connection, numbers: Sequence[int], at: dat
 async def list_in_force(
     connection: Connection, kinds: Sequence[CredentialKind], after: str = "", limit: int = 1000
 ) -> list[ListedCredential]:
-    """Those in force by name, after a name."""
+    """The credentials in force, by name, after the name `after`."""
     rows = await connection.fetch(queries.list_credentials, kinds, after, limit)
     return [
         ListedCredential(
@@ -174,7 +174,7 @@ async def list_in_force(
 async def list_devices(
     connection: Connection, after: str, limit: int
 ) -> list[ListedDeviceCredentials]:
-    """Devices that may log in, by name, after a name."""
+    """Devices that may log in, by name, after the name `after`."""
     rows = await connection.fetch(queries.list_devices, after, limit)
     return [ListedDeviceCredentials(**dict(row)) for row in rows]
 

@@ -8,13 +8,13 @@ from schema.database import Connection
 from schema.queries import load_queries
 
 SESSION_S = 12 * 3600
-SESSIONS_MAX = 100  # Of one key.
+SESSIONS_MAX = 100  # Per key.
 
 queries = load_queries("schema.access", "access.sql")
 
 
 class BrowserSession(NamedTuple):
-    """One that is valid for `left_s` more seconds, unless it or its key ends before."""
+    """A session that is valid for `left_s` more seconds, unless it or its key ends before."""
 
     digest: bytes
     credential_id: int

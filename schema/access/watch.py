@@ -53,7 +53,7 @@ async def follow(
             connection = await connect(dsn, name, command_timeout_s=10)
             changed = asyncio.Event()
             await connection.add_listener(channel, lambda *_, changed=changed: changed.set())
-            # A lost connection hears no change: find that out now, not at the next look.
+            # A lost connection gets no notification: find that out now, not at the next read.
             connection.add_termination_listener(lambda _, changed=changed: changed.set())
             while True:
                 changed.clear()
@@ -79,23 +79,23 @@ class _CredentialReader:
         self._known: dict[int, Credential] | None = None
 
     async def __call__(self, connection: Connection) -> tuple[Sequence[Credential] | None, float]:
-        """The valid ones, None if they are those of the last call; and for how long this is true."""
+        """The valid credentials, None if they are those of the last call; and for how long this is true."""
         found = await fetch_row(connection, queries.valid_numbers)
         before = self._known or {}
         known = {number: before[number] for number in found["numbers"] if number in before}
         if self._known is not None and len(known) == len(before) == len(found["numbers"]):
-            return None, true_for_s([found])
+            return None, valid_for_s([found])
         added = [number for number in found["numbers"] if number not in before]
         for n in range(0, len(added), SLICE_ROWS):
             part = added[n : n + SLICE_ROWS]
             rows = await connection.fetch(queries.credentials_by_number, part)
             known.update({row["credential_id"]: _credential(row) for row in rows})
         self._known = known
-        return list(known.values()), true_for_s([found])
+        return list(known.values()), valid_for_s([found])
 
 
 async def valid_credentials(connection: Connection) -> Sequence[Credential]:
-    """Those that are valid at this moment, once."""
+    """The credentials that are valid at this moment, read once."""
     found, _ = await _CredentialReader()(connection)
     return found or ()
 
@@ -107,8 +107,8 @@ async def _read_sessions(connection: Connection) -> tuple[list[BrowserSession], 
     ], READ_EVERY_S
 
 
-def true_for_s(rows: Sequence[asyncpg.Record]) -> float:
-    """Until the first secret of these ends, or the next look."""
+def valid_for_s(rows: Sequence[asyncpg.Record]) -> float:
+    """For how long a list stays true: until its first secret ends, at most until the next read."""
     ends_in_s = rows[0]["ends_in_s"] if rows else None
     if ends_in_s is None:
         return READ_EVERY_S

@@ -26,7 +26,7 @@ WebhookSecret = Annotated[
     Field(
         min_length=1,
         max_length=SECRET_CHARS_MAX,
-        description="Of a webhook: whsec_ and 24 to 64 bytes in Base64. It is never shown again.",
+        description="The secret of a webhook: whsec_ and 24 to 64 bytes in Base64. It is never shown again.",
     ),
 ]
 

@@ -14,21 +14,21 @@ class KeyResponse(TypedDict):
     name: str
     scopes: list[Scope]
     created_at: Time
-    last_used_at: Annotated[Time | None, Field(description="To the minute")]
+    last_used_at: Annotated[Time | None, Field(description="When it was last shown, to the minute")]
 
 
 @with_config(STRICT)
 class NewKeyResponse(TypedDict):
     name: str
     scopes: list[Scope]
-    secret: Annotated[str, Field(description="Shown here and never again")]
+    secret: Annotated[str, Field(description="It is shown here and never again")]
 
 
 @with_config(STRICT)
 class CredentialsResponse(TypedDict):
     device_id: str
     login: Annotated[str, Field(description="The user name at the broker")]
-    secret: NotRequired[Annotated[str, Field(description="Shown here and never again")]]
+    secret: NotRequired[Annotated[str, Field(description="It is shown here and never again")]]
 
 
 @with_config(STRICT)
@@ -38,7 +38,9 @@ class DeviceCredentialsResponse(TypedDict):
     secret: Annotated[bool, Field(description="Whether it has a secret")]
     certificate: Annotated[bool, Field(description="Whether its client certificates are accepted")]
     created_at: Time
-    last_used_at: Annotated[Time | None, Field(description="Over HTTP, to the minute")]
+    last_used_at: Annotated[
+        Time | None, Field(description="When it was last shown over HTTP, to the minute")
+    ]
 
 
 @with_config(STRICT)
@@ -57,7 +59,7 @@ class SessionResponse(TypedDict):
 class AuditResponse(TypedDict):
     id: int
     at: Time
-    actor: Annotated[str, Field(description="key:NAME, device:ID, command, or anyone")]
+    actor: Annotated[str, Field(description="Who acted: key:NAME, device:ID, command, or anyone")]
     address: str | None
     action: str
     target: str | None

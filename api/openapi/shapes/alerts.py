@@ -93,14 +93,17 @@ class BacktestResponse(TypedDict):
     from_time: Time
     to_time: Time
     time: Annotated[
-        Literal["timestamp", "received_at"], Field(description="Of the events, by which it went")
+        Literal["timestamp", "received_at"],
+        Field(description="The time of the events that the back-test went by"),
     ]
     events: Annotated[Count, Field(description="How many events with the metric were read")]
     incidents_total: Count
     firing_s: Annotated[float, Field(ge=0)]
-    devices: Annotated[list[BacktestDeviceResponse], Field(description="Those with incidents")]
+    devices: Annotated[
+        list[BacktestDeviceResponse], Field(description="Only devices with incidents")
+    ]
     incidents: list[BacktestIncidentResponse]
-    truncated: Annotated[bool, Field(description="Not all incidents are listed")]
+    truncated: Annotated[bool, Field(description="Whether the list leaves incidents out")]
 
 
 @with_config(STRICT)
@@ -119,14 +122,16 @@ class SilenceResponse(TypedDict):
 @with_config(STRICT)
 class ChannelResponse(TypedDict):
     name: str
-    url: Annotated[str, Field(description="Without its secrets")]
+    url: Annotated[str, Field(description="The address without its secrets")]
     signed: bool
     silent: bool
     state: Literal["ok", "retrying", "failing"]
     delivered_at: Time | None
     failed_at: Time | None
     failure: str | None
-    attempts: Annotated[Count, Field(description="Of the notification that is being retried")]
+    attempts: Annotated[
+        Count, Field(description="Failed attempts at the notification that is being retried")
+    ]
     next_attempt_at: Time | None
     given_up: Annotated[Count, Field(description="Notifications that were never delivered")]
     created_at: Time

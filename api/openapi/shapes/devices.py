@@ -16,14 +16,16 @@ class PresenceResponse(TypedDict):
     since: Time
     reason: str
     last_seen: Time | None
-    expected_interval_s: Annotated[float | None, Field(description="Of the present silence")]
+    expected_interval_s: Annotated[
+        float | None, Field(description="The interval that rules the present silence")
+    ]
     source: Annotated[IntervalSource, Field(description="Where expected_interval_s comes from")]
     flapping: Annotated[bool, Field(description="More than 6 changes in an hour")]
 
 
 @with_config(STRICT)
 class PresenceChangeResponse(TypedDict):
-    id: Annotated[int, Field(description="As in the stream of changes")]
+    id: Annotated[int, Field(description="The number of the change, as in the stream")]
     device_id: str
     state: PresenceState
     since: Time
@@ -53,18 +55,21 @@ class DeviceResponse(PresenceResponse):
     tags: list[str]
     attributes: dict[str, float | str]
     interval_s: float | None
-    tz: Annotated[str | None, Field(description="Of its times without offset; null: UTC")]
+    tz: Annotated[str | None, Field(description="The zone of its times without offset; null: UTC")]
     registered: bool
     created_at: Time
     open_incidents: Count
     reused_ids: Annotated[
-        int, Field(ge=0, description="Events whose event_id was that of an event of another time")
+        int,
+        Field(ge=0, description="Duplicates that are no resends: their event_id has another time"),
     ]
     reused_ids_at: Annotated[Time | None, Field(description="When the last of them was received")]
     completeness_percent: Annotated[
         float | None,
         Field(
-            ge=0, le=100, description="Of the last 24 hours; null without events that have a seq"
+            ge=0,
+            le=100,
+            description="How much of the last 24 hours was received; null without events that have a seq",
         ),
     ]
 
@@ -72,14 +77,17 @@ class DeviceResponse(PresenceResponse):
 @with_config(STRICT)
 class ImportedResponse(TypedDict):
     devices: Annotated[int, Field(ge=1, description="Rows of the file")]
-    created: Annotated[int, Field(ge=0, description="Of them new")]
-    changed: Annotated[int, Field(ge=0, description="Of them with another registration before")]
+    created: Annotated[int, Field(ge=0, description="Rows whose device is new")]
+    changed: Annotated[int, Field(ge=0, description="Rows whose device had another registration")]
 
 
 @with_config(STRICT)
 class ListedDeviceResponse(DeviceResponse):
     latest: NotRequired[
-        Annotated[dict[str, LatestValueResponse], Field(description="By metric, if asked for")]
+        Annotated[
+            dict[str, LatestValueResponse],
+            Field(description="The newest value of each metric, with latest=true"),
+        ]
     ]
 
 

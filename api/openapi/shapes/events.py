@@ -23,9 +23,11 @@ class EventResponse(TypedDict):
 @with_config(STRICT)
 class PostedResponse(TypedDict):
     status: Literal["ok", "duplicate"]
-    event_id: NotRequired[Annotated[str, Field(description="Only if the server assigned it")]]
+    event_id: NotRequired[
+        Annotated[str, Field(description="The id that the server assigned, if it did")]
+    ]
     reason: NotRequired[
-        Annotated[DuplicateReason, Field(description="Only of a duplicate that is no resend")]
+        Annotated[DuplicateReason, Field(description="Why a duplicate is no resend")]
     ]
 
 
@@ -67,8 +69,8 @@ class CompletenessResponse(TypedDict):
 
 @with_config(STRICT)
 class GapResponse(TypedDict):
-    from_time: Annotated[Time, Field(description="Of the event before the gap")]
-    to_time: Annotated[Time, Field(description="Of the event after it")]
+    from_time: Annotated[Time, Field(description="The time of the event before the gap")]
+    to_time: Annotated[Time, Field(description="The time of the event after the gap")]
     after_seq: Count
     before_seq: Count
     missing: Count

@@ -18,7 +18,7 @@ class InfoResponse(TypedDict):
         Annotated[str | None, Field(description="Name of the caller's key; null without one")]
     ]
     scopes: NotRequired[
-        Annotated[list[str] | None, Field(description="Of the caller's key; null: all")]
+        Annotated[list[str] | None, Field(description="The scopes of the caller's key; null: all")]
     ]
     http_url: NotRequired[str]
     mqtt_url: NotRequired[str]

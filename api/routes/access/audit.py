@@ -24,7 +24,8 @@ async def list_audit(
     request: Request[Any, Any, Any],
     audit: NamedDependency[AuditStore],
     actor: Annotated[
-        str | None, QueryParameter(description="Only of this one, such as key:NAME or command")
+        str | None,
+        QueryParameter(description="Only acts of this actor, such as key:NAME or command"),
     ] = None,
     action: Annotated[
         str | None, QueryParameter(description="Only this act, such as rule.update or login.failed")

@@ -6,11 +6,11 @@ from litestar import Request, Response, delete, get, post, put
 from litestar.di import NamedDependency
 from litestar.params import PathParameter
 
+from api.alerts.channels import ChannelStore
 from api.http.bodies import operation_with_body, read_body, require_same
 from api.http.cursor import fingerprint, read_cursor
 from api.http.pages import json_text, page
 from api.http.params import Cursor, PageLimit
-from api.store.channels import ChannelStore
 from runtime.errors import InvalidRequest, NotFound
 from schema.channels.body import CHANNEL_NAME, ChannelBody, NewChannelBody, is_channel_name
 

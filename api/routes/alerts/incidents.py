@@ -47,12 +47,13 @@ async def list_incidents(
             name="state", enum=list(IncidentFilter), description="open: firing or acknowledged"
         ),
     ] = None,
-    device_id: Annotated[str | None, QueryParameter(description="Of this device")] = None,
+    device_id: Annotated[str | None, QueryParameter(description="Only of this device")] = None,
     rule_id: Annotated[
-        str | None, QueryParameter(description="Of this rule; silent: devices that went offline")
+        str | None,
+        QueryParameter(description="Only of this rule; silent: devices that fell silent"),
     ] = None,
     severity: Annotated[
-        str | None, QueryParameter(enum=list(Severity), description="Of this severity")
+        str | None, QueryParameter(enum=list(Severity), description="Only of this severity")
     ] = None,
     from_time: FromTime = None,
     to_time: ToTime = None,

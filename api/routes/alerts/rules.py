@@ -7,11 +7,11 @@ from litestar import Request, Response, delete, get, post, put
 from litestar.di import NamedDependency
 from litestar.params import PathParameter
 
+from api.alerts.rules import RuleStore
 from api.http.bodies import operation_with_body, read_body
 from api.http.cursor import fingerprint, instant_of, read_cursor
 from api.http.pages import page
 from api.http.params import Cursor, PageLimit
-from api.store.rules import RuleStore
 from schema.event import json_form
 from schema.instants import EARLIEST, rfc3339
 from schema.rule import RuleBody

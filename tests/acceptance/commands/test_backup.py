@@ -172,7 +172,7 @@ def test_a_stream_resumes_after_a_restore_without_repeats(
     made = commands.succeed("restore", "full.dump", "--replace")
     assert "29 events" in made
     assert "key:kept" not in made
-    assert "Valid again, or for the first time: key:revoked. " in made
+    assert "These credentials are valid again, or for the first time: key:revoked. " in made
     up.start()
     up.wait_until_ok(f"{base_url(up)}/health")
     post(up, EVENTS + 20, EVENTS + 21)

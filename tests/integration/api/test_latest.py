@@ -156,6 +156,17 @@ async def test_a_list_of_devices_carries_their_values_if_asked_to(http: httpx.As
     assert values["c"] == {}
 
 
+async def test_a_list_shows_events_of_long_ago_at_once(
+    http: httpx.AsyncClient, db: Connection
+) -> None:
+    sent = [event(f"e{n}", NOW - timedelta(days=200) + n * HOUR, temp=n) for n in range(3)]
+    await send(http, [*sent, event("f", NOW - timedelta(days=300), rare=5)])
+    assert (await many(http))["a"] == newest([*sent, event("f", NOW - timedelta(days=300), rare=5)])
+    await roll(db)
+    await send(http, [event("e9", NOW - timedelta(days=200) + 2 * HOUR, temp=9)])
+    assert (await many(http))["a"]["temp"]["value"] == 9
+
+
 async def test_wrong_filters_of_many_devices_are_422(http: httpx.AsyncClient) -> None:
     for query in ("state=dead", "metric=", "device_tag=%00", "q=%00", "limit=1001", "tag=x"):
         assert (await http.get(f"/v1/latest?{query}")).status_code == 422, query
@@ -166,7 +177,7 @@ async def test_wrong_filters_of_many_devices_are_422(http: httpx.AsyncClient) ->
 
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", range(3))
-async def test_many_devices_show_the_values_of_each_one_while_no_hour_is_marked(
+async def test_many_devices_show_the_values_of_each_one_however_far_the_rollups_lag(
     http: httpx.AsyncClient, db: Connection, seed: int
 ) -> None:
     chance = random.Random(seed)
@@ -188,8 +199,13 @@ async def test_many_devices_show_the_values_of_each_one_while_no_hour_is_marked(
                 for n in range(20)
             ],
         )
+        await many_show_each(http)
         closing += HOUR * chance.randint(0, 8)
         await roll(db, closing)
-        for device_id, shown in (await many(http)).items():
-            one = (await http.get(f"/v1/devices/{device_id}/latest")).json()
-            assert shown == one["metrics"]
+        await many_show_each(http)
+
+
+async def many_show_each(http: httpx.AsyncClient) -> None:
+    for device_id, shown in (await many(http)).items():
+        one = (await http.get(f"/v1/devices/{device_id}/latest")).json()
+        assert shown == one["metrics"]

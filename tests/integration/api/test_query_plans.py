@@ -15,7 +15,7 @@ from api.aggregate.reader import arguments
 from api.aggregate.sql import Source, statement
 from api.export.store import EXPORT_SESSION
 from api.export.store import queries as of_exports
-from api.latest.store import LATEST_VALUES
+from api.latest.store import LATEST_OF_MANY, LATEST_VALUES
 from api.latest.store import queries as of_latest
 from api.store.dead_letters import queries as of_dead_letters
 from api.store.devices import LIST_DEVICES, NEWEST_EVENTS
@@ -131,7 +131,7 @@ async def test_latest_values_come_from_the_last_rollups_and_the_open_hours(
     assert plan.rows_most <= 20
     assert "rollup_pkey" in plan.indexes
     devices = [f"d{n}" for n in range(1, DEVICES + 1)]
-    plan = await plan_of(filled, of_latest.latest_of_many, devices, row["closed"], None)
+    plan = await plan_of(filled, LATEST_OF_MANY, devices, row["closed"], None)
     assert not plan.read_whole - {"device"}
     assert plan.rows_most <= 20 * DEVICES
     assert len(plan.partitions) <= MOST_PARTITIONS_OF_A_WEEK + MONTHS_AHEAD

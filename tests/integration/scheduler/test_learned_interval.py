@@ -83,12 +83,19 @@ async def test_messages_within_a_second_count_as_one(sender: Sender) -> None:
     assert await sender.learned() == pytest.approx(60.6, abs=1)
 
 
-async def test_the_rhythm_of_bursts_is_learned_and_not_their_spacing(sender: Sender) -> None:
+@pytest.mark.parametrize("length", [3, 20])
+async def test_the_rhythm_of_bursts_is_learned_and_not_their_spacing(
+    sender: Sender, length: int
+) -> None:
+    for _ in range(3):
+        await sender.after(600, *[2] * length)
     for _ in range(4):
-        await sender.after(600, *[2] * 10)
-    assert await sender.learned() == pytest.approx(600, abs=1)
-    for _ in range(6):
-        assert await sender.after(600, *[2] * 10) == pytest.approx(600, abs=1)
+        assert await sender.after(600, *[2] * length) == pytest.approx(600, abs=1)
+
+
+async def test_a_burst_that_comes_first_is_corrected_by_the_third_pause(sender: Sender) -> None:
+    assert await sender.after(*[2] * 30) == pytest.approx(2, abs=0.5)
+    assert await sender.after(600, *[2] * 30, 600, *[2] * 30, 600) == pytest.approx(600, abs=1)
 
 
 async def test_an_upload_of_buffered_events_teaches_no_short_interval(sender: Sender) -> None:

@@ -1,40 +1,27 @@
 """The expected answers of the API to queries about values, computed by brute force.
 
 The oracle is independent of the product and slow: it uses fractions instead of doubles, reads every event
-and takes local midnights from zoneinfo. A value counts as the decimal number that its double is written as.
+and takes local midnights from zoneinfo (buckets.py). comparison.py compares its rows with a response.
+A value counts as the decimal number that its double is written as.
 Results are rounded to 60 digits, which is still exact compared with the 16 of an answer.
 """
 
-import json
-import operator
-import re
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import UTC, date, datetime, timedelta
+from datetime import date, datetime, timedelta
 from decimal import Context, Decimal, localcontext
 from fractions import Fraction
-from functools import cache
 from itertools import product
-from typing import Any, NamedTuple
-from zoneinfo import ZoneInfo
+from typing import Any
 
-STATS = ("count", "sum", "avg", "min", "max", "first", "last", "stddev", "p50", "p95", "p99")
-DEFAULT_STATS = STATS[:5]
+from tests.support.oracle.buckets import EPOCH, HOUR, MICROSECOND, Buckets, TooManyRows, midnight
+from tests.support.oracle.query import STATS, AggregateQuery, Stored
+
 AS_STORED = {"min", "max", "first", "last"}
 PERCENTILES = {"p50": Fraction(50, 100), "p95": Fraction(95, 100), "p99": Fraction(99, 100)}
 ROWS_MAX = 50_000
 
-EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-MICROSECOND = timedelta(microseconds=1)
-HOUR = timedelta(hours=1)
-FIXED = {"s": timedelta(seconds=1), "m": timedelta(minutes=1), "h": HOUR}
-FIRST_DAY, FIRST_MONDAY = date(1970, 1, 1), date(1970, 1, 5)
-
-OPERATORS = {
-    ">": operator.gt, ">=": operator.ge, "<": operator.lt, "<=": operator.le, "==": operator.eq,
-    "!=": operator.ne,
-}  # fmt: skip
 AUTO_INTERVALS = (
     "1s", "2s", "5s", "10s", "15s", "30s", "1m", "2m", "5m", "10m", "15m", "30m", "1h", "2h", "3h", "6h",
     "12h", "1d", "1w", "1mo", "3mo", "12mo",
@@ -42,106 +29,8 @@ AUTO_INTERVALS = (
 
 DIGITS = Context(prec=60, Emax=10**6, Emin=-(10**6))
 MOST, SMALLEST = Decimal("1.7976931348623157e308"), Decimal("5e-324")
-RELATIVE = Decimal("1e-9")
 # The error of doubles in an interpolation, relative to the larger neighbour.
 INTERPOLATED = Decimal("1e-13")
-
-_BUCKET = re.compile(
-    r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}(Z|[+-][0-9]{2}:[0-9]{2})"
-)
-
-
-class TooManyRows(Exception):
-    """The answer is 422."""
-
-
-@dataclass(frozen=True, slots=True)
-class Stored:
-    """An event as it was first sent; `ts` in whole microseconds."""
-
-    device_id: str
-    event_id: str
-    ts: datetime
-    metrics: Mapping[str, float]
-    tags: tuple[str, ...] = ()
-
-
-class Condition(NamedTuple):
-    name: str
-    op: str
-    number: float
-
-    def __str__(self) -> str:
-        return f"{self.name}{self.op}{self.number!r}"
-
-    def holds(self, value: Decimal | None) -> bool:
-        return value is not None and OPERATORS[self.op](value, Decimal(repr(self.number)))
-
-
-@dataclass(frozen=True, slots=True)
-class AggregateQuery:
-    metric: str
-    start: datetime
-    end: datetime
-    interval: str = "1m"
-    device_ids: tuple[str, ...] = ()
-    tags: tuple[str, ...] = ()
-    group_by: str | None = None
-    tz: str = "UTC"
-    fill: str = "none"
-    stats: tuple[str, ...] = DEFAULT_STATS
-    more_metrics: tuple[str, ...] = ()
-    device_tags: tuple[str, ...] = ()
-    group_by_too: str | None = None
-    tag_prefix: str | None = None
-    device_tag_prefix: str | None = None
-    where: tuple[Condition, ...] = ()
-    having: tuple[Condition, ...] = ()
-    max_points: int | None = None  # of interval=auto
-    columns: bool = False
-
-    @property
-    def metrics(self) -> list[str]:
-        return sorted({self.metric, *self.more_metrics})
-
-    @property
-    def keys(self) -> list[str]:
-        """The members of a row that name its group."""
-        by = {"device": "device_id"}
-        groups = [key for key in (self.group_by, self.group_by_too) if key is not None]
-        return ["metric"] * (len(self.metrics) > 1) + [by.get(key, key) for key in groups]
-
-    @property
-    def shown(self) -> list[str]:
-        """The stats in the order of an answer."""
-        return [name for name in STATS if name in self.stats]
-
-    @property
-    def parameters(self) -> list[tuple[str, Any]]:
-        """The parameters of the query string; defaults are left out."""
-        several = [("device_id", name) for name in self.device_ids]
-        several += [("tag", tag) for tag in self.tags]
-        several += [("metric", name) for name in self.more_metrics]
-        several += [("device_tag", tag) for tag in self.device_tags]
-        several += [("where", str(condition)) for condition in self.where]
-        several += [("having", str(condition)) for condition in self.having]
-        if self.group_by_too is not None:
-            several.append(("group_by", self.group_by_too))
-        single = {
-            "metric": self.metric,
-            "from_time": self.start.isoformat(),
-            "to_time": self.end.isoformat(),
-            "interval": self.interval,
-            "group_by": self.group_by,
-            "tz": self.tz if self.tz != "UTC" else None,
-            "fill": self.fill if self.fill != "none" else None,
-            "stats": ",".join(self.stats) if self.stats != DEFAULT_STATS else None,
-            "tag_prefix": self.tag_prefix,
-            "device_tag_prefix": self.device_tag_prefix,
-            "max_points": self.max_points,
-            "format": "columns" if self.columns else None,
-        }
-        return [(name, value) for name, value in single.items() if value is not None] + several
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,7 +73,7 @@ def aggregate(
 
 def _rows(
     query: AggregateQuery,
-    buckets: "Buckets",
+    buckets: Buckets,
     known: Mapping[tuple[str, ...], Mapping[int, Row]],
     wanted: Mapping[tuple[str, ...], Sequence[int]],
 ) -> list[Row]:
@@ -266,61 +155,6 @@ def needs_raw_before(floor: datetime, query: AggregateQuery) -> bool:
     cuts = [buckets.start(n) for n in buckets.between(query.start, min(query.end, floor))]
     inner = [at for at in [query.start, *cuts, query.end] if query.start <= at < floor]
     return any((at - EPOCH) % HOUR for at in inner)
-
-
-@cache
-def midnight(day: date, tz: str) -> datetime:
-    """The earliest instant of a local day, in UTC."""
-    return datetime(day.year, day.month, day.day, tzinfo=ZoneInfo(tz)).astimezone(UTC)
-
-
-class Buckets:
-    """The buckets of an interval, numbered consecutively; counting begins with bucket 0."""
-
-    def __init__(self, interval: str, tz: str) -> None:
-        self.count, self.unit = _unit(interval)
-        self.tz = tz
-        self.length = FIXED.get(self.unit, timedelta()) * self.count
-
-    def start(self, number: int) -> datetime:
-        match self.unit:
-            case "d":
-                return midnight(FIRST_DAY + timedelta(days=self.count * number), self.tz)
-            case "w":
-                return midnight(FIRST_MONDAY + timedelta(weeks=self.count * number), self.tz)
-            case "mo":
-                years, months = divmod(self.count * number, 12)
-                return midnight(date(1970 + years, months + 1, 1), self.tz)
-        return EPOCH + self.length * number
-
-    def number(self, at: datetime) -> int:
-        day = at.astimezone(ZoneInfo(self.tz)).date()
-        match self.unit:
-            case "d":
-                guess = (day - FIRST_DAY).days // self.count
-            case "w":
-                guess = (day - FIRST_MONDAY).days // (7 * self.count)
-            case "mo":
-                guess = ((day.year - 1970) * 12 + day.month - 1) // self.count
-            case _:
-                return (at - EPOCH) // self.length
-        while self.start(guess) > at:
-            guess -= 1
-        while self.start(guess + 1) <= at:
-            guess += 1
-        return guess
-
-    def between(self, start: datetime, end: datetime, most: int = 10**9) -> list[int]:
-        """The buckets that overlap [start, end). A skipped local day has none. Raises TooManyRows."""
-        numbers = range(self.number(start), self.number(end - MICROSECOND) + 1)
-        if most and len(numbers) > most + 2:  # No zone ever skipped more than two days.
-            raise TooManyRows
-        return [n for n in numbers if self.start(n) < self.start(n + 1)] if most else []
-
-
-def _unit(interval: str) -> tuple[int, str]:
-    unit = interval.lstrip("0123456789")
-    return int(interval.removesuffix(unit)), unit
 
 
 def _counts(event: Stored, query: AggregateQuery, device_tags: DeviceTags) -> bool:
@@ -425,97 +259,3 @@ def _between(left: Near | None, right: Near | None, part: Fraction) -> Near | No
         value = left.value + (right.value - left.value) * _rounded(part)
         most = max(left.value.copy_abs(), right.value.copy_abs())
         return Near(value, most * INTERPOLATED + left.slack + right.slack)
-
-
-def rows_of_columns(answer: Any, keys: Sequence[str]) -> list[Row]:
-    """The rows of an answer in columns: an object, or one per group. Raises ValueError for another form."""
-    rows: list[Row] = []
-    groups: list[tuple[str, ...]] = []
-    for found in answer if keys else [answer]:
-        if list(found)[: len(keys) + 1] != [*keys, "bucket"]:
-            raise ValueError(f"members {list(found)}")
-        group = {key: found.pop(key) for key in keys}
-        groups.append(tuple(group.values()))
-        for values in zip(*found.values(), strict=True):
-            bucket, *stats = values
-            rows.append({"bucket": bucket} | group | dict(zip(list(found)[1:], stats, strict=True)))
-    if groups != sorted(set(groups), key=lambda group: [name.encode() for name in group]):
-        raise ValueError(f"the order of groups {groups}")
-    return sorted(
-        rows,
-        key=lambda row: (
-            datetime.fromisoformat(row["bucket"]),
-            [row[key].encode() for key in keys],
-        ),
-    )
-
-
-def difference(
-    expected: Sequence[Row], answer: str, tz: str, columns_of: Sequence[str] | None = None
-) -> str | None:
-    """The first difference between an answer and the expected rows; None if there is none.
-
-    `columns_of`: the answer is in columns, and these are the keys of its groups.
-    """
-    rows = read(answer) if columns_of is None else rows_of_columns(read(answer), columns_of)
-    if not isinstance(rows, list):
-        return f"no array: {answer[:200]}"
-    for place, (wanted, row) in enumerate(zip(expected, rows, strict=False)):
-        if list(row) != list(wanted):
-            return f"row {place}: {row}, expected the members {list(wanted)}"
-        if faults := [name for name in wanted if not _is(name, wanted[name], row[name], tz)]:
-            shown = {name: shown_number(value) for name, value in wanted.items()}
-            return f"row {place}, {', '.join(faults)}: {row}, expected {shown}"
-    if len(rows) != len(expected):
-        more = (rows if len(rows) > len(expected) else expected)[min(len(rows), len(expected))]
-        return f"{len(rows)} rows, expected {len(expected)}; the next one is {more}"
-    return None
-
-
-class Pointed(float):
-    """A number written with a decimal point."""
-
-
-def read(answer: str) -> Any:
-    def number(text: str) -> float:
-        return Pointed(text) if "." in text else float(text)
-
-    return json.loads(answer, parse_float=number)
-
-
-def is_number(wanted: Near | int | None, got: Any) -> bool:
-    """Whether a member of an answer is that number, written as it must be."""
-    if wanted is None or isinstance(wanted, int):
-        return type(got) is type(wanted) and bool(got == wanted)
-    if not isinstance(got, int | float) or isinstance(got, bool):
-        return False
-    if isinstance(got, Pointed) and got.is_integer() and abs(got) < 2**53:
-        return False
-    if wanted.exact:  # JSON readers may read long integers as doubles.
-        return bool(float(got) == float(wanted.value))
-    with localcontext(DIGITS):
-        missed = abs(Decimal(got) - wanted.value)
-        return missed <= wanted.value.copy_abs() * RELATIVE + wanted.slack + SMALLEST
-
-
-def shown_number(value: Any) -> Any:
-    return float(value.value) if isinstance(value, Near) else value
-
-
-def _is(name: str, wanted: Any, got: Any, tz: str) -> bool:
-    if name == "bucket":
-        return _is_bucket(wanted, got, tz)
-    if name in {"metric", "device_id", "tag", "device_tag"}:
-        return bool(wanted == got)
-    return is_number(wanted, got)
-
-
-def _is_bucket(wanted: datetime, got: Any, tz: str) -> bool:
-    """The offset is in whole minutes, unlike historical local mean times."""
-    if not isinstance(got, str) or _BUCKET.fullmatch(got) is None:
-        return False
-    at, offset = datetime.fromisoformat(got), wanted.astimezone(ZoneInfo(tz)).utcoffset()
-    shown = at.utcoffset()
-    assert offset is not None
-    assert shown is not None
-    return at == wanted and abs(shown - offset) < FIXED["m"] and (tz != "UTC" or got[-1] == "Z")

@@ -13,16 +13,12 @@ from random import Random
 from typing import Any
 from zoneinfo import ZoneInfo
 
-from tests.support.oracle.oracle import (
-    AS_STORED,
-    DEFAULT_STATS,
+from tests.support.oracle.buckets import (
     FIXED,
-    STATS,
-    AggregateQuery,
-    Condition,
-    Stored,
     midnight,
 )
+from tests.support.oracle.oracle import AS_STORED
+from tests.support.oracle.query import DEFAULT_STATS, STATS, AggregateQuery, Condition, Stored
 
 DAYS = 720  # How far back events go; the tests have partitions for 800 days, and 730 are accepted.
 HOUR, MICROSECOND = timedelta(hours=1), timedelta(microseconds=1)

@@ -12,6 +12,7 @@ import pytest
 from typer.main import get_command
 from typer.testing import CliRunner
 
+from cli.commands import COMMANDS
 from cli.help import EXAMPLES, EXIT_CODES, SENTENCE_CHARS_MAX
 from cli.main import app
 from tests.support.services import ROOT, clean_environment
@@ -52,6 +53,22 @@ def test_the_document_lists_every_command_with_its_help_and_example() -> None:
         (name, command.get_short_help_str(limit=SENTENCE_CHARS_MAX), EXAMPLES[name])
         for name, command in all_commands().items()
     ]
+
+
+def test_the_list_of_commands_shows_the_first_sentence_of_each_help() -> None:
+    root = get_command(app)
+    ctx: Any = root.make_context("voltwire", [], resilient_parsing=True)
+    for name, place in COMMANDS.items():
+        command: Any = root.get_command(ctx, name)  # type: ignore[attr-defined]
+        assert command.get_short_help_str(limit=SENTENCE_CHARS_MAX) == place.summary, name
+
+
+def test_a_command_imports_nothing_that_only_others_need() -> None:
+    code = "import sys, cli.main; print(*(m for m in sys.modules if m.startswith('cli.')))"
+    loaded = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
+    ).stdout.split()
+    assert set(loaded) == {"cli.main", "cli.commands", "cli.help"}
 
 
 @pytest.mark.parametrize("name", EXAMPLES)

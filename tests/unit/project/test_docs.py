@@ -35,9 +35,10 @@ TERM = re.compile(r"^\| \*\*(.+?)\*\* \|", re.MULTILINE)
 LOCK = re.compile(r"^\| (\d+) \| (?:one|two)", re.MULTILINE)
 CONSTANT = re.compile(r"`([A-Z]+(?:_[A-Z]+)+)` in `([\w/]+\.py)`")
 LINK = re.compile(r"\]\(([^)\s]+)\)")
-NAMED_FILE = re.compile(
-    r"`((?:runtime|schema|broker|ingestor|api|scheduler|cli|tests|docs|benchmarks)/[\w./-]*)`"
-)
+FOLDERS = "|".join([*PACKAGES, "tests", "docs", "benchmarks", "deploy", "examples"])
+NAMED_FILE = re.compile(rf"`((?:{FOLDERS})/[\w./-]*)`")
+FILE_IN_CODE = re.compile(rf"(?<![\w./-])((?:{FOLDERS})/[\w./-]+\.(?:py|sql|md|js|sh|conf|yml))\b")
+CODE = {".py", ".sql", ".sh", ".js", ".css", ".conf", ".yml", ".toml", ".service", ".ino", ".h"}
 FENCED = re.compile(r"^```.*?^```", re.MULTILINE | re.DOTALL)
 
 
@@ -144,6 +145,17 @@ def test_every_relative_link_leads_to_a_file_and_a_heading(document: Path) -> No
 def test_every_file_of_ours_that_is_named_exists(document: Path) -> None:
     named = NAMED_FILE.findall(document.read_text(encoding="utf-8"))
     assert [name for name in named if not (ROOT / name).exists()] == []
+
+
+def test_every_file_of_ours_that_code_names_exists() -> None:
+    named = {
+        (name, name_of(path))
+        for path in ROOT.glob("[!.]*/**/*")
+        if path.suffix in CODE and "node_modules" not in path.parts
+        for name in FILE_IN_CODE.findall(path.read_text("utf-8"))
+    }
+    assert named
+    assert {(name, where) for name, where in named if not (ROOT / name).exists()} == set()
 
 
 @pytest.mark.parametrize("decision", DECISIONS, ids=name_of)

@@ -1,5 +1,6 @@
-"""The layout: packages are the folders of this repository, query names are unique, locks are listed."""
+"""The layout: packages are folders, SQL is in files, query names are unique, locks are listed."""
 
+import ast
 import re
 from importlib import import_module
 from pathlib import Path
@@ -31,6 +32,41 @@ def test_no_query_hides_another_of_the_same_name(file: Path) -> None:
     headings = re.findall(r"^-- (\w+) --$", (ROOT / file).read_text(encoding="utf-8"), re.MULTILINE)
     assert headings
     assert len(headings) == len(set(headings))
+
+
+SQL = re.compile(
+    r"(select|with|insert into|update|delete from|create table|alter table|drop table|lock table) "
+)
+# The migration runner works before there are any tables; `sql` wraps the query of its caller.
+WITH_SQL = {"schema/migrate.py", "cli/sql.py"}
+
+
+def test_no_module_holds_sql() -> None:
+    found = {
+        f"{path.relative_to(ROOT)}: {text}"
+        for package in PACKAGES
+        for path in (ROOT / package).glob("**/*.py")
+        if path.relative_to(ROOT).as_posix() not in WITH_SQL
+        for text in statements_of(ast.parse(path.read_text("utf-8")))
+    }
+    assert found == set()
+
+
+def statements_of(module: ast.Module) -> set[str]:
+    """The arguments of calls that begin like SQL; `select 1` only asks whether a connection lives."""
+    constants = {
+        argument.value
+        for node in ast.walk(module)
+        if isinstance(node, ast.Call)
+        for argument in node.args
+        if isinstance(argument, ast.Constant) and isinstance(argument.value, str)
+    }
+    return {text for text in constants if SQL.match(text) and text != "select 1"}
+
+
+def test_sql_in_a_call_is_found() -> None:
+    module = ast.parse("fetch('select 1'); fetch('select now()'); say('An update is due.')")
+    assert statements_of(module) == {"select now()"}
 
 
 def test_a_repeated_query_name_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,19 +7,17 @@ from typing import Any
 
 import pytest
 
-from tests.support.oracle.oracle import (
-    STATS,
-    AggregateQuery,
+from tests.support.oracle.buckets import (
     Buckets,
-    Stored,
     TooManyRows,
-    aggregate,
-    difference,
     midnight,
-    needs_raw_before,
-    shown_number,
-    summary,
 )
+from tests.support.oracle.comparison import (
+    difference,
+    shown_number,
+)
+from tests.support.oracle.oracle import aggregate, needs_raw_before, summary
+from tests.support.oracle.query import STATS, AggregateQuery, Stored
 
 START = datetime(2026, 2, 1, tzinfo=UTC)
 

@@ -18,19 +18,18 @@ from scheduler.rollups import roll
 from schema.database import WRITER_SESSION, connect
 from tests.integration.conftest import Doors
 from tests.support.http_api import api_on
-from tests.support.oracle.oracle import (
-    AggregateQuery,
+from tests.support.oracle.buckets import (
     TooManyRows,
-    aggregate,
+    midnight,
+)
+from tests.support.oracle.comparison import (
     difference,
     is_number,
-    midnight,
-    needs_raw_before,
     read,
-    shortest_interval,
     shown_number,
-    summary,
 )
+from tests.support.oracle.oracle import aggregate, needs_raw_before, shortest_interval, summary
+from tests.support.oracle.query import AggregateQuery
 from tests.support.oracle.random_cases import DAYS, VALUES, RandomCase
 
 pytestmark = pytest.mark.slow

@@ -13,14 +13,17 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from time import monotonic
+from typing import Annotated
 
 import structlog
+import typer
 
 from api.serve.sockets import reserve
 from api.serve.workers import Worker
 from runtime.errors import ConfigurationError, StartError, VoltwireError
 from runtime.signals import stop_on_signals, unless_stopped
 
+WORKERS_MAX = 64
 RESTART_S_MIN, RESTART_S_MAX = 0.5, 15.0
 STEADY_S = 30.0  # A worker that ran this long is restarted after the shortest pause.
 STOP_S_MAX = 8.5  # A child stops within seven seconds, a command within ten.
@@ -31,6 +34,15 @@ FAULT_TYPES: dict[str, type[VoltwireError]] = {
 log = structlog.get_logger()
 
 Command = Callable[[Worker], Sequence[str]]
+WorkersOption = Annotated[
+    int, typer.Option("--workers", min=1, max=WORKERS_MAX, help="Processes that share the work.")
+]
+WorkerOption = Annotated[
+    Worker | None,
+    typer.Option(
+        "--worker", parser=Worker.parse, hidden=True, help="Which of these processes this one is."
+    ),
+]
 
 
 def run_workers(total: int, command: Command, environment: Mapping[str, str]) -> None:

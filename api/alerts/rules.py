@@ -5,11 +5,12 @@ from typing import Any
 
 import asyncpg
 
-from api.store.change import change, end_incidents, note, queries
+from api.store.change import change, end_incidents, increment_rules_version, note
 from api.store.database import Database
 from runtime.errors import NotFound
 from schema.database import fetch_row
 from schema.locks import take_lanes
+from schema.queries import load_queries
 from schema.rule import RuleBody, resolve_limit
 
 # These members decide whether and when a rule fires: if one changes, evaluation restarts. So does another
@@ -17,6 +18,8 @@ from schema.rule import RuleBody, resolve_limit
 _DECISIVE = (
     "condition", "device_id", "tag", "metric", "op", "threshold", "for_s", "max_gap_s", "enabled",
 )  # fmt: skip
+
+queries = load_queries("api.alerts", "rules.sql")
 
 
 class RuleStore:
@@ -26,7 +29,7 @@ class RuleStore:
     async def add(self, rule: RuleBody) -> Any:
         async with change(self._database) as (connection, _):
             row = await fetch_row(connection, queries.add_rule, *_columns(rule))
-            await connection.execute(queries.increment_rules_version)
+            await increment_rules_version(connection)
             await note(connection, "rule.create", row["rule_id"], _written(rule))
             return row
 
@@ -43,7 +46,7 @@ class RuleStore:
                 notifications.extend(await end_incidents(connection, rule_id=rule_id))
             row = await connection.fetchrow(queries.replace_rule, *_columns(rule), rule_id, restart)
             await connection.execute(queries.check_owed, rule_id)
-            await connection.execute(queries.increment_rules_version)
+            await increment_rules_version(connection)
             return row
 
     async def delete(self, rule_id: str) -> None:
@@ -54,7 +57,7 @@ class RuleStore:
             notifications.extend(await end_incidents(connection, rule_id=rule_id))
             await connection.execute(queries.delete_rule, rule_id)
             await note(connection, "rule.delete", rule_id)
-            await connection.execute(queries.increment_rules_version)
+            await increment_rules_version(connection)
 
     async def page(self, after: tuple[datetime, str], limit: int) -> list[asyncpg.Record]:
         """Return rules, the oldest first, and one more than `limit` if there is another page."""

@@ -63,6 +63,21 @@ async def test_head_is_answered_as_get_without_the_content(
         assert head.headers.get("content-length") == shown.headers.get("content-length")
 
 
+async def test_allow_names_head_wherever_there_is_get(http: httpx.AsyncClient) -> None:
+    for path in ("/health", "/v1/devices", "/v1/devices/a", "/v1/alerts/stream"):
+        for method in ("OPTIONS", "PATCH"):
+            allowed = (await http.request(method, path)).headers["allow"].split(", ")
+            assert {"GET", "HEAD"} <= set(allowed), path
+
+
+async def test_an_error_names_a_parameter_as_clients_write_it(http: httpx.AsyncClient) -> None:
+    answer = await http.get("/v1/devices?latest=x")
+    assert (answer.status_code, answer.json()["errors"]) == (
+        422,
+        [{"field": "latest", "message": "true or false"}],
+    )
+
+
 async def test_no_content_type_names_its_charset_twice(http: httpx.AsyncClient) -> None:
     for path, query in PATHS:
         head = await http.head(path, params=query)

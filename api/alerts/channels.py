@@ -15,7 +15,7 @@ from schema.queries import load_queries
 CHANNELS_MAX = 100  # Each has a task of its own in the scheduler.
 TEST_S_MAX, TEST_POLL_S = 40.0, 0.2
 
-queries = load_queries("api.store", "channels.sql")
+queries = load_queries("api.alerts", "channels.sql")
 
 
 class ChannelStore:

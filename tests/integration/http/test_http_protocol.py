@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from litestar.types import Receive, Scope, Send
 
-from api.serve import http_protocol
+from api.serve import refusals
 from api.serve.sockets import listen
 from api.serve.uvicorn_server import serve
 from tests.support.mqtt import until
@@ -191,7 +191,7 @@ async def test_a_head_of_nearly_64_kib_is_answered(server: Server) -> None:
 async def test_a_head_that_does_not_end_in_time_is_refused(
     server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(http_protocol, "HEAD_S_MAX", 0.3)
+    monkeypatch.setattr(refusals, "HEAD_S_MAX", 0.3)
     async with server.client() as slow, server.client() as silent:
         await slow.send(b"GET / HTTP/1.1\r\n")
         assert (await slow.problem())[0] == 408
@@ -201,7 +201,7 @@ async def test_a_head_that_does_not_end_in_time_is_refused(
 async def test_the_second_head_of_a_connection_has_a_deadline_too(
     server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(http_protocol, "HEAD_S_MAX", 0.3)
+    monkeypatch.setattr(refusals, "HEAD_S_MAX", 0.3)
     async with server.client() as client:
         await client.send(b"GET / HTTP/1.1\r\nHost: a\r\n\r\nGET")
         assert (await client.answer())[0] == 200
@@ -211,8 +211,8 @@ async def test_the_second_head_of_a_connection_has_a_deadline_too(
 async def test_a_body_that_stops_is_refused_and_one_that_moves_on_has_its_time(
     server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(http_protocol, "BODY_S_MAX", 0.5)
-    monkeypatch.setattr(http_protocol, "BODY_BYTES_PER_S_MIN", 1000)
+    monkeypatch.setattr(refusals, "BODY_S_MAX", 0.5)
+    monkeypatch.setattr(refusals, "BODY_BYTES_PER_S_MIN", 1000)
     async with server.client() as stopped, server.client() as moving:
         await stopped.send(post(1000) + b"x")
         await moving.send(post(4000) + b"x" * 3000)
@@ -286,7 +286,7 @@ async def test_a_refusal_before_the_body_was_read_arrives(
 async def test_an_endless_body_behind_a_refusal_is_cut_off(
     server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(http_protocol, "DISCARD_BYTES_MAX", 4 * MIB)
+    monkeypatch.setattr(refusals, "DISCARD_BYTES_MAX", 4 * MIB)
     async with server.client() as client:
         await client.send(post(10**12, "/early"))
         with pytest.raises(ConnectionError):

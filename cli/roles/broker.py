@@ -1,14 +1,19 @@
-"""The embedded broker as a role: alone, or as a child process of `voltwire up`."""
+"""`voltwire broker`: the embedded broker, alone or as a child process of `voltwire up`."""
 
 import asyncio
 import socket
 import sys
 from collections.abc import AsyncGenerator
+from typing import Annotated
+
+import typer
 
 from broker.embedded import server
 from broker.embedded.account_changes import follow_accounts, read_accounts
 from broker.embedded.accounts import AccountChange, Accounts
 from broker.embedded.rights import Access
+from cli.roles.runner import run_roles
+from cli.settings import command_settings
 from runtime.broker_password import broker_password
 from runtime.errors import StartError
 from runtime.health import Health
@@ -17,14 +22,24 @@ from runtime.settings import Settings
 from schema.migrate import until_migrated
 
 
-async def run(settings: Settings, stop: asyncio.Event, health: Health, _: Metrics) -> None:
+def broker(
+    *,
+    parent_on_stdin: Annotated[
+        bool, typer.Option("--parent-on-stdin", hidden=True, help="As voltwire up starts it.")
+    ] = False,
+) -> None:
+    """Run the embedded broker alone. It speaks MQTT 3.1.1 and keeps everything in memory."""
+    run_roles(command_settings(), Health(()), _run_for_parent if parent_on_stdin else _run)
+
+
+async def _run(settings: Settings, stop: asyncio.Event, health: Health, _: Metrics) -> None:
     """Follow the credentials in the database, if authentication is on."""
     access = _access(settings, broker_password(settings))
     changes = _from_database(settings, settings.dsn, health) if settings.authenticated else None
     await server.run(settings.mqtt_host, settings.mqtt_port, stop, access, changes)
 
 
-async def run_for_parent(settings: Settings, stop: asyncio.Event, _: Health, __: Metrics) -> None:
+async def _run_for_parent(settings: Settings, stop: asyncio.Event, _: Health, __: Metrics) -> None:
     """Standard input is a socket: our password, then the accounts. Its end ends the broker."""
     with socket.fromfd(sys.stdin.fileno(), socket.AF_UNIX, socket.SOCK_STREAM) as parent:
         access = _access(settings, _read_line(parent))
