@@ -15,7 +15,7 @@ const OTHERS_AFTER_MS = 2_000;  // The first view goes on loading what it shows.
 
 class App {
   constructor() {
-    this.api = new Api(() => this.login());
+    this.api = new Api(() => this.sessionEnded());
     this.live = new Live(this.api);
     this.time = new Time();
     this.info = {};
@@ -83,12 +83,17 @@ class App {
     else history.pushState(null, "", hash);
   }
 
+  // Unlike after a logout, the same person goes on.
+  sessionEnded() {
+    if (parse(location.hash).segments[0] !== "login") this.keepTyped();
+    this.login();
+  }
+
   login() {
     const { segments } = parse(location.hash);
     if (segments[0] === "login") return;
     this.live.stop();
     const next = location.hash.length > 2 ? location.hash : HOME;
-    this.keepTyped();
     this.navigate(address(["login"], { next }), { replace: true });
   }
 

@@ -38,7 +38,7 @@ export async function show(root, route, app) {
 
 class DeviceView {
   constructor(root, app, { device, profiles, latest, rules, incidents }, range) {
-    Object.assign(this, { root, app, device, profiles, range });
+    Object.assign(this, { root, app, device, profiles, range, wasLost: false, movedAt: 0 });
     const profile = profiles.get(device.profile);
     const context = { app, device, profile, range };
     this.heading = new Heading(context);
