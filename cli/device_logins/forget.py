@@ -12,10 +12,9 @@ from cli.api_client import api_client, error_text, key_header, without_credentia
 from runtime.settings import Settings
 from schema.presence import PresenceState
 
-ANSWER_S_MAX = 10.0
-ASLEEP_S_MAX = (
-    3.0  # For the last messages of all devices: one after the deletion makes its device again.
-)
+RESPONSE_S_MAX = 10.0
+# For the last messages of all devices: one after the deletion makes its device again.
+ASLEEP_S_MAX = 3.0
 POLL_S = 0.05
 AT_ONCE = 8
 
@@ -39,7 +38,7 @@ async def forget_devices(
             errors.append(error)
 
     async with (
-        api_client(url, key_header(settings), ANSWER_S_MAX) as api,
+        api_client(url, key_header(settings), RESPONSE_S_MAX) as api,
         asyncio.TaskGroup() as group,
     ):
         for device_id in device_ids:
@@ -57,16 +56,16 @@ async def forget_devices(
 async def _until_asleep(api: httpx.AsyncClient, device_id: str, deadline: float) -> None:
     """Until its last message has arrived, or the deadline."""
     while monotonic() < deadline:
-        answer = await api.get(f"/v1/devices/{device_id}/presence")
-        if answer.status_code == HTTPStatus.NOT_FOUND:  # Nothing of it arrived.
+        response = await api.get(f"/v1/devices/{device_id}/presence")
+        if response.status_code == HTTPStatus.NOT_FOUND:  # Nothing of it arrived.
             return
-        answer.raise_for_status()
-        if answer.json()["state"] == PresenceState.ASLEEP:
+        response.raise_for_status()
+        if response.json()["state"] == PresenceState.ASLEEP:
             return
         await asyncio.sleep(POLL_S)
 
 
 async def _delete(api: httpx.AsyncClient, device_id: str, *, events: bool) -> None:
-    answer = await api.delete(f"/v1/devices/{device_id}", params={"events": events})
-    if answer.status_code != HTTPStatus.NOT_FOUND:  # Nothing of it arrived.
-        answer.raise_for_status()
+    response = await api.delete(f"/v1/devices/{device_id}", params={"events": events})
+    if response.status_code != HTTPStatus.NOT_FOUND:  # Nothing of it arrived.
+        response.raise_for_status()

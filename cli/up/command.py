@@ -69,14 +69,14 @@ def _run(settings: Settings, *, demo: bool) -> None:
             accounts = AccountFeed(broker)
             roles.append(accounts.run)
             until_known = accounts.until_known
-        roles += _visible(until_known, demo=demo)
+        roles += _announced(until_known, demo=demo)
         spent_s = run_roles(settings, Health(("broker", "database", "schema", "storing")), *roles)
         postgres_stop_s = max(POSTGRES_STOP_S_MIN, STOP_S_MAX - spent_s)
     typer.echo(stopped)
 
 
-def _visible(until_known: UntilKnown, *, demo: bool) -> list[Role]:
-    """What is announced, and what begins then."""
+def _announced(until_known: UntilKnown, *, demo: bool) -> list[Role]:
+    """The announcement, and what begins once it is out."""
     announced = asyncio.Event()
     roles = [announcer(announced)]
     if demo:

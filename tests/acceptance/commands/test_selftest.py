@@ -19,7 +19,7 @@ from tests.acceptance.conftest import base_url, running_up, up_settings
 from tests.support import plain_http
 from tests.support.command_run import CommandRun
 from tests.support.mosquitto import mosquitto
-from tests.support.services import Process, free_port, temporary_folder
+from tests.support.services import ForkedProcess, Process, free_port, temporary_folder
 
 ROW = re.compile(r"^ (\w+) +(\d+)  ", re.MULTILINE)
 FAULTS = ("rejected", "unanswered", "recovered", "lost", "duplicated", "unexpected")
@@ -164,8 +164,8 @@ async def test_without_an_ingestor_mqtt_is_unanswered_and_the_sentence_names_it(
     settings = up_settings() | {"DATABASE_URL": dsn}
     with (
         temporary_folder() as folder,
-        Process(folder, "broker", settings=settings),
-        Process(folder, "api", settings=settings) as api,
+        ForkedProcess(folder, "broker", settings=settings),
+        ForkedProcess(folder, "api", settings=settings) as api,
     ):
         api.wait_until_ok(f"{base_url(api)}/health")
         code, counts, said = selftest(settings, "--events", "50", "--timeout", "2")
@@ -197,7 +197,7 @@ def test_where_nothing_listens_one_sentence_says_so_soon(
 def test_a_system_that_cannot_do_its_job_is_not_tested() -> None:
     nowhere = {"DATABASE_URL": f"postgresql://nobody@127.0.0.1:{free_port()}/none"}
     settings = up_settings() | nowhere
-    with temporary_folder() as folder, Process(folder, "api", settings=settings) as api:
+    with temporary_folder() as folder, ForkedProcess(folder, "api", settings=settings) as api:
         deadline = time.monotonic() + UNTIL_S_MAX
         while True:
             try:

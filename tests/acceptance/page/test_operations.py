@@ -37,9 +37,9 @@ def up(database: str) -> Iterator[Process]:
 
 
 def post_json(up: Process, path: str, body: Any, *, accepted: bool = True) -> Any:
-    answer = plain_http.post(f"{base_url(up)}{path}", json=body, timeout=60)
-    assert answer.is_success is accepted, answer.text
-    return answer.json()
+    response = plain_http.post(f"{base_url(up)}{path}", json=body, timeout=60)
+    assert response.is_success is accepted, response.text
+    return response.json()
 
 
 def too_hot(up: Process, device_id: str, **rule: Any) -> None:
