@@ -22,16 +22,26 @@ class Database:
         self._heavy_slots = asyncio.Semaphore(HEAVY_QUERIES_MAX)
 
     async def fetch(self, query: str, *arguments: Any) -> list[asyncpg.Record]:
-        async with self.connection(QUERY_S_MAX) as connection:
-            return await connection.fetch(query, *arguments)
+        """All rows of one query. Raises TimeoutError, Overloaded.
+
+        Like `connection`, whose timer and context take as long as asyncpg takes for the query.
+        """
+        connection = await self._free_connection()
+        try:
+            return await connection.fetch(query, *arguments, timeout=QUERY_S_MAX)
+        except (asyncio.CancelledError, TimeoutError):
+            connection.terminate()
+            raise
+        finally:
+            await self._pool.release(connection)
 
     async def fetch_row(self, query: str, *arguments: Any) -> asyncpg.Record | None:
-        async with self.connection(QUERY_S_MAX) as connection:
-            return await connection.fetchrow(query, *arguments)
+        rows = await self.fetch(query, *arguments)
+        return rows[0] if rows else None
 
     async def fetch_value(self, query: str, *arguments: Any) -> Any:
-        async with self.connection(QUERY_S_MAX) as connection:
-            return await connection.fetchval(query, *arguments)
+        row = await self.fetch_row(query, *arguments)
+        return None if row is None else row[0]
 
     @asynccontextmanager
     async def heavy_query_slot(self) -> AsyncIterator[None]:

@@ -29,7 +29,7 @@ JSON_METRICS = queries.event_body.format(metrics="json_metrics(metrics)")
 # By whether it can show events with unusual numbers.
 DEVICE_EVENTS = {
     False: queries.device_events.format(
-        body=queries.event_body.format(metrics="replace(metrics::text, ' ', '')")
+        body=queries.event_body.format(metrics="replace(numbers, ' ', '')")
     ),
     True: queries.device_events.format(body=JSON_METRICS),
 }
