@@ -13,32 +13,32 @@ from api.http.problems import PROBLEM, problem_body
 
 log = structlog.get_logger()
 
-HEADS_MAX = 256  # Cached; few answers to posts differ in their heads.
+HEADS_MAX = 256  # Cached; few responses to posts differ in their heads.
 JOINED_BYTES_MAX = 64 * 1024  # A larger body is not copied behind its head.
 _ORDINARY = {b"content-type", b"content-length", b"vary"}
 
+Headers = tuple[tuple[bytes, bytes], ...]
+
 
 class _Head(NamedTuple):
-    """The head of an answer, in front of and behind the headers that the server adds."""
-
-    status_line: bytes
-    lines: bytes
+    text: bytes
     content_length: int
 
 
 @lru_cache(HEADS_MAX)
-def _ordinary_head(status: int, headers: tuple[tuple[bytes, bytes], ...]) -> _Head | None:
-    """The head of an answer of known length, after which the connection stays; None for any other."""
+def _ordinary_head(status: int, of_server: Headers, headers: Headers) -> _Head | None:
+    """The head of a response of known length, after which the connection stays; None for any other.
+
+    The headers of the server hold the time, so a cached head is used for a second.
+    """
     names = [name.lower() for name, _ in headers]
     if names.count(b"content-length") != 1 or not _ORDINARY.issuperset(names):
         return None
     if any(HEADER_VALUE_RE.search(value) for _, value in headers):
         return None
-    lines = b"".join(
-        [b"%b: %b\r\n" % pair for pair in zip(names, dict(headers).values(), strict=True)]
-    )
-    length = int(headers[names.index(b"content-length")][1])
-    return _Head(STATUS_LINE[status], lines + b"\r\n", length)
+    pairs = [*of_server, *((name.lower(), value) for name, value in headers)]
+    lines = [STATUS_LINE[status], *(b"%b: %b\r\n" % pair for pair in pairs), b"\r\n"]
+    return _Head(b"".join(lines), int(headers[names.index(b"content-length")][1]))
 
 
 def _raising(error: BaseException) -> Callable[..., Awaitable[None]]:
@@ -62,7 +62,7 @@ class ClosesGently(Protocol):
 
 
 class RequestCycle(RequestResponseCycle):
-    """One request and its answer."""
+    """One request and its response."""
 
     _head = b""  # It waits for the body.
 
@@ -77,13 +77,13 @@ class RequestCycle(RequestResponseCycle):
         """Whether the message is one, and was kept."""
         if message["type"] != "http.response.start" or not self.keep_alive:
             return False
-        head = _ordinary_head(message["status"], tuple(message.get("headers", ())))
+        headers = tuple(message.get("headers", ()))
+        head = _ordinary_head(message["status"], tuple(self.default_headers), headers)
         if head is None or self.disconnected or self.scope["method"] == "HEAD":
             return False
         self.response_started, self.waiting_for_100_continue = True, False
         self.chunked_encoding, self.expected_content_length = False, head.content_length
-        own = [b"%b: %b\r\n" % header for header in self.default_headers]
-        self._head = b"".join([head.status_line, *own, head.lines])
+        self._head = head.text
         return True
 
     def _behind_its_head(self, message: Any) -> Any:
@@ -103,7 +103,7 @@ class RequestCycle(RequestResponseCycle):
             await app(self.scope, self.receive, self.send)
         except BaseException as error:  # noqa: BLE001  # uvicorn's turn, as for any other.
             if self.disconnected:
-                log.debug("A client left before its answer was complete.", error=repr(error))
+                log.debug("A client left before its response was complete.", error=repr(error))
             else:
                 await super().run_asgi(_raising(error))
         else:
@@ -140,7 +140,7 @@ class OldRequestCycle(RequestCycle):
 
 
 class GentleTransport:
-    """The transport as uvicorn uses it; closing it lets the answer arrive first."""
+    """The transport as uvicorn uses it; closing it lets the response arrive first."""
 
     def __init__(self, transport: asyncio.Transport, protocol: ClosesGently) -> None:
         self._transport, self._protocol = transport, protocol

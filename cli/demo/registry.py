@@ -19,7 +19,7 @@ RULES_READ_MAX = 1000
 
 
 class CommandCaller(Caller):
-    """For the audit: a command did it."""
+    """The audit shows that a command acted."""
 
     @property
     def actor(self) -> Actor:

@@ -99,13 +99,19 @@ async def device_summary(
     ],
     tz: TimeZone = "UTC",
 ) -> dict[str, Any]:
-    day, start, end = day_in(time_zone(tz), date)
+    zone = time_zone(tz)
+    day, start, end = day_in(zone, date)
     device = await devices.known(device_id)
     metrics = await aggregates.summary(device.device_no, start, end)
     if not metrics:
         names = await registry.profile_metrics(device.profile)
         metrics = {name: {"count": 0, "min": 0, "max": 0, "avg": 0} for name in names}
-    shown = {"device_id": device.device_id, "date": day.isoformat(), "tz": tz, "metrics": metrics}
+    shown = {
+        "device_id": device.device_id,
+        "date": day.isoformat(),
+        "tz": zone.key,
+        "metrics": metrics,
+    }
     found = await completeness.of_range(device.device_no, start, end)
     return shown if found is None else shown | {"completeness": found.shown()}
 

@@ -24,8 +24,8 @@ async def http(dsn: str) -> AsyncIterator[httpx.AsyncClient]:
 
 
 async def send(http: httpx.AsyncClient, events: list[dict[str, Any]]) -> None:
-    answer = await http.post("/v1/events/batch", json=events)
-    assert {item["status"] for item in answer.json()} == {"stored"}
+    response = await http.post("/v1/events/batch", json=events)
+    assert {item["status"] for item in response.json()} == {"stored"}
 
 
 def event(event_id: str, at: datetime, device_id: str = "a", /, **metrics: float) -> dict[str, Any]:
@@ -38,9 +38,9 @@ def event(event_id: str, at: datetime, device_id: str = "a", /, **metrics: float
 
 
 async def latest(http: httpx.AsyncClient) -> dict[str, Any]:
-    answer = await http.get("/v1/devices/a/latest")
-    assert answer.status_code == 200, answer.text
-    body: dict[str, Any] = answer.json()
+    response = await http.get("/v1/devices/a/latest")
+    assert response.status_code == 200, response.text
+    body: dict[str, Any] = response.json()
     assert body["device_id"] == "a"
     metrics: dict[str, Any] = body["metrics"]
     return metrics
