@@ -97,7 +97,7 @@ async def watch(
 ) -> None:
     """Report whether the database answers, also while nothing else uses it, until cancelled.
 
-    `look` asks it for more. It has its own connection: in a pool, a query without an answer would delay
+    `look` asks it for more. It has its own connection: in a pool, a query without a response would delay
     the next one.
     """
     connection: Connection | None = None

@@ -26,7 +26,7 @@ log = structlog.get_logger()
 
 
 async def nothing() -> None:
-    """For a process that has no streams to end."""
+    """Do nothing: this process has no streams to end."""
 
 
 async def follow(

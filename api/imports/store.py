@@ -25,7 +25,7 @@ from schema.queries import load_queries
 
 IMPORT_BYTES_MAX = 8 * 1024 * 1024
 TRANSACTION_S_MAX = 10.0
-WAIT_S_MAX = 10.0  # for another import of this process; then the answer is 503
+WAIT_S_MAX = 10.0  # for another import of this process; then the response is 503
 ROWS_OF_A_STATEMENT = 500
 IDS_IN_THE_AUDIT_MAX = 100
 

@@ -266,7 +266,7 @@ async def end_session(address: MqttAddress, client_id: str) -> None:
 
 
 def silent_logger() -> FilteringBoundLogger:
-    """For simulated clients, whose connection errors do not belong in the log."""
+    """A logger for simulated clients, whose connection errors do not belong in the log."""
     silent = structlog.make_filtering_bound_logger(logging.CRITICAL)
     logger: FilteringBoundLogger = structlog.wrap_logger(
         structlog.PrintLogger(), wrapper_class=silent

@@ -57,10 +57,10 @@ class ChannelDelivery:
                         await self._changed.wait()
 
     async def _wake_couriers(self) -> None:
-        """Without a channel nothing of the feed is read."""
+        """Wake the couriers for new notifications; without a channel the feed is not read."""
         await self._any_courier.wait()
         async for _, items in follow_feed(self._settings.dsn, f"{self._name} feed"):
-            # Without items it has only begun: what came before has woken nobody.
+            # Without items the feed has only begun, and earlier notifications have woken no courier.
             if not items or any(item.kind == "alert" for item in items):
                 for courier, _ in self._couriers.values():
                     courier.wake()

@@ -9,7 +9,7 @@ import pytest
 
 from tests.conftest import MAX_EVENT_AGE_DAYS
 from tests.support import plain_http
-from tests.support.services import Process, copy_folder, free_port, temporary_folder
+from tests.support.services import ForkedProcess, Process, copy_folder, free_port, temporary_folder
 
 
 def up_settings() -> dict[str, str]:
@@ -27,7 +27,7 @@ def running_up(*arguments: str, data: Path | None = None, **settings: str) -> It
     with temporary_folder() as folder:
         if data is not None:
             copy_folder(data, folder / "data")
-        with Process(folder, "up", *arguments, settings=up_settings() | settings) as process:
+        with ForkedProcess(folder, "up", *arguments, settings=up_settings() | settings) as process:
             process.wait_until_ok(f"{base_url(process)}/health")
             yield process
 
@@ -58,8 +58,8 @@ def stored(url: str, device_id: str) -> Counter[str]:
     found: Counter[str] = Counter()
     page: str | None = f"{url}/v1/devices/{device_id}/events?limit=1000"
     while page:
-        answer = plain_http.get(page, timeout=30).raise_for_status()
-        found.update(event["event_id"] for event in answer.json())
-        page = answer.links.get("next", {}).get("url")
+        response = plain_http.get(page, timeout=30).raise_for_status()
+        found.update(event["event_id"] for event in response.json())
+        page = response.links.get("next", {}).get("url")
         page = page and f"{url}{page}"
     return found

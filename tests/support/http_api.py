@@ -69,9 +69,9 @@ async def api_on(
             following.cancel()
 
 
-def next_page(answer: httpx.Response) -> str | None:
+def next_page(response: httpx.Response) -> str | None:
     """The target of the Link header."""
-    return answer.links["next"]["url"] if "next" in answer.links else None
+    return response.links["next"]["url"] if "next" in response.links else None
 
 
 async def all_pages(client: httpx.AsyncClient, url: str) -> list[Any]:
@@ -79,8 +79,8 @@ async def all_pages(client: httpx.AsyncClient, url: str) -> list[Any]:
     rows: list[Any] = []
     following: str | None = url
     while following is not None:
-        answer = await client.get(following)
-        assert answer.status_code == httpx.codes.OK, answer.text
-        rows += answer.json()
-        following = next_page(answer)
+        response = await client.get(following)
+        assert response.status_code == httpx.codes.OK, response.text
+        rows += response.json()
+        following = next_page(response)
     return rows

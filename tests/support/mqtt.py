@@ -185,7 +185,7 @@ class RawClient(Peer):
         while (packet := await self._read(ANSWER_S_MAX)) is not None:
             if packet[0] >> 4 == packet_type:
                 return packet[1]
-        raise AssertionError(f"closed without an answer of type {packet_type}")
+        raise AssertionError(f"closed without a response of type {packet_type}")
 
     async def _read(self, timeout_s: float) -> tuple[int, bytes] | None:
         packet = await self.packet(timeout_s)

@@ -1,4 +1,4 @@
-"""Keys, and the credentials of devices. A secret is shown once, in the answer that made it."""
+"""Keys, and the credentials of devices. A secret is shown once, in the response that made it."""
 
 from typing import Annotated, Any
 

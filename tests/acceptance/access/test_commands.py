@@ -15,7 +15,7 @@ from cli.main import app
 from tests.acceptance.conftest import base_url, running_up
 from tests.support import plain_http
 from tests.support.access import bearer
-from tests.support.services import Process, free_port, voltwire
+from tests.support.services import ForkedProcess, Process, free_port, voltwire
 
 WITHIN_S = 60
 FIRST_KEY = "voltwire key create admin --scope admin"
@@ -29,7 +29,7 @@ def up(data_folder: Path) -> Iterator[Process]:
 
 
 def command(up: Process, *arguments: str, **settings: str) -> Any:
-    """The answer as JSON."""
+    """The response as JSON."""
     done = run(up, *arguments, "--json", **settings)
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout)
@@ -118,9 +118,9 @@ def post_until_answered(up: Process, secret: str, event: dict[str, Any]) -> http
     """The process hears of a new secret within milliseconds."""
     deadline = time.monotonic() + WITHIN_S
     while True:
-        answer = plain_http.post(f"{base_url(up)}/v1/events", json=event, headers=bearer(secret))
-        if answer.status_code != 401:
-            return answer
+        response = plain_http.post(f"{base_url(up)}/v1/events", json=event, headers=bearer(secret))
+        if response.status_code != 401:
+            return response
         assert time.monotonic() < deadline
         time.sleep(0.05)
 
@@ -172,7 +172,9 @@ def test_the_port_for_checks_asks_for_the_same_keys(up: Process, database: str) 
     key = voltwire("key", "create", "scraper", "--scope", "metrics", "--json", **settings)
     secret = json.loads(key.stdout)["secret"]
     mqtt_url = f"mqtt://127.0.0.1:{up.settings['MQTT_PORT']}"
-    with Process(up.folder, "schedule", settings=settings | {"MQTT_URL": mqtt_url}) as schedule:
+    with ForkedProcess(
+        up.folder, "schedule", settings=settings | {"MQTT_URL": mqtt_url}
+    ) as schedule:
         schedule.wait_until_ok(f"{base}/live")
         assert plain_http.get(f"{base}/metrics").status_code == 401
         deadline = time.monotonic() + WITHIN_S

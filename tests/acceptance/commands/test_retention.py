@@ -1,7 +1,6 @@
 """`voltwire retention` beside a running system, and what queries find afterwards."""
 
 import subprocess
-import sys
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -12,7 +11,7 @@ import pytest
 
 from tests.acceptance.conftest import base_url
 from tests.support import plain_http
-from tests.support.services import COMMAND_S_MAX, Process, clean_environment, temporary_folder
+from tests.support.services import Process, temporary_folder, voltwire_in
 
 DAYS = 90
 
@@ -30,15 +29,7 @@ def http(up: Process) -> Iterator[httpx.Client]:
 
 
 def retention(folder: Path, *arguments: str, **settings: str) -> "subprocess.CompletedProcess[str]":
-    return subprocess.run(
-        [sys.executable, "-m", "cli", "retention", *arguments],
-        cwd=folder,
-        env=clean_environment(settings),
-        capture_output=True,
-        text=True,
-        timeout=COMMAND_S_MAX,
-        check=False,
-    )
+    return voltwire_in(folder, ("retention", *arguments), settings)
 
 
 def event(days_ago: int) -> dict[str, Any]:
@@ -90,8 +81,8 @@ def test_what_the_preview_shows_is_dropped_and_a_query_for_it_names_the_first_ti
         ("/devices/a/metrics", {"start_time": early, "end_time": late}),
     ):
         url = httpx.URL(path).copy_merge_params(first)
-        answer = http.get(url)
-        assert (answer.status_code, answer.json().get("available_from")) == (422, floor), path
+        response = http.get(url)
+        assert (response.status_code, response.json().get("available_from")) == (422, floor), path
     (found,) = http.get("/v1/devices/a/events", params={"from_time": floor}).json()
     assert found["event_id"] == "e5"
     summed_up = {"metric": "x", "from_time": "2000-01-01T00:00:00Z", "to_time": new["timestamp"]}

@@ -13,7 +13,7 @@ import pytest
 
 from tests.acceptance.conftest import base_url
 from tests.support import plain_http
-from tests.support.services import Process, free_port, temporary_folder
+from tests.support.services import ForkedProcess, Process, free_port, temporary_folder
 
 EVENTS, VALUES = 300_000, 600_000
 GROWTH_BYTES_MAX = 30_000_000
@@ -35,7 +35,7 @@ MAKE_EVENTS = f"""
 def api(dsn: str) -> Iterator[Process]:
     asyncio.run(sql(dsn, MAKE_EVENTS))
     settings = {"DATABASE_URL": dsn, "HTTP_PORT": str(free_port())}
-    with temporary_folder() as folder, Process(folder, "api", settings=settings) as process:
+    with temporary_folder() as folder, ForkedProcess(folder, "api", settings=settings) as process:
         process.wait_until_ok(f"{base_url(process)}/health")
         yield process
 
@@ -82,8 +82,8 @@ def test_clients_that_are_slow_leave_or_are_too_many(api: Process, dsn: str) -> 
     parquet = f"{url}parquet&from_time=2026-10-02T20:00:00Z"
     assert plain_http.get(f"{parquet}&device_id=d1", timeout=30).content.endswith(b"PAR1")
     before, grown = rss().rss, 0
-    with plain_http.stream("GET", parquet, timeout=30) as answer:
-        for _ in answer.iter_bytes():
+    with plain_http.stream("GET", parquet, timeout=30) as response:
+        for _ in response.iter_bytes():
             grown = max(grown, rss().rss - before)
     assert grown < GROWTH_BYTES_MAX
 

@@ -85,7 +85,7 @@ def test_an_ended_session_leads_to_the_login_and_back(
     expect(page.get_by_role("heading", name="Dead letters", exact=True)).to_be_visible()
     page.get_by_role("button", name="Log out").click()
     expect(page.get_by_role("heading", name="Log in")).to_be_visible()
-    assert page.evaluate("fetch('/v1/devices').then((answer) => answer.status)") == 401
+    assert page.evaluate("fetch('/v1/devices').then((response) => response.status)") == 401
 
 
 def test_a_read_key_sees_no_button_that_changes_anything_and_may_not(
@@ -101,7 +101,7 @@ def test_a_read_key_sees_no_button_that_changes_anything_and_may_not(
         assert {name.split("\n")[0] for name in names} <= READING, view
     for method, path in CHANGES:
         body = {"method": method, "headers": {"Content-Type": "application/json"}, "body": "{}"}
-        script = "([path, options]) => fetch(path, options).then((answer) => answer.status)"
+        script = "([path, options]) => fetch(path, options).then((response) => response.status)"
         assert page.evaluate(script, [path, body]) == 403, path
 
 

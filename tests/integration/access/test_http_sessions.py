@@ -58,9 +58,9 @@ async def test_a_change_with_a_cookie_needs_a_page_of_this_server(
 
 async def test_another_site_cannot_log_a_browser_in_with_a_key_of_its_own(api: Guarded) -> None:
     for sent in ({"Origin": "http://evil.example"}, {"Sec-Fetch-Site": "cross-site"}):
-        answer = await begin_session(api, **sent)
-        assert answer.status_code == 403
-        assert "set-cookie" not in answer.headers
+        response = await begin_session(api, **sent)
+        assert response.status_code == 403
+        assert "set-cookie" not in response.headers
 
 
 async def test_a_session_gets_a_token_of_its_own_whatever_cookie_the_browser_had(
