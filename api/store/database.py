@@ -9,7 +9,7 @@ import asyncpg
 from asyncpg.pool import PoolConnectionProxy
 
 from runtime.errors import Overloaded
-from schema.database import Connection
+from schema.database import Connection, Pool
 
 ACQUIRE_S_MAX = 3.0
 QUERY_S_MAX = 12.0  # Slightly more than the statement timeout of API_SESSION.
@@ -17,7 +17,7 @@ HEAVY_QUERIES_MAX = 4  # At the same time, out of the connections of the pool (a
 
 
 class Database:
-    def __init__(self, pool: "asyncpg.Pool[asyncpg.Record]") -> None:
+    def __init__(self, pool: Pool) -> None:
         self._pool = pool
         self._heavy_slots = asyncio.Semaphore(HEAVY_QUERIES_MAX)
 
