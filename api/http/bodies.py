@@ -74,7 +74,7 @@ def _require_no_encoding(request: Request[Any, Any, Any]) -> None:
 
 
 def is_json(content_type: str) -> bool:
-    return content_type.partition(";")[0].strip().lower() == JSON
+    return content_type == JSON or content_type.partition(";")[0].strip().lower() == JSON
 
 
 def operation_with_body(

@@ -116,8 +116,8 @@ def http_problem(request: Request[Any, Any, Any], error: HTTPException) -> Respo
     if error.status_code == HTTPStatus.REQUEST_ENTITY_TOO_LARGE:
         detail = "The body is larger than this route accepts: send it in smaller parts."
     headers = dict(error.headers or {})
-    if "GET" in headers.get("Allow", ""):
-        headers["Allow"] += ", HEAD"
+    if "GET" in headers.get("allow", ""):
+        headers["allow"] += ", HEAD"
     return problem(error.status_code, detail, headers)
 
 

@@ -51,11 +51,16 @@ def compressed(app: ASGIApp) -> ASGIApp:
 
     async def middleware(scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == HTTP:
-            await app(scope, receive, _Response(scope, send).send)
+            await app(scope, receive, compressing(scope, send))
         else:
             await app(scope, receive, send)
 
     return middleware
+
+
+def compressing(scope: HTTPScope, send: Send) -> Send:
+    """What sends one response, compressed if its client accepts that and it is worth it."""
+    return _Response(scope, send).send
 
 
 def accepted_encoding(scope: HTTPScope) -> str | None:

@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 
 import asyncpg
 
+from api.store.closed_hour import queries as rollup_queries
 from api.store.database import QUERY_S_MAX, Database
 from runtime.errors import NotFound
 from schema.database import Connection
@@ -53,7 +54,7 @@ class DeviceStore:
         self, after: str, state: str | None, tag: str | None, text: str | None, limit: int
     ) -> list[asyncpg.Record]:
         """Return devices by id, and one more than `limit` if there is another page."""
-        closed = await self._database.fetch_value(queries.closed_hour)
+        closed = await self._database.fetch_value(rollup_queries.closed_hour)
         arguments = self._default_profile, after, state, tag, text, limit + 1, closed
         return await self._database.fetch(LIST_DEVICES, *arguments)
 
@@ -96,7 +97,7 @@ class DeviceStore:
 
 async def one_device(connection: Connection, device_id: str, default_profile: str) -> str:
     """The device as JSON text. Raises NotFound."""
-    closed = await connection.fetchval(queries.closed_hour)
+    closed = await connection.fetchval(rollup_queries.closed_hour)
     body = await connection.fetchval(ONE_DEVICE, default_profile, device_id, closed)
     if body is None:
         raise no_device(device_id)

@@ -1,15 +1,17 @@
 """Events as the API lists them, read in windows of time that reach further and further back."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from time import monotonic
 from typing import Any
 
+import msgspec
+
 from api.store.database import QUERY_S_MAX, Database
-from api.store.devices import KnownDevice
+from api.store.devices import KnownDevice, no_device
 from api.store.retention import first_needed, require_kept
 from runtime.errors import InvalidRequest
-from schema.instants import EARLIEST, LATEST
+from schema.instants import EARLIEST, LATEST, MICROSECOND
 from schema.queries import load_queries
 
 METRICS_POINTS_MAX = 50_000
@@ -23,6 +25,28 @@ DEVICE_WINDOWS = (  # An index reads them in order, so windows only spare partit
 FLEET_WINDOWS = tuple(timedelta(minutes=4**n) for n in range(11))
 
 queries = load_queries("api.store", "events.sql")
+JSON_METRICS = queries.event_body.format(metrics="json_metrics(metrics)")
+# By whether it can show events with unusual numbers.
+DEVICE_EVENTS = {
+    False: queries.device_events.format(
+        body=queries.event_body.format(metrics="replace(metrics::text, ' ', '')")
+    ),
+    True: queries.device_events.format(body=JSON_METRICS),
+}
+SEARCH_EVENTS = queries.search_events.format(body=JSON_METRICS)
+
+# The rows of one window of time, at most so many: [start, end) and the number of rows.
+ReadWindow = Callable[[datetime, datetime, int], Awaitable[Sequence[Any]]]
+
+
+class _Key(msgspec.Struct):
+    """The members of an event by which a list of one device is sorted."""
+
+    timestamp: str
+    event_id: str
+
+
+_key = msgspec.json.Decoder(_Key)
 
 
 class EventStore:
@@ -31,18 +55,34 @@ class EventStore:
 
     async def events(
         self,
-        device: KnownDevice,
+        device_id: str,
         start: datetime | None,
         end: datetime | None,
         *,
         after: tuple[datetime, str] | None,
         limit: int,
-    ) -> list[Any]:
-        """Return events, the newest first, and one more than `limit` if there is another page."""
+    ) -> list[dict[str, str]]:
+        """Return events, the newest first, and one more than `limit` if there is another page.
+
+        Raises NotFound.
+        """
         key = after or (LATEST, LAST_KEY)
-        return await self._newest_first(
-            queries.device_events, device[:2], start, end, key, limit, DEVICE_WINDOWS
-        )
+
+        async def read(first: datetime, last: datetime, most: int) -> list[dict[str, str]]:
+            last = min(last, key[0] + MICROSECOND)
+            bodies = await self._bodies(device_id, first, last, *key, most)
+            return [{"body": body} for body in bodies]
+
+        return await self._newest_first(read, start, end, key[0], limit, DEVICE_WINDOWS)
+
+    async def _bodies(self, device_id: str, *rest: Any) -> list[str]:
+        found = await self._database.fetch_row(DEVICE_EVENTS[False], device_id, *rest)
+        if found is not None and found["unusual"]:
+            found = await self._database.fetch_row(DEVICE_EVENTS[True], device_id, *rest)
+        if found is None:
+            raise no_device(device_id)
+        bodies: list[str] = found["bodies"]
+        return bodies
 
     async def search(
         self,
@@ -55,10 +95,12 @@ class EventStore:
     ) -> list[Any]:
         """Return events like `events`, of all devices. `tags` is a tsquery over whole tags."""
         key = after or (LATEST, LAST_KEY, 0)
+
+        async def read(first: datetime, last: datetime, most: int) -> list[Any]:
+            return await self._database.fetch(SEARCH_EVENTS, tags, first, last, *key, most)
+
         async with self._database.heavy_query_slot():
-            return await self._newest_first(
-                queries.search_events, (tags,), start, end, key, limit, FLEET_WINDOWS
-            )
+            return await self._newest_first(read, start, end, key[0], limit, FLEET_WINDOWS)
 
     async def metrics(self, device: KnownDevice, start: datetime, end: datetime) -> str:
         """The points of a device as JSON text, oldest first."""
@@ -70,17 +112,16 @@ class EventStore:
 
     async def _newest_first(
         self,
-        query: str,
-        subject: Sequence[Any],
+        read: ReadWindow,
         start: datetime | None,
         end: datetime | None,
-        key: Sequence[Any],
+        newest: datetime,
         limit: int,
         spans: Sequence[timedelta],
     ) -> list[Any]:
-        """The rows after a key whose first part is a time; one more than `limit` if there are more."""
+        """The rows up to the time `newest`; one more than `limit` if there are more."""
         first, last = start or EARLIEST, end or LATEST
-        newest = min(last, key[0], datetime.now(UTC))
+        newest = min(last, newest, datetime.now(UTC))
         rows: list[Any] = []
         began = monotonic()
         for window in lookback_windows(first, last, newest, spans):
@@ -88,8 +129,7 @@ class EventStore:
                 raise InvalidRequest(
                     f"The query takes longer than {QUERY_S_MAX:.0f} s; request a shorter range."
                 )
-            missing = limit + 1 - len(rows)
-            rows += await self._database.fetch(query, *subject, *window, *key, missing)
+            rows += await read(*window, limit + 1 - len(rows))
             if len(rows) > limit:
                 break
         needed = first_needed(start, end)
@@ -104,6 +144,12 @@ class EventStore:
         partition, so a query that missed the partition is followed by one that sees the new floor.
         """
         require_kept(start, await self._database.fetch_value(queries.floor_of_raw_events))
+
+
+def key_of(event: str) -> list[str]:
+    """The key of an event in a list of one device, from its JSON."""
+    found = _key.decode(event)
+    return [found.timestamp, found.event_id]
 
 
 def lookback_windows(

@@ -16,10 +16,8 @@ REMOVED = {HTTPStatus.OK, HTTPStatus.NO_CONTENT, HTTPStatus.NOT_FOUND}
 
 
 class ApiLogins:
-    """With `forget` the devices are deleted at the end, not only their credentials."""
-
-    def __init__(self, client: httpx.AsyncClient, *, forget: bool = False) -> None:
-        self._client, self._end = client, "" if forget else "/credentials"
+    def __init__(self, client: httpx.AsyncClient) -> None:
+        self._client = client
 
     async def create(self, device_ids: Sequence[str]) -> dict[str, DeviceLogin]:
         """Raises StartError."""
@@ -38,7 +36,7 @@ class ApiLogins:
         """What cannot be removed is named on standard error: the run itself is over."""
         try:
             for device_id in device_ids:
-                response = await self._client.delete(f"/v1/devices/{device_id}{self._end}")
+                response = await self._client.delete(f"/v1/devices/{device_id}/credentials")
                 if response.status_code not in REMOVED:
                     raise _refused(response)
         except (httpx.TransportError, StartError) as error:

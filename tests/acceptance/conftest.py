@@ -9,7 +9,7 @@ import pytest
 
 from tests.conftest import MAX_EVENT_AGE_DAYS
 from tests.support import plain_http
-from tests.support.services import Process, copy_folder, free_port, temporary_folder
+from tests.support.services import ForkedProcess, Process, copy_folder, free_port, temporary_folder
 
 
 def up_settings() -> dict[str, str]:
@@ -27,7 +27,7 @@ def running_up(*arguments: str, data: Path | None = None, **settings: str) -> It
     with temporary_folder() as folder:
         if data is not None:
             copy_folder(data, folder / "data")
-        with Process(folder, "up", *arguments, settings=up_settings() | settings) as process:
+        with ForkedProcess(folder, "up", *arguments, settings=up_settings() | settings) as process:
             process.wait_until_ok(f"{base_url(process)}/health")
             yield process
 

@@ -2,10 +2,10 @@
 
 import re
 import subprocess
-import sys
 from collections.abc import Mapping, Sequence
 from typing import Self
 
+from tests.support.forked import Forked
 from tests.support.services import ROOT, clean_environment
 
 
@@ -16,8 +16,8 @@ class CommandRun:
         self, arguments: Sequence[str], settings: Mapping[str, str], row: re.Pattern[str]
     ) -> None:
         self._row = row
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", "cli", *arguments],
+        self.process = Forked(
+            arguments,
             env=clean_environment(settings), cwd=ROOT / "tests",
             stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
         )  # fmt: skip

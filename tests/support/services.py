@@ -12,12 +12,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from random import randrange
-from typing import Self
+from typing import Any, Self
 
 import httpx
 import psutil
 
 from tests.support import plain_http
+from tests.support.forked import Forked
 
 ROOT = Path(__file__).parents[2]
 PACKAGES = ("runtime", "schema", "broker", "ingestor", "api", "scheduler", "cli")
@@ -114,14 +115,16 @@ class Process:
 
     def start(self) -> None:
         with self.log.open("ab") as log:
-            self._process = subprocess.Popen(
-                [sys.executable, *self.program, *self.arguments],
+            self._process = self._launch(
                 cwd=self.folder,
                 env=clean_environment(self.settings),
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
             )
+
+    def _launch(self, **options: Any) -> "subprocess.Popen[bytes]":
+        return subprocess.Popen([sys.executable, *self.program, *self.arguments], **options)
 
     def kill(self) -> None:
         self.process.send_signal(signal.SIGKILL)
@@ -146,13 +149,30 @@ class Process:
         raise AssertionError(f"{self.arguments} is not ready:\n{self.log.read_text()[-4000:]}")
 
 
+class ForkedProcess(Process):
+    """The same for a fraction of the CPU; where how Python starts is not the point."""
+
+    def _launch(self, **options: Any) -> "subprocess.Popen[bytes]":
+        return Forked(self.arguments, **options)
+
+
 def voltwire(*arguments: str, **settings: str) -> "subprocess.CompletedProcess[str]":
     """A command that ends by itself."""
-    return subprocess.run(
-        [sys.executable, "-m", "cli", *arguments],
-        env=clean_environment(settings), cwd=ROOT / "tests", capture_output=True, text=True,
-        timeout=COMMAND_S_MAX, check=False,
-    )  # fmt: skip
+    return voltwire_in(ROOT / "tests", arguments, settings)
+
+
+def voltwire_in(
+    folder: Path, arguments: Sequence[str], settings: Mapping[str, str]
+) -> "subprocess.CompletedProcess[str]":
+    with Forked(
+        arguments, env=clean_environment(settings), cwd=folder,
+        stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    ) as process:  # fmt: skip
+        try:
+            said, errors = process.communicate(timeout=COMMAND_S_MAX)
+        finally:
+            process.kill()
+    return subprocess.CompletedProcess(process.args, process.returncode, said, errors)
 
 
 def family(process: Process) -> list[psutil.Process]:

@@ -15,7 +15,7 @@ from cli.main import app
 from tests.acceptance.conftest import base_url, running_up
 from tests.support import plain_http
 from tests.support.access import bearer
-from tests.support.services import Process, free_port, voltwire
+from tests.support.services import ForkedProcess, Process, free_port, voltwire
 
 WITHIN_S = 60
 FIRST_KEY = "voltwire key create admin --scope admin"
@@ -172,7 +172,9 @@ def test_the_port_for_checks_asks_for_the_same_keys(up: Process, database: str) 
     key = voltwire("key", "create", "scraper", "--scope", "metrics", "--json", **settings)
     secret = json.loads(key.stdout)["secret"]
     mqtt_url = f"mqtt://127.0.0.1:{up.settings['MQTT_PORT']}"
-    with Process(up.folder, "schedule", settings=settings | {"MQTT_URL": mqtt_url}) as schedule:
+    with ForkedProcess(
+        up.folder, "schedule", settings=settings | {"MQTT_URL": mqtt_url}
+    ) as schedule:
         schedule.wait_until_ok(f"{base}/live")
         assert plain_http.get(f"{base}/metrics").status_code == 401
         deadline = time.monotonic() + WITHIN_S

@@ -5,7 +5,6 @@ import os
 import signal
 import stat
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
@@ -18,8 +17,9 @@ from runtime.postgres.home import PROGRAMS, wheel_folder
 from schema.migrate import migrate
 from tests.acceptance.conftest import base_url, up_settings
 from tests.support import plain_http
+from tests.support.forked import Forked
 from tests.support.postgres_server import PostgresServer, postgres_server
-from tests.support.services import Process, clean_environment, temporary_folder
+from tests.support.services import ForkedProcess, Process, clean_environment, temporary_folder
 
 EVENTS = 30
 RULE = {"device_id": "dev1", "metric": "temp", "op": ">", "threshold": 0}
@@ -40,8 +40,8 @@ class Commands:
         self.folder, self.settings = folder, settings
 
     def start(self, *arguments: str, **files: Any) -> "subprocess.Popen[bytes]":
-        return subprocess.Popen(
-            [sys.executable, "-m", "cli", *arguments],
+        return Forked(
+            arguments,
             cwd=self.folder, env=clean_environment(self.settings),
             **{"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **files},
         )  # fmt: skip
@@ -90,7 +90,7 @@ def until(condition: Callable[[], Any], seconds: float = 60) -> None:
 def embedded() -> Iterator[tuple[Commands, Process]]:
     """A data folder with events, a rule and a backup `full.dump`; its `up` is stopped."""
     settings = up_settings() | {"MAX_EVENT_AGE_DAYS": "100"}
-    with temporary_folder() as folder, Process(folder, "up", settings=settings) as up:
+    with temporary_folder() as folder, ForkedProcess(folder, "up", settings=settings) as up:
         up.wait_until_ok(f"{base_url(up)}/health")
         commands = Commands(folder, up.settings)
         plain_http.post(f"{base_url(up)}/v1/alerts", json=RULE, timeout=30).raise_for_status()

@@ -1,7 +1,6 @@
 """`voltwire retention` beside a running system, and what queries find afterwards."""
 
 import subprocess
-import sys
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -12,7 +11,7 @@ import pytest
 
 from tests.acceptance.conftest import base_url
 from tests.support import plain_http
-from tests.support.services import COMMAND_S_MAX, Process, clean_environment, temporary_folder
+from tests.support.services import Process, temporary_folder, voltwire_in
 
 DAYS = 90
 
@@ -30,15 +29,7 @@ def http(up: Process) -> Iterator[httpx.Client]:
 
 
 def retention(folder: Path, *arguments: str, **settings: str) -> "subprocess.CompletedProcess[str]":
-    return subprocess.run(
-        [sys.executable, "-m", "cli", "retention", *arguments],
-        cwd=folder,
-        env=clean_environment(settings),
-        capture_output=True,
-        text=True,
-        timeout=COMMAND_S_MAX,
-        check=False,
-    )
+    return voltwire_in(folder, ("retention", *arguments), settings)
 
 
 def event(days_ago: int) -> dict[str, Any]:

@@ -2,7 +2,10 @@
 
 import json
 import socket
+import subprocess
+import sys
 import time
+from contextlib import ExitStack
 from uuid import uuid4
 
 import paho.mqtt.client as mqtt
@@ -14,10 +17,31 @@ from runtime.version import VERSION
 from tests.acceptance.conftest import base_url, up_settings
 from tests.support import plain_http
 from tests.support.mqtt import connect_packet
-from tests.support.services import Process, voltwire
+from tests.support.services import (
+    COMMAND_S_MAX,
+    Process,
+    clean_environment,
+    free_port,
+    temporary_folder,
+    voltwire,
+)
 
 VISIBLE_S_MAX = 0.2
 VISIBLE_ANYWAY_S_MAX = 60
+# Nothing that they need listens.
+FAILING = """
+backup x.dump
+device list
+doctor
+key list
+migrate
+replay
+restore x.dump
+retention
+selftest
+simulate
+sql -c select
+"""
 CALM_S_MAX = 60  # So long a machine may be too busy for ten events.
 
 
@@ -97,6 +121,24 @@ def test_a_role_whose_port_is_taken_says_so_in_one_sentence(embedded_up: Process
     assert refused.returncode == 1
     assert "change HTTP_PORT" in refused.stderr
     assert "Traceback" not in refused.stderr
+
+
+def test_every_command_starts_in_a_python_of_its_own() -> None:
+    """Other tests fork theirs from a process that has imported everything."""
+    settings = {"DATABASE_URL": "postgresql://127.0.0.1:1/x", "MQTT_PORT": str(free_port())}
+    with temporary_folder() as folder, ExitStack() as stack:
+        for command in FAILING.split("\n")[1:-1]:
+            process = subprocess.Popen(
+                [sys.executable, "-m", "cli", *command.split()], cwd=folder,
+                env=clean_environment(settings), stderr=subprocess.PIPE, text=True,
+            )  # fmt: skip
+            stack.callback(assert_failed, stack.enter_context(process))
+
+
+def assert_failed(process: "subprocess.Popen[str]") -> None:
+    _, errors = process.communicate(timeout=COMMAND_S_MAX)
+    assert process.returncode in {1, 2}, errors
+    assert "Traceback" not in errors, errors
 
 
 def test_the_program_explains_itself_and_its_exit_codes() -> None:

@@ -20,6 +20,7 @@ from cli.watch.stream import LiveStream
 from runtime.errors import StartError
 from tests.acceptance.conftest import base_url, up_settings
 from tests.support import plain_http
+from tests.support.forked import Forked
 from tests.support.services import ROOT, Process, clean_environment, free_port, voltwire
 
 LINE_S_MAX, END_S_MAX = 60, 30
@@ -27,9 +28,9 @@ LINE_S_MAX, END_S_MAX = 60, 30
 
 @contextmanager
 def watching(up: Process, *arguments: str) -> Iterator["subprocess.Popen[str]"]:
-    command = [sys.executable, "-m", "cli", "watch", "--url", base_url(up), *arguments]
-    with subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=ROOT / "tests",
+    with Forked(
+        ("watch", "--url", base_url(up), *arguments),
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=ROOT / "tests",
         env=clean_environment(up.settings),
     ) as process:  # fmt: skip
         try:

@@ -13,7 +13,7 @@ import pytest
 
 from tests.acceptance.conftest import base_url
 from tests.support import plain_http
-from tests.support.services import Process, free_port, temporary_folder
+from tests.support.services import ForkedProcess, Process, free_port, temporary_folder
 
 EVENTS, VALUES = 300_000, 600_000
 GROWTH_BYTES_MAX = 30_000_000
@@ -35,7 +35,7 @@ MAKE_EVENTS = f"""
 def api(dsn: str) -> Iterator[Process]:
     asyncio.run(sql(dsn, MAKE_EVENTS))
     settings = {"DATABASE_URL": dsn, "HTTP_PORT": str(free_port())}
-    with temporary_folder() as folder, Process(folder, "api", settings=settings) as process:
+    with temporary_folder() as folder, ForkedProcess(folder, "api", settings=settings) as process:
         process.wait_until_ok(f"{base_url(process)}/health")
         yield process
 

@@ -319,6 +319,8 @@ def test_the_reference_needs_no_internet(http: httpx.Client) -> None:
     for asset in ("swagger-ui-bundle.js", "swagger-ui.css", "swagger-ui-standalone-preset.js"):
         assert f"/docs-assets/{asset}" in page
         assert http.get(f"/docs-assets/{asset}").status_code == 200
+    for other in ("%00", "x" * 300, "../../pyproject.toml", "%2e%2e/index.html", "%2fetc%2fpasswd"):
+        assert_problem(http.get(f"/docs-assets/{other}"), 404)
     document = http.get("/openapi.json").json()
     assert document["openapi"].startswith("3.1")
     assert "/v1/events/batch" in document["paths"]

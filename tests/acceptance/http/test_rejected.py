@@ -3,7 +3,6 @@
 import asyncio
 import re
 import subprocess
-import sys
 import time
 from base64 import b64decode
 from collections.abc import Iterator
@@ -20,7 +19,7 @@ import pytest
 from tests.acceptance.conftest import base_url
 from tests.conftest import with_database
 from tests.support import plain_http
-from tests.support.services import COMMAND_S_MAX, ROOT, Process, clean_environment
+from tests.support.services import Process, voltwire
 
 ROW = re.compile(r"^ (\w+) +(\d+)", re.MULTILINE)
 JSON = {"Content-Type": "application/json"}
@@ -321,11 +320,7 @@ def voltwire_replay(
     *arguments: str, **settings: str
 ) -> tuple[int, dict[str, int], subprocess.CompletedProcess[str]]:
     """The exit code, the table, and the whole output."""
-    process = subprocess.run(
-        [sys.executable, "-m", "cli", "replay", *arguments],
-        env=clean_environment(settings), cwd=ROOT / "tests", capture_output=True, text=True,
-        timeout=COMMAND_S_MAX, check=False,
-    )  # fmt: skip
+    process = voltwire("replay", *arguments, **settings)
     counts = {name: int(count) for name, count in ROW.findall(process.stdout)}
     return process.returncode, counts, process
 

@@ -109,6 +109,18 @@ async def test_late_events_count_however_far_the_rollups_lag(
             assert await latest(http) == newest(sent)
 
 
+async def test_a_restored_database_with_an_earlier_closed_hour_hides_no_event(
+    http: httpx.AsyncClient, db: Connection
+) -> None:
+    events = [event("e1", NOW - timedelta(days=3), temp=7, rare=1), event("e2", NOW, temp=8)]
+    await send(http, events)
+    await db.execute("update rollup_state set closing = $1, closed = $1", NOW)
+    await latest(http)  # From now on the API remembers the hour.
+    earlier = NOW - timedelta(days=4)
+    await db.execute("update rollup_state set closing = $1, closed = $1", earlier)
+    assert await latest(http) == newest(events)
+
+
 async def many(http: httpx.AsyncClient, query: str = "") -> dict[str, Any]:
     rows = await all_pages(http, f"/v1/latest?{query}")
     assert [row["device_id"] for row in rows] == sorted(row["device_id"] for row in rows)

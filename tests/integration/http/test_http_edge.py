@@ -95,6 +95,8 @@ async def test_a_plus_in_the_name_of_a_time_zone_may_arrive_as_a_space(
             ).replace("2026-02-02", "2026-02-02T00:00:00Z")
         )
         assert response.status_code == 200, response.text
+        response = await http.get(f"/devices/a/summary?date=2026-02-01&tz={zone}")
+        assert response.json()["tz"] == "Etc/GMT+5"
 
 
 @pytest.mark.parametrize("name", ["last_event_id", "lastEventId"])

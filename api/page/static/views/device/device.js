@@ -87,8 +87,15 @@ class DeviceView {
       live.on("latest", (events) => events.forEach(mine((event) => this.received(event)))),
       live.on("presence", mine((change) => this.changed(change))),
       ...["alert", "acknowledged", "resolved"].map((type) => live.on(type, mine(() => this.refreshSoon()))),
-      live.on("status", ({ state, missed }) => state === "live" && (missed ? this.loadAll() : this.refreshSoon())),
+      live.on("status", ({ state }) => this.linked(state)),
     ];
+  }
+
+  // After a break everything is read again: lines have gaps, and what was asked for meanwhile failed.
+  linked(state) {
+    if (state === "live" && this.wasLost) this.loadAll();
+    if (state === "live") this.refreshSoon();
+    this.wasLost = state === "connecting";
   }
 
   empty() {
