@@ -4,7 +4,7 @@ from collections import Counter, defaultdict, deque
 from collections.abc import Callable
 
 from broker import topics
-from broker.client.session import Delivery
+from broker.client.delivery import Delivery
 from broker.topics import TopicKind
 from ingestor.batch import Message
 from ingestor.decode.acceptance import Origin
