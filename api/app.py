@@ -40,14 +40,10 @@ PAGES = ("/", "/docs", "/asyncapi")  # Made to be looked at, from wherever a lin
 
 def create_app(settings: Settings, services: Services) -> ASGIApp:
     """The ASGI application that the server calls for each request."""
-    return head_as_get(
-        compressed(
-            fast_path_first(
-                create_litestar(settings, services),
-                posts.fast_posts(services.door, settings.max_payload_bytes),
-                _middleware(settings, services),
-            )
-        )
+    return fast_path_first(
+        head_as_get(compressed(create_litestar(settings, services))),
+        posts.fast_posts(services.door, settings.max_payload_bytes),
+        _middleware(settings, services),
     )
 
 

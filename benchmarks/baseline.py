@@ -74,7 +74,7 @@ def as_summary(rows: Rows) -> Any:
 
 @dataclass(frozen=True)
 class BaselineQuery:
-    """`shape` turns the rows into an answer in the form of the product's answers."""
+    """`shape` turns the rows into a response in the form of the product's responses."""
 
     sql: str
     arguments: Sequence[object]

@@ -65,7 +65,7 @@ class Rates:
         return self.whole if self.sustained is None else self.sustained
 
     def ratio_to(self, other: "Rates") -> float:
-        """Of the same measure: a sustained rate is higher than a whole one."""
+        """The ratio of the same measure: a sustained rate is higher than a whole one."""
         if self.sustained is None or other.sustained is None:
             return self.whole / other.whole
         return self.sustained / other.sustained

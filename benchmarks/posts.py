@@ -30,7 +30,7 @@ def measure(name: str, requests: int, size: int, connections: int, workers: int 
             api_s, server_s = role_cpu_seconds(api) - api_s, server_cpu_seconds() - server_s
         stored = server.value("select count(*) from event_key")
     if result["statuses"] != {"200": requests} or stored != events:
-        raise RuntimeError(f"{name}: answers {result['statuses']}, {stored} of {events} stored")
+        raise RuntimeError(f"{name}: responses {result['statuses']}, {stored} of {events} stored")
     best = result["sustained"] or result["whole"]
     return {
         "request": name,

@@ -1,6 +1,6 @@
 """Queries on a generated year over HTTP, each compared with the same query of the one-table baseline.
 
-Both read the same events from the same PostgreSQL, one after the other, and must give the same answer: the
+Both read the same events from the same PostgreSQL, one after the other, and must give the same response: the
 same rows, with numbers that differ by no more than the rounding of the baseline's doubles.
 """
 
@@ -71,8 +71,8 @@ def _other_api(options: Options, server: DatabaseServer) -> Iterator[RoleProcess
 
 
 @dataclass
-class Answers:
-    """The last answer, the time that each one took, and the CPU that all of them took."""
+class Responses:
+    """The last response, the time that each one took, and the CPU that all of them took."""
 
     body: bytes = b""
     ms: list[float] = field(default_factory=list)
@@ -89,14 +89,14 @@ def _row(
 ) -> Row:
     ours, *others = _over_http(case, [api] if other is None else [api, other])
     baseline = _of_baseline(case, server)
-    for answers in (ours, *others):
-        if not agrees(json.loads(answers.body), json.loads(baseline.body)):
-            raise RuntimeError(f"{case.name}: the answers differ.")
+    for responses in (ours, *others):
+        if not agrees(json.loads(responses.body), json.loads(baseline.body)):
+            raise RuntimeError(f"{case.name}: the responses differ.")
     p50, baseline_p50 = percentile(ours.ms, 50), percentile(baseline.ms, 50)
     return {
         "query": case.name,
         "runs": len(ours.ms),
-        "answer, KiB": len(ours.body) / 1024,
+        "response, KiB": len(ours.body) / 1024,
         "fastest, ms": min(ours.ms),
         "p50, ms": p50,
         "p99, ms": percentile(ours.ms, 99),
@@ -109,7 +109,7 @@ def _row(
     }
 
 
-def _compared(ours: Answers, others: list[Answers]) -> dict[str, float]:
+def _compared(ours: Responses, others: list[Responses]) -> dict[str, float]:
     """What the API of the other checkout needed, and our part of that."""
     return {
         name: value
@@ -124,8 +124,8 @@ def _compared(ours: Answers, others: list[Answers]) -> dict[str, float]:
     }
 
 
-def _over_http(case: QueryCase, apis: list[RoleProcess]) -> list[Answers]:
-    """Measure until the last byte of the answer, over one kept connection each, alternately."""
+def _over_http(case: QueryCase, apis: list[RoleProcess]) -> list[Responses]:
+    """Measure until the last byte of the response, over one kept connection each, alternately."""
     path = f"{case.path}?{urlencode(case.parameters)}"
     with ExitStack() as stack:
         connections = [
@@ -136,33 +136,33 @@ def _over_http(case: QueryCase, apis: list[RoleProcess]) -> list[Answers]:
         ]
         for connection in connections * WARM_UP:
             _fetch(connection, path)
-        answers = [Answers() for _ in apis]
+        responses = [Responses() for _ in apis]
         began = time.perf_counter()
-        while _goes_on(len(answers[0].ms), began, len(apis)):
-            for turn in zip(apis, connections, answers, strict=True):
+        while _goes_on(len(responses[0].ms), began, len(apis)):
+            for turn in zip(apis, connections, responses, strict=True):
                 _ask(*turn, path)
-    return answers
+    return responses
 
 
-def _ask(api: RoleProcess, connection: HTTPConnection, answers: Answers, path: str) -> None:
+def _ask(api: RoleProcess, connection: HTTPConnection, responses: Responses, path: str) -> None:
     api_s, server_s = role_cpu_seconds(api), server_cpu_seconds()
     start = time.perf_counter()
-    answers.body = _fetch(connection, path)
-    answers.ms.append((time.perf_counter() - start) * 1e3)
-    answers.api_s += role_cpu_seconds(api) - api_s
-    answers.server_s += server_cpu_seconds() - server_s
+    responses.body = _fetch(connection, path)
+    responses.ms.append((time.perf_counter() - start) * 1e3)
+    responses.api_s += role_cpu_seconds(api) - api_s
+    responses.server_s += server_cpu_seconds() - server_s
 
 
 def _fetch(connection: HTTPConnection, path: str) -> bytes:
     connection.request("GET", path)
-    answer = connection.getresponse()
-    body = answer.read()
-    if answer.status != http.client.OK:
-        raise RuntimeError(f"{path}: {answer.status} {body[:500]!r}")
+    response = connection.getresponse()
+    body = response.read()
+    if response.status != http.client.OK:
+        raise RuntimeError(f"{path}: {response.status} {body[:500]!r}")
     return body
 
 
-def _of_baseline(case: QueryCase, server: DatabaseServer) -> Answers:
+def _of_baseline(case: QueryCase, server: DatabaseServer) -> Responses:
     with asyncio.Runner() as runner:
         connection = runner.run(asyncpg.connect(server.dsn, command_timeout=ANSWER_S_MAX))
         try:
@@ -171,15 +171,15 @@ def _of_baseline(case: QueryCase, server: DatabaseServer) -> Answers:
             runner.run(connection.close())
 
 
-def _timed(fetch: Callable[[], bytes]) -> Answers:
+def _timed(fetch: Callable[[], bytes]) -> Responses:
     for _ in range(WARM_UP):
         fetch()
-    began, answers = time.perf_counter(), Answers()
-    while _goes_on(len(answers.ms), began):
+    began, responses = time.perf_counter(), Responses()
+    while _goes_on(len(responses.ms), began):
         start = time.perf_counter()
-        answers.body = fetch()
-        answers.ms.append((time.perf_counter() - start) * 1e3)
-    return answers
+        responses.body = fetch()
+        responses.ms.append((time.perf_counter() - start) * 1e3)
+    return responses
 
 
 def _goes_on(runs: int, began: float, turns: int = 1) -> bool:
@@ -188,7 +188,7 @@ def _goes_on(runs: int, began: float, turns: int = 1) -> bool:
 
 
 def agrees(ours: Any, baseline: Any) -> bool:
-    """Whether both answers have the same rows and values; ours may have further fields."""
+    """Whether both responses have the same rows and values; ours may have further fields."""
     match baseline:
         case list():
             return len(ours) == len(baseline) and all(map(agrees, ours, baseline))

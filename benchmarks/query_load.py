@@ -19,7 +19,7 @@ DAY_S, PAUSE_S, ANSWER_S_MAX = 86_400, 0.05, 30
 
 
 class QueryLoad:
-    """Asks from `with` until its end. `ms` has the time until the last byte of each answer."""
+    """Asks from `with` until its end. `ms` has the time until the last byte of each response."""
 
     def __init__(self, port: int) -> None:
         self.ms: list[float] = []
@@ -42,10 +42,10 @@ class QueryLoad:
         for path in cycle(PATHS):
             began = time.perf_counter()
             connection.request("GET", path + _last_day() if path.endswith("&") else path)
-            answer = connection.getresponse()
-            body = answer.read()
-            if answer.status != http.client.OK:
-                raise RuntimeError(f"{path}: {answer.status} {body[:500]!r}")
+            response = connection.getresponse()
+            body = response.read()
+            if response.status != http.client.OK:
+                raise RuntimeError(f"{path}: {response.status} {body[:500]!r}")
             self.ms.append((time.perf_counter() - began) * 1e3)
             if self._ended.wait(PAUSE_S):
                 break

@@ -8,7 +8,7 @@ from schema.event import ID
 RESPONSE_TOPIC_BYTES_MAX = (
     1024  # A broker holds the topic of each receipt that a device leaves there.
 )
-# Whoever publishes to a topic of more than 200 levels is cut off by Mosquitto, of more than 128 by EMQX.
+# Mosquitto cuts off a client that publishes to a topic of more than 200 levels, EMQX one of more than 128.
 RESPONSE_LEVELS_MAX = 64
 
 

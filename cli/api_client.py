@@ -42,7 +42,7 @@ UrlOption = Annotated[
 def api_client(
     url: str, headers: Mapping[str, str], timeout: "float | httpx.Timeout"
 ) -> "httpx.AsyncClient":
-    """Without HTTP_PROXY, which also catches 127.0.0.1; it trusts the machine's certificates."""
+    """It ignores HTTP_PROXY, which also catches 127.0.0.1, and trusts the machine's certificates."""
     import httpx  # noqa: PLC0415
 
     return httpx.AsyncClient(

@@ -98,7 +98,7 @@ def database_errors(action: str, advice: str = "") -> Iterator[None]:
 
 
 def database_reason(error: BaseException) -> str:
-    """Without the full stop, line ends and error number with which some libraries write it."""
+    """The text of an error, without the full stop, line ends and number that some libraries add."""
     if isinstance(error, OSError) and error.errno and error.strerror and "failed" in error.strerror:
         return os.strerror(error.errno)  # Of asyncio, which names only the address.
     text = re.sub(r"^\[Errno -?\d+\] ", "", " ".join(str(error).split())).rstrip(".")

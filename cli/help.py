@@ -3,7 +3,10 @@
 import re
 from typing import Any
 
+import typer
 from typer.core import TyperGroup
+
+from runtime.plain_words import plain
 
 SENTENCE_CHARS_MAX = 500
 EXIT_CODES = "Exit codes: 0 success, 1 failure, 2 misuse (wrong arguments or settings)."
@@ -41,6 +44,14 @@ EXAMPLES = {
 
 class CommandGroup(TyperGroup):
     """Lists commands without cutting their descriptions off, and ends each help with an example."""
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run the command. Its wrong values are named in our words: those of the library are of Python."""
+        try:
+            return super().invoke(ctx)
+        except typer.BadParameter as error:
+            error.message = plain(error.message)
+            raise
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
         command = super().get_command(ctx, cmd_name)

@@ -13,7 +13,7 @@ def print_json(value: Any) -> None:
 
 
 def printable(text: str) -> str:
-    """Without characters that could command a terminal: names and tags come from people and devices."""
+    """The text without characters that could command a terminal: devices send names and tags."""
     if text.isprintable():
         return text
     return "".join(char if char.isprintable() else repr(char)[1:-1] for char in text)

@@ -5,11 +5,9 @@ import re
 import time
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from http import HTTPStatus
 from random import randrange
 from typing import Annotated
 
-import httpx
 import typer
 from rich.console import Console
 from rich.live import Live
@@ -17,8 +15,8 @@ from rich.text import Text
 
 from broker.simulator.device import BatteryDevice, Behaviour, build_fleet
 from broker.simulator.fleet import Fleet
-from cli.api_client import api_client, key_header
 from cli.device_logins.addresses import device_addresses
+from cli.device_logins.forget import forget_devices
 from cli.output import AsJson, print_json
 from cli.settings import command_settings
 from cli.tables import Row, counts_of, counts_table
@@ -31,7 +29,6 @@ YEAR_S = 366 * 86_400
 DEVICES_MAX = 1000  # One connection each, within the usual limit of 1,024 open files.
 DRAIN_S = 8.0  # Together with the disconnects it is less than the 10 s to stop a command.
 CONNECT_S_MAX = 10.0  # Without any connection by then, the fleet gives up.
-SETTLE_S, FORGET_S_MAX = 1.0, 10.0  # The last messages arrive before the devices are deleted.
 REFRESH_S, LINE_S = 0.25, 10.0  # On a terminal, and elsewhere.
 SEEDS = 2**32
 LEFT_ASLEEP = "The devices announced a year of sleep, so their silence raises no alert."
@@ -109,7 +106,7 @@ def simulate(
         print_json({"seed": seed, **counts_of(rows), "reasons": fleet.counts.reasons})
     else:
         console.print(counts_table(rows))
-    forgotten = not (forget and fleet.was_connected) or _forget(settings, fleet.device_ids)
+    forgotten = not (forget and fleet.was_connected) or asyncio.run(_forget(settings, fleet))
     if fleet.was_connected and forgotten:
         console.print(FORGOTTEN if forget else LEFT_ASLEEP)
     if not fleet.was_connected:
@@ -136,7 +133,7 @@ async def _run(
     stop_on_signals(stop)
     url = http_url(settings.http_host, settings.http_port)
     ids = [each.device_id for each in devices]
-    async with device_addresses(settings, url, ids, stop, forget=False) as address_of:
+    async with device_addresses(settings, url, ids, stop) as address_of:
         fleet = Fleet(
             address_of,
             devices,
@@ -167,28 +164,10 @@ async def _require_broker(fleet: Fleet, stop: asyncio.Event) -> None:
         stop.set()
 
 
-def _forget(settings: Settings, device_ids: Sequence[str]) -> bool:
-    """Whether the API deleted every device; if not, say so."""
-    time.sleep(SETTLE_S)
+async def _forget(settings: Settings, fleet: Fleet) -> bool:
+    """Whether the API deleted every device; if not, standard error says so."""
     url = http_url(settings.http_host, settings.http_port)
-    try:
-        asyncio.run(_delete(settings, url, device_ids))
-    except httpx.HTTPError as error:
-        typer.echo(
-            f"The devices are not all forgotten, because the API on {url} does not do it ({error}): send"
-            " DELETE /v1/devices/{device_id}?events=true for each later.",
-            err=True,
-        )
-        return False
-    return True
-
-
-async def _delete(settings: Settings, url: str, device_ids: Sequence[str]) -> None:
-    async with api_client(url, key_header(settings), FORGET_S_MAX) as api:
-        for device_id in device_ids:
-            answer = await api.delete(f"/v1/devices/{device_id}", params={"events": True})
-            if answer.status_code != HTTPStatus.NOT_FOUND:  # One that never reached it.
-                answer.raise_for_status()
+    return await forget_devices(settings, url, fleet.device_ids, events=True)
 
 
 async def _show(fleet: Fleet, console: Console) -> None:

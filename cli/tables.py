@@ -11,7 +11,7 @@ Row = tuple[str, object, str]  # Name, count, meaning.
 
 
 def counts_of(rows: Iterable[Row]) -> dict[str, object]:
-    """For JSON, under the names that the table shows."""
+    """The counts for JSON, under the names that the table shows."""
     return {name.replace(" ", "_"): count for name, count, _ in rows}
 
 

@@ -57,7 +57,7 @@ def configure_logging(settings: Settings) -> None:
 
 
 def silence_logging() -> None:
-    """For a command whose result names what went wrong."""
+    """Log nothing: the result of the command names what went wrong."""
     structlog.configure(
         wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL),
         cache_logger_on_first_use=True,

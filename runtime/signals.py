@@ -20,7 +20,7 @@ def stop_on_signals(stop: asyncio.Event) -> None:
 
 
 def fail_on_signals(sentence: str) -> None:
-    """For commands that a signal leaves unfinished: it exits with code 1 and prints this sentence."""
+    """A signal leaves this command unfinished: let it exit with code 1 and print this sentence."""
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: sys.exit(sentence))
 

@@ -19,8 +19,8 @@ from schema.queries import load_queries
 
 DISCOVERY_S = 30.0
 PAGE_DEVICES = 200
-NEWEST_EVENTS = 10  # Of a device: they show metrics that have no rollup yet.
-METRICS_MAX = 256  # Of a device, by name; further ones are not announced.
+NEWEST_EVENTS = 10  # Read per device: they show metrics that have no rollup yet.
+METRICS_MAX = 256  # Announced per device, by name; further ones are not.
 
 queries = load_queries(
     "scheduler", "home_assistant.sql", {"newest_events": NEWEST_EVENTS, "metrics_max": METRICS_MAX}
@@ -36,7 +36,7 @@ class SensorKind:
     state_class: str = "measurement"
 
 
-# By the unit of a profile, in its common spellings and those of UCUM.
+# Kinds by the unit of a profile, in its common spellings and those of UCUM.
 KINDS = {
     **dict.fromkeys(("Cel", "°C", "C", "degC"), SensorKind("°C", "temperature")),
     **dict.fromkeys(("[degF]", "°F", "degF"), SensorKind("°F", "temperature")),
@@ -56,7 +56,7 @@ KINDS = {
 }
 PERCENTAGES = {"soc": "battery", "battery": "battery", "humid": "humidity", "moisture": "moisture"}
 
-# Of a message with several events the last one counts. A metric that it does not have changes nothing: Home
+# In a message with several events the last one counts. A metric that it does not have changes nothing: Home
 # Assistant ignores an empty text for a number.
 VALUE = (
     "{{% set event = value_json if value_json is mapping else value_json | last %}}"

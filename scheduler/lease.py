@@ -29,7 +29,7 @@ async def work_as_holder(
         except* DATABASE_ERRORS as group:
             log.warning(
                 "The holder of a lease lost the database; retrying.",
-                task=name,
+                holder=name,
                 error=repr(group.exceptions[0]),
             )
         finally:

@@ -83,8 +83,8 @@ with opened as (
 select shown.*, case when not muted then channels end as channels from shown, wanted
 
 -- forget_owed_of_calm --
--- Runs before end_flapping and locks the same devices: another scheduler that is notifying channels of such an incident ends
--- before, so that they get its end.
+-- Runs before end_flapping and locks the same devices: another scheduler that is notifying channels of such an incident
+-- ends before, so that they get its end.
 with receiving as (
     select receiving_since(:canary_stale_s) as since
 ), calm as materialized (

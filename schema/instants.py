@@ -80,7 +80,7 @@ def now_us() -> int:
 
 
 def rfc3339(instant: datetime) -> str:
-    """Format in UTC, with a fraction only if there is one, as in every answer."""
+    """Format in UTC, with a fraction only if there is one, as in every response."""
     text = instant.astimezone(UTC).replace(tzinfo=None).isoformat()
     return f"{text.rstrip('0') if instant.microsecond else text}Z"
 

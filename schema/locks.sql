@@ -1,7 +1,7 @@
 -- Advisory locks that more than one package takes (schema/locks.py lists all of them).
 
 -- take_lanes --
--- In ascending order, so that two transactions never wait for each other.
+-- The lanes are locked in ascending order, so that two transactions never wait for each other.
 select pg_advisory_xact_lock(:lane_lock, lane) from unnest($1::int[]) lane
 
 -- take_lease --

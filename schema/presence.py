@@ -18,7 +18,7 @@ WILL_GRACE_S = 10  # A last will takes effect if nothing newer arrives for this 
 SLEEP_GRACE_S = 10  # Telemetry that another member delivers within this time does not end a sleep.
 # last_seen is not updated while it is fresher than this: most messages write nothing.
 LAST_SEEN_STEP_S_MAX = 1
-# Of a device with a short interval it is not updated while it is fresher than this share of the interval.
+# With a short interval it is not updated while it is fresher than this share of the interval.
 LAST_SEEN_STEP_INTERVALS = 0.1
 CANARY_STALE_S = 10  # A client without a canary for this long does not receive what devices send.
 # The learned interval is the third longest of the last seven gaps, from five on; each is the longest gap of

@@ -57,7 +57,7 @@ class BacktestBody(BaseModel):
 
 @dataclass(frozen=True, slots=True)
 class _Plan:
-    """What is read: readings of [start, end) of a device (None: all). The answer begins at `shown_from`.
+    """What is read: readings of [start, end) of a device (None: all). The response begins at `shown_from`.
 
     Without a later event an incident fires until `now`, at most.
     """
@@ -100,7 +100,7 @@ class BacktestStore:
         """The incidents as JSON; `progress` is kept current.
 
         Raises RawEventsDropped if retention has dropped events of the range, InvalidRequest if there are too
-        many events for one answer.
+        many events for one response.
         """
         async with self._database.heavy_query_slot():
             try:

@@ -1,7 +1,7 @@
 -- Channels over HTTP. What they hold of secrets is never read here.
 
 -- list_channels --
--- By name, after a name; or one of them.
+-- The channels after a name, by name; or one of them.
 select name, row_to_json(shown)::text as body
 from (
     select name, shown_url as url, secret is not null as signed, silent,

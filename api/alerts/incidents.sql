@@ -58,7 +58,7 @@ from (
 select device_no from incident where incident_id = $1
 
 -- acknowledge --
--- Of an open incident the first acknowledgement counts.
+-- An open incident keeps its first acknowledgement.
 with acknowledged as (
     update incident set acknowledged_at = statement_timestamp(), acknowledged_by = $2, acknowledged_note = $3
     where incident_id = $1 and resolved_at is null and acknowledged_at is null

@@ -28,7 +28,7 @@ class Authenticator:
         self.keys, self.failed = Keys(), FailedLogins()
 
     def identify(self, scope: HTTPScope) -> Caller:
-        """Who calls, a stranger without a credential. A header goes before a cookie.
+        """The caller; a stranger without a credential. A header takes precedence over a cookie.
 
         Raises NotAuthenticated for a wrong secret, TooManyRequests after several, Overloaded before the
         credentials were read, Forbidden for a change that another site makes with a cookie.

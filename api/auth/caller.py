@@ -34,7 +34,7 @@ class Caller:
         )
 
 
-# A request is a task of its own, so each has its own value, and whatever it calls can ask.
+# A request is a task of its own, so each has its own value, which everything that it calls can read.
 _caller: ContextVar[Caller] = ContextVar("caller", default=Caller())  # noqa: B039  # It is frozen.
 
 

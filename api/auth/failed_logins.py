@@ -11,7 +11,7 @@ from runtime.errors import TooManyRequests
 
 PER_ADDRESS_MAX, WINDOW_S = 10, 60.0
 LISTED_MAX = 300  # Rows of the audit in a minute and process; more are only counted.
-NETWORK_BITS = 64  # Of IPv6: whoever has one address has all of its network.
+NETWORK_BITS = 64  # An IPv6 client has a whole network of addresses, which counts as one.
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +49,7 @@ class FailedLogins:
         return len(self._waiting) < LISTED_MAX
 
     def take(self) -> list[FailedLogin]:
-        """Those that are not in the audit yet."""
+        """The failed logins that are not in the audit yet."""
         self.arrived.clear()
         found = list(self._waiting)
         self._waiting.clear()
@@ -59,7 +59,7 @@ class FailedLogins:
         return found
 
     def put_back(self, failed: list[FailedLogin]) -> None:
-        """They could not be written."""
+        """Take failed logins back that could not be written."""
         for each in reversed(failed):
             if each.unlisted:
                 self._unlisted += each.unlisted

@@ -14,7 +14,7 @@ SEEN_S_MAX = 1.0  # A change waits so long for this process to see it.
 
 
 class Keys:
-    """Unread before the first list arrived: until then nobody can show anything."""
+    """The list is unread at first; until it has arrived no credential can be checked."""
 
     def __init__(self) -> None:
         self.were_read = False
@@ -25,7 +25,7 @@ class Keys:
         self._changed = asyncio.Condition()
 
     def find(self, secret: bytes) -> Credential | None:
-        """By its digest, so the time that it takes says nothing about the secret."""
+        """Look it up by its digest, so that the time it takes reveals nothing about the secret."""
         if len(secret) > SECRET_BYTES_MAX:
             return None
         found = self._by_digest.get(digest(secret))
@@ -63,7 +63,7 @@ class Keys:
         await self._notify()
 
     async def until(self, seen: Callable[[], bool]) -> None:
-        """Wait for a list in which a change of ours shows, so that its answer is true here."""
+        """Wait for a list that shows a change of ours, so that its response is true in this process."""
         with suppress(TimeoutError):
             async with asyncio.timeout(SEEN_S_MAX), self._changed:
                 await self._changed.wait_for(seen)

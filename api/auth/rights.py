@@ -41,7 +41,7 @@ _LISTED = {
     ("GET", "/health"): EVERYBODY,  # Strangers see the status alone.
     ("GET", "/v1/info"): EVERYBODY,  # Strangers see that there is authentication.
     ("POST", "/v1/session"): EVERYBODY,  # The key is in the body.
-    ("DELETE", "/v1/session"): EVERYBODY,  # Of one's own cookie.
+    ("DELETE", "/v1/session"): EVERYBODY,  # It ends the session of the caller's own cookie.
     ("GET", "/"): EVERYBODY,
     ("GET", "/favicon.ico"): EVERYBODY,
     ("GET", "/docs"): EVERYBODY,

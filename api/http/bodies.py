@@ -8,8 +8,8 @@ from litestar import Request
 from litestar.openapi.spec import OpenAPIMediaType, OpenAPIType, Operation, RequestBody, Schema
 from pydantic import BaseModel, BeforeValidator, ValidationError, WithJsonSchema
 
-from api.http.messages import plain
 from runtime.errors import InvalidRequest, UnsupportedMediaType
+from runtime.plain_words import plain
 from schema.instants import EARLIEST, LATEST, parse_instant
 
 JSON, CSV = "application/json", "text/csv"
@@ -74,7 +74,7 @@ def _require_no_encoding(request: Request[Any, Any, Any]) -> None:
 
 
 def is_json(content_type: str) -> bool:
-    return content_type.partition(";")[0].strip().lower() == JSON
+    return content_type == JSON or content_type.partition(";")[0].strip().lower() == JSON
 
 
 def operation_with_body(

@@ -42,7 +42,7 @@ def resources_until_sent(app: ASGIApp) -> ASGIApp:
 
 
 def held_resources(scope: Scope) -> ExitStack:
-    """For a handler behind `resources_until_sent`."""
+    """The stack that a handler behind `resources_until_sent` puts its resources on."""
     resources: ExitStack = scope["state"][RESOURCES]
     return resources
 

@@ -10,7 +10,6 @@ from litestar import Request, Response
 from litestar.exceptions import HTTPException, ValidationException
 from litestar.types import Receive, Scope, Send
 
-from api.http.messages import plain
 from api.http.params import query_names
 from runtime.errors import (
     Conflict,
@@ -26,6 +25,7 @@ from runtime.errors import (
     UnsupportedMediaType,
     VoltwireError,
 )
+from runtime.plain_words import plain
 from schema.database import DATABASE_ERRORS
 from schema.instants import rfc3339
 
@@ -116,8 +116,8 @@ def http_problem(request: Request[Any, Any, Any], error: HTTPException) -> Respo
     if error.status_code == HTTPStatus.REQUEST_ENTITY_TOO_LARGE:
         detail = "The body is larger than this route accepts: send it in smaller parts."
     headers = dict(error.headers or {})
-    if "GET" in headers.get("Allow", ""):
-        headers["Allow"] += ", HEAD"
+    if "GET" in headers.get("allow", ""):
+        headers["allow"] += ", HEAD"
     return problem(error.status_code, detail, headers)
 
 
@@ -143,7 +143,7 @@ def database_problem(request: Request[Any, Any, Any], error: Exception) -> Respo
 def unexpected_problem(
     request: Request[Any, Any, Any], error: Exception
 ) -> Response[dict[str, Any]]:
-    """Any other error: it is logged in full, and the answer reveals nothing of it."""
+    """Any other error: it is logged in full, and the response reveals nothing of it."""
     log.error("A request failed unexpectedly.", path=request.url.path, exc_info=error)
     return problem(HTTPStatus.INTERNAL_SERVER_ERROR, "The server failed unexpectedly; see its log.")
 

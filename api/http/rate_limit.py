@@ -18,7 +18,9 @@ class RateLimiter:
 
     def take(self, name: str, now: float) -> None:
         """Count one at `now` (monotonic seconds). Raises TooManyRequests and then does not count it."""
-        times = self._counted.setdefault(name, deque())
+        times = self._counted.get(name)
+        if times is None:
+            times = self._counted[name] = deque()
         while times and times[0] <= now - self._window_s:
             times.popleft()
         if len(times) >= self._count_max:

@@ -46,7 +46,7 @@ def read_csv(payload: bytes, faults: Faults) -> Iterator[tuple[int, dict[str, An
 
 
 def _lines(payload: bytes) -> Iterator[tuple[int, list[str]]]:
-    """Without those in which nothing is written, which spreadsheets leave at the end.
+    """The lines in which something is written; spreadsheets leave empty ones at the end.
 
     The text is read in small pieces: one step for all of it would hold the event loop.
     """

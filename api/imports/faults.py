@@ -28,7 +28,7 @@ class Faults:
             self._shown.append({self._place: number, "field": shown, "message": message})
 
     def error(self) -> InvalidRequest:
-        """With the first fault as its sentence."""
+        """The error that begins with the first fault."""
         first = self._shown[0]
         where = f"{self._place} {first[self._place]}"
         what = f"{first['field']}: {first['message']}" if first["field"] else str(first["message"])

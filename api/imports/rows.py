@@ -69,7 +69,7 @@ def _rows(written: Iterator[tuple[int, Any]], faults: Faults) -> Iterator[Device
 
 
 def _body(fields: Any) -> NewDeviceBody:
-    """Of the text of an item, or of the cells of a line."""
+    """The registration in the text of an item, or in the cells of a line."""
     if isinstance(fields, bytes):
         return NewDeviceBody.model_validate_json(fields)
     return NewDeviceBody.model_validate(fields)

@@ -25,7 +25,7 @@ from schema.queries import load_queries
 
 IMPORT_BYTES_MAX = 8 * 1024 * 1024
 TRANSACTION_S_MAX = 10.0
-WAIT_S_MAX = 10.0  # for another import of this process; then the answer is 503
+WAIT_S_MAX = 10.0  # for another import of this process; then the response is 503
 ROWS_OF_A_STATEMENT = 500
 IDS_IN_THE_AUDIT_MAX = 100
 
@@ -97,7 +97,7 @@ class ImportStore:
         rows = await connection.fetch(queries.create_devices, device_ids)
         created = {row["device_no"] for row in rows}
         found = {
-            row["device_no"] for row in await connection.fetch(queries.find_devices, device_ids)
+            row["device_no"] for row in await connection.fetch(queries.device_numbers, device_ids)
         }
         await take_lanes(connection, {lane(number) for number in found - created})
         return len(created)

@@ -14,6 +14,7 @@ from litestar.types import ASGIApp, HTTPScope, Receive, Scope, Send
 from api.http.bodies import is_json
 from api.http.problems import send_problem
 from api.http.scopes import HTTP
+from api.middleware.compression import BYTES_MIN, compressing
 
 LENGTH_DIGITS_MAX = 10  # Content-Length: int() raises on thousands of digits.
 
@@ -75,7 +76,7 @@ def _answering(post: FastPath) -> ASGIApp:
         except Exception as error:  # noqa: BLE001  # Handled as Litestar would.
             await send_problem(error, scope, receive, send)
         else:
-            await _send_json(response, send)
+            await _send_json(response, scope, send)
 
     return answering
 
@@ -92,7 +93,10 @@ async def _whole_body(receive: Receive) -> bytes | None:
             return b"".join(chunks)
 
 
-async def _send_json(body: bytes, send: Send) -> None:
+async def _send_json(body: bytes, scope: Scope, send: Send) -> None:
+    """Only long answers can gain from compression, and only batches have them."""
+    if len(body) >= BYTES_MIN and scope["type"] == HTTP:
+        send = compressing(scope, send)
     headers = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(body))]
     await send({"type": "http.response.start", "status": 200, "headers": headers})
     await send({"type": "http.response.body", "body": body, "more_body": False})

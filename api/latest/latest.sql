@@ -1,64 +1,70 @@
 -- The newest values of devices.
 
--- find_device_and_closed_hour --
--- `closed` as in closed_hour (api/store/devices.sql).
-select device_no, closed from device, rollup_state where device_id = $1
-
 -- late --
 -- The marked hours may lie in any partition. Planning for them takes longer than everything else together, so
 -- this part is only added where there are marks.
 , late as materialized (
     select hour, array(select metric from known where ts >= hour + interval '1 hour') as newer
-    from (select distinct hour from rollup_mark where device_no = $1 and hour < $3) marked
-), candidate as (
-    select * from known
-    union all
+    from (select distinct hour from rollup_mark where device_no = (select device_no from asked) and hour < {closed}) marked
+), late_value as (
     select key, value::numeric, e.ts, e.event_id
     from late join event e
-      on e.device_no = $1 and e.ts >= late.hour and e.ts < late.hour + interval '1 hour'
+      on e.device_no = (select device_no from asked) and e.ts >= late.hour and e.ts < late.hour + interval '1 hour'
     cross join lateral jsonb_each(e.metrics - late.newer)
 )
 
 -- latest_values --
--- The newest value of each metric of a device, ordered by (timestamp, event_id):
--- 1. name     the metrics that have rollups, with one step through the index for each
--- 2. open     back through the raw events since $3, but only to events with a metric not seen yet
--- 3. known    the values that 1 and 2 lead to: a rollup's value was really sent, even if its hour is marked
--- 4. late     if there are marks: their hours, each with the metrics that are known to be newer than the hour
--- 5. the newest value among those of 3 and those in the events of 4
--- `marked`: there are marks. If part 4 was left out then, the answer is invalid.
-with recursive name (metric) as (
-    (select metric from rollup where device_no = $1 order by metric limit 1)
+-- The newest value of each metric of the device $1, ordered by (timestamp, event_id); no row if there is no such
+-- device. {closed}: not after the end of the hours with rollups.
+-- 1. known    the metrics that have rollups and their newest value, with one step through the index for each: a
+--             rollup's value was really sent, even if its hour is marked
+-- 2. open     back through the raw events since {closed}, but only to events with a metric not seen yet; it begins with
+--             an event that does not exist, so that the planner meets the partitions only once
+-- 3. late     if there are marks: the events of their hours, without metrics that are known to be newer
+-- 4. the newest value among those of all three
+-- `marked`: there are marks. `unusual`: a number may have another form in JSON than in PostgreSQL. If part 3 or
+-- json_number was left out then, the body is invalid, and so it is if `closed` is before {closed}.
+with recursive asked as materialized (
+    select device_no from device where device_id = $1
+), known (metric, value, ts, event_id) as (
+    (select metric, last, last_ts, last_id from rollup
+     where device_no = (select device_no from asked) order by metric desc, hour desc limit 1)
     union all
-    select (select metric from rollup where device_no = $1 and metric > name.metric order by metric limit 1)
-    from name where name.metric is not null
+    select before.* from known cross join lateral (
+        select metric, last, last_ts, last_id from rollup
+        where device_no = (select device_no from asked) and metric < known.metric
+        order by metric desc, hour desc limit 1
+    ) before
 ), open (ts, event_id, metrics, seen) as (
-    (select ts, event_id, metrics, '{{}}'::text[] from event
-     where device_no = $1 and ts >= $3 order by ts desc, event_id desc limit 1)
+    select 'infinity'::timestamptz, '' collate "C", '{{}}'::jsonb, '{{}}'::text[]
     union all
     select older.*, seen from (
         select ts, event_id, seen || array(select jsonb_object_keys(metrics)) as seen from open
     ) newer cross join lateral (
         select e.ts, e.event_id, e.metrics from event e
-        where device_no = $1 and ts >= $3
+        where device_no = (select device_no from asked) and ts >= {closed}
           and ts <= newer.ts and (ts < newer.ts or e.event_id < newer.event_id)
           and metrics - newer.seen <> '{{}}'
         order by ts desc, event_id desc limit 1
     ) older
-), known (metric, value, ts, event_id) as (
-    select name.metric, newest.* from name cross join lateral (
-        select last, last_ts, last_id from rollup
-        where device_no = $1 and metric = name.metric order by hour desc limit 1
-    ) newest
-    union all
-    select key, value::numeric, ts, event_id from open, jsonb_each(metrics - seen)
 ) {late}
-select exists (select from rollup_mark where device_no = $1 and hour < $3) as marked,
-       '{{"device_id":"' || $2::text || '","metrics":{{' || coalesce(string_agg(to_json(metric) || ':' || (
-           select row_to_json(shown) from (
-               select json_number(value)::json as value, rfc3339(ts) as timestamp, event_id) shown),
-           ',' order by metric), '') || '}}}}' as body
-from (select distinct on (metric) * from {candidates} order by metric, ts desc, event_id desc) newest
+select (select closed from rollup_state) as closed,
+       exists (select from rollup_mark where device_no = (select device_no from asked) and hour < {closed}) as marked,
+       values.unusual, '{{"device_id":"' || $1::text || '","metrics":{{' || coalesce(values.body, '') || '}}}}' as body
+from asked cross join (
+    select bool_or(abs(value) >= 1e15 or abs(value) < 1e-6 and value <> 0) as unusual,
+           string_agg(format('%s:{{"value":%s,"timestamp":"%s","event_id":%s}}',
+                             to_json(metric), {number}, rfc3339(ts), to_json(event_id)), ',' order by metric) as body
+    from (
+        select distinct on (metric) * from (
+            select * from known
+            union all
+            select key, value::numeric, ts, event_id from open, jsonb_each(metrics - seen)
+            {late_values}
+        ) candidate
+        order by metric, ts desc, event_id desc
+    ) newest
+) values
 
 -- find_devices --
 -- The devices after the id $1 that meet all conditions which are not null: one of the ids $2, with all of the tags
@@ -75,7 +81,7 @@ order by device_id
 limit $6
 
 -- closed_hour_and_marks --
--- `closed` as in closed_hour (api/store/devices.sql); `marked`: one of the devices $1 has a late event without rollup.
+-- `closed` as in closed_hour (api/store/closed_hour.sql); `marked`: one of the devices $1 has a late event without rollup.
 select closed, exists (
     select from device join rollup_mark using (device_no) where device_id = any($1) and hour < closed
 ) as marked

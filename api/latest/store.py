@@ -2,22 +2,23 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime
+from functools import lru_cache
 from typing import Any
 
 import asyncpg
 
-from api.store.database import QUERY_S_MAX, Database
+from api.store.closed_hour import ClosedHour
+from api.store.database import Database, constant
 from api.store.devices import no_device
-from schema.database import fetch_row
 from schema.presence import PresenceState
 from schema.queries import load_queries
 
 # Events that a list reads per device: of the hours without rollups, and of those with late events.
 RECENT_EVENTS = 100
+STATEMENTS_MAX = 8  # Kept texts, of this hour and the one before.
 
 queries = load_queries("api.latest", "latest.sql", {"recent_events": RECENT_EVENTS})
-LATEST_VALUES = queries.latest_values.format(late="", candidates="known")
-LATEST_VALUES_WITH_LATE = queries.latest_values.format(late=queries.late, candidates="candidate")
 LATEST_OF_MANY = queries.latest_of_many.format(late="")
 LATEST_OF_MANY_WITH_LATE = queries.latest_of_many.format(late=queries.late_of_many)
 
@@ -32,26 +33,44 @@ class DeviceFilter:
     text: str | None = None
 
 
+@lru_cache(STATEMENTS_MAX)
+def latest_values(closed: datetime, marked: bool, unusual: bool) -> str:  # noqa: FBT001
+    """By what is included, which takes longer: the events of marked hours, the form of unusual numbers."""
+    return str(
+        queries.latest_values.format(
+            closed=constant(closed),
+            late=queries.late.format(closed=constant(closed)) if marked else "",
+            late_values="union all select * from late_value" if marked else "",
+            number="json_number(value)" if unusual else "trim_scale(value)",
+        )
+    )
+
+
 class LatestStore:
     """Values are JSON text: `{"temp":{"value":20.5,"timestamp":"…","event_id":"…"}}`."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
+        self._closed_hour = ClosedHour(database)
 
     async def of_one(self, device_id: str) -> str:
         """The newest value of each metric. It is exact, however far the rollups lag behind.
 
         Raises NotFound.
         """
-        async with self._database.connection(QUERY_S_MAX) as connection:
-            found = await connection.fetchrow(queries.find_device_and_closed_hour, device_id)
+        included = False, False
+        while True:
+            closed = await self._closed_hour.bound()
+            marked, unusual = included
+            # The events of marked hours may lie in any partition, so their plan is not worth keeping.
+            fetch = self._database.fetch_row if marked else self._database.look_up
+            found = await fetch(latest_values(closed, marked, unusual), device_id)
             if found is None:
                 raise no_device(device_id)
-            arguments = found["device_no"], device_id, found["closed"]
-            values = await fetch_row(connection, LATEST_VALUES, *arguments)
-            if values["marked"]:
-                values = await fetch_row(connection, LATEST_VALUES_WITH_LATE, *arguments)
-        return str(values["body"])
+            needed = found["marked"] or marked, found["unusual"] or unusual
+            if self._closed_hour.held(closed, found["closed"]) and needed == included:
+                return str(found["body"])
+            included = needed
 
     async def page(
         self, after: str, wanted: DeviceFilter, metrics: Sequence[str] | None, limit: int

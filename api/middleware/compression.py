@@ -1,8 +1,8 @@
-"""Compressed answers (RFC 9110, 8.4) for those who accept them: zstd, else gzip.
+"""Compressed responses (RFC 9110, 8.4) for clients that accept them: zstd, else gzip.
 
 Litestar's own middleware knows one encoding at a time, compresses on the event loop, and holds back streams.
 Not compressed: server-sent events, which would wait for the compressor, Parquet and other binary files, and
-answers below BYTES_MIN, which fit into a packet anyway.
+responses below BYTES_MIN, which fit into a packet anyway.
 """
 
 import asyncio
@@ -39,7 +39,7 @@ class Compressor(Protocol):
     def flush(self) -> bytes: ...
 
 
-# By preference, where a client accepts several equally.
+# Where a client accepts several equally, the first one is taken.
 ENCODINGS: dict[str, Callable[[], Compressor]] = {
     "zstd": lambda: zstandard.ZstdCompressor(ZSTD_LEVEL).compressobj(),
     "gzip": lambda: zlib.compressobj(GZIP_LEVEL, wbits=GZIP_FORMAT),
@@ -47,19 +47,24 @@ ENCODINGS: dict[str, Callable[[], Compressor]] = {
 
 
 def compressed(app: ASGIApp) -> ASGIApp:
-    """Middleware that compresses the bodies of answers, streamed ones a piece at a time."""
+    """Middleware that compresses the bodies of responses, streamed ones a piece at a time."""
 
     async def middleware(scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == HTTP:
-            await app(scope, receive, _Answer(scope, send).send)
+            await app(scope, receive, compressing(scope, send))
         else:
             await app(scope, receive, send)
 
     return middleware
 
 
+def compressing(scope: HTTPScope, send: Send) -> Send:
+    """What sends one response, compressed if its client accepts that and it is worth it."""
+    return _Response(scope, send).send
+
+
 def accepted_encoding(scope: HTTPScope) -> str | None:
-    """The encoding that the client likes best, or None (RFC 9110, 12.5.3)."""
+    """The encoding that the client prefers, or None (RFC 9110, 12.5.3)."""
     header = b",".join(value for name, value in scope["headers"] if name == b"accept-encoding")
     if not header:
         return None
@@ -78,8 +83,8 @@ def _weighted(part: str) -> tuple[str, float]:
         return name.strip(), 0.0
 
 
-class _Answer:
-    """One answer on its way to the client."""
+class _Response:
+    """One response on its way to the client."""
 
     def __init__(self, scope: HTTPScope, send: Send) -> None:
         self._scope, self._send = scope, send
@@ -139,7 +144,7 @@ def _may_be_compressed(headers: MutableScopeHeaders) -> bool:
 
 
 def _content_length(head: HTTPResponseStartEvent) -> int | None:
-    """None of a streamed body. Most answers are short, so nothing else is looked at before."""
+    """None for a streamed body. Most responses are short, so nothing else is looked at before."""
     for name, value in head["headers"]:
         if name == b"content-length":
             return int(value)

@@ -1,4 +1,4 @@
-"""HEAD wherever there is GET: the same answer without its content (RFC 9110, 9.3.2)."""
+"""HEAD wherever there is GET: the same response without its content (RFC 9110, 9.3.2)."""
 
 from typing import cast
 
@@ -6,7 +6,7 @@ from litestar.types import ASGIApp, Message, Receive, Scope, Send
 
 from api.http.scopes import HTTP
 
-ASKED_FOR_HEAD = "voltwire.head"  # In the scope of a request that came as HEAD.
+ASKED_FOR_HEAD = "voltwire.head"  # The key that the scope of a HEAD request has.
 
 
 def head_as_get(app: ASGIApp) -> ASGIApp:

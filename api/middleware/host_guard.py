@@ -1,7 +1,7 @@
 """The Host guard: without authentication the API can only be reached by loopback names.
 
 A foreign site can make its own name resolve to 127.0.0.1 (DNS rebinding), but the Host header still carries
-that name.
+that name. Browsers always send it; clients of HTTP/1.0 need not.
 """
 
 import re
@@ -32,6 +32,8 @@ def loopback_hosts_only(app: ASGIApp) -> ASGIApp:
 
 def _names_loopback(scope: Scope) -> bool:
     values = [value for name, value in scope["headers"] if name == b"host"]
+    if not values:
+        return scope["http_version"] == "1.0"
     return len(values) == 1 and _is_loopback(values[0])
 
 

@@ -2,20 +2,23 @@
 
 from http import HTTPStatus
 from importlib.resources import files
+from mimetypes import guess_type
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 from litestar import Request, get
 from litestar.handlers import HTTPRouteHandler
 from litestar.openapi import OpenAPIConfig
 from litestar.openapi.plugins import SwaggerRenderPlugin
+from litestar.params import PathParameter
+from litestar.response import File
 from litestar.router import Router
-from litestar.static_files import create_static_files_router
 
 from api.auth.rights import Need, needed
 from api.http.problems import PROBLEM
 from api.openapi.examples import add_examples
 from api.openapi.responses import RESPONSES, Documented
+from runtime.errors import NotFound
 from runtime.version import VERSION
 from schema.event import Reason
 
@@ -171,12 +174,20 @@ def _response(response: Documented, operation: dict[str, Any]) -> dict[str, Any]
     return found
 
 
-def reference_assets() -> Router | HTTPRouteHandler:
+def reference_assets() -> HTTPRouteHandler:
+    """The files of Swagger UI by their names, so that no other path can be asked for."""
     vendor = Path(str(files("swagger_ui_bundle") / "vendor"))
     (folder,) = vendor.glob("swagger-ui-5.*")
-    return create_static_files_router(
-        path=ASSETS, directories=[folder], include_in_schema=False, cache_control=None
-    )
+    assets = {path.name: path for path in folder.iterdir() if path.is_file()}
+
+    @get(f"{ASSETS}/{{name:str}}", include_in_schema=False, sync_to_thread=False)
+    def asset(name: Annotated[str, PathParameter()]) -> File:
+        if name not in assets:
+            raise NotFound("There is no such file of the reference.")
+        media_type, _ = guess_type(name)
+        return File(assets[name], media_type=media_type, content_disposition_type="inline")
+
+    return asset
 
 
 def _problems_of(name: str, operation: dict[str, Any]) -> list[HTTPStatus]:

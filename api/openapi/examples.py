@@ -30,7 +30,7 @@ CHANNEL = {"url": "ntfys://ntfy.example.com/alerts"}
 OTHER_DEVICE = {"device_id": "deviceC"}  # So that nobody changes deviceA unawares.
 OPS = {"name": "ops"}
 
-# By the name of the parameter, wherever it occurs; OF_OPERATION has what is different.
+# Examples by the name of the parameter, wherever it occurs; OF_OPERATION has the exceptions.
 PARAMETERS: dict[str, Any] = {
     "Last-Event-ID": "17",
     "action": "device.register",

@@ -1,9 +1,12 @@
 """The files of the page, read once. One hash of all of them is in their address, so they are immutable."""
 
+import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from hashlib import sha256
 from importlib.resources import files
 from pathlib import Path
+from posixpath import dirname, join, normpath
 from typing import Self
 
 STATIC = Path(str(files("api.page") / "static"))
@@ -13,8 +16,25 @@ MEDIA_TYPES = {
     ".css": "text/css",
     ".svg": "image/svg+xml",
 }
+# One file of all styles is one request before the first drawing. Later ones refine former ones.
+STYLES, STYLES_FOLDER = "page.css", "styles"
+STYLE_ORDER = (
+    "colours",
+    "layout",
+    "components",
+    "fleet",
+    "device",
+    "forms",
+    "alerts",
+    "rules",
+    "dead_letters",
+    "access",
+)
 HASH_CHARACTERS = 16
-# Placeholders of index.html: the folder of the files, and a line for each module.
+# The browser loads these before it knows which view it shows, which is most often the fleet.
+FIRST_MODULES = ("early.js", "main.js", "views/fleet/fleet.js")
+IMPORT = re.compile(rb'^import [^";]*"(\.[^"]+)";', re.MULTILINE)
+# Placeholders of index.html: the folder of the files, and a line for each module of the first view.
 FOLDER, MODULES = "{{folder}}", "{{modules}}"
 
 
@@ -39,16 +59,38 @@ class PageFiles:
             for path in sorted(folder.rglob("*"))
             if (media_type := MEDIA_TYPES.get(path.suffix)) is not None
         }
+        found[STYLES] = _styles_of(found)
         template = (folder / INDEX).read_text("utf-8")
         content_hash = _hash_of(found, template)
         address = f"page/{content_hash}"
         modules = "\n".join(
             f'  <link rel="modulepreload" href="{address}/{name}">'
-            for name in found
-            if name.endswith(".js")
+            for name in sorted(_imported(found, FIRST_MODULES))
         )
         index = template.replace(MODULES, modules).replace(FOLDER, address)
         return cls(content_hash, index.encode(), found)
+
+
+def _styles_of(found: dict[str, PageFile]) -> PageFile:
+    """The files of the folder of styles, which are taken out."""
+    names = [f"{STYLES_FOLDER}/{name}.css" for name in STYLE_ORDER]
+    content = b"\n".join(found.pop(name).content for name in names if name in found)
+    return PageFile(content, MEDIA_TYPES[".css"])
+
+
+def _imported(found: dict[str, PageFile], names: Iterable[str]) -> set[str]:
+    """These modules, and those that they import in turn, but for `import()`."""
+    seen: set[str] = set()
+    new = set(names) & found.keys()
+    while new:
+        seen |= new
+        paths = {
+            normpath(join(dirname(name), path.decode()))
+            for name in new
+            for path in IMPORT.findall(found[name].content)
+        }
+        new = paths - seen
+    return seen
 
 
 def _hash_of(found: dict[str, PageFile], template: str) -> str:

@@ -5,7 +5,7 @@ LARGE_SHARE = 0.75  # larger ones this share, so that single posts pass beside l
 
 
 class BodyBudget:
-    """The bytes of all bodies that were received and belong to requests without an answer yet."""
+    """The bytes of all bodies that were received and belong to requests without a response yet."""
 
     def __init__(self, bytes_max: int) -> None:
         self.bytes_max, self.large_bytes_max = bytes_max, bytes_max * LARGE_SHARE

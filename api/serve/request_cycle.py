@@ -13,31 +13,32 @@ from api.http.problems import PROBLEM, problem_body
 
 log = structlog.get_logger()
 
-HEADS_MAX = 256  # Cached; few answers to posts differ in their heads.
-_ORDINARY = {b"content-type", b"content-length"}
+HEADS_MAX = 256  # Cached; few responses to posts differ in their heads.
+JOINED_BYTES_MAX = 64 * 1024  # A larger body is not copied behind its head.
+_ORDINARY = {b"content-type", b"content-length", b"vary"}
+
+Headers = tuple[tuple[bytes, bytes], ...]
 
 
 class _Head(NamedTuple):
-    """The head of an answer, in front of and behind the headers that the server adds."""
-
-    status_line: bytes
-    lines: bytes
+    text: bytes
     content_length: int
 
 
 @lru_cache(HEADS_MAX)
-def _ordinary_head(status: int, headers: tuple[tuple[bytes, bytes], ...]) -> _Head | None:
-    """The head of an answer of known length, after which the connection stays; None for any other."""
+def _ordinary_head(status: int, of_server: Headers, headers: Headers) -> _Head | None:
+    """The head of a response of known length, after which the connection stays; None for any other.
+
+    The headers of the server hold the time, so a cached head is used for a second.
+    """
     names = [name.lower() for name, _ in headers]
     if names.count(b"content-length") != 1 or not _ORDINARY.issuperset(names):
         return None
     if any(HEADER_VALUE_RE.search(value) for _, value in headers):
         return None
-    lines = b"".join(
-        [b"%b: %b\r\n" % pair for pair in zip(names, dict(headers).values(), strict=True)]
-    )
-    length = int(headers[names.index(b"content-length")][1])
-    return _Head(STATUS_LINE[status], lines + b"\r\n", length)
+    pairs = [*of_server, *((name.lower(), value) for name, value in headers)]
+    lines = [STATUS_LINE[status], *(b"%b: %b\r\n" % pair for pair in pairs), b"\r\n"]
+    return _Head(b"".join(lines), int(headers[names.index(b"content-length")][1]))
 
 
 def _raising(error: BaseException) -> Callable[..., Awaitable[None]]:
@@ -61,25 +62,40 @@ class ClosesGently(Protocol):
 
 
 class RequestCycle(RequestResponseCycle):
-    """One request and its answer."""
+    """One request and its response."""
+
+    _head = b""  # It waits for the body.
 
     async def send(self, message: Any) -> None:
         """Like uvicorn, which checks every header of every response; an ordinary head skips that."""
-        if self.response_started or not self._write_ordinary_head(message):
+        if self._head:
+            await super().send(self._behind_its_head(message))
+        elif self.response_started or not self._keep_ordinary_head(message):
             await super().send(message)
 
-    def _write_ordinary_head(self, message: Any) -> bool:
-        """Whether the message is one, and was written."""
+    def _keep_ordinary_head(self, message: Any) -> bool:
+        """Whether the message is one, and was kept."""
         if message["type"] != "http.response.start" or not self.keep_alive:
             return False
-        head = _ordinary_head(message["status"], tuple(message.get("headers", ())))
-        if head is None or self.disconnected or self.flow.write_paused:
+        headers = tuple(message.get("headers", ()))
+        head = _ordinary_head(message["status"], tuple(self.default_headers), headers)
+        if head is None or self.disconnected or self.scope["method"] == "HEAD":
             return False
         self.response_started, self.waiting_for_100_continue = True, False
         self.chunked_encoding, self.expected_content_length = False, head.content_length
-        own = [b"%b: %b\r\n" % header for header in self.default_headers]
-        self.transport.write(b"".join([head.status_line, *own, head.lines]))
+        self._head = head.text
         return True
+
+    def _behind_its_head(self, message: Any) -> Any:
+        """The first piece of a body with the head before it, or written after it if it is large."""
+        head, self._head = self._head, b""
+        body = message.get("body", b"")
+        if len(body) > JOINED_BYTES_MAX:
+            if not self.disconnected:
+                self.transport.write(head)
+            return message
+        self.expected_content_length += len(head)
+        return {**message, "body": head + body}
 
     async def run_asgi(self, app: Any) -> None:
         """As uvicorn does; only that a client which leaves is no fault."""
@@ -87,7 +103,7 @@ class RequestCycle(RequestResponseCycle):
             await app(self.scope, self.receive, self.send)
         except BaseException as error:  # noqa: BLE001  # uvicorn's turn, as for any other.
             if self.disconnected:
-                log.debug("A client left before its answer was complete.", error=repr(error))
+                log.debug("A client left before its response was complete.", error=repr(error))
             else:
                 await super().run_asgi(_raising(error))
         else:
@@ -124,7 +140,7 @@ class OldRequestCycle(RequestCycle):
 
 
 class GentleTransport:
-    """The transport as uvicorn uses it; closing it lets the answer arrive first."""
+    """The transport as uvicorn uses it; closing it lets the response arrive first."""
 
     def __init__(self, transport: asyncio.Transport, protocol: ClosesGently) -> None:
         self._transport, self._protocol = transport, protocol

@@ -114,7 +114,7 @@ def merged_health(reports: Mapping[int, Report | None], own: Health) -> Report:
                 checks[name] = check if check["status"] == "ok" else _of_worker(number, check)
     silent = [str(number) for number, report in sorted(reports.items()) if report is None]
     if silent:
-        detail = f"no answer from worker {', '.join(silent)}"
+        detail = f"no response from worker {', '.join(silent)}"
         checks[CHECK] = {"status": "failing", "detail": detail}
     else:
         checks[CHECK] = {"status": "ok", "detail": f"{len(answers)} workers answer"}

@@ -5,7 +5,8 @@
 update config set rules_version = rules_version + 1
 
 -- lock_alert_states --
--- The states of the device $1 or the rule $2. A sweep that is opening an incident ends before, and the next one skips them.
+-- The states of the device $1 or the rule $2. A sweep that is opening an incident ends before, and the next one skips
+-- them.
 select count(*) from (
     select from alert_state
     where ($1::int is null or device_no = $1) and ($2::text is null or rule_id = $2)

@@ -1,10 +1,11 @@
 """Devices as the API shows them: registration and presence."""
 
 from datetime import datetime
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import asyncpg
 
+from api.store.closed_hour import queries as rollup_queries
 from api.store.database import QUERY_S_MAX, Database
 from runtime.errors import NotFound
 from schema.database import Connection
@@ -43,7 +44,7 @@ class DeviceStore:
 
     async def known(self, device_id: str) -> KnownDevice:
         """A device is known from its first stored event, heartbeat or status."""
-        row = await self._database.fetch_row(queries.find_device, device_id)
+        row = await self._database.look_up(queries.find_device, device_id)
         if row is None:
             raise no_device(device_id)
         profile = row["profile"] or self._default_profile
@@ -53,7 +54,7 @@ class DeviceStore:
         self, after: str, state: str | None, tag: str | None, text: str | None, limit: int
     ) -> list[asyncpg.Record]:
         """Return devices by id, and one more than `limit` if there is another page."""
-        closed = await self._database.fetch_value(queries.closed_hour)
+        closed = await self._database.fetch_value(rollup_queries.closed_hour)
         arguments = self._default_profile, after, state, tag, text, limit + 1, closed
         return await self._database.fetch(LIST_DEVICES, *arguments)
 
@@ -62,7 +63,10 @@ class DeviceStore:
             return await one_device(connection, device_id, self._default_profile)
 
     async def presence(self, device_id: str) -> str:
-        return await self._body(ONE_PRESENCE, device_id)
+        row = await self._database.look_up(ONE_PRESENCE, device_id)
+        if row is None:
+            raise no_device(device_id)
+        return str(row[0])
 
     async def presence_history(
         self,
@@ -87,16 +91,10 @@ class DeviceStore:
         """The number of devices per state and in all, and of open incidents, as JSON text."""
         return str(await self._database.fetch_value(queries.fleet, list(PresenceState)))
 
-    async def _body(self, query: str, *arguments: Any) -> str:
-        body = await self._database.fetch_value(query, *arguments)
-        if body is None:
-            raise no_device(arguments[-1])
-        return str(body)
-
 
 async def one_device(connection: Connection, device_id: str, default_profile: str) -> str:
     """The device as JSON text. Raises NotFound."""
-    closed = await connection.fetchval(queries.closed_hour)
+    closed = await connection.fetchval(rollup_queries.closed_hour)
     body = await connection.fetchval(ONE_DEVICE, default_profile, device_id, closed)
     if body is None:
         raise no_device(device_id)

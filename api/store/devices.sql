@@ -3,10 +3,6 @@
 -- find_device --
 select device_no, device_id, profile from device where device_id = $1
 
--- closed_hour --
--- It only grows: read before another query, it is a safe bound for it, and it spares partitions.
-select closed from rollup_state
-
 -- presence_columns --
 -- Part of the next three: state, and the interval that rules the present silence, with its source.
 state, rfc3339(since) as since, reason, rfc3339(last_seen) as last_seen,

@@ -181,7 +181,7 @@ def _written(body: BaseModel) -> dict[str, Any]:
 
 
 def attributes_json(body: DeviceBody) -> str:
-    """The attributes as every answer writes them."""
+    """The attributes as every response writes them."""
     shown = {
         name: value if isinstance(value, str) else json_form(value)
         for name, value in body.attributes.items()
@@ -190,7 +190,7 @@ def attributes_json(body: DeviceBody) -> str:
 
 
 def _json_members(limits: MetricBody) -> dict[str, Any]:
-    """Only the members that are given; numbers are written as in every answer."""
+    """Only the members that are given; numbers are written as in every response."""
     return {
         name: json_number(value) if isinstance(value, float) else value
         for name, value in limits.model_dump(exclude_none=True).items()

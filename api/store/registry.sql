@@ -60,7 +60,7 @@ with deleted as (
 delete from device using deleted where device.device_no = deleted.device_no
 
 -- update_expected_intervals --
--- For the devices $1, or those with the profile $2: the device's own interval, else its profile's. Where the
+-- Sets the intervals of the devices $1, or of those with the profile $2: its own, else its profile's. Where the
 -- interval changed and silence is being measured, the next sweep checks the device. $3: DEFAULT_PROFILE.
 update presence p set
     interval_s = expected.interval_s,
@@ -87,7 +87,7 @@ returning old.name is null as created,
     is distinct from (new.name, new.metrics, new.interval_s, new.receipts) as changed
 
 -- list_profiles --
--- By name, after $1; only the profile $2, if it is given.
+-- The profiles after $1, by name; only the profile $2, if it is given.
 -- Metrics are written without white space, and their bounds in the form of every number.
 select name, (select row_to_json(shown) from (
     select name, written.metrics, interval_s, receipts) shown)::text as body

@@ -49,7 +49,7 @@ def build(plan: PostPlan) -> list[bytes]:
 
 
 class Requests:
-    """The requests still to send, and the answers."""
+    """The requests still to send, and the responses."""
 
     def __init__(self, requests: Sequence[bytes]) -> None:
         self.waiting = deque(requests)
@@ -70,11 +70,11 @@ class Requests:
 
 
 class Client(asyncio.Protocol):
-    """One connection: it sends the next request after the complete answer to the last one."""
+    """One connection: it sends the next request after the complete response to the last one."""
 
     def __init__(self, work: Requests) -> None:
         self.work = work
-        self.answer = b""
+        self.response = b""
         self.sent_at = 0.0
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -86,11 +86,11 @@ class Client(asyncio.Protocol):
             self.work.done.set_exception(fault)
 
     def data_received(self, data: bytes) -> None:
-        self.answer += data
-        head, end, body = self.answer.partition(b"\r\n\r\n")
+        self.response += data
+        head, end, body = self.response.partition(b"\r\n\r\n")
         if end and len(body) >= content_length(head):
             self.work.answered(head[9:12].decode(), self.sent_at)
-            self.answer = b""
+            self.response = b""
             self.send()
 
     def send(self) -> None:
@@ -100,10 +100,10 @@ class Client(asyncio.Protocol):
 
 
 def content_length(head: bytes) -> int:
-    """The Content-Length, which every answer to a post has."""
+    """The Content-Length, which every response to a post has."""
     _, name, rest = head.lower().partition(b"\r\ncontent-length:")
     if not name:
-        raise RuntimeError(f"An answer without Content-Length: {head.decode()}")
+        raise RuntimeError(f"A response without Content-Length: {head.decode()}")
     return int(rest.partition(b"\r\n")[0])
 
 

@@ -140,7 +140,7 @@ class Connection:
     async def _await_answer(self, request: Coroutine[Any, Any, T]) -> T:
         """Wait for the broker's answer, before which Mosquitto sends its whole backlog.
 
-        Raises MqttError when neither the answer nor anything else comes.
+        Raises MqttError when neither the response nor anything else comes.
         """
         task = asyncio.create_task(request)
         try:

@@ -24,7 +24,7 @@ class FlowControl:
         self._loop = asyncio.get_running_loop()
         self._paused_socket: Any = None  # The socket while reading is paused.
         self._timer_runs = self._closed = False
-        self.chunks = 0  # Of the stream, received so far.
+        self.chunks = 0  # How many chunks of the stream were received so far.
 
     @property
     def paused(self) -> bool:

@@ -50,7 +50,7 @@ async def try_login(address: MqttAddress, client_id: str, s_max: float) -> Refus
 
 
 async def _refusal(address: MqttAddress, client_id: str) -> Refusal | None:
-    """With the MQTT version that every broker speaks."""
+    """Try to connect, with the MQTT version that every broker speaks."""
     identity = ClientIdentity(
         address, client_id, tls_context(address), KEEPALIVE_S, receive_maximum=1, session_expiry_s=0
     )

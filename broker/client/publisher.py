@@ -24,7 +24,7 @@ class Publisher:
         self._mids = cycle(range(1, 65_536))
         self._window = asyncio.Semaphore(WINDOW_MAX)
         self._waiting: dict[int, asyncio.Future[int]] = {}
-        self._topics: dict[int, str] = {}  # Of the messages that wait.
+        self._topics: dict[int, str] = {}  # The topics of the messages that wait.
         self._closed = False
         self._refused_topics: list[str] = []
         self.lost_topics: list[str] = []  # A broker that cuts us off has refused one of these.

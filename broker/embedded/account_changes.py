@@ -21,6 +21,7 @@ CHANGE_ACCOUNTS_MAX = (
     500  # To read and apply them holds the broker's event loop for about a millisecond.
 )
 LINE_BYTES_MAX = 1024 * 1024
+CONFIRMATION = b"\n"
 
 _read = msgspec.json.Decoder(AccountChange).decode
 
@@ -66,11 +67,17 @@ def encode(change: AccountChange) -> bytes:
 
 
 async def read_accounts(sock: socket.socket) -> AsyncGenerator[AccountChange, None]:
-    """The changes that another process writes; it ends when that process closes the socket or ends."""
+    """The changes that another process writes; it ends when that process closes the socket or ends.
+
+    Each complete set is confirmed once its reader asks for the next change, so has applied this one.
+    """
     reader, writer = await asyncio.open_connection(sock=sock, limit=LINE_BYTES_MAX)
     try:
         while line := await reader.readline():
-            yield _read(line)
+            change = _read(line)
+            yield change
+            if change.complete:
+                writer.write(CONFIRMATION)
     except ConnectionError:
         return
     finally:

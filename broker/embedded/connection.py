@@ -60,7 +60,7 @@ class PacketStream:
         return self._packets.popleft()
 
     async def _receive(self, idle_s_max: float | None) -> bool:
-        """False at the end. Nothing is read from a client while it does not read its own answers."""
+        """False at the end. Nothing is read from a client while it does not read its own responses."""
         async with asyncio.timeout(idle_s_max):
             await self._writer.drain()
             chunk = await self._reader.read(READ_BYTES_MAX)

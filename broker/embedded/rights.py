@@ -108,7 +108,7 @@ class Login:
     rights: Rights
     ours: bool = False
     account: Account | None = None
-    digest: bytes | None = None  # Of the secret that it showed.
+    digest: bytes | None = None  # The digest of the secret that it showed.
 
     def without_rights(self) -> "Login":
         return replace(self, rights=NoRights())
@@ -195,7 +195,7 @@ def _login(connect: Connect, accounts: Accounts, *, ha_discovery: bool) -> Login
 
 
 def _decoded(login: str) -> str:
-    """A login as Mosquitto's files hold it, where a colon is written %3A."""
+    """The device_id of a login as Mosquitto's files hold it, where a colon is written %3A."""
     return login.replace("%3A", ":")
 
 

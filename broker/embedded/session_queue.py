@@ -8,7 +8,7 @@ IN_FLIGHT_MAX = 5000  # As in mosquitto.conf.
 MESSAGES_MAX = 100_000
 BYTES_MAX = 256 * 1024 * 1024  # Payloads and topics; Python adds about 300 bytes per message.
 PACKET_ID_MAX = 65_535
-# In the queues of all other clients than Voltwire's own sessions together.
+# The limit of all queues together, without those of Voltwire's own sessions.
 OTHERS_BYTES_MAX = 256 * 1024 * 1024
 MESSAGE_BYTES = 300  # Counted there for each message in addition.
 

@@ -19,7 +19,7 @@ _match_address = re.compile(r"(?:(?P<host>[^\s:]+|\[[0-9A-Fa-f:.%]+\]):)?(?P<por
 
 @dataclass(frozen=True, slots=True)
 class ListenAddress:
-    """Without a host: every interface."""
+    """Without a host it is every interface."""
 
     port: int
     host: str | None = None

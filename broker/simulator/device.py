@@ -19,7 +19,7 @@ ROOMS = 12
 
 # A pack of 400 V and 12.5 Ah, under a load that makes a full cycle of charge last 20 minutes.
 CAPACITY_AH = 12.5
-STEPS_MAX = 4  # For an event.
+STEPS_MAX = 4  # The most steps for one event.
 STEP_S_MAX = (
     60.0  # A longer pause counts as this much, so that values do not jump; more in a larger pack.
 )
@@ -71,7 +71,7 @@ class Behaviour:
     dead: Spell | None = None
     overheating: Spell | None = None
     voltage_drop: Spell | None = None
-    tags: tuple[str, ...] = ()  # Of each event, beside its room.
+    tags: tuple[str, ...] = ()  # The tags of each event, beside its room.
 
 
 class Battery:
@@ -167,7 +167,7 @@ class BatteryDevice:
         return (now - self.booted_at).total_seconds()
 
     def _advance(self, elapsed_s: float, at_s: float) -> dict[str, float]:
-        """In as many steps as the battery needs, up to STEPS_MAX of them."""
+        """Advance the battery in as many steps as it needs, up to STEPS_MAX of them."""
         overheats = _is_in(self.behaviour.overheating, at_s)
         drops = _is_in(self.behaviour.voltage_drop, at_s)
         steps = min(STEPS_MAX, math.ceil(elapsed_s / self._battery.step_s_max) or 1)

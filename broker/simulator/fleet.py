@@ -11,7 +11,8 @@ from time import monotonic
 from pydantic_core import to_json
 
 from broker import topics
-from broker.client.session import Delivery, Session, silent_logger
+from broker.client.delivery import Delivery
+from broker.client.session import Session, silent_logger
 from broker.simulator.device import BatteryDevice
 from broker.simulator.outbox import SendCounts, as_payload, total
 from broker.topics import TopicKind
@@ -20,7 +21,7 @@ from runtime.errors import BrokerUnavailable
 from runtime.signals import unless_stopped
 
 ONLINE, OFFLINE = b'{"state":"online","receipts":true}', b"offline"
-# Nobody waits for a device that is not there any more: late after 1.5 of the announced time.
+# A device that is gone raises no alert for longer than it announces: it is late after 1.5 times that.
 GOODBYE = to_json({"state": "asleep", "wake_in_s": 366 * 86_400})
 TICK_S = 0.5  # A repeat or a heartbeat is at most this late.
 HEARTBEAT_S = 30.0

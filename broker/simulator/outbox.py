@@ -95,7 +95,7 @@ class EventOutbox:
         return taken
 
     def make_all_due(self) -> None:
-        """For a new connection: it is unknown whether the messages on the last one arrived."""
+        """Called for a new connection: it is unknown whether the messages on the last one arrived."""
         for pending in self._pending.values():
             pending.sent_at = -math.inf
 

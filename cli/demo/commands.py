@@ -17,7 +17,7 @@ MEANING = (
 
 
 def commands_to_try(settings: Settings, now: datetime) -> str:
-    """With the line that makes a key first, where one is needed."""
+    """The commands, preceded by the line that makes a key where one is needed."""
     program = program_path()
     base = http_url(settings.http_host, settings.http_port)
     header = ' -H "Authorization: Bearer $API_KEY"' if settings.authenticated else ""

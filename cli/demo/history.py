@@ -60,18 +60,18 @@ class HistoryWriter:
 
     async def _post(self, device_id: str, payload: bytes) -> None:
         for _ in range(TRIES_MAX):
-            answer = await self._client.post(
+            response = await self._client.post(
                 "/v1/events/batch", content=payload, headers=self._headers(device_id)
             )
-            if answer.status_code == HTTPStatus.OK:
-                self.stored += sum(each["status"] == "stored" for each in answer.json())
+            if response.status_code == HTTPStatus.OK:
+                self.stored += sum(each["status"] == "stored" for each in response.json())
                 return
-            if answer.status_code not in RETRIED:
+            if response.status_code not in RETRIED:
                 break
             await asyncio.sleep(RETRY_S)
         raise StartError(
             f"The history of {device_id} is not complete: POST /v1/events/batch was answered"
-            f" {answer.status_code}."
+            f" {response.status_code}."
         )
 
     def _headers(self, device_id: str) -> dict[str, str]:
@@ -82,6 +82,6 @@ class HistoryWriter:
 
 
 def _next_array(events: Iterator[dict[str, Any]]) -> bytes | None:
-    """In a thread: a thousand events take 20 ms, in which the event loop serves others."""
+    """Call it in a thread: a thousand events take 20 ms, in which the event loop serves others."""
     items = list(islice(events, MAX_ITEMS))
     return to_json(items) if items else None

@@ -19,7 +19,7 @@ from cli.demo.fleet import BEHAVIOURS, DAY_S, PREFIX, SEED
 from cli.demo.history import ANSWER_S_MAX, HistoryWriter
 from cli.demo.registry import demo_registry
 from cli.device_logins.in_database import DatabaseLogins
-from cli.device_logins.lifecycle import AddressOf, logged_in
+from cli.device_logins.lifecycle import AddressOf, UntilKnown, logged_in
 from cli.roles.runner import Role
 from runtime.addresses import http_url
 from runtime.errors import StartError, ungrouped
@@ -34,25 +34,25 @@ MARGIN_S = 3600  # An event may be as old as the settings allow when it arrives.
 log = structlog.get_logger()
 
 
-def demo(announced: asyncio.Event) -> Role:
+def demo(announced: asyncio.Event, until_known: UntilKnown) -> Role:
     """A role that begins when everything runs and is announced. An error ends it, not the system."""
 
     async def run(settings: Settings, stop: asyncio.Event, _: Health, __: Metrics) -> None:
         if not await unless_stopped(stop, announced.wait()):
             return
         try:
-            await _run(settings, stop)
+            await _run(settings, stop, until_known)
         except Exception:
             log.exception("The demo devices stopped; everything else keeps running.")
 
     return run
 
 
-async def _run(settings: Settings, stop: asyncio.Event) -> None:
+async def _run(settings: Settings, stop: asyncio.Event, until_known: UntilKnown) -> None:
     """1. Register devices and rules. 2. Write the history. 3. Send until stopped."""
     devices = build_fleet(PREFIX, BEHAVIOURS, booted_at=datetime.now(UTC), seed=SEED)
     ids = [each.device_id for each in devices]
-    async with _addresses(settings, ids, stop) as address_of:
+    async with _addresses(settings, ids, stop, until_known) as address_of:
         if not await unless_stopped(stop, _prepare(settings, devices, address_of)):
             return
         typer.echo(commands_to_try(settings, datetime.now(UTC)))
@@ -70,7 +70,9 @@ async def _prepare(
         typer.echo("The demo devices have a history already, and send live again.")
         return
     days = min(HISTORY_DAYS, settings.max_event_age_days, settings.retention_days or HISTORY_DAYS)
-    typer.echo(f"The demo writes {days} days of history for {len(new)} devices …")
+    typer.echo(
+        f"The demo writes {days} {'day' if days == 1 else 'days'} of history for {len(new)} devices …"
+    )
     began = monotonic()
     url = http_url(settings.http_host, settings.http_port)
     async with api_client(url, {}, ANSWER_S_MAX) as client:
@@ -88,11 +90,11 @@ async def _prepare(
 
 @asynccontextmanager
 async def _addresses(
-    settings: Settings, device_ids: Sequence[str], stop: asyncio.Event
+    settings: Settings, device_ids: Sequence[str], stop: asyncio.Event, until_known: UntilKnown
 ) -> AsyncIterator[AddressOf]:
     if settings.authenticated:
         logins = DatabaseLogins(settings.dsn, f"{settings.instance} demo")
-        async with logged_in(logins, settings.mqtt, device_ids, stop) as address_of:
+        async with logged_in(logins, settings.mqtt, device_ids, stop, until_known) as address_of:
             yield address_of
         return
     # Our own password would make the devices sessions of ours.

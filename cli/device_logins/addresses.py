@@ -13,12 +13,11 @@ from runtime.settings import Settings
 
 @asynccontextmanager
 async def device_addresses(
-    settings: Settings, url: str, device_ids: Sequence[str], stop: asyncio.Event, *, forget: bool
+    settings: Settings, url: str, device_ids: Sequence[str], stop: asyncio.Event
 ) -> AsyncIterator[AddressOf]:
     """With API_KEY each device has a login of its own, made by the API at `url`.
 
-    At the end the logins are revoked, and with `forget` the devices deleted. Raises StartError, and
-    ConfigurationError without a key that is needed.
+    At the end the logins are revoked. Raises StartError, and ConfigurationError without a key that is needed.
     """
     if settings.api_key is None:
         if settings.authenticated:
@@ -29,7 +28,8 @@ async def device_addresses(
         address = settings.mqtt
         yield lambda _: address
         return
-    async with api_client(url, key_header(settings), ANSWER_S_MAX) as client:
-        store = ApiLogins(client, forget=forget)
-        async with logged_in(store, settings.mqtt, device_ids, stop) as address_of:
-            yield address_of
+    async with (
+        api_client(url, key_header(settings), ANSWER_S_MAX) as client,
+        logged_in(ApiLogins(client), settings.mqtt, device_ids, stop) as address_of,
+    ):
+        yield address_of

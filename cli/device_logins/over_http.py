@@ -16,10 +16,8 @@ REMOVED = {HTTPStatus.OK, HTTPStatus.NO_CONTENT, HTTPStatus.NOT_FOUND}
 
 
 class ApiLogins:
-    """With `forget` the devices are deleted at the end, not only their credentials."""
-
-    def __init__(self, client: httpx.AsyncClient, *, forget: bool = False) -> None:
-        self._client, self._end = client, "" if forget else "/credentials"
+    def __init__(self, client: httpx.AsyncClient) -> None:
+        self._client = client
 
     async def create(self, device_ids: Sequence[str]) -> dict[str, DeviceLogin]:
         """Raises StartError."""
@@ -35,12 +33,12 @@ class ApiLogins:
         return dict([task.result() for task in tasks] + [await create(newest)])
 
     async def remove(self, device_ids: Sequence[str]) -> None:
-        """What cannot be removed is said on standard error: the run itself is over."""
+        """What cannot be removed is named on standard error: the run itself is over."""
         try:
             for device_id in device_ids:
-                answer = await self._client.delete(f"/v1/devices/{device_id}{self._end}")
-                if answer.status_code not in REMOVED:
-                    raise _refused(answer)
+                response = await self._client.delete(f"/v1/devices/{device_id}/credentials")
+                if response.status_code not in REMOVED:
+                    raise _refused(response)
         except (httpx.TransportError, StartError) as error:
             typer.echo(
                 f"The credentials of the devices are not all revoked ({error}): revoke them with"
@@ -52,22 +50,22 @@ class ApiLogins:
         """A device that has a secret, perhaps from a run that was killed, gets a new one."""
         path = f"/v1/devices/{device_id}/credentials"
         try:
-            answer = await self._client.post(path)
-            if answer.status_code == HTTPStatus.CONFLICT:
-                answer = await self._client.post(f"{path}/rotate")
+            response = await self._client.post(path)
+            if response.status_code == HTTPStatus.CONFLICT:
+                response = await self._client.post(f"{path}/rotate")
         except httpx.TransportError as error:
             raise StartError(
                 f"{self._client.base_url} does not answer ({error or type(error).__name__}): start voltwire"
                 " up or voltwire api there."
             ) from error
-        if answer.status_code not in {HTTPStatus.OK, HTTPStatus.CREATED}:
-            raise _refused(answer)
-        body = answer.json()
+        if response.status_code not in {HTTPStatus.OK, HTTPStatus.CREATED}:
+            raise _refused(response)
+        body = response.json()
         return DeviceLogin(body["login"], body["secret"])
 
 
-def _refused(answer: httpx.Response) -> StartError:
+def _refused(response: httpx.Response) -> StartError:
     return StartError(
-        f"{answer.request.method} {answer.request.url.path} was answered {answer.status_code}: API_KEY must"
-        " be a valid admin key of this system."
+        f"{response.request.method} {response.request.url.path} was answered {response.status_code}:"
+        " API_KEY must be a valid admin key of this system."
     )

@@ -11,7 +11,7 @@ ANSWER_S_MAX = 5.0
 
 
 async def check_broker(settings: Settings) -> CheckResult:
-    """As a client of its own, which leaves nothing behind."""
+    """Connect as a client of its own, which leaves nothing behind."""
     address = settings.mqtt
     try:
         refusal = await try_login(address, f"voltwire-doctor-{uuid4().hex[:12]}", ANSWER_S_MAX)

@@ -29,7 +29,7 @@ queries = load_queries("cli.doctor", constants={"relay_lock": RELAY})
 
 
 async def check_database(settings: Settings) -> AsyncIterator[CheckResult]:
-    """In an order in which each check needs those before it."""
+    """The checks, in an order in which each needs those before it."""
     try:
         dsn = running_dsn(settings)
     except PermissionError:

@@ -13,7 +13,7 @@ from runtime.settings import Settings
 from runtime.version import VERSION
 
 FREE_BYTES_MIN, FREE_BYTES_SAFE = 100 * 1024**2, 1024**3
-OURS = ("voltwire", "-m cli")  # In the command line of a process.
+OURS = ("voltwire", "-m cli")  # What the command line of a process of ours contains.
 
 
 def check_machine(settings: Settings) -> Iterator[CheckResult]:

@@ -131,7 +131,7 @@ class Supervisor:
 
 @contextmanager
 def as_worker(worker: Worker | None) -> Iterator[None]:
-    """In the child: end with the parent, add our number to the log, leave the error for the parent."""
+    """What a child does: end with the parent, add its number to the log, leave its error for the parent."""
     if worker is None:
         yield
         return

@@ -14,6 +14,7 @@ from rich.console import Console
 
 from cli.api_client import UrlOption, key_header, without_credentials
 from cli.device_logins.addresses import device_addresses
+from cli.device_logins.forget import forget_devices
 from cli.output import AsJson, print_json
 from cli.selftest.ledger import Comparison, Ledger, compare
 from cli.selftest.over_http import Api, connected
@@ -111,10 +112,15 @@ async def _run(
         async with connected(url, ledger, key_header(settings)) as api:
             await api.check()
             ids = plan.device_ids
-            async with device_addresses(settings, url, ids, stop, forget=True) as address_of:
+            async with (
+                device_addresses(settings, url, ids, stop) as address_of,
+                _forgotten(settings, url, ids) as found,
+            ):
                 devices = ledger_devices(address_of, plan, ledger)
                 async with _online(devices):
-                    return await _send_and_compare(api, devices, plan, ledger, timeout_s)
+                    outcome = await _send_and_compare(api, devices, plan, ledger, timeout_s)
+                found.extend(outcome.findings)
+                return outcome
 
     async with asyncio.TaskGroup() as group:
         showing = group.create_task(_show(ledger, console))
@@ -124,6 +130,18 @@ async def _run(
         for task in (showing, working, stopped):
             task.cancel()
     return None if working.cancelled() else working.result()
+
+
+@asynccontextmanager
+async def _forgotten(
+    settings: Settings, url: str, device_ids: Sequence[str]
+) -> AsyncIterator[list[str]]:
+    """Forget the devices at the end, even if interrupted; their events stay if anything was found."""
+    found: list[str] = []
+    try:
+        yield found
+    finally:
+        await forget_devices(settings, url, device_ids, events=not found)
 
 
 @asynccontextmanager

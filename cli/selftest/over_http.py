@@ -68,7 +68,7 @@ class Api:
                 group.create_task(post_some())
 
     async def read(self, plan: Plan) -> dict[str, DeviceReading]:
-        """Read all pages and the aggregate of every device; retry while there is no answer."""
+        """Read all pages and the aggregate of every device; retry while there is no response."""
         span = {"from_time": plan.start.isoformat(), "to_time": plan.end.isoformat()}
         return {device_id: await self._read(device_id, span) for device_id in plan.device_ids}
 

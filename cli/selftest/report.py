@@ -18,7 +18,7 @@ def rows(plan: Plan, ledger: Ledger, outcome: Comparison) -> list[Row]:
     return [
         ("attempted", len(plan.entries), f"events: {ledger.doors(ledger.entries)}"),
         ("repeated", plan.copies, "copies, on purpose"),
-        ("resent", ledger.resent, "copies sent after no answer or a request to retry"),
+        ("resent", ledger.resent, "copies sent after no response or a request to retry"),
         ("recognised", ledger.recognised, "copies answered with duplicate"),
         ("acknowledged", len(ledger.acknowledged), ledger.doors(ledger.acknowledged)),
         ("rejected", len(ledger.rejected), _reasons(ledger) or "attempted events"),
@@ -32,14 +32,14 @@ def rows(plan: Plan, ledger: Ledger, outcome: Comparison) -> list[Row]:
 
 def table(plan: Plan, ledger: Ledger, outcome: Comparison) -> Table:
     shown = counts_table(rows(plan, ledger, outcome))
-    for name, door in (("publish to receipt", Door.MQTT), ("post to answer", Door.HTTP)):
+    for name, door in (("publish to receipt", Door.MQTT), ("post to response", Door.HTTP)):
         if seconds := ledger.seconds[door]:
             shown.add_row(name, f"{_ms(seconds, 50)} ms", f"p50; p99 {_ms(seconds, 99)} ms")
     return shown
 
 
 def document(plan: Plan, ledger: Ledger, outcome: Comparison, fault: str | None) -> dict[str, Any]:
-    """For programs: the counts of the table, times in seconds, every finding."""
+    """The report for programs: the counts of the table, times in seconds, every finding."""
     times = {
         name: {"p50": percentile(seconds, 50), "p99": percentile(seconds, 99)}
         for name, door in (("publish_to_receipt_s", Door.MQTT), ("post_to_answer_s", Door.HTTP))
@@ -71,7 +71,7 @@ def verdict(ledger: Ledger, outcome: Comparison, timeout_s: float) -> str | None
         )
     if ledger.unanswered:
         return (
-            f"{len(ledger.unanswered)} events have no answer after {timeout_s:g} s"
+            f"{len(ledger.unanswered)} events have no response after {timeout_s:g} s"
             f" ({ledger.doors(ledger.unanswered)}): check that voltwire ingest and voltwire api run and"
             " that both use this broker and one database, or raise --timeout."
         )

@@ -10,9 +10,8 @@ import time
 from collections.abc import Iterator
 from contextlib import aclosing, contextmanager, suppress
 
-from broker.embedded.account_changes import accounts_of, changes, encode
+from broker.embedded.account_changes import CONFIRMATION, accounts_of, changes, encode
 from broker.embedded.accounts import Account
-from cli.roles.runner import Role
 from cli.up.embedded import CHECK_EVERY_S, EmbeddedPart
 from runtime.addresses import MqttAddress
 from runtime.errors import StartError
@@ -63,10 +62,13 @@ class BrokerProcess:
         raise StartError(f"The embedded broker did not listen within {READY_S_MAX} s.")
 
     async def give(self, accounts: dict[str, Account]) -> None:
-        """Tell it what changed since the last time, at first all. Raises OSError if it ended."""
+        """Return once it has applied what changed, at first all. Raises OSError if it ended."""
         loop = asyncio.get_running_loop()
-        for change in changes(self._known, accounts):
-            await loop.sock_sendall(self._socket, encode(change))
+        with self._socket.dup() as sock:  # The supervisor closes ours if the broker ended.
+            for change in changes(self._known, accounts):
+                await loop.sock_sendall(sock, encode(change))
+            if not await loop.sock_recv(sock, len(CONFIRMATION)):
+                raise ConnectionResetError
         self._known = accounts
 
     def stop(self) -> None:
@@ -95,30 +97,41 @@ def _broker(address: MqttAddress, password: str) -> Iterator[BrokerProcess]:
         process.stop()
 
 
-def account_feed(part: EmbeddedPart[BrokerProcess]) -> Role:
-    """A role that gives the broker, also after a restart, the accounts of the tables."""
+class AccountFeed:
+    """A role that gives the broker, also after a restart, the accounts of the tables.
 
-    async def feed(settings: Settings, stop: asyncio.Event, _: Health, __: Metrics) -> None:
-        async with asyncio.TaskGroup() as group:
-            feeding = group.create_task(_AccountFeed(part).run(settings))
-            await stop.wait()
-            feeding.cancel()
-
-    return feed
-
-
-class _AccountFeed:
-    """While the database is away, a restarted broker gets the last accounts that were read."""
+    While the database is away, a restarted broker gets the last accounts that were read.
+    """
 
     def __init__(self, part: EmbeddedPart[BrokerProcess]) -> None:
         self._part = part
         self._accounts: dict[str, Account] = {}
         self._changed = asyncio.Event()
+        self._given: dict[str, Account] = {}
+        self._applied = asyncio.Condition()
 
-    async def run(self, settings: Settings) -> None:
+    async def run(self, settings: Settings, stop: asyncio.Event, _: Health, __: Metrics) -> None:
         async with asyncio.TaskGroup() as group:
-            group.create_task(self._follow(settings))
-            group.create_task(self._give())
+            following = group.create_task(self._follow(settings))
+            giving = group.create_task(self._give())
+            await stop.wait()
+            following.cancel()
+            giving.cancel()
+
+    async def until_known(self, address: MqttAddress, device_id: str, s_max: float) -> None:
+        """Return once the broker knows this login, without trying it. Raises StartError."""
+        secret = (address.password or "").encode()
+        try:
+            async with asyncio.timeout(s_max), self._applied:
+                await self._applied.wait_for(lambda: self._knows(device_id, secret))
+        except TimeoutError:
+            raise StartError(
+                f"The embedded broker does not know the new login of {device_id} after {s_max:g} s."
+            ) from None
+
+    def _knows(self, login: str, secret: bytes) -> bool:
+        account = self._given.get(login)
+        return account is not None and account.accepts(secret) is not None
 
     async def _follow(self, settings: Settings) -> None:
         name = f"{settings.instance} broker accounts"
@@ -137,7 +150,14 @@ class _AccountFeed:
                 self._changed.clear()
                 given_to = process
                 with suppress(OSError):  # It ended; the supervisor starts another one.
-                    await process.give(self._accounts)
+                    await self._give_to(process)
             with suppress(TimeoutError):
                 async with asyncio.timeout(CHECK_EVERY_S):
                     await self._changed.wait()
+
+    async def _give_to(self, process: BrokerProcess) -> None:
+        accounts = self._accounts
+        await process.give(accounts)
+        async with self._applied:
+            self._given = accounts
+            self._applied.notify_all()

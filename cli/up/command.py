@@ -8,11 +8,13 @@ import typer
 from pydantic import SecretStr
 
 from api.run import run as run_api
+from broker.client.login_check import until_accepted
 from cli.database import database_errors
+from cli.device_logins.lifecycle import UntilKnown
 from cli.roles.runner import Role, run_roles
 from cli.settings import command_settings
 from cli.up.announcement import announcer, stopped_message
-from cli.up.broker import BrokerProcess, account_feed, broker_part
+from cli.up.broker import AccountFeed, BrokerProcess, broker_part
 from cli.up.embedded import EmbeddedPart, postgres_part, supervisor
 from cli.up.ports import require_free
 from ingestor.run import run as run_ingest
@@ -61,21 +63,24 @@ def _run(settings: Settings, *, demo: bool) -> None:
             settings = with_broker_password(settings)
         with database_errors("used"):
             asyncio.run(migrate(settings.as_owner().dsn, max_age_days=settings.max_event_age_days))
-        roles = _roles(parts, demo=demo)
+        roles: list[Role] = [run_ingest, run_api, run_schedule, supervisor(parts)]
+        until_known: UntilKnown = until_accepted
         if broker is not None and settings.authenticated:
-            roles.append(account_feed(broker))
+            accounts = AccountFeed(broker)
+            roles.append(accounts.run)
+            until_known = accounts.until_known
+        roles += _announced(until_known, demo=demo)
         spent_s = run_roles(settings, Health(("broker", "database", "schema", "storing")), *roles)
         postgres_stop_s = max(POSTGRES_STOP_S_MIN, STOP_S_MAX - spent_s)
     typer.echo(stopped)
 
 
-def _roles(parts: list[EmbeddedPart[Any]], *, demo: bool) -> list[Role]:
+def _announced(until_known: UntilKnown, *, demo: bool) -> list[Role]:
+    """The announcement, and what begins once it is out."""
     announced = asyncio.Event()
-    roles: list[Role] = [
-        run_ingest, run_api, run_schedule, announcer(announced), supervisor(parts),
-    ]  # fmt: skip
+    roles = [announcer(announced)]
     if demo:
         from cli.demo.run import demo as demo_role  # noqa: PLC0415  # Without --demo, up starts faster.
 
-        roles.append(demo_role(announced))
+        roles.append(demo_role(announced, until_known))
     return roles

@@ -23,7 +23,7 @@ from runtime.settings import Settings
 from runtime.signals import stop_on_signals, unless_stopped
 from schema.registry import is_device_id
 
-DEVICES_MAX = 200  # Of one stream.
+DEVICES_MAX = 200  # The most that one stream may name.
 DRAW_EVERY_S = 0.5
 
 
@@ -56,7 +56,7 @@ def watch(
     try:
         with ungrouped(VoltwireError, BrokenPipeError):
             asyncio.run(_watch(settings, base, device or [], as_json=as_json))
-    except BrokenPipeError:  # Whoever read has ended, as head does.
+    except BrokenPipeError:  # The reading program has ended, as head does.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 

@@ -30,7 +30,7 @@ MINUTE_S, HOUR_S, DAY_S = 60, 3600, 86_400
 
 
 def screen(fleet: WatchedFleet, trouble: str | None, now: datetime, height: int) -> RenderableType:
-    """As much as fits: devices in trouble first, the newest alerts below."""
+    """Draw as much as fits: devices in trouble first, the newest alerts below."""
     alerts = list(fleet.alerts)[:ALERTS_SHOWN]
     devices = fleet.sorted_devices()
     rows = max(1, height - len(alerts) - OTHER_LINES)

@@ -20,8 +20,8 @@ def readings(url: str, start: str, end: str) -> pd.DataFrame:
     request = Request(f"{url}/v1/export?{query}")
     if key := os.environ.get("API_KEY"):
         request.add_header("Authorization", f"Bearer {key}")
-    with urlopen(request) as answer:
-        return pd.read_parquet(BytesIO(answer.read()))
+    with urlopen(request) as response:
+        return pd.read_parquet(BytesIO(response.read()))
 
 
 def daily_means(values: pd.DataFrame) -> pd.DataFrame:

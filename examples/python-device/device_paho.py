@@ -51,7 +51,7 @@ def run(device: Device) -> None:
     outbox, receipts = Outbox(device.outbox), Receipts()
     client = connect(device, receipts)
     measured, due = 0, monotonic()
-    sent_at: float | None = None  # Of the message that waits for its receipt.
+    sent_at: float | None = None  # When the message that waits for its receipt was sent.
     while device.count is None or measured < device.count or outbox:
         now = monotonic()
         if now >= due and measured != device.count:

@@ -51,7 +51,7 @@ class IncidentChanges:
         return bool(self.evaluations or self.states or self.last)
 
     def note_state(self, pair: Candidate, state: RuleState, incident: IncidentRef) -> None:
-        """Of a rule of `rate` usually nothing but the newest event has changed."""
+        """Note a state to save. A rule of `rate` usually changes nothing but its newest event."""
         key, before = (pair.device_no, pair.rule.rule_id), pair.state
         same = incident == before.incident_id and state.decides_like(before)
         if same and state.last_at == before.last_at and state.last_value == before.last_value:
@@ -98,7 +98,7 @@ class IncidentChanges:
         )  # fmt: skip
 
     def last_columns(self) -> list[list[str]]:
-        """Of states in which only the newest event changed: its time in microseconds, and its value."""
+        """The states in which only the newest event changed: its time in microseconds, and its value."""
         return _columns(
             (str(device_no), rule_id, str(epoch_us(state.last_at)), repr(state.last_value))
             for device_no, rule_id, state in self.last

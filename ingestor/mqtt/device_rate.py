@@ -18,7 +18,7 @@ from schema.event import MAX_ITEMS
 
 BURST_S = 10.0
 LOG_EVERY_S = 60.0
-DEVICES_NAMED_MAX = 1000  # In a minute; what further devices lose is only counted.
+DEVICES_NAMED_MAX = 1000  # Named in a minute; what further devices lose is only counted.
 
 _read_array = msgspec.json.Decoder(list[msgspec.Raw]).decode
 
@@ -56,7 +56,7 @@ class DeviceRate:
         return events
 
     def _events(self, payload: bytes) -> int:
-        """As the pipeline will count them: what it rejects as a whole counts as one."""
+        """The number that the pipeline will count: what it rejects as a whole counts as one."""
         if len(payload) > self._bytes_max or payload.lstrip()[:1] != b"[":
             return 1
         items = _items(payload)

@@ -8,7 +8,7 @@ import structlog
 from ingestor.mqtt.log_once import LogOnce
 
 EVERY_S = 3600
-TOPICS_MAX = 1000  # In an hour; further topics are only counted.
+TOPICS_MAX = 1000  # Named in an hour; further topics are only counted.
 SHOWN_CHARS_MAX = 200
 
 log = structlog.get_logger()

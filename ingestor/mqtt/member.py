@@ -25,7 +25,9 @@ class Member:
     instance: str
     number: int = 1
     total: int = 1
-    group: str = ""  # Of the shared subscriptions, see `share_group`; several members need one.
+    group: str = (
+        ""  # The group of the shared subscriptions (`share_group`); several members need one.
+    )
 
     @property
     def name(self) -> str:

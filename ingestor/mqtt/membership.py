@@ -55,6 +55,8 @@ class Membership:
                     connection.terminate()
             except DATABASE_ERRORS as error:
                 if not logged:
-                    log.warning("Table ingest_member cannot be used, retrying.", error=repr(error))
+                    log.warning(
+                        "The table ingest_member cannot be used; retrying.", error=repr(error)
+                    )
                 logged = True
             await asyncio.sleep(RETRY_S)

@@ -1,4 +1,4 @@
--- The writing transaction of ingestor/store/transaction.py in the order of its steps, then the registry.
+-- The writing transaction of ingestor/store/transaction.py, in the order of its steps.
 
 -- begin_in_lanes --
 -- Locks the lanes in ascending order, so that in every process the writes to a device happen in the order
@@ -68,11 +68,11 @@ select count(*) as stored, case when count(*) < $3 then array_agg(device_no) end
 from new
 
 -- record_reused_ids --
--- Of the duplicates $1 to $3, which have their own time: the places ($4) of those whose id is that of an event with
--- another own time, also of this transaction. They are counted per device. The stored event of a key has the time of
--- the duplicate, or that of $5 (its time without offset, as UTC), or another one, and only the index by time finds
--- it. While retention drops a month, keys are left of which the event is gone, so then every duplicate counts as a
--- resend.
+-- Which of the duplicates $1 to $3, all of which have their own time, are no resends: returns the places ($4) of those
+-- whose id is that of an event with another own time, also of this transaction. They are counted per device. The stored
+-- event of a key has the time of the duplicate, or that of $5 (its time without offset, as UTC), or another one, which
+-- only the index by time finds. While retention drops a month, keys are left whose events are gone, so then every
+-- duplicate counts as a resend.
 with reused as materialized (
     select device_no, place from unnest($1::int[], $2::text[], $3::timestamptz[], $4::int[], $5::timestamptz[])
         as duplicate (device_no, event_id, ts, place, utc)
@@ -199,8 +199,8 @@ from unnest($1::int[], $2::bool[]) as wanted (device_no, receipts)
 where device.device_no = wanted.device_no and device.receipts <> wanted.receipts
 
 -- forget_owed_silence --
--- Runs before resolve_silence: a scheduler that is notifying channels of such an incident ends before, so that they get its
--- end, and the next one finds nothing.
+-- Runs before resolve_silence: a scheduler that is notifying channels of such an incident ends before, so that they get
+-- its end, and the next one finds nothing.
 delete from alert_state where device_no = any($1::int[]) and rule_id = 'silent'
 
 -- resolve_silence --
@@ -278,37 +278,6 @@ select (select count(*) from unnest($1::text[], $2::text[]) as wanted (device_id
             join event_key using (device_no, event_id)) = cardinality($1::text[])
    and ($3::timestamptz is null or exists (
         select from rejected where received_at = $3 and reason = $4 and payload = $5))
-
--- find_devices --
-select device_id, device_no, profile, receipts, interval_s, tz from device where device_id = any($1::text[])
-
--- add_devices --
--- A device exists from its first event, heartbeat or status, with its presence row from the start.
--- `for share` keeps the interval of the profile from changing meanwhile (api/store/registry.sql).
-with added as (
-    insert into device (device_id)
-    select unnest($1::text[]) order by 1
-    on conflict do nothing
-    returning device_no
-)
-insert into presence (device_no, reason, interval_s)
-select device_no, 'first message', (select interval_s from profile where name = $2 for share)
-from added
-
--- read_registry_version --
-select registry_version from config
-
--- read_profiles --
-select name, metrics, receipts, interval_s from profile
-
--- read_rules --
-select rule_id, device_id, tag, metric, op, threshold, severity, for_s, clear_threshold, cooldown_s,
-       notify, in_force_from, condition, max_gap_s, name, channels
-from rule where enabled
-
--- read_silences --
--- Those that are or will be in force. A change of a silence increments rules_version, too.
-select device_id, tag, rule_id, starts_at, ends_at from silence where ends_at > statement_timestamp()
 
 -- read_device_ids --
 select device_no, device_id from device where device_no = any($1::int[])

@@ -22,14 +22,12 @@ from runtime.errors import StoreUnavailable
 from schema.alert import Severity
 from schema.database import WRITER_SESSION, Connection, connect
 from schema.event import DeviceNo, Event, Reason, json_number
-from schema.locks import LOCKS
-from schema.presence import TIMES
 from schema.queries import load_queries
 from schema.rule import Condition, Notify, Op, Rule
 
 CACHED_DEVICES_MAX = 500_000  # About 100 MB. A cache that would exceed it is emptied first.
 
-queries = load_queries("ingestor.store", constants=LOCKS | TIMES)
+queries = load_queries("ingestor.store", "registry.sql")
 
 
 class StaleRegistryError(Exception):

@@ -12,8 +12,8 @@ from schema.alert import SILENT_RULE, AlertState
 from schema.instants import rfc3339
 
 UNITS_FOR_PEOPLE = {"Cel": "°C"}  # Profiles have the codes of UCUM.
-LISTED_MAX = 10  # Of a group, for people.
-LISTED_BYTES_MAX = 256 * 1024  # Of a group, for programs.
+LISTED_MAX = 10  # Alerts that a group lists for people.
+LISTED_BYTES_MAX = 256 * 1024  # Alerts of a group for programs.
 
 
 @dataclass(frozen=True, slots=True)

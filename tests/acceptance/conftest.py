@@ -58,8 +58,8 @@ def stored(url: str, device_id: str) -> Counter[str]:
     found: Counter[str] = Counter()
     page: str | None = f"{url}/v1/devices/{device_id}/events?limit=1000"
     while page:
-        answer = plain_http.get(page, timeout=30).raise_for_status()
-        found.update(event["event_id"] for event in answer.json())
-        page = answer.links.get("next", {}).get("url")
+        response = plain_http.get(page, timeout=30).raise_for_status()
+        found.update(event["event_id"] for event in response.json())
+        page = response.links.get("next", {}).get("url")
         page = page and f"{url}{page}"
     return found

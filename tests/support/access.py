@@ -84,6 +84,6 @@ async def until_status(api: Guarded, headers: dict[str, str], code: int) -> None
 
 async def add_key(api: Guarded, name: str, *scopes: str) -> str:
     new = {"name": name, "scopes": list(scopes)}
-    answer = await api.http.post("/v1/keys", json=new, headers=api.headers("admin"))
-    assert answer.status_code == 201, answer.text
-    return str(answer.json()["secret"])
+    response = await api.http.post("/v1/keys", json=new, headers=api.headers("admin"))
+    assert response.status_code == 201, response.text
+    return str(response.json()["secret"])

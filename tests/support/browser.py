@@ -19,7 +19,11 @@ FLAGS = (
     "--enable-precise-memory-info", "--hide-scrollbars", "--remote-debugging-port=0",
 )  # fmt: skip
 LISTENING = re.compile(r"DevTools listening on (ws://\S+)")
-REFUSAL = "Failed to load resource: the server responded with a status of 4"
+# The API refused, or a test cut the connection: errors for Chromium, but none of the page, which shows them.
+EXPECTED = (
+    "Failed to load resource: the server responded with a status of 4",
+    "Failed to load resource: net::ERR_FAILED",
+)
 WAIT_MS_MAX = 60_000  # For anything to appear: a failure must not come from a machine that is busy.
 NARROW_PX = 760
 DESKTOP, PHONE = ViewportSize(width=1280, height=800), ViewportSize(width=390, height=844)
@@ -83,9 +87,8 @@ def visited(browser: Browser, base_url: str, **options: Any) -> Iterator[Page]:
 
 
 def _errors_of(message: ConsoleMessage) -> list[str]:
-    """A refusal of the API, which the page shows, is an error for Chromium, too, but none of the page."""
-    is_refusal = message.text.startswith(REFUSAL)
-    return [message.text] if message.type in {"error", "warning"} and not is_refusal else []
+    is_expected = message.text.startswith(EXPECTED)
+    return [message.text] if message.type in {"error", "warning"} and not is_expected else []
 
 
 def assert_accessible(page: Page) -> None:

@@ -8,7 +8,8 @@ from contextlib import asynccontextmanager
 from typing import Any, NamedTuple, Self
 
 from broker import wire
-from broker.client.session import Delivery, Session
+from broker.client.delivery import Delivery
+from broker.client.session import Session
 from broker.embedded import server
 from broker.embedded.accounts import AccountChange, Accounts
 from broker.embedded.rights import Access
@@ -185,7 +186,7 @@ class RawClient(Peer):
         while (packet := await self._read(ANSWER_S_MAX)) is not None:
             if packet[0] >> 4 == packet_type:
                 return packet[1]
-        raise AssertionError(f"closed without an answer of type {packet_type}")
+        raise AssertionError(f"closed without a response of type {packet_type}")
 
     async def _read(self, timeout_s: float) -> tuple[int, bytes] | None:
         packet = await self.packet(timeout_s)

@@ -112,7 +112,7 @@ class Proxy:
     def reset_when(self, pattern: bytes, *, deliver: bool) -> threading.Event:
         """Send RST to both ends when data of a client contains the pattern.
 
-        With `deliver` the server receives the data and its answer is lost; without, the server never
+        With `deliver` the server receives the data and its response is lost; without, the server never
         receives the data. The event is set when it has happened.
         """
         trap = Trap(pattern, deliver)

@@ -1,4 +1,4 @@
-"""A broker for MQTT 3.1.1 and 5 on loopback whose answers the test defines."""
+"""A broker for MQTT 3.1.1 and 5 on loopback whose responses the test defines."""
 
 import asyncio
 import ssl
@@ -21,7 +21,7 @@ def numbered(*mids: int) -> bytes:
 class ScriptedBroker:
     """A broker that records what it receives.
 
-    `on_connect` gets the protocol level and returns the CONNACK, b"" (no answer) or None (close the
+    `on_connect` gets the protocol level and returns the CONNACK, b"" (no response) or None (close the
     connection). `puback` follows the packet id in a PUBACK. `granted` is the code in a SUBACK, except
     for filters that contain `refused`.
     """
@@ -47,14 +47,14 @@ class ScriptedBroker:
         self.peers.append(peer)
         while (packet := await peer.packet(60)) is not None:
             self.got.append(packet)
-            answer = b"" if packet[0] >> 4 in self.silent else self._answer(*packet)
-            if answer is None:
+            response = b"" if packet[0] >> 4 in self.silent else self._answer(*packet)
+            if response is None:
                 break
-            peer.send(answer)
+            peer.send(response)
         peer.drop()
 
     def _answer(self, first: int, body: bytes) -> bytes | None:
-        """The answer; None closes the connection."""
+        """The response; None closes the connection."""
         match first >> 4:
             case PacketType.CONNECT:
                 self.levels.append(body[6])

@@ -1,18 +1,21 @@
 // Starts the page: navigation, addresses, one stream, and the view that the address names.
 
 import { Api, Problem } from "./lib/api.js";
-import { failure, nothingHere } from "./lib/components.js";
+import { failure, nothingHere, toast } from "./lib/components.js";
 import { fill, h } from "./lib/dom.js";
 import { Live } from "./lib/live.js";
 import { address, parse } from "./lib/router.js";
 import { Time } from "./lib/time.js";
+import { typeAgain, typedIn } from "./lib/typed.js";
 import { Bar } from "./bar.js";
-import { HOME, routeOf } from "./routes.js";
+import { HOME, routeOf, ROUTES } from "./routes.js";
 import { logoutButton } from "./views/login.js";
+
+const OTHERS_AFTER_MS = 2_000;  // The first view goes on loading what it shows.
 
 class App {
   constructor() {
-    this.api = new Api(() => this.login());
+    this.api = new Api(() => this.sessionEnded());
     this.live = new Live(this.api);
     this.time = new Time();
     this.info = {};
@@ -23,13 +26,16 @@ class App {
     this.cleanup = null;
     this.shown = null;  // The path of the view.
     this.isNew = false;  // It is another view than before, also while views that were left are still loading.
+    this.typed = null;  // What was typed into the view of a path, which will be drawn again.
   }
 
   async start() {
     addEventListener("hashchange", () => this.show());
-    this.time.onChange(() => this.show());
+    addEventListener("unhandledrejection", (event) => sayProblem(event));
+    this.time.onChange(() => this.showAgain());
     await this.refreshInfo();
     await this.show();
+    setTimeout(loadAll, OTHERS_AFTER_MS);
   }
 
   // Read /v1/info, at the start and after a login or logout; it decides what is offered and whether the stream runs.
@@ -78,12 +84,28 @@ class App {
     else history.pushState(null, "", hash);
   }
 
+  // Unlike after a logout, the same person goes on.
+  sessionEnded() {
+    if (parse(location.hash).segments[0] !== "login") this.keepTyped();
+    this.login();
+  }
+
   login() {
     const { segments } = parse(location.hash);
     if (segments[0] === "login") return;
     this.live.stop();
     const next = location.hash.length > 2 ? location.hash : HOME;
     this.navigate(address(["login"], { next }), { replace: true });
+  }
+
+  // Draw the view anew, with what was typed into it.
+  showAgain() {
+    this.keepTyped();
+    return this.show();
+  }
+
+  keepTyped() {
+    this.typed = { path: this.shown, controls: typedIn(this.root) };
   }
 
   async show() {
@@ -100,25 +122,31 @@ class App {
     const place = h("div", { class: `view ${found?.name ?? "nothing"}` });
     fill(this.root, place);
     this.bar.mark(found);
-    this.setTitle(typeof found?.view.title === "function" ? found.view.title(route) : found?.view.title);
     const cleanup = await this.draw(found, place, route);
     if (turn !== this.turn) return cleanup?.();
     this.cleanup = cleanup;
+    if (this.typed?.path === route.path) {
+      typeAgain(place, this.typed.controls);
+      this.typed = null;
+    }
     if (this.isNew) this.arrive();
     return undefined;
   }
 
   async draw(found, place, route) {
+    this.setTitle(found?.nav);
     if (!found) {
       fill(place, nothingHere());
       return null;
     }
     try {
-      return await found.view.show(place, route, this);
+      const view = await loaded(found);
+      if (this.shown === route.path) this.setTitle(typeof view.title === "function" ? view.title(route) : view.title);
+      return await view.show(place, route, this);
     } catch (problem) {
       if (!(problem instanceof Problem)) throw problem;
       fill(place, failure(problem, () => this.show()));
-      return null;
+      return problem.status === 0 ? this.live.on("status", ({ state }) => state === "live" && this.show()) : null;
     }
   }
 
@@ -132,6 +160,27 @@ class App {
     scrollTo(0, 0);
     this.root.focus({ preventScroll: true });
   }
+}
+
+// The module of a view. Each has what only it needs, so that the first view does not wait for the others.
+async function loaded({ load }) {
+  try {
+    return await load();
+  } catch {
+    throw new Problem(0, "This view cannot be loaded: the server cannot be reached, or has another version now. Load the page again.");
+  }
+}
+
+// What a button asked for in vain is said; other errors are faults of the page, and go to the console.
+function sayProblem(event) {
+  if (!(event.reason instanceof Problem)) return;
+  event.preventDefault();
+  if (event.reason.status !== 401) toast(event.reason.detail, { kind: "bad" });  // The login is shown.
+}
+
+// What is loaded needs no server any more.
+function loadAll() {
+  for (const { load } of ROUTES) load().catch(() => {});  // A view that is asked for says it.
 }
 
 export const app = new App();

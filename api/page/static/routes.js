@@ -1,29 +1,18 @@
-// Every view: the first segment of its address, its module, and its name in the navigation.
-
-import * as alerts from "./views/alerts/alerts.js";
-import * as channels from "./views/channels/channels.js";
-import * as deadLetters from "./views/dead_letters/dead_letters.js";
-import * as device from "./views/device/device.js";
-import * as fleet from "./views/fleet/fleet.js";
-import * as incident from "./views/alerts/incident.js";
-import * as keys from "./views/keys/keys.js";
-import * as login from "./views/login.js";
-import * as rule from "./views/rules/rule.js";
-import * as rules from "./views/rules/rules.js";
+// Every view: the first segment of its address, how its module is loaded, and its name in the navigation.
 
 // `single`: the view of one thing, whose address has a second segment. `nav`: absent from the navigation if null.
 // `only(app)`: whether it is offered at all.
 export const ROUTES = [
-  { name: "fleet", view: fleet, nav: "Fleet" },
-  { name: "devices", single: true, view: device, nav: null, partOf: "fleet" },
-  { name: "alerts", view: alerts, nav: "Alerts" },
-  { name: "alerts", single: true, view: incident, nav: null, partOf: "alerts" },
-  { name: "rules", view: rules, nav: "Rules" },
-  { name: "rules", single: true, view: rule, nav: null, partOf: "rules" },
-  { name: "channels", view: channels, nav: "Channels" },
-  { name: "dead-letters", view: deadLetters, nav: "Dead letters" },
-  { name: "keys", view: keys, nav: "Keys" },
-  { name: "login", view: login, nav: null },
+  { name: "fleet", load: () => import("./views/fleet/fleet.js"), nav: "Fleet" },
+  { name: "devices", single: true, load: () => import("./views/device/device.js"), nav: null, partOf: "fleet" },
+  { name: "alerts", load: () => import("./views/alerts/alerts.js"), nav: "Alerts" },
+  { name: "alerts", single: true, load: () => import("./views/alerts/incident.js"), nav: null, partOf: "alerts" },
+  { name: "rules", load: () => import("./views/rules/rules.js"), nav: "Rules" },
+  { name: "rules", single: true, load: () => import("./views/rules/rule.js"), nav: null, partOf: "rules" },
+  { name: "channels", load: () => import("./views/channels/channels.js"), nav: "Channels" },
+  { name: "dead-letters", load: () => import("./views/dead_letters/dead_letters.js"), nav: "Dead letters" },
+  { name: "keys", load: () => import("./views/keys/keys.js"), nav: "Keys" },
+  { name: "login", load: () => import("./views/login.js"), nav: null },
 ];
 
 export const HOME = "#/fleet";

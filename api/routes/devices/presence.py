@@ -1,4 +1,4 @@
-"""Presence of a device, now and over time. The streams are in streams.py."""
+"""Presence of a device, now and over time. Its stream is in api/routes/streams/feed.py."""
 
 from typing import Any
 

@@ -25,7 +25,7 @@ from api.http.params import (
     time_zone,
 )
 from api.store.devices import DeviceStore
-from api.store.events import METRICS_POINTS_MAX, EventStore
+from api.store.events import METRICS_POINTS_MAX, EventStore, key_of
 from api.store.registry import RegistryStore
 from runtime.errors import InvalidRequest
 from schema.event import MAX_EXACT_INTEGER
@@ -41,7 +41,6 @@ METRICS_DAYS_MAX = 8
 )
 async def device_events(
     request: Request[Any, Any, Any],
-    devices: NamedDependency[DeviceStore],
     events: NamedDependency[EventStore],
     device_id: DeviceIdPath,
     from_time: FromTime = None,
@@ -51,13 +50,10 @@ async def device_events(
 ) -> Response[bytes]:
     start, end = time_range(from_time, to_time)
     query_hash = fingerprint("events", device_id, start, end)
-    device = await devices.known(device_id)
     key = read_cursor(cursor, query_hash, 2)
     after = None if key is None else (instant_of(key[0]), str(key[1]))
-    rows = await events.events(device, start, end, after=after, limit=limit)
-    return page(
-        request, rows, limit, query_hash, lambda row: [row["ts"].isoformat(), row["event_id"]]
-    )
+    rows = await events.events(device_id, start, end, after=after, limit=limit)
+    return page(request, rows, limit, query_hash, lambda row: key_of(row["body"]))
 
 
 @get(
@@ -103,13 +99,19 @@ async def device_summary(
     ],
     tz: TimeZone = "UTC",
 ) -> dict[str, Any]:
-    day, start, end = day_in(time_zone(tz), date)
+    zone = time_zone(tz)
+    day, start, end = day_in(zone, date)
     device = await devices.known(device_id)
     metrics = await aggregates.summary(device.device_no, start, end)
     if not metrics:
         names = await registry.profile_metrics(device.profile)
         metrics = {name: {"count": 0, "min": 0, "max": 0, "avg": 0} for name in names}
-    shown = {"device_id": device.device_id, "date": day.isoformat(), "tz": tz, "metrics": metrics}
+    shown = {
+        "device_id": device.device_id,
+        "date": day.isoformat(),
+        "tz": zone.key,
+        "metrics": metrics,
+    }
     found = await completeness.of_range(device.device_no, start, end)
     return shown if found is None else shown | {"completeness": found.shown()}
 

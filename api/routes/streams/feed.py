@@ -28,7 +28,7 @@ HEADERS = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
 
 _RESUME = "Resume after this id, without gaps or repeats; empty: from now on"
 LastEventId = Annotated[str | None, HeaderParameter(name="Last-Event-ID", description=_RESUME)]
-# For clients that cannot set headers, under both names that libraries use.
+# Clients that cannot set headers use one of these two names, as libraries do.
 LastEventIdInQuery = Annotated[
     str | None, QueryParameter(name="last_event_id", description=_RESUME)
 ]

@@ -140,7 +140,7 @@ def _latest_frame(bodies: list[str]) -> bytes:
 
 
 def _feed_frame(item: FeedItem) -> bytes:
-    """As on the other streams, but with a type for each kind."""
+    """The frame of the other streams, but with a type for each kind."""
     if item.kind == KINDS[Topic.ALERTS] and item.state in NAMED_STATES:
         return frame(item)
     return b"event: %b\n%b" % (item.kind.encode(), frame(item))

@@ -29,7 +29,7 @@ def up(data_folder: Path) -> Iterator[Process]:
 
 
 def command(up: Process, *arguments: str, **settings: str) -> Any:
-    """The answer as JSON."""
+    """The response as JSON."""
     done = run(up, *arguments, "--json", **settings)
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout)
@@ -118,9 +118,9 @@ def post_until_answered(up: Process, secret: str, event: dict[str, Any]) -> http
     """The process hears of a new secret within milliseconds."""
     deadline = time.monotonic() + WITHIN_S
     while True:
-        answer = plain_http.post(f"{base_url(up)}/v1/events", json=event, headers=bearer(secret))
-        if answer.status_code != 401:
-            return answer
+        response = plain_http.post(f"{base_url(up)}/v1/events", json=event, headers=bearer(secret))
+        if response.status_code != 401:
+            return response
         assert time.monotonic() < deadline
         time.sleep(0.05)
 

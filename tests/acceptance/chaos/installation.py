@@ -147,12 +147,12 @@ class Installation:
         return [entry for entry in entries if text in str(entry.get("event"))]
 
     def health(self, name: str) -> dict[str, Any] | None:
-        """The document of /health with its HTTP status as `code`; None without an answer."""
+        """The document of /health with its HTTP status as `code`; None without a response."""
         try:
-            answer = self.http.get(f"{self._urls[name]}/health")
+            response = self.http.get(f"{self._urls[name]}/health")
         except httpx.TransportError:
             return None
-        return {**answer.json(), "code": answer.status_code}
+        return {**response.json(), "code": response.status_code}
 
     def metrics(self, name: str) -> str:
         """The text of /metrics."""
@@ -303,8 +303,8 @@ class Installation:
             "to_time": (now + timedelta(days=days)).isoformat(),
             "interval": "24h",
         }
-        answer = self.http.get("/v1/metrics/aggregate", params=parameters, timeout=30)
-        buckets = answer.raise_for_status().json()
+        response = self.http.get("/v1/metrics/aggregate", params=parameters, timeout=30)
+        buckets = response.raise_for_status().json()
         return sum(each["count"] for each in buckets), sum(each["sum"] for each in buckets)
 
     def close(self) -> None:

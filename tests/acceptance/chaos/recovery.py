@@ -44,20 +44,20 @@ def until(condition: Callable[[], object], deadline: float, what: str) -> None:
 
 
 def post(installation: Installation, scenario: Scenario) -> tuple[Key, httpx.Response]:
-    """Post one new event of a separate device; it is accepted if the answer is 200, else unknown."""
+    """Post one new event of a separate device; it is accepted if the response is 200, else unknown."""
     key, value = scenario.ledger.attempt("probe")
     body = {"device_id": key[0], "event_id": key[1], "metrics": {"value": value}}
-    answer = installation.http.post("/v1/events", json=body, timeout=ANSWER_S_MAX)
-    if answer.status_code == httpx.codes.OK:
+    response = installation.http.post("/v1/events", json=body, timeout=ANSWER_S_MAX)
+    if response.status_code == httpx.codes.OK:
         scenario.ledger.accept(key)
-    return key, answer
+    return key, response
 
 
 def require_refused_post(installation: Installation, scenario: Scenario) -> None:
     """Post and check for 503 with Retry-After; the time limit of the request is 5 s."""
-    _, answer = post(installation, scenario)
-    assert answer.status_code == httpx.codes.SERVICE_UNAVAILABLE, answer.text
-    assert int(answer.headers["Retry-After"]) > 0
+    _, response = post(installation, scenario)
+    assert response.status_code == httpx.codes.SERVICE_UNAVAILABLE, response.text
+    assert int(response.headers["Retry-After"]) > 0
 
 
 def until_noticed(
@@ -96,9 +96,9 @@ def _post_until_stored(installation: Installation, scenario: Scenario, ended: fl
     found: list[Key] = []
 
     def stored() -> bool:
-        key, answer = post(installation, scenario)
+        key, response = post(installation, scenario)
         found.append(key)
-        return answer.status_code == httpx.codes.OK
+        return response.status_code == httpx.codes.OK
 
     until(stored, ended + RECOVERY_S_MAX, "a post is stored")
     return found[-1]

@@ -28,13 +28,13 @@ def test_a_scheduler_killed_between_sending_and_noting_skips_no_notification(
         create(installation, "/v1/alerts", rule)
         seen: list[tuple[str, Any]] = []
         for _ in range(KILLS):
-            answer = threading.Event()
-            hook.before_response = answer.wait
+            response = threading.Event()
+            hook.before_response = response.wait
             swing(installation, scenario)
-            seen.append(hook.next())  # It is sent, and the scheduler waits for the answer.
+            seen.append(hook.next())  # It is sent, and the scheduler waits for the response.
             time.sleep(scenario.random.choice([0, 0, 0.3]))
             installation.kill("schedule")
-            answer.set()
+            response.set()
             hook.before_response = lambda: None
             installation.start("schedule")
         wanted = notified(installation)

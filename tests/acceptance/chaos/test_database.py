@@ -100,7 +100,7 @@ def test_a_commit_whose_answer_is_lost_is_neither_lost_nor_doubled(
     assert installation.postgres_proxy is not None
     alerting = f"{scenario.ledger.prefix}m0"
     rule = {"device_id": alerting, "metric": "value", "op": ">", "threshold": 0}
-    answer = installation.http.post("/v1/alerts", json=rule, timeout=10).raise_for_status()
+    response = installation.http.post("/v1/alerts", json=rule, timeout=10).raise_for_status()
     faults = [
         (COMMIT, False),
         (COMMIT, True),
@@ -120,7 +120,7 @@ def test_a_commit_whose_answer_is_lost_is_neither_lost_nor_doubled(
     alerts = installation.sql(
         "select body->>'event_id' as event_id from outbox join feed using (block)"
         " where kind = 'alert' and rule_id = $1 and body->>'state' = 'firing'",
-        str(answer.json()["id"]),
+        str(response.json()["id"]),
     )
     stored = [
         row.event_id for row in installation.rows(scenario.ledger.prefix) if row[0] == alerting
@@ -393,11 +393,11 @@ def _fill(filler: Path) -> None:
 
 
 def _is_refused(installation: Installation, scenario: Scenario) -> bool:
-    _, answer = post(installation, scenario)
-    if answer.status_code == httpx.codes.OK:
+    _, response = post(installation, scenario)
+    if response.status_code == httpx.codes.OK:
         return False
-    assert answer.status_code == httpx.codes.SERVICE_UNAVAILABLE, answer.text
-    assert int(answer.headers["Retry-After"]) > 0
+    assert response.status_code == httpx.codes.SERVICE_UNAVAILABLE, response.text
+    assert int(response.headers["Retry-After"]) > 0
     return True
 
 

@@ -107,8 +107,8 @@ def test_one_event_fifty_times_over_both_doors_is_one_row_and_one_alert(
                 for _ in range(COPIES // 2)
             ]
             device.publish(json.dumps(event).encode(), COPIES // 2)
-            answers = [each.result() for each in posts] + device.take_statuses(COPIES // 2)
-            assert Counter(answers) == {"stored": 1, "duplicate": COPIES - 1}
+            responses = [each.result() for each in posts] + device.take_statuses(COPIES // 2)
+            assert Counter(responses) == {"stored": 1, "duplicate": COPIES - 1}
             scenario.ledger.accept(key)
     scenario.finish(installation)
     alerts = installation.sql(

@@ -52,9 +52,9 @@ def test_without_a_fault_everything_is_stored_once_and_the_oracle_sees_a_lost_an
 def test_with_chaos_auth_and_only_then_both_doors_refuse_a_stranger(
     installation: Installation,
 ) -> None:
-    answer = plain_http.get(f"{installation.url}/v1/devices")
+    response = plain_http.get(f"{installation.url}/v1/devices")
     returned = asyncio.run(connack(installation.broker.port, connect_packet("stranger")))
-    assert (answer.status_code, returned) == ((401, 5) if AUTH else (200, 0))
+    assert (response.status_code, returned) == ((401, 5) if AUTH else (200, 0))
 
 
 def test_a_report_distinguishes_lost_doubled_unexpected_wrong_and_recovered_events() -> None:

@@ -113,8 +113,8 @@ def test_what_was_committed_but_not_acknowledged_is_redelivered_and_counts_once(
 
 def add_rule(installation: Installation, **changes: Any) -> str:
     rule = {"metric": "value", "op": ">", "threshold": 0} | changes
-    answer = installation.http.post("/v1/alerts", json=rule).raise_for_status()
-    return str(answer.json()["id"])
+    response = installation.http.post("/v1/alerts", json=rule).raise_for_status()
+    return str(response.json()["id"])
 
 
 @seeded

@@ -81,8 +81,8 @@ def test_what_the_preview_shows_is_dropped_and_a_query_for_it_names_the_first_ti
         ("/devices/a/metrics", {"start_time": early, "end_time": late}),
     ):
         url = httpx.URL(path).copy_merge_params(first)
-        answer = http.get(url)
-        assert (answer.status_code, answer.json().get("available_from")) == (422, floor), path
+        response = http.get(url)
+        assert (response.status_code, response.json().get("available_from")) == (422, floor), path
     (found,) = http.get("/v1/devices/a/events", params={"from_time": floor}).json()
     assert found["event_id"] == "e5"
     summed_up = {"metric": "x", "from_time": "2000-01-01T00:00:00Z", "to_time": new["timestamp"]}

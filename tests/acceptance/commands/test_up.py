@@ -60,8 +60,8 @@ def test_a_published_event_is_visible_within_200_ms_and_its_repeat_is_a_duplicat
         client.loop_stop()
     (newest, *_) = plain_http.get(f"{base_url(embedded_up)}/v1/devices/x/events?limit=1").json()
     again = {"event_id": newest["event_id"], "device_id": "x", "metrics": {"temp": 0}}
-    answer = plain_http.post(f"{base_url(embedded_up)}/v1/events", json=again)
-    assert answer.json() == {"status": "duplicate"}
+    response = plain_http.post(f"{base_url(embedded_up)}/v1/events", json=again)
+    assert response.json() == {"status": "duplicate"}
 
 
 def test_nobody_else_connects_as_one_of_our_sessions(embedded_up: Process) -> None:

@@ -156,6 +156,7 @@ async def test_the_demo_logs_its_devices_in_and_revokes_them_at_the_end(data_fol
         assert (await asyncio.to_thread(pasted, demo)).endswith('{"status":"ok"}')
         assert await asyncio.to_thread(demo.stop) == 0
         assert "Traceback" not in demo.log.read_text()
+        assert "was refused" not in demo.log.read_text()  # No login came before the broker knew it.
         with Process(demo.folder, "up", settings=demo.settings) as again:
             again.wait_until_ok(f"http://127.0.0.1:{again.settings['HTTP_PORT']}/live")
             assert await in_database(again, _logins) == []

@@ -63,10 +63,10 @@ def test_kill_9_in_mid_stream_loses_nothing_that_was_answered_ok(own_up: Process
                 attempted.update(ids)
                 batch = [{"event_id": i, "device_id": "k", "metrics": {"x": 1}} for i in ids]
                 try:
-                    answer = client.post(f"{url}/v1/events/batch", json=batch, timeout=30)
+                    response = client.post(f"{url}/v1/events/batch", json=batch, timeout=30)
                 except httpx.TransportError:
                     break
-                if answer.status_code == httpx.codes.OK:
+                if response.status_code == httpx.codes.OK:
                     answered.update(ids)
         own_up.process.wait(STOP_S_MAX)
         assert_gone(children)
@@ -109,9 +109,9 @@ def test_a_frozen_database_is_reported_in_time_and_does_not_delay_the_shutdown(
 
 def refused_after_s(url: str, body: object) -> float:
     began = time.monotonic()
-    answer = plain_http.post(url, json=body, timeout=REFUSED_S_MAX)
-    assert answer.status_code == httpx.codes.SERVICE_UNAVAILABLE, url
-    assert int(answer.headers["Retry-After"]) >= 1
+    response = plain_http.post(url, json=body, timeout=REFUSED_S_MAX)
+    assert response.status_code == httpx.codes.SERVICE_UNAVAILABLE, url
+    assert int(response.headers["Retry-After"]) >= 1
     return time.monotonic() - began
 
 
@@ -122,13 +122,13 @@ def test_an_embedded_part_that_dies_is_started_again(own_up: Process) -> None:
     for child in psutil.Process(own_up.process.pid).children():
         child.kill()  # the postmaster and the broker
     deadline = time.monotonic() + BACK_S_MAX
-    answer = None
-    while time.monotonic() < deadline and answer != {"status": "ok"}:
+    response = None
+    while time.monotonic() < deadline and response != {"status": "ok"}:
         time.sleep(0.2)
-        answer = plain_http.post(
+        response = plain_http.post(
             f"{url}/v1/events", json=body | {"event_id": "after"}, timeout=30
         ).json()
-        if answer == {"status": "duplicate"}:
+        if response == {"status": "duplicate"}:
             break
     assert stored(url, "r") == {"before": 1, "after": 1}
     own_up.wait_until_ok(f"{url}/health")

@@ -68,8 +68,8 @@ def test_every_role_works_and_the_selftest_passes(up: Process) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
     with plain_http.Client(base_url=base_url(up), timeout=30) as http:
         for method, path, body in WRITES:
-            answer = http.request(method, path, json=body)
-            assert answer.status_code < 300, (path, answer.text)
+            response = http.request(method, path, json=body)
+            assert response.status_code < 300, (path, response.text)
     assert "permission denied" not in up.log.read_text()
 
 
@@ -79,8 +79,8 @@ def test_health_says_that_retention_does_not_run_and_nothing_is_hidden(up: Proce
         assert health["checks"]["retention"]["status"] == "failing"
         assert "Set OWNER_DATABASE_URL" in health["checks"]["retention"]["detail"]
         old = {"from_time": "2000-01-01T00:00:00Z", "to_time": datetime.now(UTC).isoformat()}
-        answer = http.get("/v1/devices/d1/events", params=old)
-        assert "e0" in {event["event_id"] for event in answer.raise_for_status().json()}
+        response = http.get("/v1/devices/d1/events", params=old)
+        assert "e0" in {event["event_id"] for event in response.raise_for_status().json()}
 
 
 def test_retention_says_what_to_set_and_runs_with_the_owners_login(

@@ -24,9 +24,9 @@ def site(dsn: str) -> Iterator[Site]:
 
 def members(api: Process) -> object:
     """What the check says; the API does its own job meanwhile."""
-    answer = plain_http.get(f"{url(api)}/health", timeout=30)
-    assert answer.status_code == httpx.codes.OK, answer.text
-    return answer.json()["checks"].get("members")
+    response = plain_http.get(f"{url(api)}/health", timeout=30)
+    assert response.status_code == httpx.codes.OK, response.text
+    return response.json()["checks"].get("members")
 
 
 def test_the_api_names_a_member_that_was_killed_until_it_is_back(site: Site) -> None:

@@ -53,8 +53,8 @@ def event(event_id: str, device_id: str, x: float = 0) -> dict[str, object]:
 
 def test_http_leads_to_https_with_the_method_and_the_path(proxy: Nginx) -> None:
     url = f"http://localhost:{proxy.http_port}/v1/events?x=1"
-    answer = plain_http.post(url, headers={"Host": NAME}, json={})
-    assert (answer.status_code, answer.headers["location"]) == (
+    response = plain_http.post(url, headers={"Host": NAME}, json={})
+    assert (response.status_code, response.headers["location"]) == (
         308,
         f"https://{NAME}/v1/events?x=1",
     )

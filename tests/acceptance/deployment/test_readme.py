@@ -1,4 +1,4 @@
-"""Every curl command of the README and of docs/examples.md gives the answer below it, byte for byte.
+"""Every curl command of the README and of docs/examples.md gives the response below it, byte for byte.
 
 Only times of receipt, numbers given by the system and details differ. The stream is compared as well.
 
@@ -31,8 +31,8 @@ def examples() -> list[tuple[str, str]]:
     return [example for text in texts for example in EXAMPLE.findall(text)]
 
 
-def without_what_differs(answer: str) -> str:
-    return DIFFERS.sub(r'"\1":"differs"', answer.strip())
+def without_what_differs(response: str) -> str:
+    return DIFFERS.sub(r'"\1":"differs"', response.strip())
 
 
 def pasted(command: str, up: Process) -> subprocess.CompletedProcess[str]:
@@ -68,9 +68,9 @@ def test_every_example_gives_the_answer_shown_and_the_stream_shows_the_alert(up:
     ) as stream:
         time.sleep(0.5)
         try:
-            for command, answer in examples():
+            for command, response in examples():
                 shown = pasted(command, up).stdout
-                assert without_what_differs(shown) == without_what_differs(answer), command
+                assert without_what_differs(shown) == without_what_differs(response), command
             assert stream.stdout is not None
             lines = [stream.stdout.readline().strip() for _ in range(2)]
         finally:

@@ -92,8 +92,8 @@ def measured(up: Process) -> str:
             for day in range(2)
             for minute in range(60)
         ]
-        answer = plain_http.post(f"{base_url(up)}/v1/events/batch", json=events)
-        assert Counter(item["status"] for item in answer.json()) == {"stored": 120}
+        response = plain_http.post(f"{base_url(up)}/v1/events/batch", json=events)
+        assert Counter(item["status"] for item in response.json()) == {"stored": 120}
     return base_url(up)
 
 

@@ -82,8 +82,8 @@ def test_clients_that_are_slow_leave_or_are_too_many(api: Process, dsn: str) -> 
     parquet = f"{url}parquet&from_time=2026-10-02T20:00:00Z"
     assert plain_http.get(f"{parquet}&device_id=d1", timeout=30).content.endswith(b"PAR1")
     before, grown = rss().rss, 0
-    with plain_http.stream("GET", parquet, timeout=30) as answer:
-        for _ in answer.iter_bytes():
+    with plain_http.stream("GET", parquet, timeout=30) as response:
+        for _ in response.iter_bytes():
             grown = max(grown, rss().rss - before)
     assert grown < GROWTH_BYTES_MAX
 

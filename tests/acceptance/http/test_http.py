@@ -29,10 +29,10 @@ def event(**changes: Any) -> dict[str, Any]:
     return {"event_id": uuid4().hex, "device_id": device_id, "metrics": {"temp": 20}} | changes
 
 
-def assert_problem(answer: httpx.Response, status: int) -> dict[str, Any]:
-    assert answer.status_code == status, answer.text
-    assert answer.headers["content-type"].startswith("application/problem+json")
-    problem: dict[str, Any] = answer.json()
+def assert_problem(response: httpx.Response, status: int) -> dict[str, Any]:
+    assert response.status_code == status, response.text
+    assert response.headers["content-type"].startswith("application/problem+json")
+    problem: dict[str, Any] = response.json()
     assert problem["status"] == status
     assert problem["detail"]
     return problem
@@ -64,10 +64,10 @@ def test_only_json_up_to_a_size_is_accepted(http: httpx.Client) -> None:
 
 def test_the_eleventh_post_of_a_device_within_a_second_is_429(http: httpx.Client) -> None:
     started = time.monotonic()
-    answers = [http.post("/v1/events", json=event(device_id="fast")) for _ in range(11)]
+    responses = [http.post("/v1/events", json=event(device_id="fast")) for _ in range(11)]
     if time.monotonic() - started < 1:
-        assert [answer.status_code for answer in answers[:10]] == [200] * 10
-        limited = answers[-1]
+        assert [response.status_code for response in responses[:10]] == [200] * 10
+        limited = responses[-1]
         assert_problem(limited, 429)
         assert int(limited.headers["Retry-After"]) >= 1
     assert http.post("/v1/events", json=event(device_id="other")).status_code == 200
@@ -75,9 +75,9 @@ def test_the_eleventh_post_of_a_device_within_a_second_is_429(http: httpx.Client
     assert {item["status"] for item in http.post("/v1/events/batch", json=batch).json()} == {
         "stored"
     }
-    while (answer := http.post("/telemetry", json=event(device_id="fast"))).status_code == 429:
+    while (response := http.post("/telemetry", json=event(device_id="fast"))).status_code == 429:
         time.sleep(0.1)
-    assert answer.status_code == 200
+    assert response.status_code == 200
 
 
 @pytest.mark.parametrize(
@@ -136,10 +136,10 @@ def test_a_thousand_devices_fit_into_a_query_up_to_the_limit_of_the_head(
             HTTPConnection(http.base_url.host, http.base_url.port, timeout=30)
         ) as connection:
             connection.request("GET", f"/v1/metrics/aggregate?{query}{devices}")
-            answer = connection.getresponse()
-            assert answer.status == status
+            response = connection.getresponse()
+            assert response.status == status
             kind = "application/json" if status == httpx.codes.OK else "application/problem+json"
-            assert answer.getheader("Content-Type") == kind
+            assert response.getheader("Content-Type") == kind
 
 
 def test_nul_anywhere_is_the_callers_mistake(http: httpx.Client) -> None:
@@ -163,9 +163,9 @@ def test_pages_show_everything_once_while_new_events_arrive(http: httpx.Client) 
         seen: list[str] = []
         page: str | None = path
         while page:
-            answer = http.get(page)
-            seen += [item["event_id"] for item in answer.json() if item["event_id"] in ids]
-            page = answer.links.get("next", {}).get("url")
+            response = http.get(page)
+            seen += [item["event_id"] for item in response.json() if item["event_id"] in ids]
+            page = response.links.get("next", {}).get("url")
             http.post("/v1/events/batch", json=[event(device_id="pages", tags=["paged"])])
         assert seen == sorted(ids, reverse=True)
 
@@ -224,10 +224,10 @@ def test_huge_values_do_not_break_sums(http: httpx.Client) -> None:
 
 
 def test_an_aggregate_of_too_many_rows_is_refused(http: httpx.Client) -> None:
-    answer = http.get(
+    response = http.get(
         "/v1/metrics/aggregate?metric=none&from_time=2026-01-01T00:00:00Z&to_time=2026-01-02T00:00:00Z"
     )
-    assert answer.json() == []
+    assert response.json() == []
 
 
 def test_a_stream_resumes_after_last_event_id_without_gap_or_repeat(
@@ -307,8 +307,8 @@ def test_the_mqtt_side_is_a_page_for_browsers_and_a_document_for_programs(
     assert page.headers["content-type"].startswith("text/html")
     assert "default-src 'none'" in page.headers["content-security-policy"]
     assert "devices/{device_id}/telemetry" in page.text
-    for answer in (http.get("/asyncapi"), http.get("/asyncapi?format=json", headers=browser)):
-        assert answer.json()["asyncapi"] == "3.0.0"
+    for response in (http.get("/asyncapi"), http.get("/asyncapi?format=json", headers=browser)):
+        assert response.json()["asyncapi"] == "3.0.0"
     assert_problem(http.get("/asyncapi?format=yaml"), 422)
 
 
@@ -316,9 +316,17 @@ def test_the_reference_needs_no_internet(http: httpx.Client) -> None:
     page, own = http.get("/docs").text, http.get("/docs").headers
     assert own["content-security-policy"] == "frame-ancestors 'none'"
     assert re.findall(r"(?:src|href)\s*=\s*[\"']?\s*(?:https?:)?//", page) == []
-    for asset in ("swagger-ui-bundle.js", "swagger-ui.css", "swagger-ui-standalone-preset.js"):
+    for asset, kind in (
+        ("swagger-ui-bundle.js", "javascript"),
+        ("swagger-ui.css", "text/css"),
+        ("swagger-ui-standalone-preset.js", "javascript"),
+    ):
         assert f"/docs-assets/{asset}" in page
-        assert http.get(f"/docs-assets/{asset}").status_code == 200
+        answer = http.get(f"/docs-assets/{asset}")
+        assert answer.status_code == 200
+        assert kind in answer.headers["content-type"]
+    for other in ("%00", "x" * 300, "../../pyproject.toml", "%2e%2e/index.html", "%2fetc%2fpasswd"):
+        assert_problem(http.get(f"/docs-assets/{other}"), 404)
     document = http.get("/openapi.json").json()
     assert document["openapi"].startswith("3.1")
     assert "/v1/events/batch" in document["paths"]

@@ -1,6 +1,6 @@
 """Attacks on the HTTP port of a running product: it stays small, and a neighbour is served meanwhile.
 
-The inputs are those that once brought it down: a flood of requests whose answers nobody reads, bodies that
+The inputs are those that once brought it down: a flood of requests whose responses nobody reads, bodies that
 never end, heads without end, queries whose clients leave, and streams by the hundred.
 """
 
@@ -106,8 +106,8 @@ def neighbour(url: str, seconds: float) -> list[float]:
         while time.monotonic() < until or len(taken) < POSTS_MIN:
             began = time.monotonic()
             body = {"device_id": "neighbour", "metrics": {"x": len(taken)}}
-            answer = client.post("/v1/events", json=body)
-            assert answer.status_code in {200, 429}, answer.text
+            response = client.post("/v1/events", json=body)
+            assert response.status_code in {200, 429}, response.text
             taken.append(time.monotonic() - began)
             time.sleep(0.1)
     return taken

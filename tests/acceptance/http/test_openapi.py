@@ -123,18 +123,18 @@ def document(http: httpx.Client) -> dict[str, Any]:
 def test_the_first_click_on_every_operation_succeeds(http: httpx.Client) -> None:
     wrong = []
     for call in sorted(first_clicks(document(http)), key=rank):
-        answer = call.send(http)
-        if answer.status_code not in OTHER_STATUS.get(call.name, range(200, 300)):
-            wrong.append((call.name, answer.status_code, answer.text))
+        response = call.send(http)
+        if response.status_code not in OTHER_STATUS.get(call.name, range(200, 300)):
+            wrong.append((call.name, response.status_code, response.text))
     assert wrong == [], wrong
 
 
 def test_each_of_the_other_examples_is_accepted_too(http: httpx.Client) -> None:
-    answers = [(call, call.send(http)) for call in other_examples(document(http))]
+    responses = [(call, call.send(http)) for call in other_examples(document(http))]
     wrong = [
-        (call.name, call.query, answer.status_code, answer.text)
-        for call, answer in answers
-        if answer.status_code != httpx.codes.OK
+        (call.name, call.query, response.status_code, response.text)
+        for call, response in responses
+        if response.status_code != httpx.codes.OK
     ]
     assert wrong == [], wrong
 

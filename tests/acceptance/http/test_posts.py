@@ -39,9 +39,9 @@ def chunked(body: bytes) -> Iterator[bytes]:
         yield body[start : start + 10_000]
 
 
-def status_of(answer: httpx.Response) -> str:
-    assert answer.status_code == 200, answer.text
-    document = answer.json()
+def status_of(response: httpx.Response) -> str:
+    assert response.status_code == 200, response.text
+    document = response.json()
     return str(document[0]["status"] if isinstance(document, list) else document["status"])
 
 
@@ -89,12 +89,12 @@ def test_other_methods_are_405_and_options_names_the_right_one(
     http: httpx.Client, path: str
 ) -> None:
     for method in ("GET", "PUT", "DELETE", "PATCH"):
-        answer = http.request(method, path)
-        assert_problem(answer, 405)
-        assert "POST" in answer.headers["allow"]
+        response = http.request(method, path)
+        assert_problem(response, 405)
+        assert "POST" in response.headers["allow"]
     assert http.head(path).status_code == 405
-    answer = http.options(path)
-    assert (answer.status_code, answer.headers["allow"]) == (204, "OPTIONS, POST")
+    response = http.options(path)
+    assert (response.status_code, response.headers["allow"]) == (204, "OPTIONS, POST")
 
 
 def test_the_document_describes_posts(http: httpx.Client) -> None:
@@ -103,8 +103,8 @@ def test_the_document_describes_posts(http: httpx.Client) -> None:
         operation = paths[path]["post"]
         schema = operation["requestBody"]["content"]["application/json"]["schema"]
         assert schema["type"] == ("array" if path.endswith("batch") else "object")
-        answers = {"200", "401", "403", "413", "415", "421", "422", "429", "503"}
-        assert set(operation["responses"]) == answers
+        responses = {"200", "401", "403", "413", "415", "421", "422", "429", "503"}
+        assert set(operation["responses"]) == responses
 
 
 def counts(http: httpx.Client) -> dict[tuple[str, str], int]:

@@ -61,8 +61,8 @@ def body(device_id: str, value: float = 120, **more: Any) -> dict[str, Any]:
 def refuse(http: httpx.Client, device_id: str, count: int) -> list[dict[str, Any]]:
     """That many dead letters of a device, all from one batch, in its order."""
     bodies = [body(device_id) for _ in range(count)]
-    answer = http.post("/v1/events/batch", json=bodies)
-    assert {item["status"] for item in answer.json()} == {"rejected"}
+    response = http.post("/v1/events/batch", json=bodies)
+    assert {item["status"] for item in response.json()} == {"rejected"}
     return bodies
 
 
@@ -72,9 +72,9 @@ def dead_letters(http: httpx.Client, **query: Any) -> list[dict[str, Any]]:
 
 
 def replay(http: httpx.Client, **selection: Any) -> dict[str, Any]:
-    answer = http.post("/v1/rejected/replay", json=selection)
-    assert answer.status_code == 200, answer.text
-    outcome: dict[str, Any] = answer.json()
+    response = http.post("/v1/rejected/replay", json=selection)
+    assert response.status_code == 200, response.text
+    outcome: dict[str, Any] = response.json()
     return outcome
 
 
@@ -95,10 +95,10 @@ def narrow(database: str) -> Iterator[None]:
     allow(database, 100)
 
 
-def assert_problem(answer: httpx.Response, status: int) -> dict[str, Any]:
-    assert answer.status_code == status, answer.text
-    assert answer.headers["content-type"].startswith("application/problem+json")
-    problem: dict[str, Any] = answer.json()
+def assert_problem(response: httpx.Response, status: int) -> dict[str, Any]:
+    assert response.status_code == status, response.text
+    assert response.headers["content-type"].startswith("application/problem+json")
+    problem: dict[str, Any] = response.json()
     return problem
 
 
@@ -148,9 +148,9 @@ def test_pages_show_every_dead_letter_once_while_new_ones_arrive(
     seen: list[int] = []
     page: str | None = f"/v1/rejected?device_id={device}&limit=7"
     while page:
-        answer = http.get(page)
-        seen += [row["id"] for row in answer.json()]
-        page = answer.links.get("next", {}).get("url")
+        response = http.get(page)
+        seen += [row["id"] for row in response.json()]
+        page = response.links.get("next", {}).get("url")
         http.post("/v1/events", json=body(device))
     assert seen == expected
     link = http.get(f"/v1/rejected?device_id={device}&limit=7").links["next"]["url"]
@@ -305,11 +305,11 @@ def test_a_database_that_does_not_confirm_is_503_in_time_and_the_next_replay_com
     allow(database, 130)
     run_sql(database, "alter table event rename to hidden")
     began = time.monotonic()
-    answer = http.post("/v1/rejected/replay", json={"device_id": device})
+    response = http.post("/v1/rejected/replay", json={"device_id": device})
     spent = time.monotonic() - began
     run_sql(database, "alter table hidden rename to event")
-    assert_problem(answer, 503)
-    assert int(answer.headers["Retry-After"]) >= 1
+    assert_problem(response, 503)
+    assert int(response.headers["Retry-After"]) >= 1
     assert spent < ANSWER_S_MAX
     again = replay(http, device_id=device)
     assert again["stored"] + again["duplicate"] == 1

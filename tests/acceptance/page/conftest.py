@@ -40,8 +40,8 @@ def send(up: Process) -> Callable[..., None]:
     """Events in one batch over HTTP, all stored."""
 
     def post(*events: dict[str, Any]) -> None:
-        answer = plain_http.post(f"{base_url(up)}/v1/events/batch", json=events, timeout=60)
-        assert {item["status"] for item in answer.raise_for_status().json()} == {"stored"}
+        response = plain_http.post(f"{base_url(up)}/v1/events/batch", json=events, timeout=60)
+        assert {item["status"] for item in response.raise_for_status().json()} == {"stored"}
 
     return post
 

@@ -12,7 +12,7 @@ EVENTS = 86_400  # One a second for a day.
 HEAP_GROWTH_MB_MAX = 6
 # Feeds the page what its stream would, and lets it draw in between; returns the heap after each tenth, in MB.
 DAY = """async (count) => {
-  const { app } = await import(document.querySelector("script[type=module]").src);
+  const { app } = await import(document.querySelector("script[src$='/main.js']").src);
   const device_id = "day";
   const start = Date.now() - count * 1000;
   const heap = [];

@@ -22,6 +22,15 @@ VIEWS = {
     "dead-letters": "out_of_range",
     "keys": "Audit",
 }
+CUT_STREAM = """async () => {
+  const { app } = await import(document.querySelector("script[src$='/main.js']").src);
+  app.live.connection.abort();
+  app.live.lost(new Error("cut"));
+}"""
+ASK_IN_VAIN = """async () => {
+  const { app } = await import(document.querySelector("script[src$='/main.js']").src);
+  app.api.get("/v1/info");
+}"""
 AT_ONCE_MS = 6_000  # It takes a fraction of a second; a busy machine may be six times slower.
 
 
@@ -32,9 +41,9 @@ def up(database: str) -> Iterator[Process]:
 
 
 def post_json(up: Process, path: str, body: Any, *, accepted: bool = True) -> Any:
-    answer = plain_http.post(f"{base_url(up)}{path}", json=body, timeout=60)
-    assert answer.is_success is accepted, answer.text
-    return answer.json()
+    response = plain_http.post(f"{base_url(up)}{path}", json=body, timeout=60)
+    assert response.is_success is accepted, response.text
+    return response.json()
 
 
 def too_hot(up: Process, device_id: str, **rule: Any) -> None:
@@ -131,6 +140,48 @@ def test_a_rule_is_back_tested_corrected_created_switched_off_and_deleted(
     row.get_by_role("button", name="Delete").click()
     page.get_by_role("dialog").get_by_role("button", name="Delete").click()
     expect(row).to_be_hidden()
+
+
+def test_what_was_typed_stays_when_another_time_zone_is_chosen(page: Page, up: Process) -> None:
+    too_hot(up, "typed-1")
+    heat(up, "typed-1", 20)
+    (rule,) = [
+        each for each in plain_http.get(f"{base_url(up)}/v1/alerts").json()
+        if each["device_id"] == "typed-1"
+    ]  # fmt: skip
+    page.goto(f"/#/rules/{rule['id']}")
+    page.get_by_role("textbox", name="Name").fill("Oven")
+    page.get_by_role("radio", name="No data").check()
+    page.get_by_role("spinbutton", name="Nothing for").fill("7")
+    page.get_by_label("Nothing for: unit").select_option("hours")
+    zone = page.get_by_role("banner").get_by_label("Time zone")
+    zone.select_option("UTC")
+    expect(page.get_by_role("textbox", name="Name")).to_have_value("Oven")
+    expect(page.get_by_role("radio", name="No data")).to_be_checked()
+    expect(page.get_by_role("spinbutton", name="Nothing for")).to_have_value("7")
+    expect(page.get_by_label("Nothing for: unit")).to_have_value("3600")
+    expect(page.get_by_role("textbox", name="Threshold")).to_be_hidden()
+    page.goto("/#/devices/typed-1")
+    page.get_by_role("textbox", name="Attributes").fill("not yet")
+    zone.select_option("Europe/Berlin")
+    expect(page.get_by_text("in Europe/Berlin")).to_be_visible()
+    expect(page.get_by_role("textbox", name="Attributes")).to_have_value("not yet")
+
+
+def test_a_view_that_could_not_be_read_appears_when_the_server_is_back(page: Page) -> None:
+    page.goto("/#/rules")
+    link = page.get_by_role("banner").get_by_role("status")
+    expect(link).to_have_text("live")
+    page.route(re.compile("/v1/"), lambda route: route.abort())
+    page.evaluate(CUT_STREAM)
+    expect(link).to_have_text("reconnecting…")
+    page.evaluate(ASK_IN_VAIN)
+    expect(page.locator(".toast")).to_contain_text("The server cannot be reached.")
+    page.get_by_role("link", name="Dead letters").click()
+    expect(page.get_by_role("heading", name="This cannot be shown now")).to_be_visible()
+    page.unroute_all()
+    expect(page.get_by_role("heading", name="Dead letters", exact=True)).to_be_visible()
+    expect(link).to_have_text("live")
 
 
 def test_a_channel_is_added_and_its_test_arrives(page: Page) -> None:

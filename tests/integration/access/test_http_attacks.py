@@ -27,15 +27,15 @@ EVENT: dict[str, Any] = {"metrics": {"temp": 1}}
 async def test_a_secret_in_another_form_is_no_secret(api: Guarded, form: str) -> None:
     api.from_elsewhere()
     value = form.format(api.secrets["admin"]).encode("latin-1")
-    answer = await api.http.get("/v1/devices", headers=[(b"authorization", value)])
-    assert answer.status_code == 401
+    response = await api.http.get("/v1/devices", headers=[(b"authorization", value)])
+    assert response.status_code == 401
 
 
 async def test_the_scheme_has_no_case_and_spaces_around_a_secret_do_not_count(api: Guarded) -> None:
     for form in ("bearer {}", "BEARER {}", "Bearer   {}  "):
         value = form.format(api.secrets["admin"])
-        answer = await api.http.get("/v1/devices", headers={"Authorization": value})
-        assert answer.status_code == 200, form
+        response = await api.http.get("/v1/devices", headers={"Authorization": value})
+        assert response.status_code == 200, form
 
 
 async def test_two_authorization_headers_are_refused_even_if_both_are_right(api: Guarded) -> None:
@@ -46,8 +46,8 @@ async def test_two_authorization_headers_are_refused_even_if_both_are_right(api:
 
 
 async def test_a_very_long_secret_is_refused_without_work(api: Guarded) -> None:
-    answer = await api.http.get("/v1/devices", headers=bearer("x" * 60_000))
-    assert answer.status_code == 401
+    response = await api.http.get("/v1/devices", headers=bearer("x" * 60_000))
+    assert response.status_code == 401
 
 
 async def test_every_wrong_secret_gets_the_same_answer(api: Guarded) -> None:
@@ -58,20 +58,20 @@ async def test_every_wrong_secret_gets_the_same_answer(api: Guarded) -> None:
     admin = api.secrets["admin"]
     almost = admin[:-1] + ("a" if admin[-1] != "a" else "b")
     unknown = make_secret(CredentialKind.KEY)
-    answers = [await api.http.get("/v1/devices")]
-    answers += [
+    responses = [await api.http.get("/v1/devices")]
+    responses += [
         await api.http.get("/v1/devices", headers=bearer(each))
         for each in (revoked, almost, unknown)
     ]
-    assert {answer.status_code for answer in answers} == {401}
-    assert len({answer.content for answer in answers}) == 1
-    assert len({tuple(sorted(answer.headers.items())) for answer in answers}) == 1
+    assert {response.status_code for response in responses} == {401}
+    assert len({response.content for response in responses}) == 1
+    assert len({tuple(sorted(response.headers.items())) for response in responses}) == 1
 
 
 @pytest.mark.parametrize("name", ["api_key", "key", "access_token", "authorization"])
 async def test_a_key_in_the_query_is_no_key(api: Guarded, name: str) -> None:
-    answer = await api.http.get("/v1/devices", params={name: api.secrets["admin"]})
-    assert answer.status_code == 401
+    response = await api.http.get("/v1/devices", params={name: api.secrets["admin"]})
+    assert response.status_code == 401
 
 
 async def test_no_secret_is_in_a_log_an_answer_or_the_audit(
@@ -106,10 +106,10 @@ async def test_the_body_of_a_refused_post_is_not_read(api: Guarded) -> None:
 async def test_a_device_posts_its_own_events_and_need_not_name_itself(api: Guarded) -> None:
     sent = api.headers("device")
     for n, event in enumerate((EVENT, EVENT | {"device_id": DEVICE})):
-        answer = await api.http.post(
+        response = await api.http.post(
             "/v1/events", json=event | {"event_id": f"own{n}"}, headers=sent
         )
-        assert answer.json() == {"status": "ok"}
+        assert response.json() == {"status": "ok"}
     found = await api.http.get(f"/v1/devices/{DEVICE}/events", headers=api.headers("read"))
     assert {row["event_id"] for row in found.json()} >= {"own0", "own1"}
 
@@ -134,9 +134,9 @@ async def test_each_item_of_a_large_batch_is_compared(api: Guarded) -> None:
     padding = {f"metric_{n:03}": n for n in range(40)}
     batch = [{"event_id": f"l{n}", "metrics": padding} for n in range(600)]
     batch[300]["device_id"] = "victim"
-    answer = await api.http.post("/v1/events/batch", json=batch, headers=api.headers("device"))
-    assert [n for n, item in enumerate(answer.json()) if item["status"] != "stored"] == [300]
-    assert answer.json()[300]["reason"] == "device_mismatch"
+    response = await api.http.post("/v1/events/batch", json=batch, headers=api.headers("device"))
+    assert [n for n, item in enumerate(response.json()) if item["status"] != "stored"] == [300]
+    assert response.json()[300]["reason"] == "device_mismatch"
 
 
 async def test_no_replay_stores_a_rejected_event_as_another_devices(
@@ -154,8 +154,8 @@ async def test_no_replay_stores_a_rejected_event_as_another_devices(
 
 async def test_an_ingest_key_posts_events_of_any_device(api: Guarded) -> None:
     batch = [EVENT | {"event_id": "i1", "device_id": each} for each in ("a1", "a2")]
-    answer = await api.http.post("/v1/events/batch", json=batch, headers=api.headers("ingest"))
-    assert [item["status"] for item in answer.json()] == ["stored", "stored"]
+    response = await api.http.post("/v1/events/batch", json=batch, headers=api.headers("ingest"))
+    assert [item["status"] for item in response.json()] == ["stored", "stored"]
 
 
 # -- Many wrong ones. --
@@ -197,7 +197,7 @@ async def until_in_audit(
     query = {"action": action, "address": address}
     async with asyncio.timeout(WITHIN_S):
         while True:
-            answer = await api.http.get("/v1/audit", params=query, headers=api.headers("read"))
-            if len(answer.json()) >= rows_min:
-                return cast("list[dict[str, Any]]", answer.json())
+            response = await api.http.get("/v1/audit", params=query, headers=api.headers("read"))
+            if len(response.json()) >= rows_min:
+                return cast("list[dict[str, Any]]", response.json())
             await asyncio.sleep(0.05)

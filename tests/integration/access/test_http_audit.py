@@ -66,9 +66,9 @@ async def test_every_operation_that_changes_something_is_a_row_of_the_audit(
     await request(api, "PUT", "/v1/devices/audited2", {})
     for operation, (path, body) in CHANGES.items():
         before = await tables.fetchval("select coalesce(max(audit_id), 0) from audit")
-        answer = await request(api, operation, path.replace("{rule}", rule), body)
-        assert answer.is_success, (operation, answer.text)
-        rule = answer.json()["id"] if operation == "POST /v1/alerts" else rule
+        response = await request(api, operation, path.replace("{rule}", rule), body)
+        assert response.is_success, (operation, response.text)
+        rule = response.json()["id"] if operation == "POST /v1/alerts" else rule
         query = "select actor, address, action, target from audit where audit_id > $1"
         rows = await tables.fetch(query, before)
         assert len(rows) >= 1, operation

@@ -23,9 +23,9 @@ async def code_of(api: Guarded, secret: str, path: str = "/v1/devices") -> int:
 
 async def test_a_key_is_in_force_with_the_answer_that_shows_its_secret_once(api: Guarded) -> None:
     new = {"name": "grafana", "scopes": ["read", "metrics", "read"]}
-    answer = await api.http.post("/v1/keys", json=new, headers=api.headers("admin"))
-    assert answer.headers["cache-control"] == "no-store"
-    made = answer.json()
+    response = await api.http.post("/v1/keys", json=new, headers=api.headers("admin"))
+    assert response.headers["cache-control"] == "no-store"
+    made = response.json()
     assert (made["name"], made["scopes"]) == ("grafana", ["metrics", "read"])
     assert is_well_formed(made["secret"])
     assert await code_of(api, made["secret"]) == 200
@@ -39,8 +39,8 @@ async def test_a_key_is_in_force_with_the_answer_that_shows_its_secret_once(api:
 async def test_a_revoked_key_is_refused_from_the_answer_on(api: Guarded) -> None:
     secret = await add_key(api, "gone", "read")
     assert await code_of(api, secret) == 200
-    answer = await api.http.delete("/v1/keys/gone", headers=api.headers("admin"))
-    assert answer.status_code == 204
+    response = await api.http.delete("/v1/keys/gone", headers=api.headers("admin"))
+    assert response.status_code == 204
     assert await code_of(api, secret) == 401
     again = await api.http.delete("/v1/keys/gone", headers=api.headers("admin"))
     assert again.status_code == 404
@@ -53,15 +53,15 @@ async def test_a_revoked_key_is_refused_from_the_answer_on(api: Guarded) -> None
      {"name": "k", "scopes": "read"}, {"name": "k", "scopes": ["read"], "secret": "x"}],
 )  # fmt: skip
 async def test_a_bad_key_is_refused(api: Guarded, body: dict[str, Any]) -> None:
-    answer = await api.http.post("/v1/keys", json=body, headers=api.headers("admin"))
-    assert answer.status_code == 422
+    response = await api.http.post("/v1/keys", json=body, headers=api.headers("admin"))
+    assert response.status_code == 422
 
 
 async def test_a_name_is_used_once_and_keys_are_listed_by_name_in_pages(api: Guarded) -> None:
     await add_key(api, "twice", "read")
     again = {"name": "twice", "scopes": ["read"]}
-    answer = await api.http.post("/v1/keys", json=again, headers=api.headers("admin"))
-    assert answer.status_code == 409
+    response = await api.http.post("/v1/keys", json=again, headers=api.headers("admin"))
+    assert response.status_code == 409
     api.http.headers.update(api.headers("read"))
     names = [each["name"] for each in await all_pages(api.http, "/v1/keys?limit=2")]
     assert names == sorted(names)
@@ -80,13 +80,13 @@ async def test_the_last_admin_key_stays(api: Guarded) -> None:
 
 async def test_two_admins_cannot_delete_each_other_at_once(api: Guarded) -> None:
     other = await add_key(api, "other", "admin")
-    answers = await asyncio.gather(
+    responses = await asyncio.gather(
         api.http.delete("/v1/keys/other", headers=api.headers("admin")),
         api.http.delete("/v1/keys/admin", headers=bearer(other)),
     )
-    codes = sorted(answer.status_code for answer in answers)
+    codes = sorted(response.status_code for response in responses)
     assert codes in ([204, 409], [204, 401])
-    if answers[0].status_code != 204:  # The other one won: give the file its admin key back.
+    if responses[0].status_code != 204:  # The other one won: give the file its admin key back.
         api.secrets["admin"] = other
         api.secrets["admin"] = await add_key(api, "admin", "admin")
         deleted = await api.http.delete("/v1/keys/other", headers=api.headers("admin"))
@@ -128,6 +128,8 @@ async def test_the_former_secret_is_valid_until_the_overlap_ends(api: Guarded) -
         while await posts_as(api, former, "e1") != 401:  # noqa: ASYNC110
             await asyncio.sleep(0.1)
     assert await posts_as(api, rotated.json()["secret"], "e3") == 200
+    whole = await api.http.post(f"{path}/rotate", json={"overlap_s": 60}, headers=sent)
+    assert whole.text.endswith('"overlap_s":60}')
 
 
 async def test_devices_that_may_log_in_are_listed_once_by_name_in_pages(api: Guarded) -> None:
@@ -148,30 +150,30 @@ async def test_devices_that_may_log_in_are_listed_once_by_name_in_pages(api: Gua
 
 @pytest.mark.parametrize("overlap", [-1, 1e9, "60", None, True])
 async def test_an_impossible_overlap_is_refused(api: Guarded, overlap: object) -> None:
-    answer = await api.http.post(
+    response = await api.http.post(
         "/v1/devices/x/credentials/rotate",
         json={"overlap_s": overlap},
         headers=api.headers("admin"),
     )
-    assert answer.status_code == 422
+    assert response.status_code == 422
 
 
 @pytest.mark.parametrize("name", ["voltwire-ingest", "voltwire-ingest-2", "voltwire-delivery"])
 async def test_no_device_gets_a_client_id_of_ours(api: Guarded, name: str) -> None:
     for query in ({}, {"certificate": "true"}):
-        answer = await api.http.post(
+        response = await api.http.post(
             f"/v1/devices/{name}/credentials", params=query, headers=api.headers("admin")
         )
-        assert answer.status_code == 422
-        assert "client id of Voltwire" in answer.json()["detail"]
+        assert response.status_code == 422
+        assert "client id of Voltwire" in response.json()["detail"]
 
 
 async def test_an_impossible_device_id_is_refused(api: Guarded) -> None:
     for name in ("_key.admin", "a b", "-a", "x" * 129):
-        answer = await api.http.post(
+        response = await api.http.post(
             f"/v1/devices/{name}/credentials", headers=api.headers("admin")
         )
-        assert answer.status_code == 422, name
+        assert response.status_code == 422, name
 
 
 async def test_a_certificate_is_accepted_by_name_and_forgotten_with_the_device(

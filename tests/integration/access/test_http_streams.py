@@ -57,9 +57,9 @@ async def test_other_streams_go_on_when_a_key_is_revoked(api: Guarded, tables: C
 
 
 async def open_stream(api: Guarded, headers: dict[str, str]) -> None:
-    """Until the server ends it. The transport has no socket, so it returns the answer as a whole."""
-    answer = await api.http.get("/v1/alerts/stream", headers=headers)
-    assert answer.status_code == 200
+    """Until the server ends it. The transport has no socket, so it returns the response as a whole."""
+    response = await api.http.get("/v1/alerts/stream", headers=headers)
+    assert response.status_code == 200
 
 
 async def stream_is_open(api: Guarded, count: int) -> None:

@@ -43,9 +43,9 @@ async def asked(http: httpx.AsyncClient, **parameters: Any) -> httpx.Response:
 
 async def rows(http: httpx.AsyncClient, **parameters: Any) -> list[list[Any]]:
     """The values of each row but its bucket."""
-    answer = await asked(http, **parameters)
-    assert answer.status_code == httpx.codes.OK, answer.text
-    return [list(row.values())[1:] for row in answer.json()]
+    response = await asked(http, **parameters)
+    assert response.status_code == httpx.codes.OK, response.text
+    return [list(row.values())[1:] for row in response.json()]
 
 
 async def test_a_fleet_is_described_by_tags_metrics_and_conditions(http: httpx.AsyncClient) -> None:
@@ -100,11 +100,11 @@ async def test_columns_are_an_object_or_one_per_group(http: httpx.AsyncClient) -
 async def test_an_automatic_interval_is_named(http: httpx.AsyncClient) -> None:
     for max_points, interval in ((24, "1h"), (23, "2h"), (1, "1d"), (None, "5m")):
         points = {} if max_points is None else {"max_points": max_points}
-        answer = await asked(http, interval="auto", **points)
-        assert (answer.status_code, answer.headers["X-Interval"]) == (200, interval)
+        response = await asked(http, interval="auto", **points)
+        assert (response.status_code, response.headers["X-Interval"]) == (200, interval)
     future = {"from_time": "2199-01-01T00:00:00Z", "to_time": "2199-01-02T00:00:00Z"}
-    answer = await asked(http, interval="auto", **future)
-    assert (answer.json(), answer.headers["X-Interval"]) == ([], "1s")
+    response = await asked(http, interval="auto", **future)
+    assert (response.json(), response.headers["X-Interval"]) == ([], "1s")
     assert "X-Interval" not in (await asked(http)).headers
 
 
@@ -145,6 +145,6 @@ async def test_too_many_rows_name_an_interval_that_fits(http: httpx.AsyncClient)
 async def test_a_wrong_parameter_is_named(
     http: httpx.AsyncClient, parameters: dict[str, Any], part: str
 ) -> None:
-    answer = await asked(http, **parameters)
-    assert answer.status_code == httpx.codes.UNPROCESSABLE_ENTITY, answer.text
-    assert part in answer.text
+    response = await asked(http, **parameters)
+    assert response.status_code == httpx.codes.UNPROCESSABLE_ENTITY, response.text
+    assert part in response.text

@@ -1,4 +1,4 @@
-"""Random cases: after any sequence of sending, rolling up and retiring, answers equal those of brute force.
+"""Random cases: after any sequence of sending, rolling up and retiring, responses equal those of brute force.
 
 A case is a seed and a day. PROPERTY_EXAMPLES sets the number of cases, PROPERTY_SEED the first seed.
 """
@@ -58,45 +58,49 @@ class Api:
         """Send it as a client would: 503 means that the machine is busy, and is answered by a retry."""
         async with self.slots, asyncio.timeout(ANSWER_S_MAX):
             while True:
-                answer = await self.client.get(path, params=parameters)
-                if answer.status_code != httpx.codes.SERVICE_UNAVAILABLE:
-                    return answer
+                response = await self.client.get(path, params=parameters)
+                if response.status_code != httpx.codes.SERVICE_UNAVAILABLE:
+                    return response
 
     async def check(self, happened: str) -> None:
-        """Send several random queries at once, then compare the answers."""
+        """Send several random queries at once, then compare the responses."""
         queries = [self.case.query() for _ in range(QUERIES)]
         days = [self.case.day() for _ in range(SUMMARIES)]
-        answers = await asyncio.gather(
+        responses = await asyncio.gather(
             *(self.get("/v1/metrics/aggregate", q.parameters) for q in queries),
             *(
                 self.get(f"/devices/{device_id}/summary", {"date": str(day), "tz": tz})
                 for device_id, day, tz in days
             ),
         )
-        faults = list(map(self.fault_of_aggregate, queries, answers))
-        faults += map(self.fault_of_summary, days, answers[QUERIES:])
+        faults = list(map(self.fault_of_aggregate, queries, responses))
+        faults += map(self.fault_of_summary, days, responses[QUERIES:])
         if found := sorted(filter(None, faults), key=len):
             pytest.fail(
-                f"After {happened}: {len(found)} wrong answers.\n\n{found[0]}", pytrace=False
+                f"After {happened}: {len(found)} wrong responses.\n\n{found[0]}", pytrace=False
             )
 
-    def _floor(self, answer: httpx.Response) -> datetime | None:
-        return self.moving_to if "available_from" in answer.text and self.moving_to else self.floor
+    def _floor(self, response: httpx.Response) -> datetime | None:
+        return (
+            self.moving_to if "available_from" in response.text and self.moving_to else self.floor
+        )
 
-    def fault_of_aggregate(self, query: AggregateQuery, answer: httpx.Response) -> str | None:
+    def fault_of_aggregate(self, query: AggregateQuery, response: httpx.Response) -> str | None:
         if query.interval == "auto":
-            return self._fault_of_auto(query, answer)
-        if (floor := self._floor(answer)) is not None and needs_raw_before(floor, query):
-            fault = _not_available(answer, floor)
+            return self._fault_of_auto(query, response)
+        if (floor := self._floor(response)) is not None and needs_raw_before(floor, query):
+            fault = _not_available(response, floor)
         else:
             try:
                 expected = aggregate(self.case.events, query, self.case.device_tags)
             except TooManyRows:
-                refused = answer.status_code == httpx.codes.UNPROCESSABLE_ENTITY
-                fault = None if refused else f"{answer.status_code}, expected 422: too many rows"
+                refused = response.status_code == httpx.codes.UNPROCESSABLE_ENTITY
+                fault = None if refused else f"{response.status_code}, expected 422: too many rows"
             else:
                 columns_of = query.keys if query.columns else None
-                fault = _not_ok(answer) or difference(expected, answer.text, query.tz, columns_of)
+                fault = _not_ok(response) or difference(
+                    expected, response.text, query.tz, columns_of
+                )
         if fault is None:
             return None
         concerned = [
@@ -105,41 +109,45 @@ class Api:
             for event in sorted(self.case.events, key=lambda event: event.ts)
             if set(query.metrics) & set(event.metrics) and query.start <= event.ts < query.end
         ]
-        head = (fault, str(answer.url), repr(query), f"{len(concerned)} events:")
+        head = (fault, str(response.url), repr(query), f"{len(concerned)} events:")
         return "\n".join((*head, *concerned[:EVENTS_SHOWN]))
 
-    def _fault_of_auto(self, query: AggregateQuery, answer: httpx.Response) -> str | None:
+    def _fault_of_auto(self, query: AggregateQuery, response: httpx.Response) -> str | None:
         """While retention moves the floor, the interval may be that of before or of afterwards."""
         events, tags = self.case.events, self.case.device_tags
         expected = {
             shortest_interval(events, query, tags, floor)
             for floor in {self.floor, self.moving_to or self.floor}
         }
-        given = answer.headers.get("X-Interval")
+        given = response.headers.get("X-Interval")
         if given not in expected:
-            return f"X-Interval {given}, expected one of {expected}: {query!r} {answer.text[:300]}"
+            return (
+                f"X-Interval {given}, expected one of {expected}: {query!r} {response.text[:300]}"
+            )
         if given is None:
-            refused = answer.status_code == httpx.codes.UNPROCESSABLE_ENTITY
-            return None if refused else f"{answer.status_code}, expected 422"
-        return self.fault_of_aggregate(replace(query, interval=given, max_points=None), answer)
+            refused = response.status_code == httpx.codes.UNPROCESSABLE_ENTITY
+            return None if refused else f"{response.status_code}, expected 422"
+        return self.fault_of_aggregate(replace(query, interval=given, max_points=None), response)
 
-    def fault_of_summary(self, day_of: tuple[str, date, str], answer: httpx.Response) -> str | None:
+    def fault_of_summary(
+        self, day_of: tuple[str, date, str], response: httpx.Response
+    ) -> str | None:
         device_id, day, tz = day_of
         start, end = midnight(day, tz), midnight(day + timedelta(days=1), tz)
         whole_day = AggregateQuery("", start, end, interval="1d", tz=tz)
-        if (floor := self._floor(answer)) is not None and needs_raw_before(floor, whole_day):
-            fault = _not_available(answer, floor)
+        if (floor := self._floor(response)) is not None and needs_raw_before(floor, whole_day):
+            fault = _not_available(response, floor)
         else:
             found = summary(self.case.events, device_id, day, tz, PROFILE)
             head = {"device_id": device_id, "date": str(day), "tz": tz}
-            fault = _not_ok(answer) or _differs(read(answer.text), head, found)
-        return fault and f"{fault}\n{answer.url}"
+            fault = _not_ok(response) or _differs(read(response.text), head, found)
+        return fault and f"{fault}\n{response.url}"
 
 
 async def register(api: Api) -> None:
     device_id, tags = api.case.registration()
-    answer = await api.client.put(f"/v1/devices/{device_id}", json={"tags": tags})
-    assert answer.is_success, answer.text
+    response = await api.client.put(f"/v1/devices/{device_id}", json={"tags": tags})
+    assert response.is_success, response.text
 
 
 async def send(doors: Doors, case: RandomCase) -> None:
@@ -188,10 +196,10 @@ async def test_every_answer_is_that_of_brute_force(seed: int, dsn: str, doors: D
     roller.terminate()
 
 
-def _not_ok(answer: httpx.Response) -> str | None:
-    if answer.status_code == httpx.codes.OK:
+def _not_ok(response: httpx.Response) -> str | None:
+    if response.status_code == httpx.codes.OK:
         return None
-    return f"{answer.status_code}: {answer.text}"
+    return f"{response.status_code}: {response.text}"
 
 
 def _differs(body: Any, head: dict[str, str], metrics: dict[str, dict[str, Any]]) -> str | None:
@@ -207,12 +215,12 @@ def _differs(body: Any, head: dict[str, str], metrics: dict[str, dict[str, Any]]
     return None
 
 
-def _not_available(answer: httpx.Response, floor: datetime) -> str | None:
-    if answer.status_code != httpx.codes.UNPROCESSABLE_ENTITY:
-        return f"{answer.status_code}, expected 422 because of the floor: {answer.text[:300]}"
-    available_from = answer.json().get("available_from")
+def _not_available(response: httpx.Response, floor: datetime) -> str | None:
+    if response.status_code != httpx.codes.UNPROCESSABLE_ENTITY:
+        return f"{response.status_code}, expected 422 because of the floor: {response.text[:300]}"
+    available_from = response.json().get("available_from")
     if available_from is None or datetime.fromisoformat(available_from) != floor:
-        return f"expected available_from {floor}: {answer.text}"
+        return f"expected available_from {floor}: {response.text}"
     return None
 
 

@@ -121,15 +121,15 @@ async def check_range(http: httpx.AsyncClient, case: Case, start: datetime, end:
 
 async def check_day(http: httpx.AsyncClient, case: Case, day: datetime, tz: str) -> None:
     url = f"/devices/{case.device}/summary?date={day.date()}&tz={tz}"
-    answer = (await http.get(url)).json().get("completeness")
+    response = (await http.get(url)).json().get("completeness")
     offset = {"UTC": timedelta(0), "Asia/Kolkata": timedelta(hours=5.5)}[tz]
     start = datetime(day.year, day.month, day.day, tzinfo=UTC) - offset
     expected, received, missing = completeness_of(case.arrived, start, start + timedelta(days=1))
     if received == 0:
-        assert answer is None
+        assert response is None
         return
     percent = received * 10_000 // expected / 100
-    assert answer == {
+    assert response == {
         "expected": expected, "received": received, "missing": missing, "percent": percent,
     }, (case.device, day, tz)  # fmt: skip
 

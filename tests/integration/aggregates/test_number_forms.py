@@ -1,4 +1,4 @@
-"""One number has one form in every answer."""
+"""One number has one form in every response."""
 
 import re
 from typing import Any
@@ -10,7 +10,7 @@ from scheduler.rollups import roll
 from schema.feed import read_feed
 from tests.support.http_api import api_on
 
-# As a device may send it, and as every answer writes it.
+# As a device may send it, and as every response writes it.
 FORMS = {
     "12345678901234567000": "1.2345678901234567e+19",
     "1e300": "1e+300",
@@ -32,10 +32,10 @@ NUMBER = r"(-?[0-9][0-9.e+-]*)"
 
 
 async def forms(http: httpx.AsyncClient, path: str, pattern: str) -> set[str]:
-    answer = await http.get(path)
-    assert answer.status_code == httpx.codes.OK, answer.text
-    found = set(re.findall(pattern, answer.text))
-    assert found, answer.text
+    response = await http.get(path)
+    assert response.status_code == httpx.codes.OK, response.text
+    found = set(re.findall(pattern, response.text))
+    assert found, response.text
     return found
 
 
@@ -45,8 +45,8 @@ async def test_a_number_has_one_form_everywhere(dsn: str, db: Any, sent: str, fo
         json = {"Content-Type": "application/json"}
         rule = f'{{"metric":"x","op":"<=","threshold":{sent}}}'
         threshold = f'"threshold": ?{NUMBER}'
-        answer = await http.post("/v1/alerts", content=rule, headers=json)
-        assert set(re.findall(threshold, answer.text)) == {form}
+        response = await http.post("/v1/alerts", content=rule, headers=json)
+        assert set(re.findall(threshold, response.text)) == {form}
         assert await forms(http, "/v1/alerts", threshold) == {form}
         await http.put(
             "/v1/profiles/p", content=f'{{"metrics":{{"x":{{"min":{sent}}}}}}}', headers=json

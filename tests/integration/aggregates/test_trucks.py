@@ -2,7 +2,7 @@
 
 The set is our own: trucks that send readings and diagnostics, registered with their fleet, driver and
 capacity. Eleven of the thirteen questions are here. Four of them count buckets of ten minutes that meet a
-condition: the answer of the call has those buckets, and the test counts its rows. The other two, average
+condition: the response of the call has those buckets, and the test counts its rows. The other two, average
 daily driving session and breakdown frequency, need the runs of such buckets (how long, how many): no call
 answers them.
 """
@@ -82,17 +82,17 @@ async def http(dsn: str) -> AsyncIterator[httpx.AsyncClient]:
                 f"of:{fleet} {model}",
             ]
             await client.put(f"/v1/devices/truck_{truck}", json={"tags": tags, "profile": "open"})
-            answer = await client.post("/v1/events/batch", json=events_of(truck, random))
-            assert {item["status"] for item in answer.json()} == {"stored"}
+            response = await client.post("/v1/events/batch", json=events_of(truck, random))
+            assert {item["status"] for item in response.json()} == {"stored"}
         yield client
 
 
 async def asked(http: httpx.AsyncClient, **parameters: Any) -> dict[tuple[str, ...], list[float]]:
     """The statistics of each group."""
     usual = {"from_time": START.isoformat(), "to_time": END.isoformat(), "interval": CENTURY}
-    answer = await http.get(PATH, params=usual | parameters)
-    assert answer.status_code == httpx.codes.OK, answer.text
-    rows = [list(row.values())[1:] for row in answer.json()]
+    response = await http.get(PATH, params=usual | parameters)
+    assert response.status_code == httpx.codes.OK, response.text
+    rows = [list(row.values())[1:] for row in response.json()]
     return {
         tuple(value for value in row if isinstance(value, str)): [
             value for value in row if not isinstance(value, str)
@@ -158,10 +158,10 @@ async def check(http: httpx.AsyncClient, db: Connection) -> None:
 async def asked_buckets(http: httpx.AsyncClient, **parameters: Any) -> list[tuple[str, ...]]:
     """Which group met the condition in which ten minutes: the bucket, the device, and its tag if asked."""
     usual = {"from_time": START.isoformat(), "to_time": END.isoformat(), "interval": "10m"}
-    answer = await http.get(PATH, params=usual | {"stats": "avg"} | parameters)
-    assert answer.status_code == httpx.codes.OK, answer.text
+    response = await http.get(PATH, params=usual | {"stats": "avg"} | parameters)
+    assert response.status_code == httpx.codes.OK, response.text
     return [
-        tuple(value for value in row.values() if isinstance(value, str)) for row in answer.json()
+        tuple(value for value in row.values() if isinstance(value, str)) for row in response.json()
     ]
 
 

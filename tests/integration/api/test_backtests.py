@@ -38,14 +38,14 @@ def event(second: float, temp: float, event_id: str, device_id: str = "a", **mor
 
 
 async def send(http: httpx.AsyncClient, events: Sequence[Any]) -> None:
-    answer = await http.post("/v1/events/batch", json=events)
-    assert {item["status"] for item in answer.json()} == {"stored"}
+    response = await http.post("/v1/events/batch", json=events)
+    assert {item["status"] for item in response.json()} == {"stored"}
 
 
 async def backtest(http: httpx.AsyncClient, **body: Any) -> Any:
-    answer = await http.post("/v1/alerts/backtest", json=SPAN | body)
-    assert answer.status_code == 200, answer.text
-    return answer.json()
+    response = await http.post("/v1/alerts/backtest", json=SPAN | body)
+    assert response.status_code == 200, response.text
+    return response.json()
 
 
 def random_rule(dice: random.Random) -> dict[str, Any]:
@@ -182,15 +182,15 @@ async def test_the_lines_of_a_back_test_end_with_its_result_or_its_problem(
     as_lines = {"Accept": "application/x-ndjson"}
     monkeypatch.setattr("api.routes.alerts.backtests.PROGRESS_S", 0.0)
     body = SPAN | {"rule": RULE}
-    answer = await http.post("/v1/alerts/backtest", json=body, headers=as_lines)
-    assert answer.headers["content-type"].startswith("application/x-ndjson")
-    *before, last = [json.loads(line) for line in answer.text.splitlines()]
+    response = await http.post("/v1/alerts/backtest", json=body, headers=as_lines)
+    assert response.headers["content-type"].startswith("application/x-ndjson")
+    *before, last = [json.loads(line) for line in response.text.splitlines()]
     assert last == {"result": await backtest(http, rule=RULE)}
     assert before
     assert all(line["progress"].keys() == {"events", "expected"} for line in before)
     monkeypatch.setattr("api.alerts.backtest.READINGS_MAX", 0.5)
-    answer = await http.post("/v1/alerts/backtest", json=body, headers=as_lines)
-    *_, last = answer.text.splitlines()
+    response = await http.post("/v1/alerts/backtest", json=body, headers=as_lines)
+    *_, last = response.text.splitlines()
     assert json.loads(last)["problem"]["status"] == 422
 
 
@@ -216,9 +216,9 @@ async def test_an_unknown_device_has_no_incidents(http: httpx.AsyncClient) -> No
 async def test_a_wrong_back_test_is_refused(
     http: httpx.AsyncClient, body: dict[str, Any], message: str
 ) -> None:
-    answer = await http.post("/v1/alerts/backtest", json=SPAN | {"rule": RULE} | body)
-    assert answer.status_code == 422
-    assert message in answer.json()["detail"]
+    response = await http.post("/v1/alerts/backtest", json=SPAN | {"rule": RULE} | body)
+    assert response.status_code == 422
+    assert message in response.json()["detail"]
 
 
 async def test_dropped_events_and_too_many_of_them_are_refused(
@@ -226,13 +226,13 @@ async def test_dropped_events_and_too_many_of_them_are_refused(
 ) -> None:
     monkeypatch.setattr("api.alerts.backtest.READINGS_MAX", 0.5)
     await send(http, [event(0, 40, "e0")])
-    answer = await http.post("/v1/alerts/backtest", json=SPAN | {"rule": RULE})
-    assert answer.status_code == 422
-    assert "events; the limit is" in answer.json()["detail"]
+    response = await http.post("/v1/alerts/backtest", json=SPAN | {"rule": RULE})
+    assert response.status_code == 422
+    assert "events; the limit is" in response.json()["detail"]
     await db.execute("update rollup_state set floor = '2026-04-01'")
-    answer = await http.post("/v1/alerts/backtest", json=SPAN | {"rule": RULE})
-    assert answer.status_code == 422
-    assert answer.json()["available_from"] == "2026-04-01T00:00:00Z"
+    response = await http.post("/v1/alerts/backtest", json=SPAN | {"rule": RULE})
+    assert response.status_code == 422
+    assert response.json()["available_from"] == "2026-04-01T00:00:00Z"
 
 
 @pytest.mark.chaos

@@ -77,8 +77,8 @@ async def test_a_zone_is_in_force_for_the_next_event_in_every_process_and_over_b
     assert await times(db) == dict.fromkeys(("e0", "e1", "e2", "e3"), at)
     await first.put("/v1/devices/a", json={})
     batch = [event("e6", shown(at)), event("e7", shown(at), device_id="new")]
-    answer = await second.post("/v1/events/batch", json=batch)
-    assert [item["reason"] for item in answer.json()] == ["in_the_future"] * 2
+    response = await second.post("/v1/events/batch", json=batch)
+    assert [item["reason"] for item in response.json()] == ["in_the_future"] * 2
     assert (await second.get("/v1/devices/new")).status_code == 404, (
         "a rejected event makes no device"
     )

@@ -38,11 +38,13 @@ async def registered(http: httpx.AsyncClient, device_id: str) -> dict[str, Any]:
 async def faults(http: httpx.AsyncClient, body: Any) -> list[tuple[Any, str]]:
     """Place and field of each fault, and nothing is imported."""
     before = await http.get("/v1/devices/summary")
-    answer = await (http.post(PATH, json=body) if isinstance(body, list) else send_csv(http, body))
-    assert answer.status_code == 422, answer.text
-    assert answer.json()["detail"].endswith("is imported."), answer.text
+    response = await (
+        http.post(PATH, json=body) if isinstance(body, list) else send_csv(http, body)
+    )
+    assert response.status_code == 422, response.text
+    assert response.json()["detail"].endswith("is imported."), response.text
     assert (await http.get("/v1/devices/summary")).json() == before.json()
-    errors = answer.json().get("errors", [])
+    errors = response.json().get("errors", [])
     return [(fault.get("line", fault.get("item")), fault["field"]) for fault in errors]
 
 
@@ -59,8 +61,11 @@ async def test_a_csv_file_and_an_array_say_the_same(http: httpx.AsyncClient) -> 
     assert rejected.json()["errors"] == [
         {"line": 5, "field": "name", "message": rejected.json()["errors"][0]["message"]}
     ], "a line break is no part of a name"
-    answer = await send_csv(http, text.replace("two\nlines", "two lines"))
-    assert (answer.status_code, answer.json()) == (201, {"devices": 3, "created": 3, "changed": 0})
+    response = await send_csv(http, text.replace("two\nlines", "two lines"))
+    assert (response.status_code, response.json()) == (
+        201,
+        {"devices": 3, "created": 3, "changed": 0},
+    )
     rows: list[dict[str, Any]] = [
         {
             "name": 'Shed, "north"', "profile": "open", "tags": ["roof", "south"], "interval_s": 60,
@@ -146,8 +151,8 @@ async def test_bodies_of_another_kind_or_size_are_refused(http: httpx.AsyncClien
         (b"\xef\xbb\xbf[]", "application/json", 422),
         (b"device_id\n" + b"x" * (8 * 1024 * 1024), "text/csv", 413),
     ):
-        answer = await http.post(PATH, content=content, headers={"Content-Type": media_type})
-        assert answer.status_code == status, (content[:20], answer.text)
+        response = await http.post(PATH, content=content, headers={"Content-Type": media_type})
+        assert response.status_code == status, (content[:20], response.text)
     accepted = await http.post(
         PATH, content=b"device_id\nutf8\n", headers={"Content-Type": "Text/CSV; charset=UTF-8"}
     )
@@ -171,8 +176,8 @@ async def test_ten_thousand_devices_are_in_force_together_while_others_are_serve
         await asyncio.sleep(0)
         longest_s, before = max(longest_s, thread_time() - before), thread_time()
     gc.unfreeze()
-    answer = await importing
-    assert answer.json() == {"devices": 10_000, "created": 10_000, "changed": 0}
+    response = await importing
+    assert response.json() == {"devices": 10_000, "created": 10_000, "changed": 0}
     assert longest_s < LOOP_HELD_S_MAX
     assert (await http.post("/v1/events", json=event)).json()["status"] == "ok"
     (shown,) = (await http.get("/v1/devices?tag=fleet:3&q=many00003")).json()

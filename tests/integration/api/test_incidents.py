@@ -30,9 +30,9 @@ async def http(dsn: str) -> AsyncIterator[httpx.AsyncClient]:
 
 
 async def add(http: httpx.AsyncClient, **changes: Any) -> str:
-    answer = await http.post("/v1/alerts", json=RULE | changes)
-    assert answer.status_code == 201, answer.text
-    return str(answer.json()["id"])
+    response = await http.post("/v1/alerts", json=RULE | changes)
+    assert response.status_code == 201, response.text
+    return str(response.json()["id"])
 
 
 async def send(
@@ -48,9 +48,9 @@ async def send(
 
 
 async def ids(http: httpx.AsyncClient, query: str = "") -> list[int]:
-    answer = await http.get(f"/v1/incidents?{query}")
-    assert answer.status_code == 200, answer.text
-    return [row["id"] for row in answer.json()]
+    response = await http.get(f"/v1/incidents?{query}")
+    assert response.status_code == 200, response.text
+    return [row["id"] for row in response.json()]
 
 
 async def alerts(db: Connection) -> list[dict[str, Any]]:
@@ -69,10 +69,10 @@ async def test_an_incident_has_a_history_and_an_acknowledgement_counts_once(
 ) -> None:
     rule_id = await add(http, severity="critical")
     opened = await send(http, 0, 31.5)
-    answer = await http.post("/v1/incidents/1/ack", json={"by": "ana", "note": "on my way"})
-    assert answer.status_code == 200
+    response = await http.post("/v1/incidents/1/ack", json={"by": "ana", "note": "on my way"})
+    assert response.status_code == 200
     again = await http.post("/v1/incidents/1/ack", json={"by": "bo"})
-    assert again.json() == answer.json()
+    assert again.json() == response.json()
     resolved = await send(http, 5, 20)
     (row,) = (await http.get("/v1/incidents")).json()
     one = (await http.get("/v1/incidents/1")).json()
@@ -125,8 +125,8 @@ async def test_what_cannot_be_acknowledged_is_refused(http: httpx.AsyncClient) -
         assert (await http.post(f"/v1/incidents/{unknown}/ack", json={})).status_code == 404
     refused: list[Any] = [{"by": ""}, {"note": "a\0"}, {"by": 1}, {"who": "ana"}, []]
     for wrong in refused:
-        answer = await http.post("/v1/incidents/1/ack", json=wrong)
-        assert answer.status_code == 422, wrong
+        response = await http.post("/v1/incidents/1/ack", json=wrong)
+        assert response.status_code == 422, wrong
 
 
 async def test_incidents_are_listed_by_filters_newest_first(http: httpx.AsyncClient) -> None:
@@ -175,11 +175,11 @@ async def test_a_silence_keeps_an_incident_from_channels_until_it_ends(
     http: httpx.AsyncClient, db: Connection
 ) -> None:
     rule_id = await add(http, channels=["ops"])
-    answer = await http.post(
+    response = await http.post(
         "/v1/silences", json={"rule_id": rule_id, "to_time": TOMORROW, "reason": "repair"}
     )
-    assert answer.status_code == 201
-    silence = answer.json()
+    assert response.status_code == 201
+    silence = response.json()
     assert list(silence) == [
         "id", "device_id", "tag", "rule_id", "from_time", "to_time", "reason", "created_at", "active",
     ]  # fmt: skip
@@ -190,8 +190,8 @@ async def test_a_silence_keeps_an_incident_from_channels_until_it_ends(
     assert [(a["state"], a["muted"]) for a in await alerts(db)] == [("firing", True)]
     await send(http, 1, 41)
     assert await to_channels(db) == []
-    answer = await http.delete(f"/v1/silences/{silence['id']}")
-    assert (answer.status_code, answer.content) == (204, b"")
+    response = await http.delete(f"/v1/silences/{silence['id']}")
+    assert (response.status_code, response.content) == (204, b"")
     assert (await http.delete(f"/v1/silences/{silence['id']}")).status_code == 404
     assert (await http.get("/v1/incidents/1")).json()["muted"] is False
     await send(http, 2, 42)
@@ -218,8 +218,8 @@ async def test_a_silence_names_a_device_a_tag_of_it_or_of_the_event_and_may_begi
         {"device_id": "loud", "rule_id": "other"},
         {"device_id": "loud", "from_time": rfc3339(datetime.now(UTC) + timedelta(hours=1))},
     ):
-        answer = await http.post("/v1/silences", json={"to_time": TOMORROW} | body)
-        assert answer.status_code == 201, answer.text
+        response = await http.post("/v1/silences", json={"to_time": TOMORROW} | body)
+        assert response.status_code == 201, response.text
     await send(http, 0, 40, "named")
     await send(http, 0, 40, "tagged")
     await send(http, 0, 40, "event", tags=["room:1"])
@@ -265,9 +265,9 @@ async def test_a_silent_device_is_muted_too(http: httpx.AsyncClient, db: Connect
 async def test_a_wrong_silence_is_refused(
     http: httpx.AsyncClient, body: dict[str, Any], field: str
 ) -> None:
-    answer = await http.post("/v1/silences", json=body)
-    assert answer.status_code == 422
-    assert field in answer.json()["detail"]
+    response = await http.post("/v1/silences", json=body)
+    assert response.status_code == 422
+    assert field in response.json()["detail"]
 
 
 async def test_two_acknowledgements_at_once_make_one_notification(
@@ -275,10 +275,10 @@ async def test_two_acknowledgements_at_once_make_one_notification(
 ) -> None:
     await add(http)
     await send(http, 0, 40)
-    answers = await asyncio.gather(
+    responses = await asyncio.gather(
         *(http.post("/v1/incidents/1/ack", json={"by": f"p{n}"}) for n in range(5))
     )
-    assert len({answer.json()["acknowledged_by"] for answer in answers}) == 1
+    assert len({response.json()["acknowledged_by"] for response in responses}) == 1
     acts = await db.fetchval("select count(*) from audit where action = 'incident.acknowledge'")
     assert acts == 1
     assert [a["state"] for a in await alerts(db)] == ["firing", "acknowledged"]

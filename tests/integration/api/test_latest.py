@@ -24,8 +24,8 @@ async def http(dsn: str) -> AsyncIterator[httpx.AsyncClient]:
 
 
 async def send(http: httpx.AsyncClient, events: list[dict[str, Any]]) -> None:
-    answer = await http.post("/v1/events/batch", json=events)
-    assert {item["status"] for item in answer.json()} == {"stored"}
+    response = await http.post("/v1/events/batch", json=events)
+    assert {item["status"] for item in response.json()} == {"stored"}
 
 
 def event(event_id: str, at: datetime, device_id: str = "a", /, **metrics: float) -> dict[str, Any]:
@@ -38,9 +38,9 @@ def event(event_id: str, at: datetime, device_id: str = "a", /, **metrics: float
 
 
 async def latest(http: httpx.AsyncClient) -> dict[str, Any]:
-    answer = await http.get("/v1/devices/a/latest")
-    assert answer.status_code == 200, answer.text
-    body: dict[str, Any] = answer.json()
+    response = await http.get("/v1/devices/a/latest")
+    assert response.status_code == 200, response.text
+    body: dict[str, Any] = response.json()
     assert body["device_id"] == "a"
     metrics: dict[str, Any] = body["metrics"]
     return metrics
@@ -107,6 +107,18 @@ async def test_late_events_count_however_far_the_rollups_lag(
             closing += HOUR * chance.randint(0, 8)
             await roll(db, closing)
             assert await latest(http) == newest(sent)
+
+
+async def test_a_restored_database_with_an_earlier_closed_hour_hides_no_event(
+    http: httpx.AsyncClient, db: Connection
+) -> None:
+    events = [event("e1", NOW - timedelta(days=3), temp=7, rare=1), event("e2", NOW, temp=8)]
+    await send(http, events)
+    await db.execute("update rollup_state set closing = $1, closed = $1", NOW)
+    await latest(http)  # From now on the API remembers the hour.
+    earlier = NOW - timedelta(days=4)
+    await db.execute("update rollup_state set closing = $1, closed = $1", earlier)
+    assert await latest(http) == newest(events)
 
 
 async def many(http: httpx.AsyncClient, query: str = "") -> dict[str, Any]:

@@ -81,8 +81,8 @@ async def live(
 
 
 async def send(http: httpx.AsyncClient, *events: dict[str, Any]) -> None:
-    answer = await http.post("/v1/events/batch", json=events)
-    assert {item["status"] for item in answer.json()} == {"stored"}
+    response = await http.post("/v1/events/batch", json=events)
+    assert {item["status"] for item in response.json()} == {"stored"}
 
 
 def event(event_id: str, device_id: str, at: datetime = NOW, temp: float = 1) -> dict[str, Any]:
@@ -167,9 +167,9 @@ async def test_newest_events_of_a_large_fleet_need_device_ids(
         "insert into device (device_id) select 'd' || n from generate_series(0, $1::int) n",
         FLEET_DEVICES_MAX,
     )
-    answer = await http.get("/v1/live?topics=latest,alerts")
-    assert answer.status_code == 422
-    assert "device_id" in answer.json()["detail"]
+    response = await http.get("/v1/live?topics=latest,alerts")
+    assert response.status_code == 422
+    assert "device_id" in response.json()["detail"]
     async with live(http, "d1") as stream:
         await send(http, event("e1", "d1"))
         while not (found := await stream.newest()):

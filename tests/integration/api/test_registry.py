@@ -91,9 +91,9 @@ async def test_a_device_is_registered_once_and_then_shown_as_it_was_registered(
     http: httpx.AsyncClient,
 ) -> None:
     body = {"device_id": "a", "name": "Häuschen", "profile": "open", "tags": ["x", "y", "x"]}
-    answer = await http.post("/v1/devices", json=body | {"interval_s": 60})
-    assert answer.status_code == 201
-    shown = answer.json()
+    response = await http.post("/v1/devices", json=body | {"interval_s": 60})
+    assert response.status_code == 201
+    shown = response.json()
     assert {name: shown[name] for name in body} == body | {"tags": ["x", "y"]}
     assert (shown["interval_s"], shown["registered"]) == (60, True)
     assert (shown["state"], shown["reason"]) == ("never_seen", "registered")
@@ -114,9 +114,9 @@ async def test_attributes_are_shown_as_they_were_written_and_numbers_in_their_on
     for method, path in (("POST", "/v1/devices"), ("PUT", "/v1/devices/a")):
         body = f'{{"device_id":"a","tz":"Europe/Berlin","attributes":{written}}}'
         headers = {"Content-Type": "application/json"}
-        answer = await http.request(method, path, content=body.encode(), headers=headers)
-        assert answer.is_success, answer.text
-        assert f'"attributes":{shown},"interval_s":null,"tz":"Europe/Berlin"' in answer.text
+        response = await http.request(method, path, content=body.encode(), headers=headers)
+        assert response.is_success, response.text
+        assert f'"attributes":{shown},"interval_s":null,"tz":"Europe/Berlin"' in response.text
     for path in ("/v1/devices/a", "/v1/devices?q=a", "/v1/devices?latest=true"):
         assert f'"attributes":{shown},' in (await http.get(path)).text
     await http.put("/v1/devices/b", json={"attributes": {f"n{n}": n for n in range(64)}})
@@ -131,19 +131,19 @@ async def test_a_device_that_exists_from_its_events_can_be_registered(
 ) -> None:
     await post_event(http, "e1")
     assert not (await http.get("/v1/devices/a")).json()["registered"]
-    answer = await http.post("/v1/devices", json={"device_id": "a", "name": "n"})
-    assert answer.status_code == 201
-    assert answer.json()["state"] == "online"
-    assert answer.json()["profile"] == "battery"
+    response = await http.post("/v1/devices", json={"device_id": "a", "name": "n"})
+    assert response.status_code == 201
+    assert response.json()["state"] == "online"
+    assert response.json()["profile"] == "battery"
 
 
 async def test_put_replaces_the_whole_registration(http: httpx.AsyncClient) -> None:
     body = {"name": "n", "profile": "open", "tags": ["x"], "interval_s": 60}
-    answer = await http.put("/v1/devices/a", json=body)
-    assert answer.status_code == 201
-    answer = await http.put("/v1/devices/a", json={"device_id": "a", "name": "m"})
-    assert answer.status_code == 200
-    shown = answer.json()
+    response = await http.put("/v1/devices/a", json=body)
+    assert response.status_code == 201
+    response = await http.put("/v1/devices/a", json={"device_id": "a", "name": "m"})
+    assert response.status_code == 200
+    shown = response.json()
     assert [shown[name] for name in ("name", "profile", "tags", "interval_s", "registered")] == [
         "m", "battery", [], None, True,
     ]  # fmt: skip
@@ -178,8 +178,8 @@ async def test_an_identical_registration_or_profile_changes_nothing(
 async def test_a_device_with_events_outlives_its_registration(http: httpx.AsyncClient) -> None:
     await post_event(http, "e1")
     await http.put("/v1/devices/a", json={"name": "n", "profile": "open", "tags": ["x"]})
-    answer = await http.delete("/v1/devices/a")
-    assert (answer.status_code, answer.content) == (204, b"")
+    response = await http.delete("/v1/devices/a")
+    assert (response.status_code, response.content) == (204, b"")
     shown = (await http.get("/v1/devices/a")).json()
     assert [shown[name] for name in ("name", "profile", "tags", "registered")] == [
         None, "battery", [], False,
@@ -208,9 +208,9 @@ async def test_an_invalid_registration_is_422_and_changes_nothing(
 ) -> None:
     before = await db.fetchval("select registry_version from config")
     for change in BAD_REGISTRATIONS:
-        answer = await http.post("/v1/devices", json={"device_id": "a"} | change)
-        assert answer.status_code == 422, change
-        assert next(iter(change)) in answer.json()["detail"]
+        response = await http.post("/v1/devices", json={"device_id": "a"} | change)
+        assert response.status_code == 422, change
+        assert next(iter(change)) in response.json()["detail"]
     assert await db.fetchval("select count(*) from device") == 0
     assert await db.fetchval("select registry_version from config") == before
 
@@ -222,8 +222,8 @@ async def test_an_invalid_json_document_is_refused(http: httpx.AsyncClient) -> N
         verb, path = method.split()
         assert (await http.request(verb, path, content=b"{}")).status_code == 415
         for body, status in ((b"{", 422), (b"[]", 422), (long, 413)):
-            answer = await http.request(verb, path, content=body, headers=json)
-            assert answer.status_code == status
+            response = await http.request(verb, path, content=body, headers=json)
+            assert response.status_code == status
 
 
 async def test_profiles_are_listed_written_and_replaced(http: httpx.AsyncClient) -> None:
@@ -235,15 +235,15 @@ async def test_profiles_are_listed_written_and_replaced(http: httpx.AsyncClient)
         "interval_s": 60,
         "receipts": True,
     }
-    answer = await http.put("/v1/profiles/mine", json=body)
-    assert answer.status_code == 201
+    response = await http.put("/v1/profiles/mine", json=body)
+    assert response.status_code == 201
     mine = {"name": "mine"} | body | {"metrics": {"x": body["metrics"]["x"], "y": {}}}  # type: ignore[index]
-    assert answer.json() == (await http.get("/v1/profiles/mine")).json() == mine
-    assert '"min": -1,' in answer.text or '"min":-1,' in answer.text
-    answer = await http.put("/v1/profiles/mine", json=mine)
-    assert (answer.status_code, answer.json()) == (200, mine)
-    answer = await http.put("/v1/profiles/mine", json={})
-    assert answer.json() == {"name": "mine", "metrics": {}, "interval_s": None, "receipts": False}
+    assert response.json() == (await http.get("/v1/profiles/mine")).json() == mine
+    assert '"min": -1,' in response.text or '"min":-1,' in response.text
+    response = await http.put("/v1/profiles/mine", json=mine)
+    assert (response.status_code, response.json()) == (200, mine)
+    response = await http.put("/v1/profiles/mine", json={})
+    assert response.json() == {"name": "mine", "metrics": {}, "interval_s": None, "receipts": False}
     assert (await http.get("/v1/profiles/nowhere")).status_code == 404
     names = [row["name"] for row in await all_pages(http, "/v1/profiles?limit=1")]
     assert names == ["battery", "mine", "open"]
@@ -251,9 +251,9 @@ async def test_profiles_are_listed_written_and_replaced(http: httpx.AsyncClient)
 
 async def test_an_invalid_profile_is_422(http: httpx.AsyncClient) -> None:
     for body in BAD_PROFILES:
-        answer = await http.put("/v1/profiles/mine", json=body)
-        assert answer.status_code == 422, body
-        assert next(iter(body)) in answer.json()["detail"]
+        response = await http.put("/v1/profiles/mine", json=body)
+        assert response.status_code == 422, body
+        assert next(iter(body)) in response.json()["detail"]
     assert (await http.get("/v1/profiles/mine")).status_code == 404
     assert (await http.put("/v1/profiles/a%20b", json={})).status_code == 422
 
@@ -343,13 +343,15 @@ async def test_concurrent_changes_and_posts_never_deadlock(
         http = processes[worker % 2]
         for n in range(12):
             device_id = f"d{(worker + n) % 5}"
-            answers = [
+            responses = [
                 await post_event(http, f"{worker}-{n}", device_id),
                 await http.put(f"/v1/devices/{device_id}", json={"interval_s": n + 1}),
                 await http.put("/v1/profiles/battery", json={"interval_s": worker * 100 + n + 1}),
                 await http.delete(f"/v1/devices/{device_id}"),
             ]
-            assert all(answer.status_code < 300 for answer in answers), [a.text for a in answers]
+            assert all(response.status_code < 300 for response in responses), [
+                a.text for a in responses
+            ]
 
     await asyncio.gather(*map(work, range(6)))
     profile = await db.fetchval("select interval_s from profile where name = 'battery'")
@@ -360,10 +362,10 @@ async def test_a_registration_during_deletions_answers_with_the_device_or_a_conf
     processes: list[httpx.AsyncClient],
 ) -> None:
     async def put(http: httpx.AsyncClient) -> None:
-        answer = await http.put("/v1/devices/a", json={"name": "A"})
-        if answer.status_code != httpx.codes.CONFLICT:
-            assert answer.status_code in {httpx.codes.OK, httpx.codes.CREATED}, answer.text
-            assert answer.json()["name"] == "A"
+        response = await http.put("/v1/devices/a", json={"name": "A"})
+        if response.status_code != httpx.codes.CONFLICT:
+            assert response.status_code in {httpx.codes.OK, httpx.codes.CREATED}, response.text
+            assert response.json()["name"] == "A"
 
     for _ in range(20):
         forgetting = [http.delete("/v1/devices/a") for http in processes * 2]

@@ -18,14 +18,14 @@ async def http(dsn: str) -> AsyncIterator[httpx.AsyncClient]:
 
 async def reject(http: httpx.AsyncClient, device_id: str, *bodies: dict[str, Any]) -> None:
     events = [{"device_id": device_id, "metrics": {"temp": 1}} | body for body in bodies]
-    answer = await http.post("/v1/events/batch", json=events)
-    assert {item["status"] for item in answer.json()} == {"rejected"}
+    response = await http.post("/v1/events/batch", json=events)
+    assert {item["status"] for item in response.json()} == {"rejected"}
 
 
 async def summary(http: httpx.AsyncClient, query: str = "") -> dict[str, Any]:
-    answer = await http.get(f"/v1/rejected/summary?{query}")
-    assert answer.status_code == 200, answer.text
-    found: dict[str, Any] = answer.json()
+    response = await http.get(f"/v1/rejected/summary?{query}")
+    assert response.status_code == 200, response.text
+    found: dict[str, Any] = response.json()
     return found
 
 

@@ -27,9 +27,9 @@ async def processes(dsn: str) -> AsyncIterator[list[httpx.AsyncClient]]:
 
 
 async def add(http: httpx.AsyncClient, **changes: Any) -> str:
-    answer = await http.post("/v1/alerts", json=RULE | changes)
-    assert answer.status_code == 201, answer.text
-    return str(answer.json()["id"])
+    response = await http.post("/v1/alerts", json=RULE | changes)
+    assert response.status_code == 201, response.text
+    return str(response.json()["id"])
 
 
 async def send(http: httpx.AsyncClient, temp: float, device_id: str = "a") -> None:
@@ -52,9 +52,9 @@ async def test_a_replaced_rule_is_in_force_for_the_next_event_in_every_process(
     http, other = processes
     rule_id = await add(http)
     await send(other, 20)
-    answer = await http.put(f"/v1/alerts/{rule_id}", json=RULE | {"threshold": 10, "name": "low"})
-    assert answer.status_code == 200
-    shown = answer.json()
+    response = await http.put(f"/v1/alerts/{rule_id}", json=RULE | {"threshold": 10, "name": "low"})
+    assert response.status_code == 200
+    shown = response.json()
     assert (shown["id"], shown["threshold"], shown["name"]) == (rule_id, 10, "low")
     assert (await other.get(f"/v1/alerts/{rule_id}")).json() == shown
     await send(other, 20)
@@ -123,11 +123,11 @@ async def test_a_replaced_rule_that_decides_the_same_changes_no_incident(
         await send(http, 40)
         in_force = "select in_force_from from rule where rule_id = $1"
         since = await db.fetchval(in_force, rule_id)
-        answer = await http.put(f"/v1/alerts/{rule_id}", json=RULE | after)
-        assert answer.status_code == 200
+        response = await http.put(f"/v1/alerts/{rule_id}", json=RULE | after)
+        assert response.status_code == 200
         assert await open_incidents(db) == 1, after
         assert await db.fetchval(in_force, rule_id) == since
-        shown = answer.json()
+        shown = response.json()
         assert {name: shown[name] for name in after} == after
         await http.delete(f"/v1/alerts/{rule_id}")
 
@@ -202,8 +202,8 @@ async def test_deleting_a_rule_resolves_its_incidents(
     for device_id in ("a", "b"):
         await send(other, 40, device_id)
     await send(other, 200, "c")
-    answer = await http.delete(f"/v1/alerts/{rule_id}")
-    assert (answer.status_code, answer.content) == (204, b"")
+    response = await http.delete(f"/v1/alerts/{rule_id}")
+    assert (response.status_code, response.content) == (204, b"")
     assert (await http.get(f"/v1/alerts/{rule_id}")).status_code == 404
     assert (await http.delete(f"/v1/alerts/{rule_id}")).status_code == 404
     assert (await notified(db))[-3:] == [(rule_id, "resolved")] * 3

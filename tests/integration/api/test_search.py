@@ -47,9 +47,9 @@ def event(n: int, tags: list[str], at: datetime = NOW, device_id: str = "a") -> 
 
 
 async def found(http: httpx.AsyncClient, **query: Any) -> list[str]:
-    answer = await http.get(f"/v1/search?{urlencode(query, doseq=True)}")
-    assert answer.status_code == 200, answer.text
-    return [row["event_id"] for row in answer.json()]
+    response = await http.get(f"/v1/search?{urlencode(query, doseq=True)}")
+    assert response.status_code == 200, response.text
+    return [row["event_id"] for row in response.json()]
 
 
 async def test_every_given_kind_of_condition_must_hold(http: httpx.AsyncClient) -> None:
@@ -70,8 +70,8 @@ async def test_every_given_kind_of_condition_must_hold(http: httpx.AsyncClient) 
 @pytest.mark.slow
 async def test_a_tag_with_any_characters_is_found(http: httpx.AsyncClient) -> None:
     batch = [event(n, [tag]) for n, tag in enumerate(ODD_TAGS)]
-    answer = await http.post("/v1/events/batch", json=batch)
-    assert {item["status"] for item in answer.json()} == {"stored"}
+    response = await http.post("/v1/events/batch", json=batch)
+    assert {item["status"] for item in response.json()} == {"stored"}
     for n, tag in enumerate(ODD_TAGS):
         assert await found(http, tag=tag) == [f"e{n:04}"], tag
         assert await found(http, any_tag=tag) == [f"e{n:04}"], tag
@@ -81,9 +81,9 @@ async def test_a_tag_with_any_characters_is_found(http: httpx.AsyncClient) -> No
 
 async def test_an_invalid_query_is_422(http: httpx.AsyncClient) -> None:
     for query in MEANINGLESS:
-        answer = await http.get(f"/v1/search{query}")
-        assert answer.status_code == 422, query
-        assert answer.json()["detail"]
+        response = await http.get(f"/v1/search{query}")
+        assert response.status_code == 422, query
+        assert response.json()["detail"]
     detail = (await http.get("/v1/search")).json()["detail"]
     assert all(name in detail for name in ("tag", "any_tag", "tag_prefix"))
 
@@ -98,8 +98,8 @@ async def test_pages_hold_every_event_once_newest_first_also_at_one_instant(
         event(n // 2, ["all"], NOW - age, chance.choice("abc") + str(n % 2))
         for n, age in enumerate(ages)
     ]
-    answer = await http.post("/v1/events/batch", json=events)
-    assert {item["status"] for item in answer.json()} == {"stored"}
+    response = await http.post("/v1/events/batch", json=events)
+    assert {item["status"] for item in response.json()} == {"stored"}
     rows = await all_pages(http, "/v1/search?tag=all&limit=7")
     keys = [(row["timestamp"], row["event_id"]) for row in rows]
     assert keys == sorted(keys, reverse=True)

@@ -9,6 +9,7 @@ import pytest
 
 from broker.embedded.account_changes import (
     CHANGE_ACCOUNTS_MAX,
+    CONFIRMATION,
     accounts_of,
     changes,
     encode,
@@ -73,7 +74,9 @@ async def test_changes_pass_through_a_socket_until_its_other_end_is_closed() -> 
     sent = list(changes({}, {"a:b": account("a:b"), "_key.k": key("k", "read")}))
     with ours:
         ours.sendall(b"".join(map(encode, sent)))
-    received = [each async for each in read_accounts(theirs)]
+        ours.shutdown(socket.SHUT_WR)
+        received = [each async for each in read_accounts(theirs)]
+        assert ours.recv(2 * len(CONFIRMATION)) == CONFIRMATION
     assert [encode(each) for each in received] == [encode(each) for each in sent]
 
 
@@ -153,9 +156,11 @@ async def test_a_broker_whose_parent_has_gone_ends(monkeypatch: pytest.MonkeyPat
         await asyncio.to_thread(process.wait_until_it_listens, address)
         assert not await accepts(port, "d", "secret")
         await process.give({"d": Account("d", (), account("d", secrets=("secret",)).digests)})
-        await eventually(port, "d", "secret", accepted=True)
-        process._socket.close()
+        assert await accepts(port, "d", "secret")  # At once: the broker has confirmed it.
+        process._socket.shutdown(socket.SHUT_RDWR)
         await until(lambda: not process.running, WITHIN_S)
         assert process._process.returncode == 0
+        with pytest.raises(OSError):  # noqa: PT011  # Which one is a matter of the moment.
+            await process.give({})
     finally:
         process.stop()

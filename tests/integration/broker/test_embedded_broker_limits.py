@@ -46,8 +46,8 @@ async def port() -> AsyncIterator[int]:
         yield port
 
 
-async def answer(port: int, sent: bytes) -> tuple[int, bytes] | None:
-    """The answer to a first packet; the connection must end after a refusal."""
+async def response(port: int, sent: bytes) -> tuple[int, bytes] | None:
+    """The response to a first packet; the connection must end after a refusal."""
     peer = Peer(*await asyncio.open_connection("127.0.0.1", port))
     peer.send(sent)
     received = await peer.packet()
@@ -69,12 +69,12 @@ async def test_a_stranger_with_our_client_id_is_refused_and_our_session_stays(
     ours = await RawClient.connect(port, client_id, clean=False, password=PASSWORD)
     await ours.subscribe("devices/+/telemetry")
     thief = connect_packet(client_id, clean=clean, password=password)
-    assert await answer(port, thief) == NOT_AUTHORIZED
+    assert await response(port, thief) == NOT_AUTHORIZED
     await send(port, b"1")
     assert (await ours.message()).payload == b"1"
     ours.drop()
 
-    assert await answer(port, thief) == NOT_AUTHORIZED
+    assert await response(port, thief) == NOT_AUTHORIZED
     ours = await RawClient.connect(port, client_id, clean=False, password=PASSWORD)
     assert ours.session_present
     assert (await ours.message()).payload == b"1"
@@ -93,7 +93,7 @@ async def test_a_client_id_that_only_resembles_ours_is_free(port: int, client_id
 
 async def test_a_session_of_another_instance_with_our_password_is_protected_too(port: int) -> None:
     ours = await RawClient.connect(port, "other-ingest", clean=False, password=PASSWORD)
-    assert await answer(port, connect_packet("other-ingest")) == NOT_AUTHORIZED
+    assert await response(port, connect_packet("other-ingest")) == NOT_AUTHORIZED
     await ours.ping()
     ours.disconnect()
 
@@ -199,14 +199,14 @@ async def test_connections_above_the_limit_are_refused_and_ours_still_get_in(
     monkeypatch.setattr(limits, "CONNECTIONS_RESERVE", 1)
     async with embedded_broker() as port:
         clients = [await RawClient.connect(port, f"c{number}") for number in range(3)]
-        assert await answer(port, connect_packet("c3")) == UNAVAILABLE
+        assert await response(port, connect_packet("c3")) == UNAVAILABLE
         ours = await RawClient.connect(port, OUR_IDS[0], password=PASSWORD)
         peer = Peer(*await asyncio.open_connection("127.0.0.1", port))
         assert await peer.packet() is None
         clients.pop().disconnect()
         clients.pop().disconnect()
         async with asyncio.timeout(5):
-            while await answer(port, connect_packet("c3")) == UNAVAILABLE:
+            while await response(port, connect_packet("c3")) == UNAVAILABLE:
                 pass
         for client in (*clients, ours):
             await client.ping()
@@ -219,7 +219,7 @@ async def test_sessions_above_the_limit_are_refused_and_known_ones_return(
     monkeypatch.setattr(limits, "SESSIONS_MAX", 2)
     for client_id in ("a", "b"):
         (await RawClient.connect(port, client_id, clean=False)).disconnect()
-    assert await answer(port, connect_packet("c")) == UNAVAILABLE
+    assert await response(port, connect_packet("c")) == UNAVAILABLE
     ours = await RawClient.connect(port, OUR_IDS[0], clean=False, password=PASSWORD)
     known = await RawClient.connect(port, "a", clean=False)
     assert known.session_present

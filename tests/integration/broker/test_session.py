@@ -12,8 +12,9 @@ from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 
 from broker import topics, wire
+from broker.client.delivery import Delivery
 from broker.client.packet_tap import READ_BYTES_MAX
-from broker.client.session import Delivery, Session, end_session
+from broker.client.session import Session, end_session
 from broker.wire import PacketType
 from runtime.addresses import MqttAddress
 from runtime.errors import BrokerUnavailable, StartError
@@ -231,10 +232,10 @@ async def test_response_topic_and_correlation_data_come_and_go(broker: Mosquitto
         await ingest.session.publish(
             delivery.response_topic, b"[]", correlation_data=delivery.correlation_data
         )
-        answer = await anext(aiter(device.messages))
-    assert str(answer.topic) == "devices/a/receipts/1"
-    assert answer.properties is not None
-    assert answer.properties.CorrelationData == b"\x01\x02"  # type: ignore[attr-defined]
+        response = await anext(aiter(device.messages))
+    assert str(response.topic) == "devices/a/receipts/1"
+    assert response.properties is not None
+    assert response.properties.CorrelationData == b"\x01\x02"  # type: ignore[attr-defined]
 
 
 async def test_the_deepest_topic_that_takes_receipts_costs_no_connection(broker: Mosquitto) -> None:

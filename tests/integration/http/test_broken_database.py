@@ -84,14 +84,14 @@ async def test_no_answer_shows_a_stack_a_login_or_a_statement(http: httpx.AsyncC
     async def check(method: str, path: str, query: dict[str, str]) -> str | None:
         body = BODIES.get(f"{method} {path}", {} if method in {"POST", "PUT"} else None)
         async with asyncio.timeout(ANSWER_S_MAX):
-            answer = await http.request(
+            response = await http.request(
                 method, re.sub(r"\{[^}]*\}", "a", path), params=query, json=body
             )
         if path == "/health":
-            return None if answer.status_code == 503 else f"{path}: {answer.status_code}"
-        kind = answer.headers.get("content-type")
-        if answer.status_code < 400 or kind != PROBLEM or INSIDE.search(answer.text):
-            return f"{method} {path}: {answer.status_code} {kind} {answer.text[:300]}"
+            return None if response.status_code == 503 else f"{path}: {response.status_code}"
+        kind = response.headers.get("content-type")
+        if response.status_code < 400 or kind != PROBLEM or INSIDE.search(response.text):
+            return f"{method} {path}: {response.status_code} {kind} {response.text[:300]}"
         return None
 
     found = await asyncio.gather(*(check(*each) for each in await operations(http)))

@@ -1,4 +1,4 @@
-"""Every JSON answer is compact: no white space outside of texts, whoever writes it."""
+"""Every JSON response is compact: no white space outside of texts, whoever writes it."""
 
 import json
 from typing import Any
@@ -83,9 +83,9 @@ async def test_every_answer_and_notification_is_compact(dsn: str, db: Any) -> No
         await fill(http)
         for _ in range(2):  # From events, then from rollups.
             for path in PATHS:
-                answer = await http.get(path)
-                assert answer.status_code in ANSWERED, answer.text
-                for line in answer.content.splitlines():
+                response = await http.get(path)
+                assert response.status_code in ANSWERED, response.text
+                for line in response.content.splitlines():
                     assert_compact(line)
             await roll(db)
         for item in await read_feed(db, 0):
@@ -105,5 +105,5 @@ async def test_every_answer_and_notification_is_compact(dsn: str, db: Any) -> No
 async def test_answers_to_posts_are_compact(dsn: str, document: Any) -> None:
     path = "/v1/events/batch" if isinstance(document, list) else "/v1/events"
     async with api_on(dsn) as http:
-        answer = await http.post(path, content=json.dumps(document), headers=JSON)
-        assert_compact(answer.content)
+        response = await http.post(path, content=json.dumps(document), headers=JSON)
+        assert_compact(response.content)

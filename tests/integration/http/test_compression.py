@@ -36,10 +36,10 @@ async def fetch(
     request = http.build_request(method, path, headers=headers)
     if accepted is None:
         del request.headers["Accept-Encoding"]
-    answer = await http.send(request, stream=True)
-    body = b"".join([piece async for piece in answer.aiter_raw()])
-    await answer.aclose()
-    return answer.headers, body
+    response = await http.send(request, stream=True)
+    body = b"".join([piece async for piece in response.aiter_raw()])
+    await response.aclose()
+    return response.headers, body
 
 
 async def test_a_long_answer_has_the_encoding_that_the_client_likes_best(

@@ -1,4 +1,4 @@
-"""Each answer names its media type once, and only a text has a charset."""
+"""Each response names its media type once, and only a text has a charset."""
 
 from pathlib import Path
 
@@ -31,6 +31,6 @@ async def test_each_answer_names_its_media_type_once(dsn: str) -> None:
 
 
 def test_no_route_names_a_charset_because_litestar_adds_it_to_every_text() -> None:
-    """That is also how a stream, whose answer does not end, gets it once."""
+    """That is also how a stream, whose response does not end, gets it once."""
     for path in API.rglob("*.py"):
         assert "charset=" not in path.read_text(encoding="utf-8"), path

@@ -90,9 +90,9 @@ async def test_no_parameter_reaches_the_database_as_sql(
     assert len(asked) > 200
     for start in range(0, len(asked), AT_ONCE):
         some = asked[start : start + AT_ONCE]
-        answers = await asyncio.gather(*(http.get(path, params=query) for path, query in some))
-        for question, answer in zip(some, answers, strict=True):
-            assert answer.status_code in {200, 404, 422}, (question, answer.text)
+        responses = await asyncio.gather(*(http.get(path, params=query) for path, query in some))
+        for question, response in zip(some, responses, strict=True):
+            assert response.status_code in {200, 404, 422}, (question, response.text)
     assert await contents(db) == before
 
 
@@ -122,15 +122,15 @@ async def test_a_pattern_is_no_pattern(http: httpx.AsyncClient) -> None:
             ("/v1/search", "tag"), ("/v1/search", "any_tag"), ("/v1/search", "tag_prefix"),
             ("/v1/devices", "q"), ("/v1/devices", "tag"),
         ):  # fmt: skip
-            answer = await http.get(path, params={name: text})
-            assert (answer.status_code, answer.json()) == (200, []), (path, name, text)
+            response = await http.get(path, params={name: text})
+            assert (response.status_code, response.json()) == (200, []), (path, name, text)
 
 
 async def test_a_huge_question_is_refused_before_it_is_asked(http: httpx.AsyncClient) -> None:
     await http.post("/v1/events", json={"event_id": "1", "device_id": "a", "metrics": {"x": 1}})
     for path, query in COSTLY:
-        answer = await http.get(path, params=query)
-        assert answer.status_code == 422, (path, query, answer.text)
+        response = await http.get(path, params=query)
+        assert response.status_code == 422, (path, query, response.text)
 
 
 async def test_the_database_ends_a_query_of_the_api_that_takes_too_long(
@@ -139,5 +139,5 @@ async def test_the_database_ends_a_query_of_the_api_that_takes_too_long(
     monkeypatch.setitem(API_SESSION, "statement_timeout", "300ms")
     async with api_on(dsn) as http, db.transaction():
         await db.execute("lock table event in access exclusive mode")
-        answer = await http.get("/v1/search", params={"tag": "x"})
-    assert (answer.status_code, "takes too long" in answer.json()["detail"]) == (422, True)
+        response = await http.get("/v1/search", params={"tag": "x"})
+    assert (response.status_code, "takes too long" in response.json()["detail"]) == (422, True)

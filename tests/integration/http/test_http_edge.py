@@ -71,8 +71,8 @@ async def test_allow_names_head_wherever_there_is_get(http: httpx.AsyncClient) -
 
 
 async def test_an_error_names_a_parameter_as_clients_write_it(http: httpx.AsyncClient) -> None:
-    answer = await http.get("/v1/devices?latest=x")
-    assert (answer.status_code, answer.json()["errors"]) == (
+    response = await http.get("/v1/devices?latest=x")
+    assert (response.status_code, response.json()["errors"]) == (
         422,
         [{"field": "latest", "message": "true or false"}],
     )
@@ -89,12 +89,14 @@ async def test_a_plus_in_the_name_of_a_time_zone_may_arrive_as_a_space(
 ) -> None:
     query = "metric=x&interval=1d&from_time=2026-02-01&to_time=2026-02-02"
     for zone in ("Etc/GMT+5", "Etc/GMT%2B5", "Etc/GMT%205"):
-        answer = await http.get(
+        response = await http.get(
             f"/v1/metrics/aggregate?{query}&tz={zone}".replace(
                 "2026-02-01", "2026-02-01T00:00:00Z"
             ).replace("2026-02-02", "2026-02-02T00:00:00Z")
         )
-        assert answer.status_code == 200, answer.text
+        assert response.status_code == 200, response.text
+        response = await http.get(f"/devices/a/summary?date=2026-02-01&tz={zone}")
+        assert response.json()["tz"] == "Etc/GMT+5"
 
 
 @pytest.mark.parametrize("name", ["last_event_id", "lastEventId"])

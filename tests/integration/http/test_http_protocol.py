@@ -17,10 +17,11 @@ from tests.support.services import free_port
 
 KIB, MIB = 1024, 1024 * 1024
 SMALL_BUDGET = 1 * MIB
+LARGE = b"x" * (65 * KIB)
 
 
 class App:
-    """Answers 200 with what it got; `/early` before the body, `/never` not at all, `/stream` in pieces."""
+    """Answers 200 with what it got; `/early` before the body, `/never` not at all, `/stream` and `/large`."""
 
     def __init__(self) -> None:
         self.entered = 0
@@ -49,6 +50,8 @@ class App:
                 await asyncio.Event().wait()
             case "/early":
                 await _send(send, 413, [b"too large"])
+            case "/large":
+                await _send(send, 200, [LARGE[:-1], LARGE[-1:]])
             case "/fault":
                 raise RuntimeError("a secret")
             case "/stream":
@@ -88,8 +91,8 @@ class Client:
         self.writer.write(data)
         await self.writer.drain()
 
-    async def answer(self) -> tuple[int, dict[str, str], bytes]:
-        """Status, headers and body of one answer with a known length."""
+    async def response(self) -> tuple[int, dict[str, str], bytes]:
+        """Status, headers and body of one response with a known length."""
         head = (await self.reader.readuntil(b"\r\n\r\n")).decode("latin-1").split("\r\n")
         headers = dict(line.lower().split(": ", 1) for line in head[1:] if line)
         body = await self.reader.readexactly(int(headers.get("content-length", 0)))
@@ -97,7 +100,7 @@ class Client:
 
     async def problem(self) -> tuple[int, dict[str, Any]]:
         """Status and document of a refusal; then the server says that nothing follows."""
-        status, headers, body = await self.answer()
+        status, headers, body = await self.response()
         assert headers["content-type"] == "application/problem+json"
         document = json.loads(body)
         assert document["status"] == status
@@ -123,7 +126,7 @@ class Server:
     async def get(self, path: str = "/") -> int:
         async with self.client() as client:
             await client.send(b"GET %b HTTP/1.1\r\nHost: a\r\n\r\n" % path.encode())
-            return (await client.answer())[0]
+            return (await client.response())[0]
 
 
 @pytest.fixture
@@ -146,7 +149,7 @@ async def test_requests_that_come_together_are_answered_one_at_a_time_and_in_ord
 ) -> None:
     async with server.client() as client:
         await client.send(b"".join(post(n) + b"x" * n for n in range(50)))
-        assert [(await client.answer())[2] for _ in range(50)] == [b"%d" % n for n in range(50)]
+        assert [(await client.response())[2] for _ in range(50)] == [b"%d" % n for n in range(50)]
     assert server.app.at_once_max == 1
 
 
@@ -161,7 +164,7 @@ async def test_what_is_sent_ahead_waits_unread_while_an_answer_is_not_taken(serv
         assert await server.get("/stream") == 200
         server.app.open.set()
         for _ in range(1000):
-            assert (await client.answer())[0] == 200
+            assert (await client.response())[0] == 200
         sending.cancel()
 
 
@@ -204,7 +207,7 @@ async def test_the_second_head_of_a_connection_has_a_deadline_too(
     monkeypatch.setattr(refusals, "HEAD_S_MAX", 0.3)
     async with server.client() as client:
         await client.send(b"GET / HTTP/1.1\r\nHost: a\r\n\r\nGET")
-        assert (await client.answer())[0] == 200
+        assert (await client.response())[0] == 200
         assert (await client.problem())[0] == 408
 
 
@@ -218,7 +221,7 @@ async def test_a_body_that_stops_is_refused_and_one_that_moves_on_has_its_time(
         await moving.send(post(4000) + b"x" * 3000)
         assert (await stopped.problem())[0] == 408
         await moving.send(b"x" * 1000)
-        assert (await moving.answer())[2] == b"4000"
+        assert (await moving.response())[2] == b"4000"
 
 
 @pytest.mark.parametrize("chunked", [False, True])
@@ -243,12 +246,12 @@ async def test_bodies_beyond_the_budget_are_refused_and_small_ones_still_pass(
         assert status == 503
         async with server.client() as small:
             await small.send(post(60 * KIB) + b"x" * 60 * KIB)
-            assert (await small.answer())[2] == b"%d" % (60 * KIB)
+            assert (await small.response())[2] == b"%d" % (60 * KIB)
         await first.send(piece + (b"\r\n0\r\n\r\n" if chunked else b""))
-        assert (await first.answer())[0] == 200
+        assert (await first.response())[0] == 200
         async with server.client() as again:
             await again.send(begin + piece + piece + (b"\r\n0\r\n\r\n" if chunked else b""))
-            assert (await again.answer())[0] == 200
+            assert (await again.response())[0] == 200
 
 
 async def test_a_client_that_leaves_gives_its_share_of_the_budget_back(server: Server) -> None:
@@ -259,7 +262,7 @@ async def test_a_client_that_leaves_gives_its_share_of_the_budget_back(server: S
         await until(lambda: server.app.at_once == 0)
     async with server.client() as client:
         await client.send(post(700 * KIB) + b"x" * 700 * KIB)
-        assert (await client.answer())[0] == 200
+        assert (await client.response())[0] == 200
 
 
 @pytest.mark.parametrize("connection", ["close", "keep-alive"])
@@ -267,20 +270,20 @@ async def test_a_client_that_leaves_gives_its_share_of_the_budget_back(server: S
 async def test_a_refusal_before_the_body_was_read_arrives(
     server: Server, size: int, connection: str
 ) -> None:
-    """H8: with Connection: close the client saw a reset instead of the answer, 30 of 30."""
+    """H8: with Connection: close the client saw a reset instead of the response, 30 of 30."""
     for _ in range(3):
         async with server.client() as client:
             sending = asyncio.create_task(
                 client.send(post(size, "/early", f"Connection: {connection}") + b"x" * size)
             )
-            status, _, body = await client.answer()
+            status, _, body = await client.response()
             assert (status, body) == (413, b"too large")
             await sending
             if connection == "close":
                 assert await client.ended() == b""
             else:
                 await client.send(post(3) + b"abc")
-                assert (await client.answer())[2] == b"3"
+                assert (await client.response())[2] == b"3"
 
 
 async def test_an_endless_body_behind_a_refusal_is_cut_off(
@@ -319,7 +322,19 @@ async def test_http_1_1_gets_chunks_and_keeps_its_connection(server: Server) -> 
             == b"4\r\none,\r\n4\r\ntwo,\r\n5\r\nthree\r\n0\r\n\r\n"
         )
         await client.send(post(1) + b"x")
-        assert (await client.answer())[0] == 200
+        assert (await client.response())[0] == 200
+
+
+async def test_an_answer_of_known_length_comes_in_one_piece_and_a_large_one_whole(
+    server: Server,
+) -> None:
+    async with server.client() as client:
+        await client.send(post(2) + b"xx")
+        assert (await client.reader.read(64 * KIB)).endswith(b"\r\n\r\n2")
+        await client.send(b"GET /large HTTP/1.1\r\nHost: a\r\n\r\n")
+        assert (await client.response())[2] == LARGE
+        await client.send(post(1) + b"x")
+        assert (await client.response())[2] == b"1"
 
 
 async def test_head_is_answered_without_a_body(server: Server) -> None:
@@ -327,7 +342,7 @@ async def test_head_is_answered_without_a_body(server: Server) -> None:
         await client.send(b"HEAD / HTTP/1.1\r\nHost: a\r\n\r\n" + post(2) + b"xx")
         head = await client.reader.readuntil(b"\r\n\r\n")
         assert b"content-length: 1" in head
-        assert (await client.answer())[2] == b"2"
+        assert (await client.response())[2] == b"2"
 
 
 @pytest.mark.parametrize(
@@ -362,7 +377,7 @@ async def test_an_offered_upgrade_is_ignored(server: Server) -> None:
         await client.send(
             b"GET / HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: h2c\r\n\r\n"
         )
-        assert (await client.answer())[0] == 200
+        assert (await client.response())[0] == 200
 
 
 async def test_requests_behind_a_chunked_body_are_answered_or_the_connection_ends(
@@ -371,9 +386,9 @@ async def test_requests_behind_a_chunked_body_are_answered_or_the_connection_end
     chunked = b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nx\r\n0\r\n\r\n"
     async with server.client() as client:
         await client.send(chunked * 100)
-        assert (await client.answer())[2] == b"1"
+        assert (await client.response())[2] == b"1"
         assert await client.ended() == b""
     async with server.client() as client:
         for _ in range(3):
             await client.send(chunked)
-            assert (await client.answer())[2] == b"1"
+            assert (await client.response())[2] == b"1"

@@ -26,11 +26,11 @@ async def test_a_large_batch_is_stored_with_the_verdict_on_each_item(dsn: str, d
     items[4] = item(4, metrics={"a": None})
     items[5] = item(5, x="x" * 300_000)
     async with api_on(dsn) as http:
-        answer = await http.post("/v1/events/batch", json=items)
+        response = await http.post("/v1/events/batch", json=items)
         again = await http.post("/v1/events/batch", json=items)
         object_alone = await http.post("/v1/events/batch", json=items[5])
-    assert answer.status_code == 200, answer.text
-    verdicts = answer.json()
+    assert response.status_code == 200, response.text
+    verdicts = response.json()
     assert [verdict["status"] for verdict in verdicts[:3]] == ["stored"] * 3
     assert [verdict.get("reason") for verdict in verdicts[3:6]] == [
         "out_of_range", "bad_metric_value", "too_large",

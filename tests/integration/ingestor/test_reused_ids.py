@@ -219,9 +219,9 @@ async def http(dsn: str) -> AsyncIterator[httpx.AsyncClient]:
 
 
 async def post(http: httpx.AsyncClient, path: str, document: Any) -> Any:
-    answer = await http.post(path, json=document)
-    assert answer.status_code == httpx.codes.OK, answer.text
-    return answer.json()
+    response = await http.post(path, json=document)
+    assert response.status_code == httpx.codes.OK, response.text
+    return response.json()
 
 
 async def test_answers_and_the_device_show_reused_ids_until_they_are_deleted(
@@ -257,9 +257,9 @@ async def test_a_forgotten_device_has_no_reused_ids_and_an_unknown_one_is_404(
     assert (await http.delete("/v1/devices/a?events=true")).status_code == httpx.codes.NO_CONTENT
     assert await db.fetchval("select count(*) from reused_id") == 0
     for unknown in ("a", "never%20seen"):
-        answer = await http.delete(f"/v1/devices/{unknown}/reused_ids")
-        assert answer.status_code == httpx.codes.NOT_FOUND
-        assert "There is no device" in answer.json()["detail"]
+        response = await http.delete(f"/v1/devices/{unknown}/reused_ids")
+        assert response.status_code == httpx.codes.NOT_FOUND
+        assert "There is no device" in response.json()["detail"]
 
 
 async def test_a_large_batch_has_the_same_verdicts(http: httpx.AsyncClient) -> None:
@@ -267,8 +267,8 @@ async def test_a_large_batch_has_the_same_verdicts(http: httpx.AsyncClient) -> N
     padding: dict[str, Any] = {"tags": ["x" * 128] * 32}
     sent = [event(str(n % 100), ts=1769940000000 + n) | padding for n in range(200)]
     assert len(json.dumps(sent)) > 2 * 256 * 1024
-    answers = await post(http, "/v1/events/batch", sent)
-    assert Counter((answer["status"], answer.get("reason")) for answer in answers) == {
+    responses = await post(http, "/v1/events/batch", sent)
+    assert Counter((response["status"], response.get("reason")) for response in responses) == {
         ("stored", None): 100,
         ("duplicate", "other_content"): 100,
     }

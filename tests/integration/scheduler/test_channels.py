@@ -288,12 +288,12 @@ async def test_channels_over_http(dsn: str, db: Connection, hook: WebhookReceive
         assert (row["url"], row["secret"]) == ("https://hooks.example.com/b", SECRET)
         assert (await client.put("/v1/channels/new", json={"url": hook.url})).status_code == 422
         for name in ("%C2%84", "a%20b", "ops%0A", "x" * 65):
-            answer = await client.put(f"/v1/channels/{name}", json={"url": body["url"]})
-            assert (answer.status_code, "name of a channel" in answer.text) == (422, True), name
+            response = await client.put(f"/v1/channels/{name}", json={"url": body["url"]})
+            assert (response.status_code, "name of a channel" in response.text) == (422, True), name
         assert (await client.delete("/v1/channels/ops")).status_code == 204
         for method in ("GET", "PUT", "DELETE"):
-            answer = await client.request(method, "/v1/channels/ops", json={})
-            assert answer.status_code == 404, method
+            response = await client.request(method, "/v1/channels/ops", json={})
+            assert response.status_code == 404, method
 
 
 async def test_the_test_button_says_whether_it_worked(
@@ -302,10 +302,10 @@ async def test_the_test_button_says_whether_it_worked(
     await add_channel(db, "ops", hook.url)
     async with delivering(dsn), api_on(dsn) as client:
         assert (await client.post("/v1/channels/none/test")).status_code == 404
-        answer = await client.post("/v1/channels/ops/test")
-        assert answer.json() == {"status": "delivered"}
+        response = await client.post("/v1/channels/ops/test")
+        assert response.json() == {"status": "delivered"}
         _, body = hook.next()
         assert body["type"] == "test"
         hook.statuses = [500]
-        answer = await client.post("/v1/channels/ops/test")
-        assert answer.json() == {"status": "failed", "failure": "the response was 500"}
+        response = await client.post("/v1/channels/ops/test")
+        assert response.json() == {"status": "failed", "failure": "the response was 500"}

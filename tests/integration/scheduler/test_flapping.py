@@ -61,9 +61,9 @@ async def incidents(db: Connection) -> list[str]:
 
 
 async def flapping(http: httpx.AsyncClient) -> bool:
-    answers = [(await http.get(f"/v1/devices/a{path}")).json() for path in ("", "/presence")]
-    answers += (await http.get("/v1/devices")).json()
-    (value,) = {answer["flapping"] for answer in answers}
+    responses = [(await http.get(f"/v1/devices/a{path}")).json() for path in ("", "/presence")]
+    responses += (await http.get("/v1/devices")).json()
+    (value,) = {response["flapping"] for response in responses}
     assert isinstance(value, bool)
     return value
 
@@ -164,9 +164,9 @@ async def test_the_history_of_a_range_is_half_open(
     await comes_and_goes(doors, db, 2)
     history = (await http.get(HISTORY)).json()
     first, *_, last = sorted(each["since"] for each in history)
-    answer = await http.get(HISTORY, params={"from_time": first, "to_time": last})
-    assert answer.json() == [each for each in history if each["since"] != last]
-    assert len(answer.json()) == 3
+    response = await http.get(HISTORY, params={"from_time": first, "to_time": last})
+    assert response.json() == [each for each in history if each["since"] != last]
+    assert len(response.json()) == 3
 
 
 @pytest.mark.parametrize(
@@ -208,9 +208,9 @@ async def test_the_expected_interval_is_shown_with_its_source(
     doors: Doors, db: Connection, http: httpx.AsyncClient
 ) -> None:
     async def shown() -> Any:
-        answers = [(await http.get(f"/v1/devices/a{path}")).json() for path in ("", "/presence")]
-        answers += (await http.get("/v1/devices")).json()
-        (pair,) = {(answer["expected_interval_s"], answer["source"]) for answer in answers}
+        responses = [(await http.get(f"/v1/devices/a{path}")).json() for path in ("", "/presence")]
+        responses += (await http.get("/v1/devices")).json()
+        (pair,) = {(response["expected_interval_s"], response["source"]) for response in responses}
         return pair
 
     await doors.signal("a", HEARTBEAT)

@@ -239,7 +239,7 @@ async def test_the_scheduler_deletes_what_a_request_had_no_time_for(
 async def test_events_received_beside_a_deletion_are_stored_once_or_deleted(
     doors: Doors, http: httpx.AsyncClient, db: Any
 ) -> None:
-    """Whatever comes after the last answer is there; every event has its key."""
+    """Whatever comes after the last response is there; every event has its key."""
     for n in range(15):
         posts = [doors.post(event(n * 100 + at)) for at in range(20)]
         path = f"/v1/devices/a?events={'true' if n % 2 else 'false'}"

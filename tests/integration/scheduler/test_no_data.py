@@ -286,8 +286,8 @@ async def test_a_shorter_cooldown_counts_for_what_the_former_one_holds_back(
             await pass_time(db, FOR_S + 4)
             await sweep_no_data(db)
         assert [state for _, state, *_ in await alerts(db)] == ["firing", "resolved"]
-        answer = await http.put(f"/v1/alerts/{rule_id}", json=rule | {"cooldown_s": FOR_S})
-        assert answer.status_code == 200
+        response = await http.put(f"/v1/alerts/{rule_id}", json=rule | {"cooldown_s": FOR_S})
+        assert response.status_code == 200
     await sweep_no_data(db)
     assert [state for _, state, *_ in await alerts(db)] == ["firing", "resolved", "firing"]
 

@@ -435,15 +435,15 @@ async def test_an_answer_from_rollups_is_the_same_before_while_and_after_its_eve
         "from_time": (hour - timedelta(days=725)).isoformat(),
         "to_time": hour.isoformat(),
     }
-    answers: Counter[int] = Counter()
+    responses: Counter[int] = Counter()
     months = asyncio.create_task(every_month(scheduler))
     async with api_on(dsn) as client:
         while not months.done():
-            answer = await client.get("/v1/metrics/aggregate", params=parameters)
-            answers[sum(bucket["count"] for bucket in answer.json())] += 1
+            response = await client.get("/v1/metrics/aggregate", params=parameters)
+            responses[sum(bucket["count"] for bucket in response.json())] += 1
     await months
-    assert set(answers) == {1500}
-    assert answers[1500] > 10
+    assert set(responses) == {1500}
+    assert responses[1500] > 10
 
 
 async def every_month(connection: Connection) -> None:

@@ -37,7 +37,7 @@ LATE_HOURS_MAX = 6
 PAUSE_S_MAX = 0.2  # Of the slow writers, between two steps.
 DAYS_BACK = 600  # Where the clock of a run starts; it advances some 30 hours per second.
 
-# In one statement: the hours since $1 for which readers would get wrong answers.
+# In one statement: the hours since $1 for which readers would get wrong results.
 WRONG = """
 with state as (select closed from rollup_state),
 raw as (
@@ -86,7 +86,7 @@ class Run:
         self.clock = self.began + LATE_HOURS_MAX * HOUR
 
     async def __call__(self, seconds: float) -> None:
-        """Run for this long and until every task has done its share, or until a wrong answer is found."""
+        """Run for this long and until every task has done its share, or until a wrong result is found."""
         async with connection(self.dsn) as db:
             await db.execute("insert into device (device_id) select unnest($1::text[])", DEVICES)
             await db.execute(

@@ -134,7 +134,7 @@ def test_only_the_named_backends_are_killed(server: PostgresServer) -> None:
         return none, one
 
     assert asyncio.run(scenario()) == (0, 1)
-    wait_until(lambda: answers(server))
+    wait_until(lambda: responses(server))
 
 
 def test_a_server_may_be_restarted_by_a_thread_that_ends(server: PostgresServer) -> None:
@@ -142,7 +142,7 @@ def test_a_server_may_be_restarted_by_a_thread_that_ends(server: PostgresServer)
     thread.start()
     thread.join()
     time.sleep(SHORT_S)
-    assert answers(server)
+    assert responses(server)
 
 
 def test_nothing_of_a_server_remains_even_after_a_failure_and_a_kill() -> None:
@@ -292,7 +292,7 @@ def link_to_server(server: PostgresServer) -> Iterator[Proxy]:
         yield link
 
 
-def answers(server: PostgresServer) -> bool:
+def responses(server: PostgresServer) -> bool:
     try:
         return server.sql("select 1") == ["1"]
     except OSError:

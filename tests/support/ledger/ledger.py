@@ -1,4 +1,4 @@
-"""What clients sent and which answers they got, compared with what is stored: no event lost or duplicated.
+"""What clients sent and which responses they got, compared with what is stored: no event lost or duplicated.
 
 The comparison follows Jepsen's total-queue checker. Every event carries a distinct integer, so that a
 duplicated or swapped one shows in the sums of the API as well as in its row.

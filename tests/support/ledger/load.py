@@ -1,7 +1,7 @@
 """Load with a ledger: publishers, HTTP clients and devices with an outbox, each in a separate thread.
 
-All of them create events until `stop`, and then only wait for the missing answers, resending what may have
-been lost. Events without an answer stay unknown in the ledger.
+All of them create events until `stop`, and then only wait for the missing responses, resending what may have
+been lost. Events without a response stay unknown in the ledger.
 
 MqttLoad    devices without an outbox behind one connection: accepted = PUBACK
 HttpLoad    single posts and batches: accepted = 200 with ok, stored or duplicate
@@ -57,7 +57,7 @@ class Load(ABC):
         self.stop()
 
     def stop(self) -> None:
-        """Create nothing new and wait at most `answered_s` for the answers. May be called twice."""
+        """Create nothing new and wait at most `answered_s` for the responses. May be called twice."""
         self._stopping.set()
         self._thread.join(self.answered_s)
         self._gave_up.set()
@@ -74,11 +74,11 @@ class Load(ABC):
     @property
     @abstractmethod
     def busy(self) -> bool:
-        """Whether something has no answer yet."""
+        """Whether something has no response yet."""
 
     @abstractmethod
     def work(self, new: int) -> None:
-        """Create up to `new` messages if there is room for them, read answers, resend."""
+        """Create up to `new` messages if there is room for them, read responses, resend."""
 
     def _begin(self) -> None: ...  # noqa: B027  # Most loads have nothing to prepare,
 
@@ -190,13 +190,13 @@ class HttpLoad(Load):
 
     def _try(self, post: Post) -> None:
         try:
-            answer = self._client.post(post.route, json=post.body, timeout=POST_S_MAX)
+            response = self._client.post(post.route, json=post.body, timeout=POST_S_MAX)
         except httpx.TransportError:
             return self._retry_later()
-        if answer.status_code in {429, 503}:
+        if response.status_code in {429, 503}:
             return self._retry_later()
-        assert answer.status_code == httpx.codes.OK, (answer.status_code, answer.text)
-        statuses = answer.json()
+        assert response.status_code == httpx.codes.OK, (response.status_code, response.text)
+        statuses = response.json()
         for item in statuses if isinstance(statuses, list) else [statuses]:
             assert item["status"] in {"ok", "stored", "duplicate"}, item
         self.composer.ledger.accept(*post.keys)

@@ -12,7 +12,7 @@ FIRST_DAY, FIRST_MONDAY = date(1970, 1, 1), date(1970, 1, 5)
 
 
 class TooManyRows(Exception):
-    """The answer is 422."""
+    """The response is 422."""
 
 
 @cache

@@ -1,9 +1,9 @@
-"""The expected answers of the API to queries about values, computed by brute force.
+"""The expected responses of the API to queries about values, computed by brute force.
 
 The oracle is independent of the product and slow: it uses fractions instead of doubles, reads every event
 and takes local midnights from zoneinfo (buckets.py). comparison.py compares its rows with a response.
 A value counts as the decimal number that its double is written as.
-Results are rounded to 60 digits, which is still exact compared with the 16 of an answer.
+Results are rounded to 60 digits, which is still exact compared with the 16 of a response.
 """
 
 from collections import defaultdict
@@ -140,7 +140,7 @@ def summary(
 
 
 def needs_raw_before(floor: datetime, query: AggregateQuery) -> bool:
-    """Whether an answer needs raw events older than the floor: then it is 422.
+    """Whether a response needs raw events older than the floor: then it is 422.
 
     Rollups hold whole hours, by device and metric. They hold neither tags nor percentiles, nor parts of an
     hour, which a fixed interval may need unless it is a number of whole hours.

@@ -73,7 +73,7 @@ class AggregateQuery:
 
     @property
     def shown(self) -> list[str]:
-        """The stats in the order of an answer."""
+        """The stats in the order of a response."""
         return [name for name in STATS if name in self.stats]
 
     @property

@@ -38,7 +38,7 @@ def row(*starts: datetime, **columns: str | None) -> dict[str, Any]:
     return {"rows": len(starts), "at": binary(starts), **columns}
 
 
-async def answer(query: AggregateQuery, found: Any) -> Any:
+async def response(query: AggregateQuery, found: Any) -> Any:
     return json.loads(await written(query, found))
 
 
@@ -47,7 +47,7 @@ async def test_a_bucket_with_one_reading_repeats_its_value() -> None:
         START, START + HOUR, START + 2 * HOUR,
         count="1,3,1", avg="7,8.5,9", max="12", stddev="null,2.25,null",
     )  # fmt: skip
-    rows = [[each[name] for name in QUERY.stats] for each in await answer(QUERY, found)]
+    rows = [[each[name] for name in QUERY.stats] for each in await response(QUERY, found)]
     assert rows == [[1, 7, 7, None], [3, 8.5, 12, 2.25], [1, 9, 9, None]]
     single = row(START, count="1", avg="7", max=None, stddev="null")
     assert await written(QUERY, single) == (
@@ -63,7 +63,7 @@ async def test_columns_are_an_object_per_group_and_names_are_escaped() -> None:
         START, START + HOUR, START, tag=r'"a\".0,","a\".0,","b"', count="2,2,2", sum="4,40.5,1e3",
     )  # fmt: skip
     found["sum"] = "4,40.5,1000"
-    first, second = await answer(grouped, found)
+    first, second = await response(grouped, found)
     assert first == {
         "tag": 'a".0,',
         "bucket": ["2026-03-28T22:00:00Z", "2026-03-28T23:00:00Z"],
@@ -72,9 +72,9 @@ async def test_columns_are_an_object_per_group_and_names_are_escaped() -> None:
     }
     assert second["tag"] == "b"
     ungrouped = replace(grouped, group_by=())
-    assert await answer(ungrouped, None) == {"bucket": [], "count": [], "sum": []}
-    assert await answer(grouped, None) == []
-    assert await answer(QUERY, None) == []
+    assert await response(ungrouped, None) == {"bucket": [], "count": [], "sum": []}
+    assert await response(grouped, None) == []
+    assert await response(QUERY, None) == []
 
 
 @pytest.mark.parametrize("form", Format)

@@ -88,7 +88,10 @@ def test_a_silent_worker_counts_where_it_is_required() -> None:
     assert merged_health(reports, Health(("workers",)))["status"] == "failing"
     merged = merged_health(reports, Health(()))
     assert merged["status"] == "ok"
-    assert merged["checks"]["workers"] == {"status": "failing", "detail": "no answer from worker 2"}
+    assert merged["checks"]["workers"] == {
+        "status": "failing",
+        "detail": "no response from worker 2",
+    }
 
 
 def test_a_worker_survives_the_command_line() -> None:

@@ -116,3 +116,18 @@ def test_the_shell_completes_commands_and_options() -> None:
     assert voltwire(COMP_WORDS="voltwire ba", COMP_CWORD="1", **ask).split() == ["backup"]
     options = voltwire(COMP_WORDS="voltwire restore --", COMP_CWORD="2", **ask).split()
     assert "--replace" in options
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["simulate", "--devices", "x"], "'--devices': an integer"),
+        (["simulate", "--devices", "0"], "'--devices': greater than or equal to 1"),
+        (["key", "create", "x", "--scope", "y"], "'--scope': 'y' is not one of 'ingest'"),
+        (["device", "rotate", "x", "--overlap", "-1"], "'--overlap': greater than or equal to 0"),
+    ],
+)
+def test_a_wrong_value_is_named_in_our_words(arguments: list[str], says: str) -> None:
+    result = CliRunner().invoke(app, arguments)
+    assert result.exit_code == 2
+    assert f"Invalid value for {says}" in result.output

@@ -21,19 +21,22 @@ def plan() -> Plan:
 
 
 class Server:
-    """Gives these answers in turn, then keeps giving the last one."""
+    """Gives these responses in turn, then keeps giving the last one."""
 
-    def __init__(self, *answers: httpx.Response | Exception) -> None:
-        self._answers = list(answers)
+    def __init__(self, *responses: httpx.Response | Exception) -> None:
+        self._answers = list(responses)
         self.got: list[tuple[str, bytes]] = []
 
     def __call__(self, request: httpx.Request) -> httpx.Response:
         self.got.append((request.url.path, request.content))
-        answer = self._answers.pop(0) if len(self._answers) > 1 else self._answers[0]
-        if isinstance(answer, Exception):
-            raise answer
+        response = self._answers.pop(0) if len(self._answers) > 1 else self._answers[0]
+        if isinstance(response, Exception):
+            raise response
         return httpx.Response(
-            answer.status_code, headers=answer.headers, content=answer.content, request=request
+            response.status_code,
+            headers=response.headers,
+            content=response.content,
+            request=request,
         )
 
 
@@ -74,7 +77,7 @@ async def test_422_is_a_rejection_with_its_reason(plan: Plan) -> None:
 
 
 @pytest.mark.parametrize(
-    "answer",
+    "response",
     [
         httpx.Response(404, text="no such page"),
         httpx.Response(401),
@@ -83,8 +86,8 @@ async def test_422_is_a_rejection_with_its_reason(plan: Plan) -> None:
     ],
 )
 async def test_a_response_that_voltwire_never_sends_ends_the_selftest(
-    plan: Plan, answer: httpx.Response
+    plan: Plan, response: httpx.Response
 ) -> None:
     with pytest.raises(ExceptionGroup) as caught:
-        await post(Server(answer), plan)
+        await post(Server(response), plan)
     assert caught.group_contains(StartError, match="returned an unexpected")

@@ -26,10 +26,10 @@ def plan(events: int = 20, devices: int = 1, seed: int = 1, bytes_max: int = 262
 def answered(
     entries: Sequence[Entry], status: Status = Status.STORED, reason: str | None = None
 ) -> list[ReceiptBody]:
-    answers = [ReceiptBody(event_id=entry.event_id, status=status) for entry in entries]
+    responses = [ReceiptBody(event_id=entry.event_id, status=status) for entry in entries]
     if reason is not None:
-        answers = [answer | {"reason": reason} for answer in answers]
-    return answers
+        responses = [response | {"reason": reason} for response in responses]
+    return responses
 
 
 def ledger_of(plan: Plan) -> Ledger:
@@ -117,7 +117,7 @@ def test_a_returned_event_without_an_answer_is_recovered_and_a_missing_one_is_no
     outcome = compare(Ledger(sent.entries), {NAME: reading_of(rows_of(sent.entries[:3]))})
     assert counts(outcome) == (0, 0, 0, 3)
     ledger = Ledger(sent.entries)
-    assert "40 events have no answer after 30 s (20 over MQTT, 20 over HTTP)" in (
+    assert "40 events have no response after 30 s (20 over MQTT, 20 over HTTP)" in (
         verdict(ledger, outcome, 30) or ""
     )
 

@@ -11,7 +11,7 @@ from api.middleware.browser_origins import browser_origins
 OURS, NAMED = "http://127.0.0.1:8000", "https://dashboard.example"
 
 
-async def answer(
+async def response(
     method: str = "GET",
     path: str = "/v1/devices",
     *,
@@ -46,6 +46,7 @@ async def answer(
     await guard(app)(scope, receive, send)
     start, body = cast("Any", sent[0]), cast("Any", sent[1])
     found = {name.decode(): value.decode() for name, value in start["headers"]}
+    assert len(found) == len(start["headers"]), "No header is sent twice."
     return start["status"], found, body["body"]
 
 
@@ -61,7 +62,7 @@ async def answer(
     ],
 )
 async def test_programs_and_our_own_pages_are_served(headers: dict[str, Any]) -> None:
-    assert (await answer("POST", **headers))[0] == 200
+    assert (await response("POST", **headers))[0] == 200
 
 
 @pytest.mark.parametrize(
@@ -80,26 +81,26 @@ async def test_programs_and_our_own_pages_are_served(headers: dict[str, Any]) ->
 )
 async def test_foreign_pages_are_refused_with_a_problem(headers: dict[str, Any]) -> None:
     for method in ("GET", "POST", "OPTIONS"):
-        status, found, body = await answer(method, **headers)
+        status, found, body = await response(method, **headers)
         assert status == 403
         assert found["content-type"] == "application/problem+json"
         assert "CORS_ORIGINS" in json.loads(body)["detail"]
         assert "access-control-allow-origin" not in found
-    assert (await answer(refuse_others=False, **headers))[0] == 200
+    assert (await response(refuse_others=False, **headers))[0] == 200
 
 
 @pytest.mark.parametrize("path", ["/", "/docs"])
 async def test_a_link_on_another_site_may_lead_to_a_page(path: str) -> None:
     headers: dict[str, Any] = {"sec_fetch_site": "cross-site", "sec_fetch_mode": "navigate"}
-    assert (await answer(path=path, **headers))[0] == 200
-    assert (await answer("POST", path, **headers))[0] == 403
-    assert (await answer(path=path, sec_fetch_dest="document", **headers))[0] == 200
+    assert (await response(path=path, **headers))[0] == 200
+    assert (await response("POST", path, **headers))[0] == 403
+    assert (await response(path=path, sec_fetch_dest="document", **headers))[0] == 200
     for frame in ("iframe", "frame", "embed", "object"):
-        assert (await answer(path=path, sec_fetch_dest=frame, **headers))[0] == 403, frame
+        assert (await response(path=path, sec_fetch_dest=frame, **headers))[0] == 403, frame
 
 
 async def test_a_named_origin_may_read_the_answer_and_its_headers() -> None:
-    status, found, body = await answer(origin=NAMED, sec_fetch_site="cross-site")
+    status, found, body = await response(origin=NAMED, sec_fetch_site="cross-site")
     assert (status, body) == (200, b"served")
     assert found["access-control-allow-origin"] == NAMED
     assert found["vary"] == "Origin"
@@ -107,7 +108,7 @@ async def test_a_named_origin_may_read_the_answer_and_its_headers() -> None:
 
 
 async def test_a_preflight_of_a_named_origin_is_answered_without_the_application() -> None:
-    status, found, body = await answer(
+    status, found, body = await response(
         "OPTIONS",
         origin=NAMED,
         access_control_request_method="PUT",

@@ -86,10 +86,10 @@ async def test_an_ordinary_post_takes_the_fast_path(
     app: ASGIApp, elsewhere: Elsewhere, content_type: str
 ) -> None:
     headers = {"Content-Type": content_type}
-    answer = await request(app, "POST", "/v1/events", content=b"x" * 100, headers=headers)
-    assert (answer.status_code, answer.json()) == (200, "x" * 100)
-    assert answer.headers["content-type"] == "application/json"
-    assert int(answer.headers["content-length"]) == len(answer.content)
+    response = await request(app, "POST", "/v1/events", content=b"x" * 100, headers=headers)
+    assert (response.status_code, response.json()) == (200, "x" * 100)
+    assert response.headers["content-type"] == "application/json"
+    assert int(response.headers["content-length"]) == len(response.content)
     assert not elsewhere.entered
 
 
@@ -121,8 +121,8 @@ async def in_pieces() -> AsyncIterator[bytes]:
 async def test_every_other_request_passes_on_unchanged(
     app: ASGIApp, elsewhere: Elsewhere, method: str, path: str, content: Any, headers: Any
 ) -> None:
-    answer = await request(app, method, path, content=content, headers=headers)
-    assert answer.status_code == 204
+    response = await request(app, method, path, content=content, headers=headers)
+    assert response.status_code == 204
     assert elsewhere.entered
 
 
@@ -157,11 +157,11 @@ def both() -> Sequence[tuple[ASGIApp, Door]]:
 async def test_the_answer_is_the_one_that_litestar_gives(
     both: Sequence[tuple[ASGIApp, Door]], path: str, result: Any
 ) -> None:
-    answers = []
+    responses = []
     for app, door in both:
         door.result, door.bodies = result, []
-        answers.append(await request(app, "POST", path, content=BODY, headers=JSON))
-    plain, other = answers
+        responses.append(await request(app, "POST", path, content=BODY, headers=JSON))
+    plain, other = responses
     assert (plain.status_code, plain.content) == (other.status_code, other.content)
     assert plain.headers == other.headers
     assert [door.bodies for _, door in both] == [[BODY]] * 2
@@ -170,16 +170,16 @@ async def test_the_answer_is_the_one_that_litestar_gives(
 
 async def test_every_item_of_a_batch_has_its_result() -> None:
     app = create_app(Settings(), services(Door(REJECTED)))
-    answer = await request(app, "POST", "/v1/events/batch", content=b"[]", headers=JSON)
-    assert answer.json() == [{"event_id": None, "status": "rejected", "reason": "bad_time"}] * 2
+    response = await request(app, "POST", "/v1/events/batch", content=b"[]", headers=JSON)
+    assert response.json() == [{"event_id": None, "status": "rejected", "reason": "bad_time"}] * 2
 
 
 async def test_a_foreign_host_is_refused_before_the_body_is_read() -> None:
     door = Door(STORED)
     app = create_app(Settings(), services(door))
     for headers in (JSON | {"Host": "evil.example"}, [*JSON.items(), ("Host", "a"), ("Host", "b")]):
-        answer = await request(app, "POST", "/v1/events", content=BODY, headers=headers)
-        assert answer.status_code == 421
+        response = await request(app, "POST", "/v1/events", content=BODY, headers=headers)
+        assert response.status_code == 421
     assert door.bodies == []
 
 

@@ -11,17 +11,17 @@ from runtime.addresses import is_loopback
 
 
 class Door:
-    """The guard before an application that answers 204, and what came out of it."""
+    """The guard before an application that responses 204, and what came out of it."""
 
     def __init__(self) -> None:
         self.sent: list[Message] = []
         self.entered = False
         self._guard = loopback_hosts_only(self._app)
 
-    async def request(self, *hosts: bytes, kind: str = "http") -> list[Any]:
+    async def request(self, *hosts: bytes, kind: str = "http", version: str = "1.1") -> list[Any]:
         headers = [(b"accept", b"*/*"), *((b"host", host) for host in hosts)]
-        scope = cast("Scope", {"type": kind, "path": "/v1/devices", "headers": headers})
-        await self._guard(scope, self._receive, self._send)
+        scope = {"type": kind, "path": "/", "headers": headers, "http_version": version}
+        await self._guard(cast("Scope", scope), self._receive, self._send)
         return self.sent
 
     async def _app(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -105,6 +105,11 @@ async def test_a_request_names_exactly_one_host(hosts: tuple[bytes, ...]) -> Non
     await door.request(*hosts)
     assert not door.entered
     assert door.sent
+
+
+async def test_a_client_of_http_1_0_need_not_name_a_host() -> None:
+    assert await Door().request(version="1.0") == []
+    assert await Door().request(b"attacker.example", version="1.0")
 
 
 async def test_what_is_no_request_passes() -> None:

@@ -8,7 +8,7 @@ import pytest
 from pydantic import ValidationError
 
 from api.http.bodies import invalid_body
-from api.http.messages import plain
+from runtime.plain_words import plain
 from schema.registry import DeviceBody, ProfileBody
 from schema.rule import RuleBody
 
@@ -57,6 +57,10 @@ def test_a_wrong_body_is_described_in_the_words_of_json(model: Any, body: str) -
         ("Expected `int` >= 1", "an integer >= 1"),
         ("Expected `float`, got `str`", "a number"),
         ("Field required", "required"),
+        (
+            "Dictionary should have at most 64 items after validation, not 65",
+            "at most 64 items, not 65",
+        ),
         ("Value error, min must not be greater than max", "min must not be greater than max"),
         ("a sentence of our own", "a sentence of our own"),
     ],

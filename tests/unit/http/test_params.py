@@ -207,9 +207,9 @@ async def client() -> AsyncIterator[AsyncTestClient[Litestar]]:
 
 
 async def test_every_named_parameter_is_taken(client: AsyncTestClient[Litestar]) -> None:
-    answer = await client.get("/points/a?start_time=x&limit=5&tag=a&tag=b&tz=UTC&to=y")
-    assert answer.status_code == 200
-    assert answer.json() == {
+    response = await client.get("/points/a?start_time=x&limit=5&tag=a&tag=b&tz=UTC&to=y")
+    assert response.status_code == 200
+    assert response.json() == {
         "start_time": "x",
         "limit": 5,
         "tag": ["a", "b"],
@@ -236,17 +236,17 @@ async def test_every_named_parameter_is_taken(client: AsyncTestClient[Litestar])
 async def test_an_unknown_parameter_is_refused_by_its_name(
     client: AsyncTestClient[Litestar], url: str, unknown: str
 ) -> None:
-    answer = await client.get(url)
-    assert answer.status_code == 422
-    assert answer.headers["content-type"].startswith("application/problem+json")
-    assert f"Unknown query parameter {unknown}:" in answer.json()["detail"]
+    response = await client.get(url)
+    assert response.status_code == 422
+    assert response.headers["content-type"].startswith("application/problem+json")
+    assert f"Unknown query parameter {unknown}:" in response.json()["detail"]
 
 
 @pytest.mark.parametrize("limit", ["0", "-1", "1001", "ten", "1.5", ""])
 async def test_a_page_has_1_to_1000_rows(client: AsyncTestClient[Litestar], limit: str) -> None:
-    answer = await client.get(f"/points/a?start_time=x&limit={limit}")
-    assert answer.status_code == 422
-    assert answer.headers["content-type"].startswith("application/problem+json")
+    response = await client.get(f"/points/a?start_time=x&limit={limit}")
+    assert response.status_code == 422
+    assert response.headers["content-type"].startswith("application/problem+json")
     for edge in (1, 1000):
         assert (await client.get(f"/points/a?start_time=x&limit={edge}")).json()["limit"] == edge
 

@@ -15,6 +15,7 @@ from runtime.health import Health
 from runtime.metrics import Metrics
 from runtime.settings import Settings
 from runtime.version import VERSION
+from scheduler.run import jobs
 from schema.event import Reason
 from tests.support.services import PACKAGES, ROOT
 
@@ -114,6 +115,15 @@ def metrics() -> set[str]:
 
 def test_every_metric_is_explained_and_no_other_is() -> None:
     assert set(METRIC.findall(read("docs/operations.md"))) == metrics()
+
+
+def test_every_job_of_the_scheduler_is_named() -> None:
+    row = re.search(
+        r"^\| `voltwire_job_runs_total` \|.*$", read("docs/operations.md"), re.MULTILINE
+    )
+    assert row is not None
+    named = re.findall(r"`([^`]+)`", row[0].partition(": ")[2])
+    assert named == [job.name for job in jobs(Settings(), Metrics())]
 
 
 def test_every_test_that_a_document_names_exists() -> None:

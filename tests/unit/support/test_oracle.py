@@ -27,7 +27,7 @@ def event(second: float, value: float, device_id: str = "a", tags: tuple[str, ..
     return Stored(device_id, f"e{second}", at, {"m": value}, tags)
 
 
-def answer(events: list[Stored], seconds: int = 60, **more: Any) -> list[dict[str, Any]]:
+def response(events: list[Stored], seconds: int = 60, **more: Any) -> list[dict[str, Any]]:
     """The rows, with buckets as seconds after the start and numbers as doubles."""
     query = AggregateQuery("m", START, START + timedelta(seconds=seconds), **more)
     rows = [
@@ -39,7 +39,7 @@ def answer(events: list[Stored], seconds: int = 60, **more: Any) -> list[dict[st
 
 def test_every_stat_of_a_bucket() -> None:
     values = [4, 1, 3, 2]
-    (row,) = answer([event(n, value) for n, value in enumerate(values)], stats=STATS)
+    (row,) = response([event(n, value) for n, value in enumerate(values)], stats=STATS)
     assert row == {
         "bucket": 0, "count": 4, "sum": 10, "avg": 2.5, "min": 1, "max": 4, "first": 4, "last": 2,
         "stddev": pytest.approx(sqrt(5 / 3), rel=1e-15), "p50": 2.5, "p95": 3.85, "p99": 3.97,
@@ -47,14 +47,14 @@ def test_every_stat_of_a_bucket() -> None:
 
 
 def test_a_value_is_the_decimal_that_it_is_written_as() -> None:
-    (row,) = answer([event(n, 0.1) for n in range(3)], stats=("sum", "avg", "stddev"))
+    (row,) = response([event(n, 0.1) for n in range(3)], stats=("sum", "avg", "stddev"))
     assert row == {"bucket": 0, "sum": 0.3, "avg": 0.1, "stddev": 0}
 
 
 def test_one_value_has_no_deviation_and_a_sum_beyond_a_double_is_null() -> None:
-    (row,) = answer([event(0, 1)], stats=("stddev",))
+    (row,) = response([event(0, 1)], stats=("stddev",))
     assert row["stddev"] is None
-    (row,) = answer([event(n, 1e308) for n in range(2)], stats=("sum", "avg", "stddev"))
+    (row,) = response([event(n, 1e308) for n in range(2)], stats=("sum", "avg", "stddev"))
     assert row == {"bucket": 0, "sum": None, "avg": 1e308, "stddev": 0}
 
 
@@ -64,7 +64,7 @@ def test_the_event_id_decides_between_events_of_one_instant_and_then_the_device(
         Stored("b", "é", at, {"m": 1}), Stored("a", "z", at, {"m": 2}),
         Stored("b", "Z", at, {"m": 3}), Stored("a", "Z", at, {"m": 4}),
     ]  # fmt: skip
-    (row,) = answer(events, stats=("first", "last"))
+    (row,) = response(events, stats=("first", "last"))
     assert row == {"bucket": 0, "first": 4, "last": 1}
 
 
@@ -72,16 +72,16 @@ def test_filters_and_groups() -> None:
     events = [
         event(1, 1, "b", ("x", "y", "x")), event(2, 2, "B", ("y",)), event(3, 4, "b"), event(61, 8),
     ]  # fmt: skip
-    assert answer(events, stats=("sum",)) == [{"bucket": 0, "sum": 7}]
-    assert answer(events, stats=("sum",), tags=("y", "x")) == [{"bucket": 0, "sum": 1}]
-    assert answer(events, stats=("sum",), tags=("y",), device_ids=("B", "c")) == [
+    assert response(events, stats=("sum",)) == [{"bucket": 0, "sum": 7}]
+    assert response(events, stats=("sum",), tags=("y", "x")) == [{"bucket": 0, "sum": 1}]
+    assert response(events, stats=("sum",), tags=("y",), device_ids=("B", "c")) == [
         {"bucket": 0, "sum": 2}
     ]
-    assert answer(events, stats=("sum",), group_by="device") == [
+    assert response(events, stats=("sum",), group_by="device") == [
         {"bucket": 0, "device_id": "B", "sum": 2},
         {"bucket": 0, "device_id": "b", "sum": 5},
     ]
-    assert answer(events, stats=("sum",), group_by="tag") == [
+    assert response(events, stats=("sum",), group_by="tag") == [
         {"bucket": 0, "tag": "x", "sum": 1},
         {"bucket": 0, "tag": "y", "sum": 3},
     ]
@@ -96,23 +96,25 @@ def test_filters_and_groups() -> None:
     ],
 )
 def test_missing_buckets(fill: str, expected: list[float | None]) -> None:
-    rows = answer([event(1, 10), event(4, 40)], 6, interval="1s", fill=fill, stats=("count", "max"))
+    rows = response(
+        [event(1, 10), event(4, 40)], 6, interval="1s", fill=fill, stats=("count", "max")
+    )
     assert [row["max"] for row in rows] == expected
     assert [row["count"] for row in rows] == [0, 1, 0, 0, 1, 0]
 
 
 def test_without_events_there_are_rows_only_to_fill_and_only_without_groups() -> None:
-    assert answer([]) == []
-    assert answer([], fill="null", stats=("count",)) == [{"bucket": 0, "count": 0}]
-    assert answer([], fill="null", group_by="device") == []
+    assert response([]) == []
+    assert response([], fill="null", stats=("count",)) == [{"bucket": 0, "count": 0}]
+    assert response([], fill="null", group_by="device") == []
 
 
 def test_no_more_than_fifty_thousand_rows() -> None:
-    assert len(answer([], 50_000, interval="1s", fill="null")) == 50_000
+    assert len(response([], 50_000, interval="1s", fill="null")) == 50_000
     with pytest.raises(TooManyRows):
-        answer([], 50_001, interval="1s", fill="null")
+        response([], 50_001, interval="1s", fill="null")
     with pytest.raises(TooManyRows):
-        answer(
+        response(
             [event(1, 1), event(1, 1, "b")], 25_001, interval="1s", fill="null", group_by="device"
         )
 

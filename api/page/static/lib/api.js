@@ -1,5 +1,7 @@
 // Requests to the API. Every failure is a Problem, whose `detail` is the API's own sentence.
 
+import { takeEarly } from "../early.js";
+
 export class Problem extends Error {
   // `status` is 0 if there was no answer. `errors` are [{ field, message }], as in problem details (RFC 9457).
   constructor(status, detail, body = {}) {
@@ -55,7 +57,8 @@ export class Api {
   }
 
   async request(method, url, options) {
-    const answer = await fetchOrProblem(url, { method, credentials: "same-origin", ...options });
+    const early = method === "GET" ? await takeEarly(url) : null;
+    const answer = early ?? await fetchOrProblem(url, { method, credentials: "same-origin", ...options });
     const body = await bodyOf(answer);
     if (answer.ok) return { body, headers: answer.headers };
     if (answer.status === 401) this.onLoginNeeded();

@@ -1,7 +1,7 @@
 // A span of time as a number and its unit; the API takes seconds.
 
 import { field } from "../lib/components.js";
-import { h } from "../lib/dom.js";
+import { h, setText } from "../lib/dom.js";
 import { choice } from "./forms.js";
 
 const UNITS = [[1, "seconds"], [60, "minutes"], [3600, "hours"], [86_400, "days"]];
@@ -15,7 +15,11 @@ export function durationField(label, { name, seconds, hint }) {
   const pair = h("div", { class: "pair" });
   control.replaceWith(pair);
   pair.append(control, units);
-  return { ...made, get seconds() { return secondsOf(control.value, units.value); } };
+  const setLabel = (text) => {
+    setText(made.element.querySelector("label"), text);
+    units.setAttribute("aria-label", `${text}: unit`);
+  };
+  return { ...made, setLabel, get seconds() { return secondsOf(control.value, units.value); } };
 }
 
 // The largest unit that gives a whole number.

@@ -16,7 +16,7 @@ export function soft(...content) {
 }
 
 export function deviceLink(id) {
-  return h("a", { href: `#/devices/${encodeURIComponent(id)}` }, id);
+  return h("a", { href: `#/devices/${encodeURIComponent(id)}`, title: id }, id);
 }
 
 // The head of a view, with its tools at the other side.

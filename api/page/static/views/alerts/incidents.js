@@ -119,7 +119,7 @@ export class Incidents {
         h("a", { class: "name", href: `#/alerts/${each.id}` }, incidentName(each)),
         h("small", {}, conditionOf(each, this.rules.get(each.rule_id))),
         each.muted && h("span", { class: "tag", title: "A silence keeps it from channels." }, "muted")] },
-      { name: "Device", cell: ({ device_id: id }) => deviceLink(id) },
+      { name: "Device", class: "id", cell: ({ device_id: id }) => deviceLink(id) },
       { name: "Began", cell: (each) => began(each, time) },
       { name: "Value", class: "number", cell: ({ opened_value: value }) => number(value) },
       { name: "State", class: "plain second", cell: (each) => stateCell(each) },

@@ -142,7 +142,7 @@ class DeadLetters {
     const { time } = this.app;
     return [
       { name: "Received", class: "plain", cell: ({ received_at: at }) => moment(time, at) },
-      { name: "Device", class: "plain", cell: ({ device_id: id, door }) => [id ? deviceLink(id) : soft("unknown"), " ", tag(door)] },
+      { name: "Device", class: "fit plain", cell: ({ device_id: id, door }) => [id ? deviceLink(id) : soft("unknown"), " ", tag(door)] },
       { name: "Reason", class: "plain first", wide: true, cell: reasonCell },
       { name: "Payload", cell: (row) => this.payloadButton(row) },
       { name: "Replayed", cell: ({ replayed_at: at }) => (at ? moment(time, at) : soft("no")) },

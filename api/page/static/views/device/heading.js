@@ -93,7 +93,7 @@ export class Tiles {
     this.tiles = new Map(names.map((name) => [name, { value: h("strong"), age: h("small", { class: "soft" }) }]));
     fill(this.element, names.map((name) => {
       const { value, age } = this.tiles.get(name);
-      return h("div", { class: "tile" }, value, h("span", { class: "soft" }, name), age);
+      return h("div", { class: "tile" }, value, h("span", { class: "soft", title: name }, name), age);
     }));
   }
 

@@ -1,16 +1,18 @@
 // The events of a device with their delay, what was lost on the way, and what was rejected.
 
 import { table } from "../../lib/components.js";
-import { fill, h } from "../../lib/dom.js";
+import { fill, h, setText } from "../../lib/dom.js";
 import { count, duration, number, plural } from "../../lib/format.js";
 import { inOrder } from "../../lib/metrics.js";
 import { address } from "../../lib/router.js";
 import { Throttle } from "../../lib/throttle.js";
 import { rfc3339 } from "../../lib/time.js";
+import { liveTable } from "../../widgets/live_table.js";
 
 const EVENTS_FIRST = 15;
 const EVENTS_MAX = 300;
 const ROWS = 10;
+const VALUES_MAX = 16;  // Of an event.
 const DRAW_MS = 500;
 const DELAY_MS_SHOWN = 1_000;  // Less is the ordinary way of an event.
 
@@ -19,6 +21,10 @@ export class Events {
   constructor({ app, device, range }) {
     Object.assign(this, { app, range, rows: [], next: null });
     this.path = `/v1/devices/${encodeURIComponent(device.device_id)}/events`;
+    this.list = liveTable("Events, newest first", columns(app.time), ({ event_id: eventId }) => eventId);
+    this.list.element.classList.add("events");
+    this.none = h("p", { class: "soft" });
+    this.older = h("button", { type: "button", class: "rest", onclick: () => this.more() }, "Show older events");
     this.place = h("div");
     this.element = h("section", {}, h("h2", {}, "Events"), this.place);
     this.drawing = new Throttle(DRAW_MS, () => this.draw());
@@ -51,27 +57,32 @@ export class Events {
     this.drawing.ask();
   }
 
+  // Rows that stay are not made again, so what is selected or unfolded in them stays, too.
   draw() {
-    if (!this.rows.length) {
-      fill(this.place, h("p", { class: "soft" }, "No event in this time."));
-      return;
-    }
-    const { time } = this.app;
-    const list = table("Events, newest first", [
-      { name: "Time", class: "when", cell: ({ timestamp }) => h("time", { dateTime: timestamp, title: timestamp }, time.short(timestamp)) },
-      { name: "Values", wide: true, cell: ({ metrics }) => values(metrics) },
-      { name: "Tags", class: "minor", cell: ({ tags }) => tags.map((tag) => h("span", { class: "tag" }, tag)) },
-      { name: "Delay", class: "number", cell: delay },
-      { name: "Seq", class: "number minor", cell: ({ seq }) => (seq === null || seq === undefined ? "–" : count(seq)) },
-      { name: "Event", class: "minor", cell: ({ event_id: id }) => h("span", { class: "mono soft" }, id) },
-    ], this.rows);
-    list.classList.add("events");
-    fill(this.place, list, this.next && h("button", { type: "button", class: "rest", onclick: () => this.more() }, "Show older events"));
+    if (this.list.element.parentNode !== this.place) fill(this.place, this.none, this.list.element, this.older);  // In place of an error.
+    setText(this.none, this.rows.length ? "" : "No event in this time.");
+    this.list.draw(this.rows);
+    this.list.element.hidden = !this.rows.length;
+    this.older.hidden = !this.next;
   }
 }
 
+function columns(time) {
+  return [
+    { name: "Time", class: "when", cell: ({ timestamp }) => h("time", { dateTime: timestamp, title: timestamp }, time.short(timestamp)) },
+    { name: "Values", wide: true, cell: ({ metrics }) => values(metrics) },
+    { name: "Tags", class: "minor", cell: ({ tags }) => tags.map((tag) => h("span", { class: "tag", title: tag }, tag)) },
+    { name: "Delay", class: "number", cell: delay },
+    { name: "Seq", class: "number minor", cell: ({ seq }) => (seq === null || seq === undefined ? "–" : count(seq)) },
+    { name: "Event", class: "minor", cell: ({ event_id: id }) => h("span", { class: "mono soft" }, id) },
+  ];
+}
+
+// Of an event with very many, the first ones; the others unfold.
 function values(metrics) {
-  return inOrder(Object.keys(metrics)).map((name) => h("span", { class: "value" }, h("span", { class: "soft" }, name), " ", number(metrics[name])));
+  const all = inOrder(Object.keys(metrics)).map((name) => h("span", { class: "value" }, h("span", { class: "soft" }, name), " ", number(metrics[name])));
+  const more = all.splice(VALUES_MAX);
+  return [all, more.length > 0 && h("details", {}, h("summary", {}, plural(more.length, "more value")), more)];
 }
 
 // How long after its own time an event was received.
@@ -107,8 +118,8 @@ export async function deadLetters({ app, device }) {
   if (!rows.length) return [heading, h("p", { class: "soft" }, "Nothing of this device was rejected.")];
   const all = h("a", { href: address(["dead-letters"], params) }, next ? "All of them" : plural(rows.length, "dead letter"));
   return [heading, table("Dead letters", [
-    { name: "Received", cell: (each) => app.time.short(each.received_at) },
-    { name: "Reason", cell: (each) => h("span", { class: "mono" }, each.reason) },
+    { name: "Received", class: "when", cell: (each) => app.time.short(each.received_at) },
+    { name: "Reason", class: "fit", cell: (each) => h("span", { class: "mono" }, each.reason) },
     { name: "What is wrong", wide: true, cell: (each) => each.detail },
   ], rows), h("p", {}, all)];
 }

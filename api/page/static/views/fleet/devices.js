@@ -1,9 +1,9 @@
 // What is known of the fleet: read from the API page by page, then kept current by the stream.
 
+import { DEVICES_PAGE } from "../../early.js";
 import { incidentName } from "../alerts/words.js";
 import { searchText } from "./order.js";
 
-const PAGE = 1_000;
 export const DEVICES_MAX = 10_000;  // Of a larger fleet the page lists so many, and the API searches the rest.
 const INCIDENTS_MAX = 500;  // The newest open ones give their names; of others the number is shown.
 const UNKNOWN_MAX = 20;  // More new devices at once are read with the whole list.
@@ -63,14 +63,14 @@ export class Devices {
 
   // The newest values take longer than everything else, so the first rows come without.
   async readNames(signal) {
-    const { rows } = await this.app.api.page("/v1/devices", { limit: PAGE }, signal);
+    const { rows } = await this.app.api.page("/v1/devices", { limit: DEVICES_PAGE }, signal);
     for (const device of rows) this.put(device);
     if (rows.length) this.onChange();
   }
 
   async readPages(signal) {
     const seen = new Set();
-    let page = await this.app.api.page("/v1/devices", { latest: true, limit: PAGE }, signal);
+    let page = await this.app.api.page("/v1/devices", { latest: true, limit: DEVICES_PAGE }, signal);
     for (;;) {
       for (const device of page.rows) seen.add(this.put(device).device_id);
       this.onChange();

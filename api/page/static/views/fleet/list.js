@@ -53,7 +53,6 @@ export class List {
     this.rows.clear();
     const names = ["State", "Device", "Last seen", "Battery", "24 hours"].map((name) => h("th", { scope: "col" }, name));
     fill(this.head, names, columns.map((name) => h("th", { scope: "col", class: "number" }, name)));
-    for (const space of [this.above, this.below]) space.firstChild.colSpan = names.length + columns.length;
     fill(this.body, this.above, this.below);
   }
 

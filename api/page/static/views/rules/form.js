@@ -76,7 +76,7 @@ export class RuleForm {
   update({ quiet = false } = {}) {
     for (const [name, { element }] of Object.entries(this.fields)) element.hidden = !hasField(this.condition, name);
     if (this.condition !== "no_data" && ["==", "!="].includes(this.fields.op.value)) this.fields.clear_threshold.element.hidden = true;
-    this.fields.for_s.element.querySelector("label").textContent = this.condition === "no_data" ? "Nothing for" : "For at least";
+    this.fields.for_s.setLabel(this.condition === "no_data" ? "Nothing for" : "For at least");
     if (!quiet) this.changed();
   }
 

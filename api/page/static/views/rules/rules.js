@@ -26,7 +26,7 @@ export async function show(root, route, app) {
 function columns(app, reload) {
   const all = [
     { name: "Rule", class: "plain", wide: true, cell: nameCell },
-    { name: "For", class: "plain", cell: scopeText },
+    { name: "For", class: "fit plain", cell: scopeText },
     { name: "Severity", class: "plain", cell: ({ severity }) => pill(severity) },
     { name: "Channels", cell: ({ channels }) => (channels.length ? channels.map(tag) : soft("none")) },
     { name: "State", class: "plain", cell: (rule) => (app.may("admin") ? enabledSwitch(rule, app, reload) : tag(stateText(rule))) },

@@ -1,4 +1,4 @@
-"""The sentences of libraries about a wrong value, in the words of HTTP and JSON."""
+"""The sentences of libraries about a wrong value, in the words of those who read them."""
 
 import re
 from collections.abc import Callable
@@ -32,7 +32,7 @@ _SENTENCES: list[tuple[str, Callable[[re.Match[str]], str]]] = [
     (r"Input should be (.*)", lambda m: m[1]),
     (r"Invalid JSON: (.*)", lambda m: f"not JSON: {m[1].replace('EOF', 'the end')}"),
     (r"String should match pattern '(.*)'", lambda m: f"a text that matches {m[1]}"),
-    (r"List should have (.*) after validation, (.*)", lambda m: f"{m[1]}, {m[2]}"),
+    (r"(?:List|Dictionary) should have (.*) after validation, (.*)", lambda m: f"{m[1]}, {m[2]}"),
     (r"(?:String|List|Dictionary|Value) should have (.*)", lambda m: m[1]),
 ]
 _PATTERNS = [(re.compile(pattern, re.DOTALL), say) for pattern, say in _SENTENCES]
