@@ -45,12 +45,16 @@ API_SESSION = {
     "plan_cache_mode": "force_custom_plan",
     "work_mem": "32MB",  # 50,000 rows of an aggregate are sorted without a file.
 }
+# Planning a query about one device takes four times as long as running it, so plans are kept. The queries
+# name instants as constants: a plan concerns few partitions. A table that was empty then may have grown.
+LOOKUP_SESSION = API_SESSION | {"plan_cache_mode": "force_generic_plan", "enable_seqscan": "off"}
 
 queries = load_queries("schema", "database.sql")
 log = structlog.get_logger()
 
 # A separate connection, or one borrowed from a pool.
 Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record] | PoolConnectionProxy[asyncpg.Record]"
+Pool: TypeAlias = "asyncpg.Pool[asyncpg.Record]"
 
 
 async def connect(
@@ -67,7 +71,7 @@ async def connect(
 
 async def open_pool(
     dsn: str, name: str, limits: dict[str, str], *, size_max: int, command_timeout_s: float = 30
-) -> "asyncpg.Pool[asyncpg.Record]":
+) -> Pool:
     """Create a pool that connects on first use, so that a role can start before its database."""
     return await asyncpg.create_pool(
         dsn,

@@ -68,7 +68,7 @@ def test_who_logs_in_comes_to_where_they_wanted_to_be(
     expect(page.get_by_role("heading", name="Log in")).to_be_visible()
     log_in(page, "vwk_wrong")
     expect(page.get_by_role("alert")).to_have_text(
-        "There is no such key: it is mistyped, or was revoked."
+        "This is not a whole key: it is mistyped, or a part of it is missing."
     )
     log_in(page, secrets["admin"])
     expect(page.get_by_role("heading", name="Rules")).to_be_visible()
