@@ -46,7 +46,7 @@ async def forget_devices(
     if errors:
         typer.echo(
             f"{len(errors)} of {len(device_ids)} devices are not forgotten, because the API at"
-            f" {without_credentials(url)} did not do it ({error_text(errors[0])}): send"
+            f" {without_credentials(url)} did not do it ({_reason(errors[0])}): send"
             " DELETE /v1/devices/{device_id}?events=true for each later.",
             err=True,
         )
@@ -69,3 +69,9 @@ async def _delete(api: httpx.AsyncClient, device_id: str, *, events: bool) -> No
     response = await api.delete(f"/v1/devices/{device_id}", params={"events": events})
     if response.status_code != HTTPStatus.NOT_FOUND:  # Nothing of it arrived.
         response.raise_for_status()
+
+
+def _reason(error: httpx.HTTPError) -> str:
+    if isinstance(error, httpx.HTTPStatusError):
+        return f"it returned {error.response.status_code}"
+    return error_text(error)

@@ -118,6 +118,7 @@ class App {
     this.cleanup = null;
     this.live.watch([]);  // The next view says what it shows.
     if (this.shown !== route.path) this.isNew = this.shown !== null;  // The first view leaves the focus where it is.
+    if (this.typed?.path !== route.path && found?.name !== "login") this.typed = null;
     this.shown = route.path;
     const place = h("div", { class: `view ${found?.name ?? "nothing"}` });
     fill(this.root, place);
@@ -125,10 +126,7 @@ class App {
     const cleanup = await this.draw(found, place, route);
     if (turn !== this.turn) return cleanup?.();
     this.cleanup = cleanup;
-    if (this.typed?.path === route.path) {
-      typeAgain(place, this.typed.controls);
-      this.typed = null;
-    }
+    if (this.typed?.path === route.path && typeAgain(place, this.typed.controls)) this.typed = null;
     if (this.isNew) this.arrive();
     return undefined;
   }

@@ -9,11 +9,12 @@ export function typedIn(root) {
   return controlsOf(root).map(({ value, checked }) => ({ value, checked }));
 }
 
-// Put it back into the same forms. Forms that have other controls by now stay as they are.
+// Put it back into the same forms. False if they have other controls, as in place of a view that could not be read.
 export function typeAgain(root, typed) {
   const controls = controlsOf(root);
-  if (controls.length !== typed.length) return;
+  if (controls.length !== typed.length) return false;
   controls.forEach((control, place) => restore(control, typed[place]));
+  return true;
 }
 
 // The form hears of it as if it was typed.
