@@ -14,11 +14,11 @@ from ingestor.pipeline import Pipeline
 from runtime.health import Health
 from runtime.metrics import Metrics
 from runtime.settings import Settings
-from schema.database import API_SESSION, open_pool
+from schema.database import API_SESSION, LOOKUP_SESSION, open_pool
 from schema.event import Door
 from schema.migrate import until_migrated
 
-READERS_MAX = 8
+READERS_MAX, LOOKUPS_MAX = 8, 4
 # Beyond either limit posts answer 503 at once. A decoded payload takes about three times its size.
 WAITING_POSTS_MAX, WAITING_BYTES_MAX = 2000, 48 * 1024 * 1024
 
@@ -38,6 +38,9 @@ async def run(
     async with (
         await open_pool(dsn, name, API_SESSION, size_max=READERS_MAX) as pool,
         await open_pool(
+            dsn, f"{name} look-up", LOOKUP_SESSION, size_max=LOOKUPS_MAX
+        ) as lookup_pool,
+        await open_pool(
             dsn, f"{name} export", EXPORT_SESSION, size_max=CONNECTIONS_MAX
         ) as export_pool,
     ):
@@ -54,6 +57,7 @@ async def run(
             settings,
             name=name,
             pool=pool,
+            lookup_pool=lookup_pool,
             export_pool=export_pool,
             pipeline=pipeline,
             health=health,

@@ -72,6 +72,7 @@ def build_services(
     *,
     name: str,
     pool: Pool,
+    lookup_pool: Pool,
     export_pool: Pool,
     pipeline: Pipeline,
     health: Health,
@@ -83,7 +84,7 @@ def build_services(
     The caller runs pipeline, feed and latest_events.
     """
     limits = AcceptLimits.of(settings)
-    database = Database(pool)
+    database = Database(pool, lookup_pool)
     limiter = RateLimiter(settings.rate_limit_requests, settings.rate_limit_window_seconds)
     authenticator = Authenticator() if settings.authenticated else None
     return Services(

@@ -5,7 +5,7 @@
 -- this part is only added where there are marks.
 , late as materialized (
     select hour, array(select metric from known where ts >= hour + interval '1 hour') as newer
-    from (select distinct hour from rollup_mark where device_no = (select device_no from asked) and hour < $2) marked
+    from (select distinct hour from rollup_mark where device_no = (select device_no from asked) and hour < {closed}) marked
 ), late_value as (
     select key, value::numeric, e.ts, e.event_id
     from late join event e
@@ -15,15 +15,15 @@
 
 -- latest_values --
 -- The newest value of each metric of the device $1, ordered by (timestamp, event_id); no row if there is no such
--- device. $2: an instant that is not after the end of the hours with rollups.
+-- device. {closed}: not after the end of the hours with rollups.
 -- 1. known    the metrics that have rollups and their newest value, with one step through the index for each: a
 --             rollup's value was really sent, even if its hour is marked
--- 2. open     back through the raw events since $2, but only to events with a metric not seen yet; it begins with
+-- 2. open     back through the raw events since {closed}, but only to events with a metric not seen yet; it begins with
 --             an event that does not exist, so that the planner meets the partitions only once
 -- 3. late     if there are marks: the events of their hours, without metrics that are known to be newer
 -- 4. the newest value among those of all three
 -- `marked`: there are marks. `unusual`: a number may have another form in JSON than in PostgreSQL. If part 3 or
--- json_number was left out then, the body is invalid, and so it is if `closed` is before $2.
+-- json_number was left out then, the body is invalid, and so it is if `closed` is before {closed}.
 with recursive asked as materialized (
     select device_no from device where device_id = $1
 ), known (metric, value, ts, event_id) as (
@@ -42,14 +42,14 @@ with recursive asked as materialized (
         select ts, event_id, seen || array(select jsonb_object_keys(metrics)) as seen from open
     ) newer cross join lateral (
         select e.ts, e.event_id, e.metrics from event e
-        where device_no = (select device_no from asked) and ts >= $2
+        where device_no = (select device_no from asked) and ts >= {closed}
           and ts <= newer.ts and (ts < newer.ts or e.event_id < newer.event_id)
           and metrics - newer.seen <> '{{}}'
         order by ts desc, event_id desc limit 1
     ) older
 ) {late}
 select (select closed from rollup_state) as closed,
-       exists (select from rollup_mark where device_no = (select device_no from asked) and hour < $2) as marked,
+       exists (select from rollup_mark where device_no = (select device_no from asked) and hour < {closed}) as marked,
        values.unusual, '{{"device_id":"' || $1::text || '","metrics":{{' || coalesce(values.body, '') || '}}}}' as body
 from asked cross join (
     select bool_or(abs(value) >= 1e15 or abs(value) < 1e-6 and value <> 0) as unusual,

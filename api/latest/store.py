@@ -2,30 +2,23 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime
+from functools import lru_cache
 from typing import Any
 
 import asyncpg
 
 from api.store.closed_hour import ClosedHour
-from api.store.database import Database
+from api.store.database import Database, constant
 from api.store.devices import no_device
 from schema.presence import PresenceState
 from schema.queries import load_queries
 
 # Events that a list reads per device: of the hours without rollups, and of those with late events.
 RECENT_EVENTS = 100
+STATEMENTS_MAX = 8  # Kept texts, of this hour and the one before.
 
 queries = load_queries("api.latest", "latest.sql", {"recent_events": RECENT_EVENTS})
-# By what is included, which takes several times as long: the events of marked hours, unusual numbers.
-LATEST_VALUES = {
-    (marked, unusual): queries.latest_values.format(
-        late=queries.late if marked else "",
-        late_values="union all select * from late_value" if marked else "",
-        number="json_number(value)" if unusual else "trim_scale(value)",
-    )
-    for marked in (False, True)
-    for unusual in (False, True)
-}
 LATEST_OF_MANY = queries.latest_of_many.format(late="")
 LATEST_OF_MANY_WITH_LATE = queries.latest_of_many.format(late=queries.late_of_many)
 
@@ -38,6 +31,19 @@ class DeviceFilter:
     tags: Sequence[str] | None = None
     states: Sequence[PresenceState] | None = None
     text: str | None = None
+
+
+@lru_cache(STATEMENTS_MAX)
+def latest_values(closed: datetime, marked: bool, unusual: bool) -> str:  # noqa: FBT001
+    """By what is included, which takes longer: the events of marked hours, the form of unusual numbers."""
+    return str(
+        queries.latest_values.format(
+            closed=constant(closed),
+            late=queries.late.format(closed=constant(closed)) if marked else "",
+            late_values="union all select * from late_value" if marked else "",
+            number="json_number(value)" if unusual else "trim_scale(value)",
+        )
+    )
 
 
 class LatestStore:
@@ -55,10 +61,12 @@ class LatestStore:
         included = False, False
         while True:
             closed = await self._closed_hour.bound()
-            found = await self._database.fetch_row(LATEST_VALUES[included], device_id, closed)
+            marked, unusual = included
+            # The events of marked hours may lie in any partition, so their plan is not worth keeping.
+            fetch = self._database.fetch_row if marked else self._database.look_up
+            found = await fetch(latest_values(closed, marked, unusual), device_id)
             if found is None:
                 raise no_device(device_id)
-            marked, unusual = included
             needed = found["marked"] or marked, found["unusual"] or unusual
             if self._closed_hour.held(closed, found["closed"]) and needed == included:
                 return str(found["body"])

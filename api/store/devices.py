@@ -1,7 +1,7 @@
 """Devices as the API shows them: registration and presence."""
 
 from datetime import datetime
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import asyncpg
 
@@ -44,7 +44,7 @@ class DeviceStore:
 
     async def known(self, device_id: str) -> KnownDevice:
         """A device is known from its first stored event, heartbeat or status."""
-        row = await self._database.fetch_row(queries.find_device, device_id)
+        row = await self._database.look_up(queries.find_device, device_id)
         if row is None:
             raise no_device(device_id)
         profile = row["profile"] or self._default_profile
@@ -63,7 +63,10 @@ class DeviceStore:
             return await one_device(connection, device_id, self._default_profile)
 
     async def presence(self, device_id: str) -> str:
-        return await self._body(ONE_PRESENCE, device_id)
+        row = await self._database.look_up(ONE_PRESENCE, device_id)
+        if row is None:
+            raise no_device(device_id)
+        return str(row[0])
 
     async def presence_history(
         self,
@@ -87,12 +90,6 @@ class DeviceStore:
     async def fleet(self) -> str:
         """The number of devices per state and in all, and of open incidents, as JSON text."""
         return str(await self._database.fetch_value(queries.fleet, list(PresenceState)))
-
-    async def _body(self, query: str, *arguments: Any) -> str:
-        body = await self._database.fetch_value(query, *arguments)
-        if body is None:
-            raise no_device(arguments[-1])
-        return str(body)
 
 
 async def one_device(connection: Connection, device_id: str, default_profile: str) -> str:

@@ -2,12 +2,14 @@
 
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 from time import monotonic
 from typing import Any
 
+import asyncpg
 import msgspec
 
-from api.store.database import QUERY_S_MAX, Database
+from api.store.database import QUERY_S_MAX, Database, constant
 from api.store.devices import KnownDevice, no_device
 from api.store.retention import first_needed, require_kept
 from runtime.errors import InvalidRequest
@@ -26,17 +28,22 @@ FLEET_WINDOWS = tuple(timedelta(minutes=4**n) for n in range(11))
 
 queries = load_queries("api.store", "events.sql")
 JSON_METRICS = queries.event_body.format(metrics="json_metrics(metrics)")
-# By whether it can show events with unusual numbers.
-DEVICE_EVENTS = {
-    False: queries.device_events.format(
-        body=queries.event_body.format(metrics="replace(metrics::text, ' ', '')")
-    ),
-    True: queries.device_events.format(body=JSON_METRICS),
-}
+PLAIN_METRICS = queries.event_body.format(metrics="replace(numbers, ' ', '')")
+STATEMENTS_MAX = 2  # Kept texts, of this day and the one before.
 SEARCH_EVENTS = queries.search_events.format(body=JSON_METRICS)
 
 # The rows of one window of time, at most so many: [start, end) and the number of rows.
 ReadWindow = Callable[[datetime, datetime, int], Awaitable[Sequence[Any]]]
+
+
+@lru_cache(STATEMENTS_MAX)
+def newest_events(start: datetime) -> str:
+    """The events of a device since an instant that is the same for all devices."""
+    return str(queries.device_events.format(body=PLAIN_METRICS, start=constant(start)))
+
+
+def device_events(body: str) -> str:
+    return str(queries.device_events.format(body=body, start="$6"))
 
 
 class _Key(msgspec.Struct):
@@ -67,22 +74,25 @@ class EventStore:
         Raises NotFound.
         """
         key = after or (LATEST, LAST_KEY)
+        today = _end_of_day(datetime.now(UTC))
 
         async def read(first: datetime, last: datetime, most: int) -> list[dict[str, str]]:
-            last = min(last, key[0] + MICROSECOND)
-            bodies = await self._bodies(device_id, first, last, *key, most)
-            return [{"body": body} for body in bodies]
+            rest = min(last, key[0] + MICROSECOND), *key, most
+            if first == today - DEVICE_WINDOWS[0]:
+                found = await self._database.look_up(newest_events(first), device_id, *rest)
+            else:
+                found = await self._in_range(PLAIN_METRICS, device_id, *rest, first)
+            if found is not None and found["unusual"]:
+                found = await self._in_range(JSON_METRICS, device_id, *rest, first)
+            if found is None:
+                raise no_device(device_id)
+            return [{"body": body} for body in found["bodies"]]
 
-        return await self._newest_first(read, start, end, key[0], limit, DEVICE_WINDOWS)
+        newest = min(end or LATEST, _end_of_day(key[0]), today)
+        return await self._newest_first(read, start, end, newest, limit, DEVICE_WINDOWS)
 
-    async def _bodies(self, device_id: str, *rest: Any) -> list[str]:
-        found = await self._database.fetch_row(DEVICE_EVENTS[False], device_id, *rest)
-        if found is not None and found["unusual"]:
-            found = await self._database.fetch_row(DEVICE_EVENTS[True], device_id, *rest)
-        if found is None:
-            raise no_device(device_id)
-        bodies: list[str] = found["bodies"]
-        return bodies
+    async def _in_range(self, body: str, *arguments: Any) -> asyncpg.Record | None:
+        return await self._database.fetch_row(device_events(body), *arguments)
 
     async def search(
         self,
@@ -100,7 +110,8 @@ class EventStore:
             return await self._database.fetch(SEARCH_EVENTS, tags, first, last, *key, most)
 
         async with self._database.heavy_query_slot():
-            return await self._newest_first(read, start, end, key[0], limit, FLEET_WINDOWS)
+            newest = min(end or LATEST, key[0], datetime.now(UTC))
+            return await self._newest_first(read, start, end, newest, limit, FLEET_WINDOWS)
 
     async def metrics(self, device: KnownDevice, start: datetime, end: datetime) -> str:
         """The points of a device as JSON text, oldest first."""
@@ -119,9 +130,8 @@ class EventStore:
         limit: int,
         spans: Sequence[timedelta],
     ) -> list[Any]:
-        """The rows up to the time `newest`; one more than `limit` if there are more."""
+        """The rows, one more than `limit` if there are more. They are expected shortly before `newest`."""
         first, last = start or EARLIEST, end or LATEST
-        newest = min(last, newest, datetime.now(UTC))
         rows: list[Any] = []
         began = monotonic()
         for window in lookback_windows(first, last, newest, spans):
@@ -150,6 +160,11 @@ def key_of(event: str) -> list[str]:
     """The key of an event in a list of one device, from its JSON."""
     found = _key.decode(event)
     return [found.timestamp, found.event_id]
+
+
+def _end_of_day(at: datetime) -> datetime:
+    """The end of its day in UTC, so that windows begin at the same instant all day."""
+    return at.replace(hour=0, minute=0, second=0, microsecond=0) + timedelta(days=1)
 
 
 def lookback_windows(

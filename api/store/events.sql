@@ -11,19 +11,20 @@ format('{{"event_id":%s,"device_id":"%s","timestamp":"%s","metrics":%s,"tags":%s
        rfc3339(received_at))
 
 -- device_events --
--- The events of the device $1 from $2 to $3, newest first, after the key ($4, $5); no row if there is no such device.
+-- The events of the device $1 from {start} to $2, newest first, after the key ($3, $4); no row if there is no such device.
 -- `unusual`: a number may have another form in JSON than in PostgreSQL, as json_metrics says. It looks at each event,
 -- which takes a third of the time; so it is left out at first. If it was, `unusual` bodies are invalid.
-select coalesce(array_agg({body} order by ts desc, event_id desc) filter (where ts is not null), '{{}}') as bodies,
-       string_agg(metrics::text, '') ~ '": -?([0-9]{{16}}|0[.]0{{6}})' as unusual
-from device left join lateral (
-    select * from event
-    where device_no = device.device_no and ts >= $2 and ts < $3 and (ts < $4 or event_id < $5)
-    order by ts desc, event_id desc
-    limit $6
-) page on true
+select coalesce(bodies, '{{}}') as bodies, unusual
+from device cross join lateral (
+    select array_agg({body}) as bodies, string_agg(numbers, '') ~ '": -?([0-9]{{16}}|0[.]0{{6}})' as unusual
+    from (
+        select *, metrics::text as numbers from event
+        where device_no = device.device_no and ts >= {start} and ts < $2 and (ts < $3 or event_id < $4)
+        order by ts desc, event_id desc
+        limit $5
+    ) page
+) found
 where device_id = $1
-group by device_id
 
 -- search_events --
 -- All devices, newest first, after a key. The condition is written exactly as in the index event_tags.

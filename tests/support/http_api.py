@@ -15,7 +15,7 @@ from ingestor.pipeline import Pipeline
 from runtime.health import Health
 from runtime.metrics import Metrics
 from runtime.settings import Settings
-from schema.database import API_SESSION, open_pool
+from schema.database import API_SESSION, LOOKUP_SESSION, open_pool
 from schema.event import Door
 
 POSTS_PER_SECOND = 1000
@@ -38,6 +38,7 @@ async def api_on(
     stop = asyncio.Event()
     async with (
         await open_pool(dsn, name, API_SESSION, size_max=4) as pool,
+        await open_pool(dsn, name, LOOKUP_SESSION, size_max=1) as lookup_pool,
         asyncio.TaskGroup() as group,
     ):
         group.create_task(pipeline.run(stop))
@@ -45,6 +46,7 @@ async def api_on(
             settings,
             name=name,
             pool=pool,
+            lookup_pool=lookup_pool,
             export_pool=pool,
             pipeline=pipeline,
             health=health,

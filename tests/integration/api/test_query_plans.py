@@ -15,21 +15,23 @@ from api.aggregate.reader import arguments
 from api.aggregate.sql import Source, statement
 from api.export.store import EXPORT_SESSION
 from api.export.store import queries as of_exports
-from api.latest.store import LATEST_OF_MANY, LATEST_VALUES
+from api.latest.store import LATEST_OF_MANY, latest_values
 from api.store.dead_letters import queries as of_dead_letters
 from api.store.devices import LIST_DEVICES, NEWEST_EVENTS
 from api.store.events import (
-    DEVICE_EVENTS,
     FLEET_WINDOWS,
     LAST_KEY,
+    PLAIN_METRICS,
     SEARCH_EVENTS,
+    device_events,
     lookback_windows,
+    newest_events,
     queries,
 )
 from api.store.registry import queries as of_registry
 from api.store.tags import tags_query
 from scheduler.rollups import roll
-from schema.database import Connection, fetch_row
+from schema.database import LOOKUP_SESSION, Connection, fetch_row
 from schema.instants import EARLIEST, LATEST
 from tests.support.oracle.plans import DEVICES, EVENTS_OF_A_DEVICE, generate, plan_of
 
@@ -41,6 +43,10 @@ WEEK = (NOW - timedelta(days=7), NOW)
 MOST_PARTITIONS_OF_A_WEEK = 2
 MONTHS_AHEAD = 2  # Their partitions exist already.
 BIGINT_MAX = 2**63 - 1
+PARTITIONS_LOCKED = """
+    select relation from pg_locks join pg_inherits on inhrelid = relation
+    where pid = pg_backend_pid() and inhparent = 'event'::regclass
+"""
 
 
 @pytest.fixture
@@ -54,8 +60,9 @@ async def filled(dsn: str) -> AsyncIterator[Connection]:
 
 async def test_lists_and_points_of_a_device_read_its_rows_of_the_range(filled: Connection) -> None:
     key = (LATEST, LAST_KEY)
-    newest = await plan_of(filled, DEVICE_EVENTS[False], "d5", EARLIEST, LATEST, *key, 101)
-    week = await plan_of(filled, DEVICE_EVENTS[False], "d5", *WEEK, *key, 101)
+    events = device_events(PLAIN_METRICS)
+    newest = await plan_of(filled, events, "d5", LATEST, *key, 101, EARLIEST)
+    week = await plan_of(filled, events, "d5", WEEK[1], *key, 101, WEEK[0])
     points = await plan_of(filled, queries.device_metrics, 5, "d5", *WEEK, 50_000)
     for plan in (newest, week, points):
         assert plan.read_whole <= {"device"}, "which has one page here"
@@ -63,6 +70,25 @@ async def test_lists_and_points_of_a_device_read_its_rows_of_the_range(filled: C
         assert any(name.endswith("_device_no_ts_idx") for name in plan.indexes)
     for plan in (week, points):
         assert len(plan.partitions) <= MOST_PARTITIONS_OF_A_WEEK
+
+
+async def test_kept_plans_of_a_device_lock_few_partitions(filled: Connection, dsn: str) -> None:
+    closed = await filled.fetchval("select closed from rollup_state")
+    keeping = await asyncpg.connect(dsn, server_settings={"timezone": "UTC", **LOOKUP_SESSION})
+    for sql, values in (
+        (latest_values(closed, False, False), ("d5",)),
+        (newest_events(WEEK[0]), ("d5", LATEST, LATEST, LAST_KEY, 101)),
+    ):
+        await keeping.fetch(sql, *values)
+        async with keeping.transaction():
+            await keeping.fetch(sql, *values)
+            locked = await keeping.fetch(PARTITIONS_LOCKED)
+        assert len(locked) <= MOST_PARTITIONS_OF_A_WEEK + MONTHS_AHEAD, sql
+        kept = await keeping.fetchval(
+            "select generic_plans from pg_prepared_statements where statement = $1", sql
+        )
+        assert kept == 2
+    keeping.terminate()
 
 
 async def test_a_rare_tag_or_beginning_is_found_by_the_index_of_tags(filled: Connection) -> None:
@@ -132,7 +158,7 @@ async def test_latest_values_come_from_the_last_rollups_and_the_open_hours(
     await roll(filled)
     await filled.execute("vacuum analyze")
     closed = await filled.fetchval("select closed from rollup_state")
-    plan = await plan_of(filled, LATEST_VALUES[False, False], "d5", closed)
+    plan = await plan_of(filled, latest_values(closed, False, False), "d5")
     assert plan.read_whole <= {"device", "rollup_state"}, "which have one page here"
     assert plan.rows_most <= 20
     assert "rollup_pkey" in plan.indexes

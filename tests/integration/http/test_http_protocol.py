@@ -17,10 +17,11 @@ from tests.support.services import free_port
 
 KIB, MIB = 1024, 1024 * 1024
 SMALL_BUDGET = 1 * MIB
+LARGE = b"x" * (65 * KIB)
 
 
 class App:
-    """Answers 200 with what it got; `/early` before the body, `/never` not at all, `/stream` in pieces."""
+    """Answers 200 with what it got; `/early` before the body, `/never` not at all, `/stream` and `/large`."""
 
     def __init__(self) -> None:
         self.entered = 0
@@ -49,6 +50,8 @@ class App:
                 await asyncio.Event().wait()
             case "/early":
                 await _send(send, 413, [b"too large"])
+            case "/large":
+                await _send(send, 200, [LARGE[:-1], LARGE[-1:]])
             case "/fault":
                 raise RuntimeError("a secret")
             case "/stream":
@@ -320,6 +323,18 @@ async def test_http_1_1_gets_chunks_and_keeps_its_connection(server: Server) -> 
         )
         await client.send(post(1) + b"x")
         assert (await client.response())[0] == 200
+
+
+async def test_an_answer_of_known_length_comes_in_one_piece_and_a_large_one_whole(
+    server: Server,
+) -> None:
+    async with server.client() as client:
+        await client.send(post(2) + b"xx")
+        assert (await client.reader.read(64 * KIB)).endswith(b"\r\n\r\n2")
+        await client.send(b"GET /large HTTP/1.1\r\nHost: a\r\n\r\n")
+        assert (await client.response())[2] == LARGE
+        await client.send(post(1) + b"x")
+        assert (await client.response())[2] == b"1"
 
 
 async def test_head_is_answered_without_a_body(server: Server) -> None:
