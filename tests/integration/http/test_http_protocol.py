@@ -325,16 +325,16 @@ async def test_http_1_1_gets_chunks_and_keeps_its_connection(server: Server) -> 
         assert (await client.response())[0] == 200
 
 
-async def test_an_answer_of_known_length_comes_in_one_piece_and_a_large_one_whole(
+async def test_a_response_of_known_length_comes_in_one_piece_and_a_large_one_whole(
     server: Server,
 ) -> None:
     async with server.client() as client:
         await client.send(post(2) + b"xx")
         assert (await client.reader.read(64 * KIB)).endswith(b"\r\n\r\n2")
         await client.send(b"GET /large HTTP/1.1\r\nHost: a\r\n\r\n")
-        assert (await client.answer())[2] == LARGE
+        assert (await client.response())[2] == LARGE
         await client.send(post(1) + b"x")
-        assert (await client.answer())[2] == b"1"
+        assert (await client.response())[2] == b"1"
 
 
 async def test_head_is_answered_without_a_body(server: Server) -> None:
