@@ -11,11 +11,11 @@ from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from itertools import takewhile
 from time import monotonic
-from typing import Any
 
 from prometheus_client import Gauge
 
 from runtime.errors import Overloaded, TooManyRequests
+from schema.database import Pool
 from schema.feed import FeedItem, follow_feed, newest_id, read_feed
 
 KEPT_ITEMS_MAX = 2000
@@ -23,7 +23,9 @@ SLICE_ITEMS = 100  # Their frames take about 0.1 ms to send.
 
 
 class FeedReader:
-    def __init__(self, dsn: str, pool: Any, name: str, streams: Gauge, *, streams_max: int) -> None:
+    def __init__(
+        self, dsn: str, pool: Pool, name: str, streams: Gauge, *, streams_max: int
+    ) -> None:
         self._streams, self._streams_max, self._open_streams = streams, streams_max, 0
         self._held: Counter[str | None] = Counter()
         self._turns = asyncio.Lock()

@@ -2,7 +2,6 @@
 
 from dataclasses import dataclass
 
-import asyncpg
 from prometheus_client import Histogram
 
 from api.aggregate.completeness import CompletenessStore
@@ -34,6 +33,7 @@ from ingestor.pipeline import Pipeline
 from runtime.health import Health
 from runtime.metrics import Metrics
 from runtime.settings import Settings
+from schema.database import Pool
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,9 +71,9 @@ def build_services(
     settings: Settings,
     *,
     name: str,
-    pool: "asyncpg.Pool[asyncpg.Record]",
-    lookup_pool: "asyncpg.Pool[asyncpg.Record]",
-    export_pool: "asyncpg.Pool[asyncpg.Record]",
+    pool: Pool,
+    lookup_pool: Pool,
+    export_pool: Pool,
     pipeline: Pipeline,
     health: Health,
     metrics: Metrics,

@@ -6,7 +6,7 @@ from typing import Any
 import typer
 from typer.core import TyperGroup
 
-from api.http.messages import plain
+from runtime.plain_words import plain
 
 SENTENCE_CHARS_MAX = 500
 EXIT_CODES = "Exit codes: 0 success, 1 failure, 2 misuse (wrong arguments or settings)."

@@ -11,13 +11,15 @@ from ingestor.decode.acceptance import Origin
 from ingestor.decode.presence import PresenceSignal, PresenceUpdate, merge
 from ingestor.decode.strict import Items, reject
 from schema.event import (
+    DUPLICATE,
+    REJECTED,
+    STORED,
     DeviceNo,
     Door,
     DuplicateReason,
     Event,
     Reason,
     Rejection,
-    Status,
     Verdict,
 )
 from schema.locks import lane
@@ -75,7 +77,7 @@ class Message(msgspec.Struct, eq=False):
         return self.open_parts == 0
 
 
-_PENDING = Verdict(None, Status.REJECTED)
+_PENDING = Verdict(None, REJECTED)
 
 
 class Part(msgspec.Struct, eq=False, gc=False):
@@ -180,19 +182,19 @@ class Batch:
     def settle(self, written: Written) -> None:
         """Give every item its verdict."""
         for row in self.rows:
-            row.message.verdicts[row.place] = Verdict(row.event.event_id, Status.STORED)
+            row.message.verdicts[row.place] = Verdict(row.event.event_id, STORED)
         if len(written.new) < len(self.rows):
             self._settle_repeats(written)
         for rejection, message, place, *_ in self.dead_letters:
             message.verdicts[place] = Verdict(
-                rejection.event_id, Status.REJECTED, rejection.reason, rejection.detail
+                rejection.event_id, REJECTED, rejection.reason, rejection.detail
             )
 
     def _settle_repeats(self, written: Written) -> None:
         for place in self.repeats(written.new):
             row = self.rows[place]
             reason = DuplicateReason.OTHER_CONTENT if place in written.reused else None
-            row.message.verdicts[row.place] = Verdict(row.event.event_id, Status.DUPLICATE, reason)
+            row.message.verdicts[row.place] = Verdict(row.event.event_id, DUPLICATE, reason)
 
 
 def in_order_of_evaluation(rows: Iterable[Row]) -> list[Row]:

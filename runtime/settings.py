@@ -13,6 +13,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from runtime.addresses import MqttAddress, both_forms, connect_host, is_loopback
 from runtime.errors import ConfigurationError
+from runtime.plain_words import plain
 from runtime.setting_types import (
     HeaderSecret,
     MqttUrl,
@@ -212,9 +213,7 @@ def load_settings(**overrides: object) -> Settings:
         settings = Settings(**overrides)  # type: ignore[arg-type]  # pydantic checks them.
     except ValidationError as error:
         invalid = error.errors(include_url=False, include_input=False)
-        faults = [
-            f"{_name(fault)}: {fault['msg'].removeprefix('Value error, ')}." for fault in invalid
-        ]
+        faults = [f"{_name(fault)}: {_sentence(fault['msg'])}." for fault in invalid]
         # With defaults in place of the invalid values, the contradictions of the others show too.
         defaults = {name: Settings.model_fields[name].default for name in map(_field, invalid)}
         settings = Settings(**{**overrides, **defaults})
@@ -222,6 +221,11 @@ def load_settings(**overrides: object) -> Settings:
     if not faults:
         return settings
     raise ConfigurationError("The settings cannot be used. " + " ".join(faults))
+
+
+def _sentence(message: str) -> str:
+    own = message.removeprefix("Value error, ")
+    return own if own != message else f"must be {plain(message)}"
 
 
 def _field(fault: Any) -> str:

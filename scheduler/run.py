@@ -24,7 +24,7 @@ from scheduler.rollups import roll
 from scheduler.silence import sweep
 from schema.access.audit import delete_old_audit
 from schema.access.credentials import delete_ended
-from schema.database import DATABASE_ERRORS, WRITER_SESSION, Connection, connect, open_pool
+from schema.database import DATABASE_ERRORS, WRITER_SESSION, Connection, Pool, connect, open_pool
 from schema.deleted_devices import delete_events_of_deleted_devices
 from schema.migrate import make_partitions, until_migrated
 
@@ -119,9 +119,7 @@ async def _follow_clock(timer: AsyncIOScheduler) -> None:
                 job.modify(next_run_time=datetime.now(UTC))
 
 
-async def _run_job(
-    job: Job, pool: "asyncpg.Pool[asyncpg.Record]", health: Health, metrics: Metrics
-) -> None:
+async def _run_job(job: Job, pool: Pool, health: Health, metrics: Metrics) -> None:
     try:
         async with pool.acquire(timeout=5) as connection:
             await job.work(connection)

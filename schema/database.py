@@ -54,6 +54,7 @@ log = structlog.get_logger()
 
 # A separate connection, or one borrowed from a pool.
 Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record] | PoolConnectionProxy[asyncpg.Record]"
+Pool: TypeAlias = "asyncpg.Pool[asyncpg.Record]"
 
 
 async def connect(
@@ -70,7 +71,7 @@ async def connect(
 
 async def open_pool(
     dsn: str, name: str, limits: dict[str, str], *, size_max: int, command_timeout_s: float = 30
-) -> "asyncpg.Pool[asyncpg.Record]":
+) -> Pool:
     """Create a pool that connects on first use, so that a role can start before its database."""
     return await asyncpg.create_pool(
         dsn,

@@ -101,6 +101,9 @@ class Status(StrEnum):
     REJECTED = "rejected"
 
 
+STORED, DUPLICATE, REJECTED = Status  # Python 3.11 takes 150 ns to look up a member by its name.
+
+
 class Event(msgspec.Struct, gc=False):
     """An event that the database accepts. `metrics` holds ints where the value is integral.
 

@@ -17,7 +17,7 @@ import msgspec
 import structlog
 
 from schema.alert import Notification
-from schema.database import API_SESSION, DATABASE_ERRORS, Connection, connect
+from schema.database import API_SESSION, DATABASE_ERRORS, Connection, Pool, connect
 from schema.locks import LOCKS
 from schema.queries import load_queries
 
@@ -76,13 +76,13 @@ async def commit_statement(connection: Connection, notifications: Sequence[Notif
 
 
 async def read_feed(
-    connection: Connection, after: int, limit: int = READ_ROWS_MAX
+    connection: "Connection | Pool", after: int, limit: int = READ_ROWS_MAX
 ) -> list[FeedItem]:
     """Return the notifications after a number, in order."""
     return [feed_item(row) for row in await connection.fetch(queries.read_feed, after, limit)]
 
 
-async def newest_id(connection: Connection) -> int:
+async def newest_id(connection: "Connection | Pool") -> int:
     return int(await connection.fetchval(queries.newest_feed_id))
 
 

@@ -10,6 +10,7 @@ from typing import Any
 from uuid import uuid4
 
 import asyncpg
+import hypothesis
 import pytest
 from xdist.scheduler import LoadFileScheduling
 
@@ -42,6 +43,9 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> LoadFileSche
 
 def pytest_configure(config: pytest.Config) -> None:
     keep_files_in_memory()
+    # An example may take long on a busy machine.
+    hypothesis.settings.register_profile("ours", max_examples=30, deadline=None, database=None)
+    hypothesis.settings.load_profile("ours")
 
 
 @pytest.fixture(autouse=True)

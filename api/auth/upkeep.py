@@ -17,7 +17,9 @@ from schema.access.watch import follow_credentials, follow_sessions
 from schema.database import DATABASE_ERRORS, connect
 
 USED_EVERY_S = 60.0
-WRITE_EVERY_S = 0.5  # Failed logins that arrive together are written together.
+WRITE_EVERY_S = (
+    0.5  # A failed login is written at once, those that follow so soon after it together.
+)
 FIRST_KEY = "voltwire key create admin --scope admin"
 
 Changed = Callable[[], Awaitable[None]]
@@ -59,15 +61,14 @@ async def _sessions(dsn: str, name: str, keys: Keys, changed: Changed) -> None:
 async def _failed_logins(dsn: str, name: str, failed: FailedLogins) -> None:
     while True:
         await failed.arrived.wait()
-        await asyncio.sleep(WRITE_EVERY_S)
         waiting = failed.take()
         try:
             await _write(dsn, name, waiting)
         except DATABASE_ERRORS as error:
             log.warning("Failed logins cannot be written to the audit yet.", error=repr(error))
             failed.put_back(waiting)
-            await asyncio.sleep(WRITE_EVERY_S)
             failed.arrived.set()
+        await asyncio.sleep(WRITE_EVERY_S)
 
 
 async def _write(dsn: str, name: str, waiting: list[FailedLogin]) -> None:

@@ -12,14 +12,13 @@ from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from typing import Any, NamedTuple
 
-import asyncpg
 import stamina
 import structlog
 
 from api.store.database import Database
 from api.store.retention import first_needed, require_kept
 from runtime.errors import Overloaded
-from schema.database import API_SESSION, DATABASE_ERRORS
+from schema.database import API_SESSION, DATABASE_ERRORS, Pool
 from schema.instants import EARLIEST, LATEST
 from schema.queries import load_queries
 
@@ -66,7 +65,7 @@ class Window(NamedTuple):
 
 
 class ExportStore:
-    def __init__(self, pool: "asyncpg.Pool[asyncpg.Record]") -> None:
+    def __init__(self, pool: Pool) -> None:
         self._database = Database(pool)
         self._running = 0
 

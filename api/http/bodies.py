@@ -8,8 +8,8 @@ from litestar import Request
 from litestar.openapi.spec import OpenAPIMediaType, OpenAPIType, Operation, RequestBody, Schema
 from pydantic import BaseModel, BeforeValidator, ValidationError, WithJsonSchema
 
-from api.http.messages import plain
 from runtime.errors import InvalidRequest, UnsupportedMediaType
+from runtime.plain_words import plain
 from schema.instants import EARLIEST, LATEST, parse_instant
 
 JSON, CSV = "application/json", "text/csv"

@@ -10,7 +10,6 @@ from litestar import Request, Response
 from litestar.exceptions import HTTPException, ValidationException
 from litestar.types import Receive, Scope, Send
 
-from api.http.messages import plain
 from api.http.params import query_names
 from runtime.errors import (
     Conflict,
@@ -26,6 +25,7 @@ from runtime.errors import (
     UnsupportedMediaType,
     VoltwireError,
 )
+from runtime.plain_words import plain
 from schema.database import DATABASE_ERRORS
 from schema.instants import rfc3339
 

@@ -17,7 +17,7 @@ with added as (
 )
 select device_no from added
 
--- find_devices --
+-- device_numbers --
 select device_no from device where device_id = any($1::text[])
 
 -- register_devices --

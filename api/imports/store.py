@@ -97,7 +97,7 @@ class ImportStore:
         rows = await connection.fetch(queries.create_devices, device_ids)
         created = {row["device_no"] for row in rows}
         found = {
-            row["device_no"] for row in await connection.fetch(queries.find_devices, device_ids)
+            row["device_no"] for row in await connection.fetch(queries.device_numbers, device_ids)
         }
         await take_lanes(connection, {lane(number) for number in found - created})
         return len(created)

@@ -12,7 +12,7 @@ from ingestor.decode.large import LargeDecoder
 from ingestor.decode.strict import Items
 from ingestor.pipeline import Pipeline
 from runtime.errors import InvalidRequest, Overloaded
-from schema.event import Event, Reason, Rejection, Status, Verdict
+from schema.event import REJECTED, Event, Reason, Rejection, Verdict
 from schema.instants import now_us
 
 # A post without a commit answers 503 within 5 s: its outcome is unknown, retry with the same event_id.
@@ -54,7 +54,7 @@ class HttpDoor:
         accepted = False
         try:
             (verdict,) = await self._submit(payload, origin, [item], deadline)
-            accepted = verdict.status is not Status.REJECTED
+            accepted = verdict.status is not REJECTED
         finally:
             if not accepted and item.device_id is not None:
                 self._limiter.give_back(item.device_id, now)

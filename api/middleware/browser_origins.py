@@ -81,12 +81,12 @@ async def _answer_allowed(
     receive: Receive,
     send: Send,
 ) -> None:
-    headers = {"access-control-allow-origin": origin, "vary": "Origin"} | cors.simple_headers
+    headers = {"Access-Control-Allow-Origin": origin, "Vary": "Origin"} | cors.simple_headers
     if scope["method"] == "OPTIONS" and b"access-control-request-method" in sent:
         headers |= cors.preflight_headers
         asked = sent.get(b"access-control-request-headers", b"").decode("latin-1")
         if asked:
-            headers["access-control-allow-headers"] = asked
+            headers["Access-Control-Allow-Headers"] = asked
         await send(
             {
                 "type": "http.response.start",

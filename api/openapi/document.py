@@ -2,6 +2,7 @@
 
 from http import HTTPStatus
 from importlib.resources import files
+from mimetypes import guess_type
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -183,7 +184,8 @@ def reference_assets() -> HTTPRouteHandler:
     def asset(name: Annotated[str, PathParameter()]) -> File:
         if name not in assets:
             raise NotFound("There is no such file of the reference.")
-        return File(assets[name], content_disposition_type="inline")
+        media_type, _ = guess_type(name)
+        return File(assets[name], media_type=media_type, content_disposition_type="inline")
 
     return asset
 

@@ -9,11 +9,13 @@ HTTP/1.0   a response of unknown length ends with the connection, never in chunk
 """
 
 import asyncio
+from functools import lru_cache
 from http import HTTPStatus
 from typing import Any, cast
 from urllib.parse import unquote
 
 import httptools
+from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT
 from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 
 from api.serve.body_budget import SMALL_BODY_BYTES, BodyBudget
@@ -27,7 +29,18 @@ from api.serve.refusals import (
 )
 from api.serve.request_cycle import GentleTransport, OldRequestCycle, RequestCycle
 
+TARGETS_KEPT, TARGET_BYTES_KEPT = 64, 256  # Parsed ones: every post has the same.
 END_OF_HEAD = b"\r\n\r\n"
+
+
+def _target(url: bytes) -> tuple[str, bytes, bytes]:
+    """The path, decoded and as it was sent, and the query."""
+    parsed = httptools.parse_url(url)
+    path = parsed.path.decode("ascii")
+    return unquote(path) if "%" in path else path, parsed.path, parsed.query or b""
+
+
+_kept_target = lru_cache(TARGETS_KEPT)(_target)
 
 
 class HttpProtocol(RefusingProtocol):
@@ -170,14 +183,17 @@ class HttpProtocol(RefusingProtocol):
     def on_body(self, body: bytes) -> None:
         if self._phase is not BODY or self.cycle.response_complete:
             return
-        if self._held.take(len(body)):
-            super().on_body(body)
-        else:
+        if not self._held.take(len(body)):
             self._refuse(
                 HTTPStatus.SERVICE_UNAVAILABLE,
                 "The server has no room for more request bodies (BODIES_BYTES_MAX): send this again later.",
                 (b"retry-after", b"1"),
             )
+            return
+        self.cycle.body += body
+        if len(self.cycle.body) > HIGH_WATER_LIMIT:
+            self.flow.pause_reading()
+        self.cycle.message_event.set()
 
     def on_message_complete(self) -> None:
         if self._phase is not BODY:
@@ -187,7 +203,8 @@ class HttpProtocol(RefusingProtocol):
             self._wait_for_the_next_request()
         else:
             self._phase = RESPONSE
-            super().on_message_complete()
+            self.cycle.more_body = False
+            self.cycle.message_event.set()
 
     # Responses.
 
@@ -225,8 +242,5 @@ class HttpProtocol(RefusingProtocol):
         """The scope of the request, as uvicorn fills it."""
         self.scope["method"] = self.parser.get_method().decode("ascii")
         self.scope["http_version"] = self.parser.get_http_version()
-        url = httptools.parse_url(self.url)
-        path = url.path.decode("ascii")
-        self.scope["path"] = unquote(path) if "%" in path else path
-        self.scope["raw_path"] = url.path
-        self.scope["query_string"] = url.query or b""
+        target = _target(self.url) if len(self.url) > TARGET_BYTES_KEPT else _kept_target(self.url)
+        self.scope["path"], self.scope["raw_path"], self.scope["query_string"] = target

@@ -4,25 +4,23 @@ import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from datetime import datetime
-from typing import Any, TypeAlias
+from typing import Any
 
 import asyncpg
 from asyncpg.pool import PoolConnectionProxy
 
 from runtime.errors import Overloaded
-from schema.database import Connection
+from schema.database import Connection, Pool
 
 ACQUIRE_S_MAX = 3.0
 QUERY_S_MAX = 12.0  # Slightly more than the statement timeout of API_SESSION.
 HEAVY_QUERIES_MAX = 4  # At the same time, out of the connections of the pool (api/run.py).
 
-Pool: TypeAlias = "asyncpg.Pool[asyncpg.Record]"
-
 
 class Database:
     """`lookups`: connections of a LOOKUP_SESSION; without them, `look_up` takes any."""
 
-    def __init__(self, pool: Pool, lookups: "Pool | None" = None) -> None:
+    def __init__(self, pool: Pool, lookups: Pool | None = None) -> None:
         self._pool, self._lookups = pool, lookups or pool
         self._heavy_slots = asyncio.Semaphore(HEAVY_QUERIES_MAX)
 

@@ -19,8 +19,6 @@ from broker.wire import SESSION_EXPIRY_S
 from runtime.addresses import MqttAddress
 from runtime.errors import BrokerUnavailable
 
-__all__ = ["Delivery", "Session", "end_session", "silent_logger"]
-
 KEEPALIVE_S = 15  # paho closes a silent connection after two of them, at the latest after 30 s.
 RETRY_S_MIN, RETRY_S_MAX = 1.0, 15.0
 DOUBLINGS_MAX = 4  # After so many failures the pause no longer grows.

@@ -11,7 +11,8 @@ from time import monotonic
 from pydantic_core import to_json
 
 from broker import topics
-from broker.client.session import Delivery, Session, silent_logger
+from broker.client.delivery import Delivery
+from broker.client.session import Session, silent_logger
 from broker.simulator.device import BatteryDevice
 from broker.simulator.outbox import SendCounts, as_payload, total
 from broker.topics import TopicKind

@@ -4,14 +4,9 @@ from typing import Annotated
 
 import typer
 
-from cli.access.database import (
-    LISTED_MAX,
-    in_transaction,
-    show_list,
-    show_once,
-    show_revoked,
-)
 from cli.access.import_devices import import_devices
+from cli.access.shown import LISTED_MAX, show_list, show_once, show_revoked
+from cli.access.transaction import in_transaction
 from cli.help import CommandGroup
 from cli.output import AsJson
 from runtime.client_ids import is_own_client_id

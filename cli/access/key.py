@@ -5,13 +5,8 @@ from typing import Annotated
 
 import typer
 
-from cli.access.database import (
-    LISTED_MAX,
-    in_transaction,
-    show_list,
-    show_once,
-    show_revoked,
-)
+from cli.access.shown import LISTED_MAX, show_list, show_once, show_revoked
+from cli.access.transaction import in_transaction
 from cli.help import CommandGroup
 from cli.output import AsJson
 from runtime.errors import StartError

@@ -4,7 +4,6 @@ import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import Any
 from urllib.parse import unquote, urlsplit
 
 import asyncpg
@@ -129,5 +128,5 @@ def beside(name: str, suffix: str) -> str:
     return f"{name.encode()[:room].decode(errors='ignore')}_{suffix}"
 
 
-def _major(connection: Any) -> int:
+def _major(connection: Connection) -> int:
     return int(connection.get_server_version().major)

@@ -70,7 +70,9 @@ async def _prepare(
         typer.echo("The demo devices have a history already, and send live again.")
         return
     days = min(HISTORY_DAYS, settings.max_event_age_days, settings.retention_days or HISTORY_DAYS)
-    typer.echo(f"The demo writes {days} days of history for {len(new)} devices …")
+    typer.echo(
+        f"The demo writes {days} {'day' if days == 1 else 'days'} of history for {len(new)} devices …"
+    )
     began = monotonic()
     url = http_url(settings.http_host, settings.http_port)
     async with api_client(url, {}, ANSWER_S_MAX) as client:

@@ -17,7 +17,8 @@ from uuid import uuid4
 
 import structlog
 
-from broker.client.session import Delivery, Session
+from broker.client.delivery import Delivery
+from broker.client.session import Session
 from ingestor.pipeline import Pipeline
 from runtime.errors import BrokerUnavailable
 from runtime.health import Health

@@ -14,7 +14,8 @@ import structlog
 from prometheus_client import Counter
 
 from broker import topics
-from broker.client.session import Delivery, Session
+from broker.client.delivery import Delivery
+from broker.client.session import Session
 from runtime.errors import BrokerUnavailable
 from schema.event import Verdict
 

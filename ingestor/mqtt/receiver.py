@@ -3,7 +3,8 @@
 import asyncio
 from collections.abc import Awaitable, Callable, Collection, Sequence
 
-from broker.client.session import Delivery, Session
+from broker.client.delivery import Delivery
+from broker.client.session import Session
 from ingestor.mqtt.broker_drops import DropWatch
 from ingestor.mqtt.canary import CanaryMonitor
 from ingestor.mqtt.device_rate import DeviceRate

@@ -99,10 +99,13 @@ class BatchBuilder:
 
     def _unknown(self, events: Sequence[_Pending], expected: Collection[str]) -> set[str]:
         devices, fault = self._registry.devices, self._registry.fault
+        named = {event.device_id for event, _, _, _ in events}
+        unregistered = {device_id for device_id in named if device_id not in devices}
         unknown = {device_id for device_id in expected if device_id not in devices}
-        for event, *_ in events:
-            if event.device_id not in devices and fault(event) is None:
-                unknown.add(event.device_id)
+        if unregistered:
+            for event, *_ in events:
+                if event.device_id in unregistered and fault(event) is None:
+                    unknown.add(event.device_id)
         return unknown
 
 

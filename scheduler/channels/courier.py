@@ -11,7 +11,6 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from time import monotonic
-from typing import Any
 
 import asyncpg
 import msgspec
@@ -24,7 +23,7 @@ from scheduler.channels.messages import ChannelMessage, Pending, group, single
 from scheduler.channels.people import send_to_people
 from scheduler.channels.webhook import send_webhook
 from schema.channels.urls import is_webhook
-from schema.database import DATABASE_ERRORS
+from schema.database import DATABASE_ERRORS, Pool
 from schema.feed import feed_item
 from schema.queries import load_queries
 
@@ -59,7 +58,7 @@ async def send(channel: Channel, message: ChannelMessage, settings: Settings) ->
 
 
 class Courier:
-    def __init__(self, channel: Channel, pool: Any, settings: Settings, metrics: Metrics) -> None:
+    def __init__(self, channel: Channel, pool: Pool, settings: Settings, metrics: Metrics) -> None:
         self._channel, self._pool, self._settings = channel, pool, settings
         self._deliveries = metrics.channel_deliveries
         self._woken = asyncio.Event()

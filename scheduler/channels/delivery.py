@@ -2,7 +2,6 @@
 
 import asyncio
 from contextlib import suppress
-from typing import Any
 
 from runtime.metrics import Metrics
 from runtime.settings import Settings
@@ -10,7 +9,7 @@ from scheduler.channels.courier import Channel, Courier, queries, send
 from scheduler.channels.errors import DeliveryFailed
 from scheduler.channels.messages import trial
 from scheduler.lease import work_as_holder
-from schema.database import DATABASE_ERRORS, WRITER_SESSION, Connection, open_pool
+from schema.database import DATABASE_ERRORS, WRITER_SESSION, Connection, Pool, open_pool
 from schema.feed import follow_feed
 from schema.locks import CHANNELS
 
@@ -66,7 +65,7 @@ class ChannelDelivery:
                     courier.wake()
 
     async def _follow_channels(
-        self, connection: Connection, pool: Any, group: asyncio.TaskGroup
+        self, connection: Connection, pool: Pool, group: asyncio.TaskGroup
     ) -> None:
         """A courier for each channel as it is now; a changed one gets another."""
         rows = await connection.fetch(queries.all_channels)
@@ -79,7 +78,7 @@ class ChannelDelivery:
             self._any_courier.set()
 
     async def _start_tests(
-        self, connection: Connection, pool: Any, group: asyncio.TaskGroup
+        self, connection: Connection, pool: Pool, group: asyncio.TaskGroup
     ) -> None:
         for row in await connection.fetch(queries.waiting_tests):
             if row["test_id"] not in self._tests:
@@ -87,7 +86,7 @@ class ChannelDelivery:
                 channel = Channel(row["channel"], row["url"], row["secret"])
                 group.create_task(self._test(row["test_id"], channel, pool))
 
-    async def _test(self, test_id: int, channel: Channel, pool: Any) -> None:
+    async def _test(self, test_id: int, channel: Channel, pool: Pool) -> None:
         failure = None
         async with self._testing:
             try:

@@ -2,6 +2,7 @@
 
 import re
 import subprocess
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -50,6 +51,7 @@ def _address(process: "subprocess.Popen[bytes]", log: Path) -> str:
     while process.poll() is None:
         if found := LISTENING.search(log.read_text("utf-8", "replace")):
             return found[1]
+        time.sleep(0.05)
     raise AssertionError(f"Chromium has ended:\n{log.read_text('utf-8', 'replace')[-2000:]}")
 
 

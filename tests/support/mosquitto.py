@@ -21,6 +21,7 @@ from broker.mosquitto.listeners import ListenAddress, Listeners
 from tests.support.programs import require_program
 from tests.support.services import ROOT, free_port, temporary_folder
 
+RUNNING, RELOADING = re.compile(r"mosquitto version \S+ running"), re.compile(r"Reloading config\.")
 START_S_MAX = 60
 STOP_S_MAX = 60
 
@@ -68,10 +69,12 @@ class Mosquitto:
         self._conf.write_text(self._configuration(options))
 
     def start(self) -> None:
+        """Return once it runs: before that a signal ends it, although it listens."""
+        starts = self._logged(RUNNING)
         with self.log.open("ab") as log:
             self._process = subprocess.Popen([self._program, "-c", self._conf], stderr=log)
         deadline = time.monotonic() + START_S_MAX
-        while not self._listens():
+        while self._logged(RUNNING) == starts or not self._listens():
             if self._process.poll() is not None or time.monotonic() > deadline:
                 raise AssertionError(f"Mosquitto did not start:\n{self.log.read_text()}")
             time.sleep(0.02)
@@ -95,10 +98,10 @@ class Mosquitto:
 
     def reload(self) -> None:
         """Return once it has begun: who connects just then is cut, and connects again."""
-        before = self._reloads()
+        before = self._logged(RELOADING)
         self._signal(signal.SIGHUP)
         deadline = time.monotonic() + START_S_MAX
-        while self._reloads() == before:
+        while self._logged(RELOADING) == before:
             assert time.monotonic() < deadline, self.log.read_text()
             time.sleep(0.002)
 
@@ -123,8 +126,8 @@ class Mosquitto:
             assert found == 1, name
         return placed(text, self.data, self.files)
 
-    def _reloads(self) -> int:
-        return self.log.read_text().count("Reloading config.")
+    def _logged(self, line: re.Pattern[str]) -> int:
+        return len(line.findall(self.log.read_text())) if self.log.exists() else 0
 
     def _signal(self, number: signal.Signals) -> None:
         assert self._process is not None

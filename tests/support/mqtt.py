@@ -8,7 +8,8 @@ from contextlib import asynccontextmanager
 from typing import Any, NamedTuple, Self
 
 from broker import wire
-from broker.client.session import Delivery, Session
+from broker.client.delivery import Delivery
+from broker.client.session import Session
 from broker.embedded import server
 from broker.embedded.accounts import AccountChange, Accounts
 from broker.embedded.rights import Access

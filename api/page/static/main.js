@@ -1,7 +1,7 @@
 // Starts the page: navigation, addresses, one stream, and the view that the address names.
 
 import { Api, Problem } from "./lib/api.js";
-import { failure, nothingHere } from "./lib/components.js";
+import { failure, nothingHere, toast } from "./lib/components.js";
 import { fill, h } from "./lib/dom.js";
 import { Live } from "./lib/live.js";
 import { address, parse } from "./lib/router.js";
@@ -15,7 +15,7 @@ const OTHERS_AFTER_MS = 2_000;  // The first view goes on loading what it shows.
 
 class App {
   constructor() {
-    this.api = new Api(() => this.login());
+    this.api = new Api(() => this.sessionEnded());
     this.live = new Live(this.api);
     this.time = new Time();
     this.info = {};
@@ -31,6 +31,7 @@ class App {
 
   async start() {
     addEventListener("hashchange", () => this.show());
+    addEventListener("unhandledrejection", (event) => sayProblem(event));
     this.time.onChange(() => this.showAgain());
     await this.refreshInfo();
     await this.show();
@@ -83,12 +84,17 @@ class App {
     else history.pushState(null, "", hash);
   }
 
+  // Unlike after a logout, the same person goes on.
+  sessionEnded() {
+    if (parse(location.hash).segments[0] !== "login") this.keepTyped();
+    this.login();
+  }
+
   login() {
     const { segments } = parse(location.hash);
     if (segments[0] === "login") return;
     this.live.stop();
     const next = location.hash.length > 2 ? location.hash : HOME;
-    this.keepTyped();
     this.navigate(address(["login"], { next }), { replace: true });
   }
 
@@ -163,6 +169,13 @@ async function loaded({ load }) {
   } catch {
     throw new Problem(0, "This view cannot be loaded: the server cannot be reached, or has another version now. Load the page again.");
   }
+}
+
+// What a button asked for in vain is said; other errors are faults of the page, and go to the console.
+function sayProblem(event) {
+  if (!(event.reason instanceof Problem)) return;
+  event.preventDefault();
+  if (event.reason.status !== 401) toast(event.reason.detail, { kind: "bad" });  // The login is shown.
 }
 
 // What is loaded needs no server any more.

@@ -144,13 +144,14 @@ async def rotate_credentials(
     device_id: DeviceIdPath,
 ) -> Response[dict[str, Any]]:
     body = await read_body(request, RotationBody) if await request.body() else RotationBody()
-    secret = await credentials.rotate_secret(device_id, body.overlap_s)
+    overlap_s = int(body.overlap_s) if body.overlap_s % 1 == 0 else body.overlap_s
+    secret = await credentials.rotate_secret(device_id, overlap_s)
     return _once(
         {
             "device_id": device_id,
             "login": device_login(device_id),
             "secret": secret,
-            "overlap_s": body.overlap_s,
+            "overlap_s": overlap_s,
         }
     )
 

@@ -14,10 +14,11 @@ from api.store.credentials import CredentialStore
 from runtime.addresses import is_loopback
 from runtime.errors import Conflict, Forbidden, NotAuthenticated
 from runtime.settings import Settings
-from schema.access.secrets import CredentialKind
+from schema.access.secrets import CredentialKind, is_well_formed
 from schema.access.sessions import SESSION_S
 
-WRONG_KEY = "There is no such key: it is mistyped, or was revoked."
+UNKNOWN_KEY = "There is no such key here: it was revoked, or belongs to another installation."
+MISTYPED_KEY = "This is not a whole key: it is mistyped, or a part of it is missing."
 
 
 class SessionBody(BaseModel):
@@ -47,7 +48,7 @@ async def begin_session(
     try:
         key = authenticator.credential_of(body.key.encode(), address, "/v1/session")
     except NotAuthenticated as error:
-        raise NotAuthenticated(WRONG_KEY) from error
+        raise NotAuthenticated(UNKNOWN_KEY if is_well_formed(body.key) else MISTYPED_KEY) from error
     if key.kind is not CredentialKind.KEY:
         raise Forbidden("A session needs a key (vwk_…); this is the secret of a device.")
     set_caller(Caller(address, key))

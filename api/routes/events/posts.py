@@ -11,7 +11,7 @@ from api.auth.caller import caller
 from api.http.bodies import operation_with_body, require_json
 from api.ingest.door import BATCH_BYTES_MAX, HttpDoor
 from api.ingest.fast_posts import FastPath
-from schema.event import AUTO_ID, MAX_ITEMS, RANDOM_ID, EventBody, Status, Verdict
+from schema.event import AUTO_ID, MAX_ITEMS, RANDOM_ID, STORED, EventBody, Verdict
 
 _EVENT_SCHEMA = TypeAdapter(EventBody).json_schema()
 # Items are checked one by one, so a bad item does not affect the others.
@@ -64,7 +64,7 @@ def fast_posts(door: HttpDoor, payload_bytes_max: int) -> dict[str, FastPath]:
 
 async def _answer_event(door: HttpDoor, body: bytes) -> dict[str, str]:
     verdict = await door.post_event(body, caller().device_id)
-    shown = {"status": "ok" if verdict.status is Status.STORED else str(verdict.status)}
+    shown = {"status": "ok" if verdict.status is STORED else str(verdict.status)}
     if verdict.event_id is not None and verdict.event_id.startswith(_DERIVED):
         shown["event_id"] = verdict.event_id
     if verdict.reason is not None:

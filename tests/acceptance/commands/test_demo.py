@@ -55,7 +55,7 @@ def test_the_page_comes_first_and_20_devices_with_names_and_a_history_send_live(
     demo: Process,
 ) -> None:
     until(lambda: "Try these" in said(demo))
-    assert said(demo).index(f"{base_url(demo)}/\n") < said(demo).index("days of history")
+    assert said(demo).index(f"{base_url(demo)}/\n") < said(demo).index("day of history")
     until(lambda: states(demo)["asleep"] == 3 and states(demo)["online"] >= 16)
     devices = {each["device_id"]: each for each in get(demo, "/v1/devices?limit=100")}
     assert len(devices) == 20

@@ -316,9 +316,15 @@ def test_the_reference_needs_no_internet(http: httpx.Client) -> None:
     page, own = http.get("/docs").text, http.get("/docs").headers
     assert own["content-security-policy"] == "frame-ancestors 'none'"
     assert re.findall(r"(?:src|href)\s*=\s*[\"']?\s*(?:https?:)?//", page) == []
-    for asset in ("swagger-ui-bundle.js", "swagger-ui.css", "swagger-ui-standalone-preset.js"):
+    for asset, kind in (
+        ("swagger-ui-bundle.js", "javascript"),
+        ("swagger-ui.css", "text/css"),
+        ("swagger-ui-standalone-preset.js", "javascript"),
+    ):
         assert f"/docs-assets/{asset}" in page
-        assert http.get(f"/docs-assets/{asset}").status_code == 200
+        answer = http.get(f"/docs-assets/{asset}")
+        assert answer.status_code == 200
+        assert kind in answer.headers["content-type"]
     for other in ("%00", "x" * 300, "../../pyproject.toml", "%2e%2e/index.html", "%2fetc%2fpasswd"):
         assert_problem(http.get(f"/docs-assets/{other}"), 404)
     document = http.get("/openapi.json").json()

@@ -14,7 +14,7 @@ from tests.acceptance.conftest import base_url
 from tests.support import plain_http
 from tests.support.services import ROOT, Process
 
-EXAMPLES = rounds(short=2, long=6)  # Per operation and kind.
+EXAMPLES = rounds(short=1, long=6)  # Per operation and kind.
 # The long form also goes through every boundary value of every parameter: 1,700 requests.
 PHASES = "examples,coverage,fuzzing,stateful" if LONG else "fuzzing,stateful"
 SEED = 1

@@ -56,6 +56,9 @@ def test_a_zoomed_view_stays_under_live_data_and_in_the_address(
     publish_event(up, "zoom", '{"metrics":{"soc_percent":99.5,"voltage_v":399.5}}')
     expect(page.locator(".tile", has_text="soc_percent")).to_contain_text("99.5 %")
     assert zoomed(page) == shown
+    page.go_back()
+    expect(page.get_by_role("button", name="Back to live")).to_be_hidden()
+    page.go_forward()
     page.reload()
     expect(page.get_by_role("button", name="Back to live")).to_be_visible()
     assert zoomed(page) == shown

@@ -38,6 +38,11 @@ CHANGES = [
     ("POST", "/v1/rejected/replay"), ("POST", "/v1/devices/d1/credentials"), ("DELETE", "/v1/devices/d1"),
 ]  # fmt: skip
 
+ASK = """async () => {
+  const { app } = await import(document.querySelector("script[src$='/main.js']").src);
+  await app.api.get("/v1/devices").catch(() => {});
+}"""
+
 
 @pytest.fixture(scope="module", autouse=True)
 def secrets(database: str) -> Mapping[str, str]:
@@ -63,7 +68,7 @@ def test_who_logs_in_comes_to_where_they_wanted_to_be(
     expect(page.get_by_role("heading", name="Log in")).to_be_visible()
     log_in(page, "vwk_wrong")
     expect(page.get_by_role("alert")).to_have_text(
-        "There is no such key: it is mistyped, or was revoked."
+        "This is not a whole key: it is mistyped, or a part of it is missing."
     )
     log_in(page, secrets["admin"])
     expect(page.get_by_role("heading", name="Rules")).to_be_visible()
@@ -83,6 +88,13 @@ def test_an_ended_session_leads_to_the_login_and_back(
     expect(page.get_by_role("heading", name="Log in")).to_be_visible()
     log_in(page, secrets["read"])
     expect(page.get_by_role("heading", name="Dead letters", exact=True)).to_be_visible()
+    page.goto("/#/rules/new?metric=temp&threshold=5")
+    quiet = page.get_by_role("spinbutton", name="Then be quiet for")
+    quiet.fill("7")
+    page.context.clear_cookies()
+    page.evaluate(ASK)
+    log_in(page, secrets["read"])
+    expect(quiet).to_have_value("7")
     page.get_by_role("button", name="Log out").click()
     expect(page.get_by_role("heading", name="Log in")).to_be_visible()
     assert page.evaluate("fetch('/v1/devices').then((response) => response.status)") == 401

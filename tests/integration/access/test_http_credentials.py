@@ -120,14 +120,16 @@ async def posts_as(api: Guarded, secret: str, event_id: str) -> int:
 async def test_the_former_secret_is_valid_until_the_overlap_ends(api: Guarded) -> None:
     path, sent = "/v1/devices/overlap/credentials", api.headers("admin")
     former = (await api.http.post(path, headers=sent)).json()["secret"]
-    rotated = await api.http.post(f"{path}/rotate", json={"overlap_s": 1.5}, headers=sent)
-    assert rotated.json()["overlap_s"] == 1.5
+    rotated = await api.http.post(f"{path}/rotate", json={"overlap_s": 4}, headers=sent)
+    assert rotated.json()["overlap_s"] == 4
     assert await posts_as(api, former, "e1") == 200
     assert await posts_as(api, rotated.json()["secret"], "e2") == 200
     async with asyncio.timeout(WITHIN_S):
         while await posts_as(api, former, "e1") != 401:  # noqa: ASYNC110
             await asyncio.sleep(0.1)
     assert await posts_as(api, rotated.json()["secret"], "e3") == 200
+    whole = await api.http.post(f"{path}/rotate", json={"overlap_s": 60}, headers=sent)
+    assert whole.text.endswith('"overlap_s":60}')
 
 
 async def test_devices_that_may_log_in_are_listed_once_by_name_in_pages(api: Guarded) -> None:

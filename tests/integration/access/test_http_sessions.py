@@ -4,7 +4,7 @@ import pytest
 
 from schema.access.audit import COMMAND
 from schema.access.credentials import Scope, create, revoke
-from schema.access.secrets import CredentialKind, digest
+from schema.access.secrets import CredentialKind, digest, make_secret
 from schema.database import Connection
 from tests.support.access import ORIGIN, Guarded, bearer, begin_session, guarded_api, until_status
 
@@ -103,6 +103,14 @@ async def test_a_session_ends_when_it_is_ended_or_its_key_revoked(
     token = cookie["Cookie"].partition("=")[2]
     kept = await tables.fetch("select digest from browser_session")
     assert digest(token.encode()) not in {row["digest"] for row in kept}
+
+
+async def test_a_wrong_key_is_told_from_a_mistyped_one(api: Guarded) -> None:
+    unknown = make_secret(CredentialKind.KEY)
+    for key, says in ((unknown, "no such key here"), (unknown[:-1], "mistyped")):
+        refused = await api.http.post("/v1/session", json={"key": key})
+        assert refused.status_code == 401
+        assert says in refused.json()["detail"]
 
 
 async def test_a_header_goes_before_a_cookie(api: Guarded) -> None:

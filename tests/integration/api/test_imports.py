@@ -15,7 +15,7 @@ from tests.support.http_api import api_on
 pytestmark = [pytest.mark.slow, pytest.mark.asyncio(loop_scope="module")]
 
 PATH = "/v1/devices/import"
-LOOP_HELD_S_MAX = 0.05  # Of CPU; 20 ms where nothing else runs.
+LOOP_HELD_S_MAX = 0.1  # Of CPU; 20 ms where nothing else runs, more where others use its caches.
 PUT_FIELDS = ("name", "profile", "tags", "attributes", "interval_s", "tz")
 
 

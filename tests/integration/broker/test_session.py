@@ -12,8 +12,9 @@ from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 
 from broker import topics, wire
+from broker.client.delivery import Delivery
 from broker.client.packet_tap import READ_BYTES_MAX
-from broker.client.session import Delivery, Session, end_session
+from broker.client.session import Session, end_session
 from broker.wire import PacketType
 from runtime.addresses import MqttAddress
 from runtime.errors import BrokerUnavailable, StartError

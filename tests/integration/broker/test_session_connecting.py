@@ -18,7 +18,8 @@ import uvloop
 from aiomqtt import ProtocolVersion
 
 from broker.client import connection
-from broker.client.session import Delivery, Session
+from broker.client.delivery import Delivery
+from broker.client.session import Session
 from broker.client.version_choice import VersionChoice
 from broker.wire import PacketType
 from runtime.addresses import MqttAddress

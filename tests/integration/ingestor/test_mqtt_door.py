@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from broker.client.session import Delivery
+from broker.client.delivery import Delivery
 from ingestor.mqtt.broker_drops import DropWatch
 from ingestor.mqtt.canary import CanaryMonitor
 from ingestor.mqtt.device_rate import DeviceRate

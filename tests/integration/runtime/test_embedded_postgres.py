@@ -29,6 +29,7 @@ from runtime.postgres.user import ServerUser
 pytestmark = pytest.mark.slow
 
 FAST = {"fsync": "off", "shared_buffers": "16MB"}
+END_S_MAX = 60  # A failure must not come from a machine that is busy.
 SECOND_START_S_MAX = 10  # A few tenths of a second where nothing else is at work.
 OWNER = """
 import sys
@@ -78,7 +79,7 @@ def used_folder() -> Iterator[Path]:
 @pytest.fixture
 def data_dir(used_folder: Path) -> Iterator[Path]:
     yield used_folder
-    assert within(5, lambda: not server_processes(used_folder))
+    assert within(END_S_MAX, lambda: not server_processes(used_folder))
 
 
 @contextmanager
@@ -214,7 +215,7 @@ def test_the_server_ends_with_an_owner_that_is_killed(data_dir: Path, prelude: s
     with started_owner(data_dir, prelude=prelude) as owner:
         save_rows(dsn_of(owner))
         owner.kill()
-        assert within(5, lambda: not server_processes(data_dir))
+        assert within(END_S_MAX, lambda: not server_processes(data_dir))
     with embedded_postgres(data_dir, options=FAST) as dsn:
         assert count_rows(dsn) == 1000
 
@@ -277,11 +278,11 @@ def test_the_busy_rest_of_a_killed_server_is_ended_before_the_next_start(
         save_rows(dsn)
         busy = "select count(*) from pg_stat_activity where query like 'do %' and state = 'active'"
         with subprocess.Popen([PROGRAMS / "psql", dsn, "-qc", loop], stderr=subprocess.DEVNULL):
-            assert within(5, lambda: query(dsn, busy))
+            assert within(END_S_MAX, lambda: query(dsn, busy))
             os.kill(postmaster(data_dir), signal.SIGKILL)
             owner.kill()
             owner.wait()
-            assert within(5, lambda: len(server_processes(data_dir)) == 1)
+            assert within(END_S_MAX, lambda: len(server_processes(data_dir)) == 1)
             with embedded_postgres(data_dir, options=FAST) as dsn:
                 assert count_rows(dsn) == 1000
 
@@ -323,7 +324,7 @@ def test_a_server_that_an_operator_started_is_left_alone(data_dir: Path) -> None
         alone = ("--listen_addresses=", f"--unix_socket_directories={cluster}", "--fsync=off")
         server = ServerUser.choose().start(*command, *alone, output=output)
     try:
-        assert within(5, lambda: "ready" in (data_dir / "operator.log").read_text())
+        assert within(END_S_MAX, lambda: "ready" in (data_dir / "operator.log").read_text())
         with pytest.raises(StartError, match=f"PID {server.pid}"):
             embedded_postgres(data_dir, options=FAST).__enter__()
         assert server.poll() is None
@@ -333,14 +334,23 @@ def test_a_server_that_an_operator_started_is_left_alone(data_dir: Path) -> None
 
 
 def test_an_interrupted_first_start_is_done_again(folder: Path) -> None:
-    data_dir = folder / "data"
-    with started_owner(data_dir) as owner:
-        assert within(5, lambda: list(data_dir.glob("initdb-*/global")))
-        owner.kill()
+    data_dir = interrupted_start(folder)
     assert not (data_dir / "postgres").exists()
     with embedded_postgres(data_dir, options=FAST) as dsn:
         assert query(dsn, "select 1") == 1
     assert not list(data_dir.glob("initdb-*"))
+
+
+def interrupted_start(folder: Path) -> Path:
+    """A data folder whose owner was killed while it made the cluster; a busy machine may miss that time."""
+    for attempt in range(10):
+        data_dir = folder / str(attempt)
+        with started_owner(data_dir) as owner:
+            assert within(END_S_MAX, lambda: list(data_dir.glob("*/global")))  # noqa: B023
+            owner.kill()
+        if list(data_dir.glob("initdb-*/global")):
+            break
+    return data_dir
 
 
 def test_a_second_owner_is_refused_with_the_pid_of_the_first(data_dir: Path) -> None:
@@ -436,7 +446,7 @@ def test_an_ordinary_user_owns_a_server_as_well(folder: Path) -> None:
         assert {each.uids().effective for each in server_processes(data_dir)} == {nobody}
         assert mode(data_dir) == 0o700
         owner.kill()
-        assert within(5, lambda: not server_processes(data_dir))
+        assert within(END_S_MAX, lambda: not server_processes(data_dir))
     with started_owner(data_dir, nobody, python) as owner:
         assert count_rows(dsn_of(owner)) == 1000
         owner.stdin.close()  # type: ignore[union-attr]  # It is a pipe.

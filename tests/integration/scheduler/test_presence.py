@@ -27,10 +27,15 @@ async def canary_returned(db: Connection) -> None:
 
 
 async def seen_ago(db: Connection, seconds: float, **columns: Any) -> None:
-    """The last sign of life of every device was that long ago; the sweep finds them all due."""
+    """The last sign of life of every device was that long ago; the sweep finds them all due.
+
+    Silence counts up to the canary, which returns at the same instant: a busy machine changes nothing.
+    """
     sets = "".join(f", {name} = {value}" for name, value in columns.items())
     await db.execute(
-        f"update presence set last_seen = clock_timestamp() - make_interval(secs => {seconds}),"
+        "with returned as (update canary set received_at = statement_timestamp()"
+        "                  where received_at > statement_timestamp() - interval '10 s')"
+        f" update presence set last_seen = statement_timestamp() - make_interval(secs => {seconds}),"
         f" will_at = will_at - make_interval(secs => {seconds}), check_at = '-infinity'{sets}"
     )
 

@@ -46,6 +46,7 @@ async def response(
     await guard(app)(scope, receive, send)
     start, body = cast("Any", sent[0]), cast("Any", sent[1])
     found = {name.decode(): value.decode() for name, value in start["headers"]}
+    assert len(found) == len(start["headers"]), "No header is sent twice."
     return start["status"], found, body["body"]
 
 

@@ -8,7 +8,7 @@ import pytest
 from pydantic import ValidationError
 
 from api.http.bodies import invalid_body
-from api.http.messages import plain
+from runtime.plain_words import plain
 from schema.registry import DeviceBody, ProfileBody
 from schema.rule import RuleBody
 

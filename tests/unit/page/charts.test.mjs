@@ -48,6 +48,14 @@ test("a line is cut where nothing came for 2.2 intervals, and only there", () =>
   assert.deepEqual(series.silences(view, 10 * MINUTE), [{ from: 6 * MINUTE, to: 9 * MINUTE }]);
 });
 
+test("values that come less often than events of the device are not silent in between", () => {
+  const minutes = [0, 3, 6, 9, 12, 15, 18, 21, 24, 27, 90];
+  const times = minutes.map((n) => new Date(n * MINUTE).toISOString());
+  const of = (count) => Series.ofColumns({ bucket: times.slice(0, count), avg: minutes, min: minutes, max: minutes, count: minutes }, MINUTE, gapMs(MINUTE, 10));
+  assert.deepEqual(of(11).silences({ from: 0, to: 91 * MINUTE }, 91 * MINUTE), [{ from: 28 * MINUTE, to: 90 * MINUTE }]);
+  assert.equal(of(2).silences({ from: 0, to: 4 * MINUTE }, 4 * MINUTE).length, 1);
+});
+
 test("the end of a silent line is silence up to now, not up to the end of the view", () => {
   const series = everyMinute(0, 1);
   assert.deepEqual(series.silences({ from: 0, to: 60 * MINUTE }, 20 * MINUTE), [{ from: 2 * MINUTE, to: 20 * MINUTE }]);

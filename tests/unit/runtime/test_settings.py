@@ -401,3 +401,18 @@ def test_trusted_proxies_are_addresses_and_networks_of_both_families() -> None:
 @pytest.mark.parametrize("text", ["*", "proxy.example", "10.0.0.1/8", "127.0.0.1;::1"])
 def test_a_proxy_that_is_no_address_is_refused(text: str) -> None:
     assert "TRUSTED_PROXIES: must list addresses or networks" in refused(trusted_proxies=text)
+
+
+def test_a_fault_is_named_in_words_of_no_library(monkeypatch: pytest.MonkeyPatch) -> None:
+    wrong = {"HTTP_PORT": "x", "RETENTION_DAYS": "-1", "AUTH": "maybe", "HA_DISCOVERY": "5"}
+    for name, value in (wrong | {"INSTANCE": "a b"}).items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(ConfigurationError) as refused:
+        load_settings()
+    text = str(refused.value)
+    assert "RETENTION_DAYS: must be greater than or equal to 0." in text
+    assert "AUTH: must be 'auto', 'on' or 'off'." in text
+    assert "HTTP_PORT: must be an integer." in text
+    assert "HA_DISCOVERY: must be true or false." in text
+    assert "Input" not in text
+    assert "String" not in text

@@ -1,13 +1,22 @@
 // What a chart shows of one metric: columns of buckets, cut where nothing was received.
 
-// The rule of gaps, the only one: silence is more than 1.5 buckets and 2.2 expected intervals without an event.
+// The rule of gaps, the only one: silence is more than 1.5 buckets, 2.2 expected intervals and 2.2 usual distances
+// of the values that are shown, without a value. So a metric that comes with every tenth event, or came less often in
+// the past, is not silent in between.
 const BUCKETS_OF_SILENCE = 1.5;
 const INTERVALS_OF_SILENCE = 2.2;
+const DISTANCES_MIN = 8;  // Of fewer, none is usual.
 const UNKNOWN_INTERVAL_MS = 150_000;  // Then 5.5 minutes, near the 5 after which a device is offline.
 
 export function gapMs(stepMs, expectedIntervalS) {
   const interval = expectedIntervalS ? expectedIntervalS * 1000 : UNKNOWN_INTERVAL_MS;
   return Math.max(BUCKETS_OF_SILENCE * stepMs, INTERVALS_OF_SILENCE * interval);
+}
+
+// The median distance of ascending instants, 0 if there are few.
+function usualDistance(t) {
+  const distances = t.slice(1).map((at, i) => at - t[i]).sort((a, b) => a - b);
+  return distances.length < DISTANCES_MIN ? 0 : distances[Math.floor(distances.length / 2)];
 }
 
 // Columns of equal length, t in ms and ascending: the starts of buckets of `step` ms, or instants if it is 0; the
@@ -17,11 +26,12 @@ export class Series {
     Object.assign(this, { t, avg, min, max, n, step, gap });
   }
 
-  // From a group of an answer with format=columns; buckets without a value are left out.
-  static ofColumns({ bucket, avg, min, max, count }, step, gap) {
+  // From a group of an answer with format=columns; buckets without a value are left out. `gapMin` is that of `gapMs`.
+  static ofColumns({ bucket, avg, min, max, count }, step, gapMin) {
     const kept = bucket.map((_, i) => i).filter((i) => avg[i] !== null);
     const column = (values) => kept.map((i) => values[i]);
     const t = kept.map((i) => Date.parse(bucket[i]));
+    const gap = Math.max(gapMin, INTERVALS_OF_SILENCE * usualDistance(t));
     return new Series({ t, avg: column(avg), min: column(min), max: column(max), n: column(count), step, gap });
   }
 

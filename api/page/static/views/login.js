@@ -58,5 +58,5 @@ export function logoutButton(app) {
     await app.refreshInfo();
     app.login();
   };
-  return h("button", { type: "button", onclick: leave, title: app.info.key ? `Logged in with the key ${app.info.key}` : null }, "Log out");
+  return h("button", { type: "button", class: "leave", onclick: leave, title: app.info.key ? `Logged in with the key ${app.info.key}` : null }, "Log out");
 }

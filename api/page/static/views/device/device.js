@@ -14,6 +14,7 @@ import { registration } from "./registration.js";
 
 const TICK_MS = 1_000;
 const ZOOM_WAIT_MS = 200;  // A pinch or a wheel is many steps; the last one is read.
+const SAME_MOVE_MS = 1_000;  // The browser's Back undoes a pinch or a wheel as a whole.
 const REFRESH_MS_MIN = 2_000;  // Of the device itself, however many alerts it has.
 const RULES_MAX = 1_000;
 const INCIDENTS_MAX = 200;
@@ -37,7 +38,7 @@ export async function show(root, route, app) {
 
 class DeviceView {
   constructor(root, app, { device, profiles, latest, rules, incidents }, range) {
-    Object.assign(this, { root, app, device, profiles, range });
+    Object.assign(this, { root, app, device, profiles, range, wasLost: false, movedAt: 0 });
     const profile = profiles.get(device.profile);
     const context = { app, device, profile, range };
     this.heading = new Heading(context);
@@ -190,7 +191,8 @@ class DeviceView {
 
   // The address says what is shown; what is there already is shown at once, the rest follows.
   moved() {
-    this.app.remember(["devices", this.device.device_id], this.range.params);
+    this.app.remember(["devices", this.device.device_id], this.range.params, { replace: Date.now() - this.movedAt < SAME_MOVE_MS });
+    this.movedAt = Date.now();
     this.charts.follow();
     this.drawRange();
     clearTimeout(this.zoomTimer);

@@ -11,7 +11,7 @@ const KNOWN_MIN = 0.95;
 
 export class PresenceStrip {
   constructor({ app, device, range }) {
-    Object.assign(this, { app, device, range, changes: [] });
+    Object.assign(this, { app, device, range, changes: [], isLoaded: false });
     this.place = h("div");
     this.legend = h("div", { class: "legend" });
     this.element = h("section", { class: "card presence", "aria-label": "Presence" },
@@ -33,6 +33,7 @@ export class PresenceStrip {
       const [during, before] = await Promise.all([
         this.app.api.get(path, inside, signal), this.app.api.get(path, { to_time: rfc3339(from), limit: 1 }, signal)]);
       this.changes = [...before, ...during.reverse()];
+      this.isLoaded = true;
       this.draw();
     } catch (problem) {
       if (problem.name !== "AbortError") fill(this.place, h("p", { class: "soft" }, problem.detail ?? String(problem)));
@@ -64,7 +65,8 @@ export class PresenceStrip {
   known(spans, view) {
     const from = Math.max(view.from, spans[0]?.from ?? view.to);
     const known = Math.min(view.to, this.range.now) - from;
-    return known < KNOWN_MIN * (view.to - view.from) && known > 0 ? `known since ${this.app.time.short(from)}` : "";
+    if (known <= 0) return this.isLoaded ? "not known in this time" : "";
+    return known < KNOWN_MIN * (view.to - view.from) ? `known since ${this.app.time.short(from)}` : "";
   }
 
   // How much of the view a device was in each state, as far as it is known.

@@ -120,9 +120,14 @@ class FleetView {
     this.list.setColumns(this.columnsOf(all));
     this.list.element.hidden = !found.length;
     this.list.set(this.order);
-    setText(this.count, all.length && found.length === all.length ? plural(found.length, "device") : `${count(found.length)} of ${plural(all.length, "device")}`);
+    setText(this.count, this.countText(all.length, found.length));
     this.drawNothing(all, found);
     this.drawMs = performance.now() - started;
+  }
+
+  countText(all, found) {
+    if (!all) return "";
+    return found === all ? plural(all, "device") : `${count(found)} of ${plural(all, "device")}`;
   }
 
   drawCounts(counts) {

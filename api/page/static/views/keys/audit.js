@@ -5,10 +5,8 @@ import { fill, h } from "../../lib/dom.js";
 import { debounce } from "../../lib/throttle.js";
 import { choice } from "../../widgets/forms.js";
 import { button, moreRow, partHead, soft } from "../../widgets/pieces.js";
+import { pageRows } from "./page_rows.js";
 
-const PAGE_ROWS = 20;
-const PHONE = "(max-width: 760px)";
-const PHONE_ROWS = 8;  // Each takes several lines there.
 const ROWS_MAX = 1_000;
 const QUIET_MS = 250;
 // The acts that people look for; all others are under "every act".
@@ -29,7 +27,7 @@ export function audit(app, place) {
   };
   const reload = async () => {
     try {
-      const { rows, next } = await app.api.page("/v1/audit", { ...filters, limit: matchMedia(PHONE).matches ? PHONE_ROWS : PAGE_ROWS });
+      const { rows, next } = await app.api.page("/v1/audit", { ...filters, limit: pageRows() });
       draw(rows, next);
     } catch (problem) {
       fill(list, failure(problem, reload));

@@ -8,15 +8,14 @@ import { checkbox, formDialog, textOf } from "../../widgets/forms.js";
 import { moment } from "../../widgets/moments.js";
 import { button, moreRow, partHead, tag } from "../../widgets/pieces.js";
 import { deviceInput } from "../../widgets/suggestions.js";
+import { pageRows } from "./page_rows.js";
 import { showSecret } from "./secret.js";
-
-const PAGE_ROWS = 100;
 
 // Draws them; returns a function that reads them again. `changed` is called after a change.
 export function devices(app, place, changed) {
   const act = actionsOf(app, changed);
   return async () => {
-    const { rows, next } = await app.api.page("/v1/credentials", { limit: PAGE_ROWS });
+    const { rows, next } = await app.api.page("/v1/credentials", { limit: pageRows() });
     const may = app.may("admin");
     const body = h("div", {});
     const draw = (all, following) => fill(body,

@@ -13,6 +13,7 @@ import { bodyOf, hasField } from "./model.js";
 const RANGES = [[DAY / 24, "1 h", "hour"], [DAY, "24 h", "24 hours"], [7 * DAY, "7 d", "7 days"], [30 * DAY, "30 d", "30 days"]];
 const DEVICES_MAX = 100;  // To choose from.
 const INCIDENTS_MAX = 50;  // Listed below the chart.
+const FAULTY = "This rule cannot be tried: the form says why.";
 const INCOMPLETE = "Choose a metric and a threshold to see which incidents this rule would have raised.";
 
 export class Preview {
@@ -57,7 +58,7 @@ export class Preview {
     } catch (problem) {
       if (signal.aborted) return undefined;
       if (problem.status === undefined) throw problem;
-      this.clear("");
+      this.clear(problem.errors.length ? FAULTY : problem.detail);
       this.onProblem(problem);
     }
     this.element.classList.remove("busy");

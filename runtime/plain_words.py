@@ -1,4 +1,4 @@
-"""The sentences of libraries about a wrong value, in the words of HTTP and JSON."""
+"""The sentences of libraries about a wrong value, in the words of those who read them."""
 
 import re
 from collections.abc import Callable

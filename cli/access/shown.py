@@ -1,47 +1,20 @@
-"""A transaction on the credentials, wherever the database is, and what these commands show."""
+"""What the commands on credentials show, as text or as JSON."""
 
-import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Sequence
 from datetime import datetime
-from typing import Any, TypeVar
+from typing import Any
 
 import typer
 from rich.console import Console
 from rich.table import Table
 
-from cli.database import database_errors, database_of, migrated_connection
 from cli.output import print_json
-from cli.settings import command_settings
 from runtime.settings import Settings
-from runtime.signals import fail_on_signals
 from schema.access.credentials import ListedCredential
-from schema.database import API_SESSION, Connection
 from schema.instants import rfc3339
 
-COMMAND_S_MAX = 30
 LISTED_MAX = 1_000_000
 TABLE_WIDTH_MAX = 1000
-
-T = TypeVar("T")
-
-
-def in_transaction(work: Callable[[Connection, Settings], Awaitable[T]]) -> tuple[Settings, T]:
-    """The settings, and what `work` returns once that is committed. Raises StartError."""
-    settings = command_settings()
-    fail_on_signals("Interrupted: see with the command list whether it was done.")
-
-    async def committed(dsn: str) -> T:
-        name = f"{settings.instance} credentials"
-        async with (
-            migrated_connection(
-                dsn, name, API_SESSION, command_timeout_s=COMMAND_S_MAX
-            ) as connection,
-            connection.transaction(),
-        ):
-            return await work(connection, settings)
-
-    with database_errors("used"), database_of(settings) as database:
-        return settings, asyncio.run(committed(database.dsn))
 
 
 def show_once(settings: Settings, fields: dict[str, Any], *, as_json: bool) -> None:
