@@ -20,7 +20,7 @@ HEAVY_QUERIES_MAX = 4  # At the same time, out of the connections of the pool (a
 class Database:
     """`lookups`: connections of a LOOKUP_SESSION; without them, `look_up` takes any."""
 
-    def __init__(self, pool: Pool, lookups: Pool | None = None) -> None:
+    def __init__(self, pool: Pool, lookups: "Pool | None" = None) -> None:
         self._pool, self._lookups = pool, lookups or pool
         self._heavy_slots = asyncio.Semaphore(HEAVY_QUERIES_MAX)
 
