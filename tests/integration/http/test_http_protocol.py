@@ -325,7 +325,7 @@ async def test_http_1_1_gets_chunks_and_keeps_its_connection(server: Server) -> 
         assert (await client.response())[0] == 200
 
 
-async def test_an_answer_of_known_length_comes_in_one_piece_and_a_large_one_whole(
+async def test_a_response_of_known_length_comes_in_one_piece_and_a_large_one_whole(
     server: Server,
 ) -> None:
     async with server.client() as client:
