@@ -12,6 +12,7 @@ from uuid import uuid4
 import asyncpg
 import hypothesis
 import pytest
+import structlog
 from xdist.scheduler import LoadFileScheduling
 
 from runtime.postgres.server import embedded_postgres
@@ -46,6 +47,10 @@ def pytest_configure(config: pytest.Config) -> None:
     # An example may take long on a busy machine.
     hypothesis.settings.register_profile("ours", max_examples=30, deadline=None, database=None)
     hypothesis.settings.load_profile("ours")
+    # Rich takes a third of a second of CPU to draw a traceback.
+    *processors, _ = structlog.get_config()["processors"]
+    renderer = structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)
+    structlog.configure(processors=[*processors, renderer])
 
 
 @pytest.fixture(autouse=True)

@@ -186,7 +186,7 @@ select '' as group_key
 -- group_per_metric --
 select metric collate "C" as metric from unnest($1::text[]) metric
 
--- answer --
+-- response --
 -- `asked` is never read: it gives types to the parameters that some statements do not use.
 with asked as (
     select $7::text[], $8::numeric[]
@@ -194,7 +194,7 @@ with asked as (
 {shown}
 
 -- columns --
--- Each column as one text, from which api/aggregate/answer.py writes the response. `at` is in binary: microseconds
+-- Each column as one text, from which api/aggregate/response.py writes the response. `at` is in binary: microseconds
 -- since 2000. Most statistics are absent where the count is 1. `marked`: there are marked hours. If their pieces were
 -- left out, the row must not be used.
 select count(*) as rows, (select floor from rollup_state) as floor, {marked} as marked,

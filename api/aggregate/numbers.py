@@ -1,4 +1,4 @@
-"""Columns of numbers, for msgspec to write in the form that every answer has."""
+"""Columns of numbers, for msgspec to write in the form that every response has."""
 
 import asyncio
 import math

@@ -90,14 +90,14 @@ def statement(query: AggregateQuery, source: Source, rows_max: int) -> str:
         order=", ".join(order),
         marked=queries.marked if source is Source.ROLLUPS else "false",
     )
-    return str(queries.answer.format(buckets=_buckets(query, stats, source), shown=shown))
+    return str(queries.response.format(buckets=_buckets(query, stats, source), shown=shown))
 
 
 def groups_statement(query: AggregateQuery, source: Source) -> str:
     """The SQL that counts the groups of a response, for the same arguments."""
     stats = [stat for stat in query.stats if stat is not Stat.COUNT]
     shown = queries.number_of_groups.format(names=_names(query), found=_found(query))
-    return str(queries.answer.format(buckets=_buckets(query, stats, source), shown=shown))
+    return str(queries.response.format(buckets=_buckets(query, stats, source), shown=shown))
 
 
 def condition_texts(query: AggregateQuery) -> list[str]:

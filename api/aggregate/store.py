@@ -11,10 +11,10 @@ from typing import NamedTuple, TypeVar
 import asyncpg
 import msgspec
 
-from api.aggregate.answer import written
 from api.aggregate.intervals import AUTO, fitting
 from api.aggregate.query import AggregateQuery, plan_range
 from api.aggregate.reader import AGGREGATE_ROWS_MAX, Reader, reader_for
+from api.aggregate.response import written
 from api.aggregate.sql import queries
 from api.store.database import QUERY_S_MAX, Database
 from api.store.retention import require_kept
@@ -26,7 +26,7 @@ Result = TypeVar("Result")
 SHORT = timedelta(days=400)  # The buckets of such a range are computed within 2 ms.
 
 
-class Answer(NamedTuple):
+class AggregateResponse(NamedTuple):
     body: bytes  # JSON
     interval: str
 
@@ -42,9 +42,13 @@ class Found(NamedTuple):
 class AggregateStore:
     def __init__(self, database: Database) -> None:
         self._database = database
-        self._one_thread = asyncio.Lock()  # Several would keep the event loop from its turn.
+        self._one_thread = (
+            asyncio.Lock()
+        )  # Several threads would keep the event loop from its turn.
 
-    async def answer(self, query: AggregateQuery, interval: str, points_max: int) -> Answer:
+    async def respond(
+        self, query: AggregateQuery, interval: str, points_max: int
+    ) -> AggregateResponse:
         """The response. `interval` may be `auto`: the shortest of at most `points_max` that is not refused.
 
         Raises InvalidRequest if the response would have too many rows or be computed from too many readings,
@@ -57,7 +61,7 @@ class AggregateStore:
                     found = await self._shortest(reader, query, points_max)
                 else:
                     found = await self._of_interval(reader, query, interval)
-            return Answer(await written(found.query, found.row), found.interval)
+            return AggregateResponse(await written(found.query, found.row), found.interval)
 
     async def _of_interval(self, reader: Reader, query: AggregateQuery, interval: str) -> "Found":
         query = await self._with_interval(query, interval)
@@ -99,7 +103,7 @@ class AggregateStore:
     async def summary(
         self, device_no: int, start: datetime, end: datetime
     ) -> dict[str, dict[str, int | msgspec.Raw]]:
-        """Per metric: count, and min, max and avg as JSON. Raises RawEventsDropped as `answer` does."""
+        """Per metric: count, and min, max and avg as JSON. Raises RawEventsDropped as `respond` does."""
         async with self._database.connection(QUERY_S_MAX) as connection:
             state = await fetch_row(connection, queries.closed_and_devices, (), ())
             plan = plan_range(start, end, state["closed"])

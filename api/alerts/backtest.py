@@ -96,7 +96,7 @@ class BacktestStore:
     def __init__(self, database: Database, default_profile: str) -> None:
         self._database, self._default_profile = database, default_profile
 
-    async def answer(self, body: BacktestBody, progress: Progress) -> bytes:
+    async def respond(self, body: BacktestBody, progress: Progress) -> bytes:
         """The incidents as JSON; `progress` is kept current.
 
         Raises RawEventsDropped if retention has dropped events of the range, InvalidRequest if there are too
@@ -105,13 +105,13 @@ class BacktestStore:
         async with self._database.heavy_query_slot():
             try:
                 async with self._database.connection(QUERY_S_MAX) as connection:
-                    return await self._answer(connection, body, progress)
+                    return await self._respond(connection, body, progress)
             except TimeoutError as error:
                 raise InvalidRequest(
                     "The back-test takes too long; request a shorter range or one device."
                 ) from error
 
-    async def _answer(
+    async def _respond(
         self, connection: Connection, body: BacktestBody, progress: Progress
     ) -> bytes:
         device_id = body.device_id or body.rule.device_id

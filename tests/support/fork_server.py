@@ -15,6 +15,7 @@ import signal
 import socket
 import sys
 import time
+from contextlib import suppress
 from typing import Any
 
 from tests.support.services import PACKAGES
@@ -28,7 +29,6 @@ def main() -> None:
     import_everything()
     gc.freeze()  # The collections in the forks, and that of their end, need not read all this.
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the commands.
-    signal.signal(signal.SIGCHLD, signal.SIG_IGN)
     if command := serve():
         become(command)
         runpy.run_module("cli", run_name="__main__", alter_sys=True)
@@ -46,6 +46,7 @@ def serve() -> dict[str, Any] | None:
     with socket.socket(fileno=0) as requests:
         while True:
             request, descriptors, _, _ = socket.recv_fds(requests, REQUEST_BYTES_MAX, STREAMS + 1)
+            reap()
             if not request:
                 return None
             if os.fork() == 0 and report_child(descriptors):
@@ -55,10 +56,16 @@ def serve() -> dict[str, Any] | None:
                 os.close(descriptor)
 
 
+def reap() -> None:
+    """So that the CPU of the commands counts as that of the tests."""
+    with suppress(ChildProcessError):
+        while os.waitpid(-1, os.WNOHANG)[0]:
+            pass
+
+
 def report_child(descriptors: list[int]) -> bool:
     """Fork once more: true in the command; its parent reports how the command ends, and ends."""
     *streams, report = descriptors
-    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     if (pid := os.fork()) == 0:
         for number, descriptor in enumerate(streams):
             os.dup2(descriptor, number)

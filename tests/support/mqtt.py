@@ -104,7 +104,7 @@ class RawClient(Peer):
             )
         )
         try:
-            body = await client._answer(CONNACK)
+            body = await client._response(CONNACK)
             assert body[1] == 0, f"refused: {body[1]}"
         except BaseException:
             client.drop()
@@ -117,12 +117,12 @@ class RawClient(Peer):
         mid = self._next_mid()
         body = mid.to_bytes(2) + _text(topic_filter) + bytes((qos,))
         self.send(wire.packet(PacketType.SUBSCRIBE << 4 | 2, body))
-        return (await self._answer(SUBACK))[2]
+        return (await self._response(SUBACK))[2]
 
     async def unsubscribe(self, topic_filter: str) -> None:
         body = self._next_mid().to_bytes(2) + _text(topic_filter)
         self.send(wire.packet(PacketType.UNSUBSCRIBE << 4 | 2, body))
-        await self._answer(UNSUBACK)
+        await self._response(UNSUBACK)
 
     async def publish(
         self, topic: str, payload: bytes, *, qos: int = 1, retain: bool = False
@@ -130,7 +130,7 @@ class RawClient(Peer):
         mid = self._next_mid()
         self.send(wire.publish(topic, payload, qos=qos, retain=retain, mid=mid))
         if qos == 1:
-            assert int.from_bytes((await self._answer(PacketType.PUBACK))[:2]) == mid
+            assert int.from_bytes((await self._response(PacketType.PUBACK))[:2]) == mid
 
     async def try_to_publish(self, topic: str, *, qos: int = 1, retain: bool = False) -> None:
         """Return once the broker has handled it. Mosquitto 2.0.11 ends the connection if it is denied."""
@@ -176,13 +176,13 @@ class RawClient(Peer):
 
     async def ping(self) -> None:
         self.send(wire.packet(PacketType.PINGREQ << 4, b""))
-        await self._answer(PacketType.PINGRESP)
+        await self._response(PacketType.PINGRESP)
 
     def disconnect(self) -> None:
         self.send(wire.packet(PacketType.DISCONNECT << 4, b""))
         self._writer.close()
 
-    async def _answer(self, packet_type: int) -> bytes:
+    async def _response(self, packet_type: int) -> bytes:
         while (packet := await self._read(ANSWER_S_MAX)) is not None:
             if packet[0] >> 4 == packet_type:
                 return packet[1]

@@ -47,13 +47,13 @@ class ScriptedBroker:
         self.peers.append(peer)
         while (packet := await peer.packet(60)) is not None:
             self.got.append(packet)
-            response = b"" if packet[0] >> 4 in self.silent else self._answer(*packet)
+            response = b"" if packet[0] >> 4 in self.silent else self._response(*packet)
             if response is None:
                 break
             peer.send(response)
         peer.drop()
 
-    def _answer(self, first: int, body: bytes) -> bytes | None:
+    def _response(self, first: int, body: bytes) -> bytes | None:
         """The response; None closes the connection."""
         match first >> 4:
             case PacketType.CONNECT:

@@ -37,7 +37,7 @@ async def backtest(
         return Stream(
             _lines(request, backtests, body, progress), media_type=NDJSON, status_code=200
         )
-    found = await backtests.answer(body, progress)
+    found = await backtests.respond(body, progress)
     return Response(found, media_type=MediaType.JSON, status_code=200)
 
 
@@ -48,7 +48,7 @@ async def _lines(
     progress: Progress,
 ) -> AsyncIterator[bytes]:
     """The work ends with the lines: a client that leaves cancels it."""
-    work = asyncio.ensure_future(backtests.answer(body, progress))
+    work = asyncio.ensure_future(backtests.respond(body, progress))
     try:
         while not (await asyncio.wait((work,), timeout=PROGRESS_S))[0]:
             yield msgspec.json.encode({"progress": progress.members()}) + b"\n"

@@ -7,14 +7,14 @@ from litestar import Response, get
 from litestar.di import NamedDependency
 from litestar.params import QueryParameter
 
-from api.aggregate.answer import written
 from api.aggregate.buckets import CENTURY, DAY
 from api.aggregate.conditions import CONDITIONS_MAX, parse_having, parse_where
 from api.aggregate.intervals import AUTO, INTERVALS
 from api.aggregate.query import AggregateQuery, Fill, Format, GroupBy
 from api.aggregate.reader import AGGREGATE_ROWS_MAX
+from api.aggregate.response import written
 from api.aggregate.stats import DEFAULT_STATS, Stat, parse_stats
-from api.aggregate.store import AggregateStore, Answer
+from api.aggregate.store import AggregateResponse, AggregateStore
 from api.http.pages import json_text
 from api.http.params import (
     DEVICES_MAX,
@@ -161,13 +161,13 @@ async def aggregate(
     )
     if max_points is not None and interval != AUTO:
         raise InvalidRequest(f"max_points: it needs interval={AUTO}.")
-    answer = (
-        Answer(await written(query, None), INTERVALS[0])
+    response = (
+        AggregateResponse(await written(query, None), INTERVALS[0])
         if start >= end
-        else await aggregates.answer(query, interval, max_points or MAX_POINTS)
+        else await aggregates.respond(query, interval, max_points or MAX_POINTS)
     )
-    headers = {INTERVAL_HEADER: answer.interval} if interval == AUTO else None
-    return json_text(answer.body, headers)
+    headers = {INTERVAL_HEADER: response.interval} if interval == AUTO else None
+    return json_text(response.body, headers)
 
 
 def parse_group_by(texts: list[str]) -> tuple[GroupBy, ...]:

@@ -37,14 +37,14 @@ class App:
         self.at_once += 1
         self.at_once_max = max(self.at_once, self.at_once_max)
         try:
-            await self._answer(scope, receive, send)
+            await self._respond(scope, receive, send)
         except asyncio.CancelledError:
             self.cancelled.set()
             raise
         finally:
             self.at_once -= 1
 
-    async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def _respond(self, scope: Scope, receive: Receive, send: Send) -> None:
         match scope["path"]:
             case "/never":
                 await asyncio.Event().wait()

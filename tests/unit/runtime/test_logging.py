@@ -16,9 +16,11 @@ RAW = ("\x1b", "\r", "\u202e", "\u2028", "\x85")
 
 
 @pytest.fixture(autouse=True)
-def _defaults_afterwards() -> Iterator[None]:
+def _as_before_afterwards() -> Iterator[None]:
+    before = structlog.get_config()
     yield
     structlog.reset_defaults()
+    structlog.configure(**before)
     logging.basicConfig(level=logging.WARNING, force=True)
 
 

@@ -12,13 +12,13 @@ from zoneinfo import ZoneInfo
 import msgspec
 import pytest
 
-from api.aggregate.answer import VALUES_AT_ONCE, written
 from api.aggregate.bucket_texts import MICROSECOND, POSTGRES_EPOCH, BucketTexts
 from api.aggregate.buckets import offset_changes
 from api.aggregate.numbers import VALUES_AT_ONCE as SLOW_AT_ONCE
 from api.aggregate.numbers import numbers
 from api.aggregate.query import AggregateQuery, Format, GroupBy
 from api.aggregate.reader import AGGREGATE_ROWS_MAX
+from api.aggregate.response import VALUES_AT_ONCE, written
 from api.aggregate.stats import Stat
 
 START = datetime(2026, 3, 28, 22, tzinfo=UTC)

@@ -1,4 +1,4 @@
-"""The JSON of an answer, written from the columns of the statement.
+"""The JSON of a response, written from the columns of the statement.
 
 The server sends each column as one text, which takes it a third of the time of writing rows; msgspec reads
 and writes them. The event loop gets its turn between the pieces of work, the longest of which takes some
@@ -29,7 +29,7 @@ _integers = msgspec.json.Decoder(list[int])
 
 
 class Columns(NamedTuple):
-    """The columns of an answer, all of one length. A start is in microseconds since 2000."""
+    """The columns of a response, all of one length. A start is in microseconds since 2000."""
 
     starts: Sequence[int]
     groups: Mapping[str, Sequence[str]]
@@ -37,7 +37,7 @@ class Columns(NamedTuple):
 
 
 async def written(query: AggregateQuery, row: Any) -> bytes:
-    """The answer; `row` is that of the statement, None for an answer without rows."""
+    """The response; `row` is that of the statement, None for a response without rows."""
     columns = await _columns(query, row)
     if query.format is Format.ROWS:
         return await _rows(query, columns)
