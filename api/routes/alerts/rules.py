@@ -79,8 +79,8 @@ async def one_rule(rules: NamedDependency[RuleStore], rule_id: RuleIdPath) -> di
     "/v1/alerts/{rule_id:str}",
     operation_class=operation_with_body(ReplacingRule.model_json_schema()),
     summary="Replace all of a rule",
-    description="A rule as GET shows it may be sent back. If the change affects when the rule fires, its evaluation restarts and its open"
-    " incidents are resolved.",
+    description="A rule as GET shows it may be sent back. If the change affects when the rule fires, its"
+    " evaluation restarts and its open incidents are resolved.",
     tags=["Alerts"],
 )
 async def put_rule(
