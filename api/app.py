@@ -1,6 +1,7 @@
 """The application: routes, middleware and error handlers, wired together in one place."""
 
 from collections.abc import Callable
+from dataclasses import fields
 from typing import Any
 
 from litestar import Litestar, Router
@@ -40,8 +41,13 @@ PAGES = ("/", "/docs", "/asyncapi")  # Made to be looked at, from wherever a lin
 
 def create_app(settings: Settings, services: Services) -> ASGIApp:
     """The ASGI application that the server calls for each request."""
+    return with_fast_path(create_litestar(settings, services), settings, services)
+
+
+def with_fast_path(routes: Litestar, settings: Settings, services: Services) -> ASGIApp:
+    """What comes before the routes."""
     return fast_path_first(
-        head_as_get(compressed(create_litestar(settings, services))),
+        head_as_get(compressed(routes)),
         posts.fast_posts(services.door, settings.max_payload_bytes),
         _middleware(settings, services),
     )
@@ -187,7 +193,9 @@ def _limited(body_bytes_max: int, handler: Any) -> Router:
 
 
 def _dependencies(services: Services) -> dict[str, Provide]:
-    def provide(service: Any) -> Provide:
-        return Provide(lambda: service, sync_to_thread=False)
+    """Each is looked up for each request: tests exchange them under the same routes."""
 
-    return {name: provide(getattr(services, name)) for name in services.__slots__}
+    def provide(name: str) -> Provide:
+        return Provide(lambda: getattr(services, name), sync_to_thread=False)
+
+    return {field.name: provide(field.name) for field in fields(Services)}

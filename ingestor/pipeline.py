@@ -5,7 +5,7 @@ resolve     its devices get their numbers; unknown devices with a valid event ar
 dispatch    it goes to the writer of its device, by even or odd number, so each device stays in order;
             single posts, which have no order, share the first writer
 write       ingestor/writer.py decodes, checks and stores a batch in one transaction
-settle      every item has its verdict, and only then the door acknowledges or answers
+settle      every item has its verdict, and only then the door acknowledges or responds
 """
 
 import asyncio
@@ -156,16 +156,16 @@ class Pipeline:
 
         `source` has the texts of the items, if it is not to be found in `payload`. Raises Overloaded.
         """
-        answer: asyncio.Future[list[Verdict]] = asyncio.get_running_loop().create_future()
+        verdicts: asyncio.Future[list[Verdict]] = asyncio.get_running_loop().create_future()
 
         def done(message: Message) -> None:
-            if not answer.done():  # The caller may have given up; the events are stored anyway.
-                answer.set_result(message.verdicts)
+            if not verdicts.done():  # The caller may have given up; the events are stored anyway.
+                verdicts.set_result(message.verdicts)
 
         message = Message(self._door, payload, origin, done, signal=TELEMETRY, _source=source)
         message.decoded(items)
         self.accept(message)
-        return answer
+        return verdicts
 
     async def refresh(self) -> None:
         """Read the current devices and profiles, before refused events are tried again."""

@@ -9,7 +9,7 @@ from api.store.change import change, note
 from api.store.database import Database
 from runtime.errors import Conflict, InvalidRequest, NotFound, Overloaded
 from schema.channels.body import ChannelBody, NewChannelBody
-from schema.channels.urls import check_channel, is_webhook
+from schema.channels.urls import check_channel, is_webhook, new_webhook_secret
 from schema.queries import load_queries
 
 CHANNELS_MAX = 100  # Each has a task of its own in the scheduler.
@@ -33,16 +33,21 @@ class ChannelStore:
             raise _not_found(name)
         return str(row["body"])
 
-    async def add(self, body: NewChannelBody) -> None:
-        """Raises Conflict, or InvalidRequest for an address that cannot be used."""
-        shown = await self._checked(body.url, body.secret)
+    async def add(self, body: NewChannelBody) -> str | None:
+        """Return the secret that was made for a webhook without one, to be shown now and never again.
+
+        Raises Conflict, or InvalidRequest for an address that cannot be used.
+        """
+        made = new_webhook_secret() if is_webhook(body.url) and body.secret is None else None
+        secret = body.secret or made
+        shown = await self._checked(body.url, secret)
         async with change(self._database) as (connection, _):
             added = await connection.fetchval(
                 queries.insert_channel,
                 body.name,
                 body.url,
                 shown,
-                body.secret,
+                secret,
                 CHANNELS_MAX,
                 bool(body.silent),
             )
@@ -51,6 +56,7 @@ class ChannelStore:
                     raise Conflict(f"The channel {body.name!r} exists.")
                 raise Conflict(f"There are {CHANNELS_MAX} channels already: delete one.")
             await note(connection, "channel.create", body.name, {"address": shown})
+        return made
 
     async def change(self, name: str, body: ChannelBody) -> None:
         """What is absent stays as it is. Raises NotFound, InvalidRequest."""

@@ -1,5 +1,6 @@
 """Errors as RFC 9457 problem details: the only file that maps errors to status codes."""
 
+import re
 from http import HTTPStatus
 from typing import Any
 
@@ -35,6 +36,7 @@ CHALLENGE = 'Bearer realm="voltwire"'
 
 log = structlog.get_logger()
 
+_ABSENT = re.compile(r"Missing required \w+ parameter '(\w+)' for path ")
 _STATUS: dict[type[VoltwireError], HTTPStatus] = {
     InvalidRequest: HTTPStatus.UNPROCESSABLE_ENTITY,
     RawEventsDropped: HTTPStatus.UNPROCESSABLE_ENTITY,
@@ -99,15 +101,7 @@ def voltwire_problem(
 def http_problem(request: Request[Any, Any, Any], error: HTTPException) -> Response[dict[str, Any]]:
     """Litestar's own errors; a value of the wrong type for its parameter answers 422."""
     if isinstance(error, ValidationException):
-        faults = error.extra if isinstance(error.extra, list) else []
-        public = query_names(request)
-        errors = [
-            {
-                "field": public.get(name := str(fault.get("key", "")), name),
-                "message": plain(str(fault.get("message", ""))),
-            }
-            for fault in faults
-        ]
+        errors = _faults(request, error)
         named = "; ".join(f"{fault['field']}: {fault['message']}" for fault in errors)
         return problem(HTTPStatus.UNPROCESSABLE_ENTITY, named or error.detail, errors=errors)
     if error.status_code >= HTTPStatus.INTERNAL_SERVER_ERROR:
@@ -119,6 +113,20 @@ def http_problem(request: Request[Any, Any, Any], error: HTTPException) -> Respo
     if "GET" in headers.get("allow", ""):
         headers["allow"] += ", HEAD"
     return problem(error.status_code, detail, headers)
+
+
+def _faults(request: Request[Any, Any, Any], error: ValidationException) -> list[dict[str, str]]:
+    """Litestar lists the parameters with wrong values; an absent one is only in its sentence."""
+    if absent := _ABSENT.match(error.detail):
+        return [{"field": absent[1], "message": "required"}]
+    public = query_names(request)
+    return [
+        {
+            "field": public.get(name := str(fault.get("key", "")), name),
+            "message": plain(str(fault.get("message", ""))),
+        }
+        for fault in (error.extra if isinstance(error.extra, list) else [])
+    ]
 
 
 def database_problem(request: Request[Any, Any, Any], error: Exception) -> Response[dict[str, Any]]:

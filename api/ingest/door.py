@@ -102,10 +102,10 @@ class HttpDoor:
 
         Its items name the device, so the pipeline treats the posts of keys and of devices alike.
         """
-        answer = self._pipeline.submit(payload, Origin(origin.received_us), items, source)
-        deadline_passed = answer.get_loop().call_at(deadline, _time_out, answer)
+        verdicts = self._pipeline.submit(payload, Origin(origin.received_us), items, source)
+        deadline_passed = verdicts.get_loop().call_at(deadline, _time_out, verdicts)
         try:
-            return await answer
+            return await verdicts
         finally:
             deadline_passed.cancel()
 
@@ -115,9 +115,9 @@ def _deadline() -> float:
     return asyncio.get_running_loop().time() + RESPONSE_WITHIN_S
 
 
-def _time_out(answer: asyncio.Future[list[Verdict]]) -> None:
-    if not answer.done():
-        answer.set_exception(
+def _time_out(verdicts: asyncio.Future[list[Verdict]]) -> None:
+    if not verdicts.done():
+        verdicts.set_exception(
             Overloaded(
                 "The database did not confirm in time; the outcome is unknown: retry with the same event_id."
             )

@@ -1,4 +1,4 @@
-"""The fast path: ordinary posts are answered before Litestar; docs/decisions/0021 gives the gain.
+"""The fast path: ordinary posts are answered before Litestar (docs/decisions/0021-http-posts-fast-path.md).
 
 A post is on the fast path if it is JSON without a query, has a Content-Length within the limit, and repeats
 no header. All other requests pass on unchanged: Litestar has the same handlers
@@ -21,9 +21,9 @@ LENGTH_DIGITS_MAX = 10  # Content-Length: int() raises on thousands of digits.
 
 @dataclass(frozen=True, slots=True)
 class FastPath:
-    """`answer` turns a body into the JSON response, or raises an error that api/http/problems.py maps."""
+    """`respond` turns a body into the JSON response, or raises an error that api/http/problems.py maps."""
 
-    answer: Callable[[bytes], Awaitable[object]]
+    respond: Callable[[bytes], Awaitable[object]]
     body_bytes_max: int
 
 
@@ -72,7 +72,7 @@ def _answering(post: FastPath) -> ASGIApp:
         if body is None:
             return  # The client has disconnected.
         try:
-            response = msgspec.json.encode(await post.answer(body))
+            response = msgspec.json.encode(await post.respond(body))
         except Exception as error:  # noqa: BLE001  # Handled as Litestar would.
             await send_problem(error, scope, receive, send)
         else:
@@ -94,7 +94,7 @@ async def _whole_body(receive: Receive) -> bytes | None:
 
 
 async def _send_json(body: bytes, scope: Scope, send: Send) -> None:
-    """Only long answers can gain from compression, and only batches have them."""
+    """Only long responses can gain from compression, and only batches have them."""
     if len(body) >= BYTES_MIN and scope["type"] == HTTP:
         send = compressing(scope, send)
     headers = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(body))]

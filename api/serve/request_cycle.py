@@ -69,7 +69,8 @@ class RequestCycle(RequestResponseCycle):
     async def send(self, message: Any) -> None:
         """Like uvicorn, which checks every header of every response; an ordinary head skips that."""
         if self._head:
-            await super().send(self._behind_its_head(message))
+            if not self._write_whole_body(message):
+                await super().send(self._behind_its_head(message))
         elif self.response_started or not self._keep_ordinary_head(message):
             await super().send(message)
 
@@ -84,6 +85,21 @@ class RequestCycle(RequestResponseCycle):
         self.response_started, self.waiting_for_100_continue = True, False
         self.chunked_encoding, self.expected_content_length = False, head.content_length
         self._head = head.text
+        return True
+
+    def _write_whole_body(self, message: Any) -> bool:
+        """Whether the message is the whole body, as of nearly every post, and was written with its head."""
+        body = message.get("body", b"")
+        if len(body) != self.expected_content_length or len(body) > JOINED_BYTES_MAX:
+            return False
+        if message.get("more_body") or self.disconnected or self.flow.write_paused:
+            return False
+        self.transport.write(self._head + body)
+        self._head, self.expected_content_length, self.response_complete = b"", 0, True
+        self.message_event.set()
+        if not self.keep_alive:
+            self.transport.close()
+        self.on_response()
         return True
 
     def _behind_its_head(self, message: Any) -> Any:

@@ -1,12 +1,14 @@
 """Devices as the API shows them: registration and presence."""
 
 from datetime import datetime
+from functools import lru_cache
 from typing import NamedTuple
 
 import asyncpg
 
+from api.store.closed_hour import ClosedHour
 from api.store.closed_hour import queries as rollup_queries
-from api.store.database import QUERY_S_MAX, Database
+from api.store.database import Database, constant
 from runtime.errors import NotFound
 from schema.database import Connection
 from schema.event import SEQ_STEP_MAX
@@ -21,13 +23,23 @@ queries = load_queries(
     "api.store", "devices.sql", {"newest_events": NEWEST_EVENTS, "seq_step_max": SEQ_STEP_MAX}
 )
 ONE_PRESENCE = queries.one_presence.format(presence=queries.presence_columns)
-LIST_DEVICES, ONE_DEVICE = (
-    query.format(
+
+
+def _of_devices(query: str, closed: str) -> str:
+    return query.format(
         presence=queries.presence_columns,
         completeness=queries.completeness_percent.format(closed=closed),
     )
-    for query, closed in ((queries.list_devices, "$7"), (queries.one_device, "$3"))
-)
+
+
+LIST_DEVICES = _of_devices(queries.list_devices, "$7")
+ONE_DEVICE = _of_devices(queries.one_device, "$3")
+STATEMENTS_MAX = 2  # Kept texts, of this hour and the one before.
+
+
+@lru_cache(STATEMENTS_MAX)
+def device_since(closed: datetime) -> str:
+    return _of_devices(queries.one_device, constant(closed))
 
 
 class KnownDevice(NamedTuple):
@@ -41,6 +53,7 @@ class DeviceStore:
 
     def __init__(self, database: Database, default_profile: str) -> None:
         self._database, self._default_profile = database, default_profile
+        self._closed_hour = ClosedHour(database)
 
     async def known(self, device_id: str) -> KnownDevice:
         """A device is known from its first stored event, heartbeat or status."""
@@ -59,8 +72,14 @@ class DeviceStore:
         return await self._database.fetch(LIST_DEVICES, *arguments)
 
     async def one(self, device_id: str) -> str:
-        async with self._database.connection(QUERY_S_MAX) as connection:
-            return await one_device(connection, device_id, self._default_profile)
+        while True:
+            closed = await self._closed_hour.bound()
+            query = device_since(closed)
+            found = await self._database.look_up(query, self._default_profile, device_id)
+            if found is None:
+                raise no_device(device_id)
+            if self._closed_hour.held(closed, found["closed"]):
+                return str(found["body"])
 
     async def presence(self, device_id: str) -> str:
         row = await self._database.look_up(ONE_PRESENCE, device_id)
@@ -93,7 +112,7 @@ class DeviceStore:
 
 
 async def one_device(connection: Connection, device_id: str, default_profile: str) -> str:
-    """The device as JSON text. Raises NotFound."""
+    """The device as JSON text, on a connection that changes it. Raises NotFound."""
     closed = await connection.fetchval(rollup_queries.closed_hour)
     body = await connection.fetchval(ONE_DEVICE, default_profile, device_id, closed)
     if body is None:

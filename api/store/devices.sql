@@ -63,7 +63,7 @@ from (
 order by device_id
 
 -- one_device --
-select row_to_json(shown)::text
+select row_to_json(shown)::text as body, (select closed from rollup_state) as closed
 from (
     select device_id, name, coalesce(profile, $1) as profile, tags, attributes, device.interval_s, tz,
            registered, rfc3339(created_at) as created_at, {presence},

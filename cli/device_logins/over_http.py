@@ -18,6 +18,7 @@ REMOVED = {HTTPStatus.OK, HTTPStatus.NO_CONTENT, HTTPStatus.NOT_FOUND}
 class ApiLogins:
     def __init__(self, client: httpx.AsyncClient) -> None:
         self._client = client
+        self._to_remove: set[str] = set()  # Without those for which the API refused a login.
 
     async def create(self, device_ids: Sequence[str]) -> dict[str, DeviceLogin]:
         """Raises StartError."""
@@ -35,7 +36,7 @@ class ApiLogins:
     async def remove(self, device_ids: Sequence[str]) -> None:
         """What cannot be removed is named on standard error: the run itself is over."""
         try:
-            for device_id in device_ids:
+            for device_id in (each for each in device_ids if each in self._to_remove):
                 response = await self._client.delete(f"/v1/devices/{device_id}/credentials")
                 if response.status_code not in REMOVED:
                     raise _refused(response)
@@ -49,6 +50,7 @@ class ApiLogins:
     async def _create(self, device_id: str) -> DeviceLogin:
         """A device that has a secret, perhaps from a run that was killed, gets a new one."""
         path = f"/v1/devices/{device_id}/credentials"
+        self._to_remove.add(device_id)
         try:
             response = await self._client.post(path)
             if response.status_code == HTTPStatus.CONFLICT:
@@ -59,6 +61,7 @@ class ApiLogins:
                 " up or voltwire api there."
             ) from error
         if response.status_code not in {HTTPStatus.OK, HTTPStatus.CREATED}:
+            self._to_remove.discard(device_id)
             raise _refused(response)
         body = response.json()
         return DeviceLogin(body["login"], body["secret"])

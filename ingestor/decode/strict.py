@@ -27,9 +27,7 @@ from schema.event import (
 )
 
 OVERSIZE_KEPT_BYTES = 1024
-UNREADABLE = (
-    "a fault of Voltwire, which its log explains: replay this dead letter once it is mended"
-)
+UNREADABLE = "a fault of Voltwire, which its log explains: replay this dead letter once it is fixed"
 SHOWN_CHARS_MAX = 200  # of a text of the sender, in a reason
 
 log = structlog.get_logger()

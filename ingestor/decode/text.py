@@ -1,4 +1,4 @@
-"""The text of a payload: strict JSON (RFC 8259), with mercy for single numbers. Pure.
+"""The text of a payload: strict JSON (RFC 8259), except that some numbers cost only their event. Pure.
 
 Two faults cost only their event, because a device that writes them means the rest of its text: a number of
 thousands of digits, and a bare NaN or Infinity. NULs at the end, which C programs send, are cut.

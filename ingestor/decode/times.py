@@ -25,7 +25,7 @@ _DIGITS_MAX = 25
 
 
 class OwnTime(NamedTuple):
-    """In µs; whether a resend of the event would carry the same one; `wall_us` as in schema/event.py."""
+    """The time in µs, whether a resend would carry the same one, and `wall_us` as in schema/event.py."""
 
     us: int
     is_kept: bool

@@ -14,7 +14,7 @@ UTC_ASSUMED = "UTC, because its device has no tz"
 
 
 def nearest_us(wall_us: int, to_us: int) -> int:
-    """Of the instants that a wall clock may mean, in whatever zone, the one that is nearest to `to_us`."""
+    """The instant nearest to `to_us` among all that a wall clock may mean, in any zone."""
     return min(max(to_us, wall_us - OFFSET_US_MAX), wall_us + OFFSET_US_MAX)
 
 

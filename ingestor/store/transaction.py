@@ -41,6 +41,10 @@ from schema.queries import load_queries
 
 queries = load_queries("ingestor.store", constants=LOCKS | TIMES)
 
+# Each statement finds its rows by their keys. Without statistics, as in a new database, the planner would
+# rather read all of `presence` for each batch.
+BY_KEY_SESSION = WRITER_SESSION | {"enable_seqscan": "off"}
+
 HOUR_S = 3600
 HOUR_US = HOUR_S * 1_000_000
 NewKeys = set[tuple[int, str]]
@@ -151,7 +155,7 @@ class Store:
     async def _connected(self) -> Connection:
         """After a failover the server may have other device numbers, so the cache expires."""
         if self._connection is None or self._connection.is_closed():
-            self._connection = await connect(self._dsn, self._name, WRITER_SESSION)
+            self._connection = await connect(self._dsn, self._name, BY_KEY_SESSION)
             self._registry.expire()
         return self._connection
 

@@ -26,7 +26,8 @@ WebhookSecret = Annotated[
     Field(
         min_length=1,
         max_length=SECRET_CHARS_MAX,
-        description="The secret of a webhook: whsec_ and 24 to 64 bytes in Base64. It is never shown again.",
+        description="The secret of a webhook: whsec_ and 24 to 64 bytes in Base64. It is never shown again."
+        " A new webhook without one gets one, which the response shows.",
     ),
 ]
 

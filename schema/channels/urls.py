@@ -2,6 +2,7 @@
 
 import base64
 import binascii
+import secrets
 from functools import lru_cache
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
@@ -40,6 +41,7 @@ REFUSED_PARAMETERS = frozenset({"template", "pgp", "pgppub", "pgpprv", "wkd", "c
 WEBHOOK_SCHEMES = ("https", "http")
 SECRET_PREFIX = "whsec_"  # noqa: S105  # The specification's prefix.
 SECRET_BYTES_MIN, SECRET_BYTES_MAX = 24, 64
+NEW_SECRET_BYTES = 32
 
 
 def is_webhook(url: str) -> bool:
@@ -54,7 +56,7 @@ def check_channel(url: str, secret: str | None, *, private_addresses: bool) -> s
     if is_webhook(url):
         _check_webhook(url, private_addresses=private_addresses)
         if secret is None:
-            raise ValueError("secret: a webhook is signed, so it needs a secret")
+            raise ValueError("secret: a webhook is signed, so it needs one")
         webhook_key(secret)
         parts = urlsplit(url)
         port = "" if parts.port is None else f":{parts.port}"
@@ -65,6 +67,10 @@ def check_channel(url: str, secret: str | None, *, private_addresses: bool) -> s
         raise ValueError("secret: only a webhook (https://) has one")
     host = ",".join(_hosts(url, service)[:1])
     return f"{_scheme(url)}://{host}" + ("/…" if host else "…")
+
+
+def new_webhook_secret() -> str:
+    return SECRET_PREFIX + base64.b64encode(secrets.token_bytes(NEW_SECRET_BYTES)).decode()
 
 
 def webhook_key(secret: str) -> bytes:

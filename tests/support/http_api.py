@@ -8,7 +8,6 @@ from typing import Any, cast
 import httpx
 from pydantic import SecretStr
 
-from api.app import create_app
 from api.auth.upkeep import follow
 from api.services import build_services
 from ingestor.pipeline import Pipeline
@@ -17,6 +16,7 @@ from runtime.metrics import Metrics
 from runtime.settings import Settings
 from schema.database import API_SESSION, LOOKUP_SESSION, open_pool
 from schema.event import Door
+from tests.support.shared_app import application
 
 POSTS_PER_SECOND = 1000
 
@@ -58,12 +58,12 @@ async def api_on(
             await authenticator.keys.until(lambda: authenticator.keys.were_read)
         reading = group.create_task(services.feed.run())
         watching = group.create_task(services.latest_events.run())
-        transport = httpx.ASGITransport(cast("Any", create_app(settings, services)))
-        async with httpx.AsyncClient(
-            transport=transport, base_url="http://127.0.0.1:8000"
-        ) as client:
-            cast("Any", client).services = services
-            yield client
+        with application(settings, services) as app:
+            async with httpx.AsyncClient(
+                transport=httpx.ASGITransport(cast("Any", app)), base_url="http://127.0.0.1:8000"
+            ) as client:
+                cast("Any", client).services = services
+                yield client
         stop.set()
         reading.cancel()
         watching.cancel()

@@ -2,6 +2,7 @@
 
 from typing import Annotated, Any
 
+import msgspec
 from litestar import Request, Response, delete, get, post, put
 from litestar.di import NamedDependency
 from litestar.params import PathParameter
@@ -36,15 +37,14 @@ async def list_channels(
     "/v1/channels",
     operation_class=operation_with_body(NewChannelBody.model_json_schema()),
     summary="Create a channel",
-    description="It gets the notifications of rules that name it, from the next one on.",
+    description="It gets the notifications of rules that name it, from the next one on. For a webhook"
+    " without a `secret` one is made, which the response shows, and nothing after it.",
     tags=["Alerts"],
 )
 async def add_channel(
     request: Request[Any, Any, Any], channels: NamedDependency[ChannelStore]
 ) -> Response[bytes]:
-    body = await read_body(request, NewChannelBody)
-    await channels.add(body)
-    return json_text(await channels.one(body.name), status=201)
+    return await _added(channels, await read_body(request, NewChannelBody))
 
 
 @get("/v1/channels/{name:str}", summary="One channel, with its failures", tags=["Alerts"])
@@ -75,8 +75,9 @@ async def put_channel(
     except NotFound:
         if body.url is None:
             raise
-        await channels.add(NewChannelBody(**body.model_dump(exclude={"name"}), name=name))
-        return json_text(await channels.one(name), status=201)
+        return await _added(
+            channels, NewChannelBody(**body.model_dump(exclude={"name"}), name=name)
+        )
     return json_text(await channels.one(name))
 
 
@@ -104,3 +105,11 @@ async def send_test(
     if failure is None:
         return {"status": "delivered"}
     return {"status": "failed", "failure": failure}
+
+
+async def _added(channels: ChannelStore, body: NewChannelBody) -> Response[bytes]:
+    secret = await channels.add(body)
+    shown = await channels.one(body.name)
+    if secret is not None:
+        shown = msgspec.json.encode({**msgspec.json.decode(shown), "secret": secret}).decode()
+    return json_text(shown, status=201)

@@ -85,7 +85,7 @@ async def one_incident(
 
 @post(
     "/v1/incidents/{incident_id:int}/ack",
-    operation_class=operation_with_body(Acknowledgement.model_json_schema()),
+    operation_class=operation_with_body(Acknowledgement.model_json_schema(), required=False),
     summary="Acknowledge an open incident",
     description="The first acknowledgement counts; a repeat answers with the incident as it is.",
     status_code=200,
@@ -96,7 +96,8 @@ async def acknowledge(
     incidents: NamedDependency[IncidentStore],
     incident_id: IncidentIdPath,
 ) -> Response[bytes]:
-    what = await read_body(request, Acknowledgement)
+    empty = not await request.body()
+    what = Acknowledgement() if empty else await read_body(request, Acknowledgement)
     body = await incidents.acknowledge(incident_id, what)
     return Response(body, media_type=MediaType.JSON, status_code=200)
 

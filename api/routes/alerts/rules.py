@@ -6,9 +6,10 @@ import msgspec
 from litestar import Request, Response, delete, get, post, put
 from litestar.di import NamedDependency
 from litestar.params import PathParameter
+from pydantic import Field
 
 from api.alerts.rules import RuleStore
-from api.http.bodies import operation_with_body, read_body
+from api.http.bodies import Instant, operation_with_body, read_body, require_same
 from api.http.cursor import fingerprint, instant_of, read_cursor
 from api.http.pages import page
 from api.http.params import Cursor, PageLimit
@@ -19,6 +20,17 @@ from schema.rule import RuleBody
 RuleIdPath = Annotated[
     str, PathParameter(description="Rule id", schema_extra={"pattern": r"^[A-Za-z0-9]{1,64}$"})
 ]
+
+
+class ReplacingRule(RuleBody):
+    """A rule in place of another; what only the server writes may be repeated."""
+
+    id: str | None = Field(None, description="If given, the same as in the path")
+    created_at: Instant | None = Field(None, description="Ignored")
+
+    @property
+    def written(self) -> RuleBody:
+        return RuleBody.model_construct(**self.model_dump(exclude={"id", "created_at"}))
 
 
 RuleOperation = operation_with_body(RuleBody.model_json_schema())
@@ -65,17 +77,18 @@ async def one_rule(rules: NamedDependency[RuleStore], rule_id: RuleIdPath) -> di
 
 @put(
     "/v1/alerts/{rule_id:str}",
-    operation_class=RuleOperation,
+    operation_class=operation_with_body(ReplacingRule.model_json_schema()),
     summary="Replace all of a rule",
-    description="If the change affects when the rule fires, its evaluation restarts and its open"
-    " incidents are resolved.",
+    description="A rule as GET shows it may be sent back. If the change affects when the rule fires, its"
+    " evaluation restarts and its open incidents are resolved.",
     tags=["Alerts"],
 )
 async def put_rule(
     request: Request[Any, Any, Any], rules: NamedDependency[RuleStore], rule_id: RuleIdPath
 ) -> dict[str, Any]:
-    rule = await read_body(request, RuleBody)
-    return _rule(await rules.replace(rule_id, rule))
+    rule = await read_body(request, ReplacingRule)
+    require_same("id", rule.id, rule_id)
+    return _rule(await rules.replace(rule_id, rule.written))
 
 
 @delete(

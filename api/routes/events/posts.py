@@ -37,7 +37,7 @@ async def post_event(
     request: Request[Any, Any, Any], door: NamedDependency[HttpDoor]
 ) -> dict[str, str]:
     require_json(request)
-    return await _answer_event(door, await request.body())
+    return await _event_response(door, await request.body())
 
 
 @post(
@@ -52,17 +52,17 @@ async def post_batch(
     request: Request[Any, Any, Any], door: NamedDependency[HttpDoor]
 ) -> Response[list[dict[str, str | None]]]:
     require_json(request)
-    return Response(await _answer_batch(door, await request.body()))
+    return Response(await _batch_response(door, await request.body()))
 
 
 def fast_posts(door: HttpDoor, payload_bytes_max: int) -> dict[str, FastPath]:
     """The same handlers by path, for posts that do not go through Litestar."""
-    event = FastPath(partial(_answer_event, door), payload_bytes_max)
-    batch = FastPath(partial(_answer_batch, door), BATCH_BYTES_MAX)
+    event = FastPath(partial(_event_response, door), payload_bytes_max)
+    batch = FastPath(partial(_batch_response, door), BATCH_BYTES_MAX)
     return {"/v1/events": event, "/telemetry": event, "/v1/events/batch": batch}
 
 
-async def _answer_event(door: HttpDoor, body: bytes) -> dict[str, str]:
+async def _event_response(door: HttpDoor, body: bytes) -> dict[str, str]:
     verdict = await door.post_event(body, caller().device_id)
     shown = {"status": "ok" if verdict.status is STORED else str(verdict.status)}
     if verdict.event_id is not None and verdict.event_id.startswith(_DERIVED):
@@ -72,7 +72,7 @@ async def _answer_event(door: HttpDoor, body: bytes) -> dict[str, str]:
     return shown
 
 
-async def _answer_batch(door: HttpDoor, body: bytes) -> list[dict[str, str | None]]:
+async def _batch_response(door: HttpDoor, body: bytes) -> list[dict[str, str | None]]:
     return [_result(verdict) for verdict in await door.post_batch(body, caller().device_id)]
 
 

@@ -95,6 +95,7 @@ async def test_an_incident_has_a_history_and_an_acknowledgement_counts_once(
         {"state": "resolved", "at": "2026-03-01T00:05:00Z", "event_id": resolved},
     ]  # fmt: skip
     assert (await http.post("/v1/incidents/1/ack", json={})).json()["acknowledged_by"] == "ana"
+    assert (await http.post("/v1/incidents/1/ack")).json()["acknowledged_by"] == "ana"
     states = [(a["state"], a.get("by"), a["rule_name"]) for a in await alerts(db)]
     assert states == [
         ("firing", None, "hot"),

@@ -121,6 +121,29 @@ async def test_a_restored_database_with_an_earlier_closed_hour_hides_no_event(
     assert await latest(http) == newest(events)
 
 
+async def test_events_of_a_device_are_paged_over_all_windows_with_unusual_numbers(
+    http: httpx.AsyncClient,
+) -> None:
+    days = (0, 0, 3, 30, 200)
+    values = (1e16, 40.25, 1e-9, 7, 1e300)
+    sent = [
+        event(f"e{n}", NOW - timedelta(days=day), x=value)
+        for n, (day, value) in enumerate(zip(days, values, strict=True))
+    ]
+    await send(http, sent)
+    whole = await http.get("/v1/devices/a/events")
+    assert whole.text.startswith('[{"event_id":"e1","device_id":"a",')
+    assert [shown["event_id"] for shown in whole.json()] == ["e1", "e0", "e2", "e3", "e4"]
+    assert {shown["event_id"]: shown["metrics"] for shown in whole.json()} == {
+        each["event_id"]: each["metrics"] for each in sent
+    }
+    for form in ('{"x":1e+16}', '{"x":40.25}', '{"x":1e-09}', '{"x":7}', '{"x":1e+300}'):
+        assert form in whole.text
+    for limit in (1, 2, 3):
+        assert await all_pages(http, f"/v1/devices/a/events?limit={limit}") == whole.json()
+    assert (await http.get("/v1/devices/b/events")).status_code == 404
+
+
 async def many(http: httpx.AsyncClient, query: str = "") -> dict[str, Any]:
     rows = await all_pages(http, f"/v1/latest?{query}")
     assert [row["device_id"] for row in rows] == sorted(row["device_id"] for row in rows)

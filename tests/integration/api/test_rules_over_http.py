@@ -114,6 +114,18 @@ OTHER: list[tuple[dict[str, Any], dict[str, Any]]] = [
 ]
 
 
+async def test_a_rule_as_it_is_shown_may_be_sent_back(processes: list[httpx.AsyncClient]) -> None:
+    http, _ = processes
+    rule_id = await add(http)
+    shown = (await http.get(f"/v1/alerts/{rule_id}")).json()
+    assert (await http.put(f"/v1/alerts/{rule_id}", json=shown)).json() == shown
+    changed = await http.put(f"/v1/alerts/{rule_id}", json=shown | {"threshold": 10})
+    assert changed.json() == shown | {"threshold": 10}
+    refused = await http.put(f"/v1/alerts/{rule_id}", json=shown | {"id": "other"})
+    assert (refused.status_code, "in the path" in refused.text) == (422, True)
+    assert (await http.post("/v1/alerts", json=shown)).status_code == 422
+
+
 async def test_a_replaced_rule_that_decides_the_same_changes_no_incident(
     processes: list[httpx.AsyncClient], db: Any
 ) -> None:

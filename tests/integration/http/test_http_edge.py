@@ -76,6 +76,9 @@ async def test_an_error_names_a_parameter_as_clients_write_it(http: httpx.AsyncC
         422,
         [{"field": "latest", "message": "true or false"}],
     )
+    absent = (await http.get("/v1/metrics/aggregate?metric=x&to_time=2026-01-01T00:00:00Z")).json()
+    assert absent["detail"] == "from_time: required"
+    assert absent["errors"] == [{"field": "from_time", "message": "required"}]
 
 
 async def test_no_content_type_names_its_charset_twice(http: httpx.AsyncClient) -> None:

@@ -154,7 +154,7 @@ async def test_requests_that_come_together_are_answered_one_at_a_time_and_in_ord
 
 
 async def test_what_is_sent_ahead_waits_unread_while_an_answer_is_not_taken(server: Server) -> None:
-    """H1: 590,703 pipelined requests were taken in, 1.4 GB of them."""
+    """Once, 590,703 pipelined requests were taken in, 1.4 GB of them."""
     server.app.open.clear()
     async with server.client() as client:
         sending = asyncio.create_task(client.send(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n" * 1_000_000))
@@ -228,7 +228,7 @@ async def test_a_body_that_stops_is_refused_and_one_that_moves_on_has_its_time(
 async def test_bodies_beyond_the_budget_are_refused_and_small_ones_still_pass(
     server: Server, *, chunked: bool
 ) -> None:
-    """H2: 250 unfinished batches took 1.5 GB."""
+    """Once, 250 unfinished batches took 1.5 GB."""
     head = b"POST / HTTP/1.1\r\nHost: a\r\n"
     piece = b"x" * (250 * KIB)
     begin = head + (
@@ -270,7 +270,7 @@ async def test_a_client_that_leaves_gives_its_share_of_the_budget_back(server: S
 async def test_a_refusal_before_the_body_was_read_arrives(
     server: Server, size: int, connection: str
 ) -> None:
-    """H8: with Connection: close the client saw a reset instead of the response, 30 of 30."""
+    """With Connection: close the client saw a reset instead of the response, 30 of 30."""
     for _ in range(3):
         async with server.client() as client:
             sending = asyncio.create_task(
@@ -304,7 +304,7 @@ async def test_a_client_that_leaves_ends_the_work_on_its_request(server: Server)
 
 
 async def test_http_1_0_gets_a_body_that_ends_with_the_connection(server: Server) -> None:
-    """H9: chunk sizes stood inside exports."""
+    """Once, chunk sizes stood inside exports."""
     async with server.client() as client:
         await client.send(b"GET /stream HTTP/1.0\r\n\r\n")
         head, _, body = (await client.ended()).partition(b"\r\n\r\n")
@@ -325,7 +325,7 @@ async def test_http_1_1_gets_chunks_and_keeps_its_connection(server: Server) -> 
         assert (await client.response())[0] == 200
 
 
-async def test_an_answer_of_known_length_comes_in_one_piece_and_a_large_one_whole(
+async def test_a_response_of_known_length_comes_in_one_piece_and_a_large_one_whole(
     server: Server,
 ) -> None:
     async with server.client() as client:

@@ -16,6 +16,7 @@ from runtime.settings import Settings
 from scheduler.channels import courier
 from scheduler.channels.delivery import ChannelDelivery
 from schema.alert import AlertState, Notification, alert
+from schema.channels.urls import webhook_key
 from schema.database import Connection
 from schema.feed import commit
 from tests.support.http_api import api_on
@@ -286,7 +287,6 @@ async def test_channels_over_http(dsn: str, db: Connection, hook: WebhookReceive
         assert kept.status_code == 200
         row = await channel(db)
         assert (row["url"], row["secret"]) == ("https://hooks.example.com/b", SECRET)
-        assert (await client.put("/v1/channels/new", json={"url": hook.url})).status_code == 422
         for name in ("%C2%84", "a%20b", "ops%0A", "x" * 65):
             response = await client.put(f"/v1/channels/{name}", json={"url": body["url"]})
             assert (response.status_code, "name of a channel" in response.text) == (422, True), name
@@ -294,6 +294,27 @@ async def test_channels_over_http(dsn: str, db: Connection, hook: WebhookReceive
         for method in ("GET", "PUT", "DELETE"):
             response = await client.request(method, "/v1/channels/ops", json={})
             assert response.status_code == 404, method
+
+
+async def test_a_webhook_without_a_secret_gets_one_that_is_shown_once(
+    dsn: str, db: Connection
+) -> None:
+    async with api_on(dsn) as client:
+        url = "https://hooks.example.com/a"
+        for made in (
+            await client.post("/v1/channels", json={"name": "ops", "url": url}),
+            await client.put("/v1/channels/new", json={"url": url}),
+        ):
+            assert made.status_code == 201
+            secret, name = made.json().pop("secret"), made.json()["name"]
+            webhook_key(secret)
+            assert secret not in (await client.get(f"/v1/channels/{name}")).text
+            kept = await client.put(f"/v1/channels/{name}", json={"silent": True})
+            assert secret not in kept.text
+            stored = await db.fetchval("select secret from channel where name = $1", name)
+            assert stored == secret
+        mail = {"name": "mail", "url": "mailtos://me:p@mail.example.org?to=a@example.org"}
+        assert "secret" not in (await client.post("/v1/channels", json=mail)).json()
 
 
 async def test_the_test_button_says_whether_it_worked(

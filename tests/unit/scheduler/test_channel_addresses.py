@@ -90,7 +90,7 @@ def test_parameters_that_read_files_or_further_addresses_are_refused(parameter: 
 @pytest.mark.parametrize(
     ("url", "secret", "message"),
     [
-        ("https://a.example", None, "needs a secret"),
+        ("https://a.example", None, "needs one"),
         ("https://a.example", "whsec_short", "24 to 64 bytes"),
         ("https://a.example", "MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw", "must be whsec_"),
         ("http://a.example", SECRET, "NOTIFY_PRIVATE_ADDRESSES"),

@@ -4,9 +4,10 @@ import { field, toast } from "../../lib/components.js";
 import { h } from "../../lib/dom.js";
 import { checkbox, formDialog, textOf } from "../../widgets/forms.js";
 import { button, textInput } from "../../widgets/pieces.js";
+import { showSecret } from "../../widgets/secret.js";
 
 const ADDRESS_HINT = "https://… for a signed webhook, or an address of Apprise: mail, ntfy, Slack, Telegram, … It is never shown again.";
-const SECRET_HINT = "The receiver checks signatures with it. Copy it now: it is never shown again.";
+const SECRET_HINT = "The receiver checks signatures with it. It is never shown again; empty: one is made and shown once.";
 const SECRET_BYTES = 32;
 // What an address begins with, for the most common services.
 const EXAMPLES = [
@@ -27,6 +28,7 @@ export async function addChannel(app) {
     action: "Add",
     send: () => app.api.send("POST", "/v1/channels", { name: textOf(name) ?? "", url: textOf(rest.url) ?? "", ...rest.body() }),
   });
+  if (made?.secret) await showSecret(`The secret of ${made.name}`, made.secret);
   if (made) toast(`${made.name} is added. Send a test to see whether it arrives.`, { kind: "good" });
   return made;
 }

@@ -9,7 +9,7 @@ import { moment } from "../../widgets/moments.js";
 import { button, moreRow, partHead, tag } from "../../widgets/pieces.js";
 import { deviceInput } from "../../widgets/suggestions.js";
 import { pageRows } from "./page_rows.js";
-import { showSecret } from "./secret.js";
+import { showSecret } from "../../widgets/secret.js";
 
 // Draws them; returns a function that reads them again. `changed` is called after a change.
 export function devices(app, place, changed) {

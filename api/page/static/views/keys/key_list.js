@@ -5,7 +5,7 @@ import { fill, h } from "../../lib/dom.js";
 import { checkbox, formDialog, textOf } from "../../widgets/forms.js";
 import { moment } from "../../widgets/moments.js";
 import { button, partHead, tag, textInput } from "../../widgets/pieces.js";
-import { showSecret } from "./secret.js";
+import { showSecret } from "../../widgets/secret.js";
 
 const KEYS_MAX = 1_000;
 const SCOPES = [

@@ -1,7 +1,7 @@
 // A secret, shown once.
 
-import { copyable, dialog } from "../../lib/components.js";
-import { h } from "../../lib/dom.js";
+import { copyable, dialog } from "../lib/components.js";
+import { h } from "../lib/dom.js";
 
 // Resolves when somebody has seen it. `lines`: more that helps to use it, as { label, line }.
 export function showSecret(title, secret, lines = []) {

@@ -1,0 +1,41 @@
+"""Logins of the devices of our own commands, made over HTTP."""
+
+import httpx
+import pytest
+
+from cli.device_logins.over_http import ApiLogins
+from runtime.errors import StartError
+
+
+async def test_logins_that_were_refused_are_not_removed(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    asked: list[str] = []
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        asked.append(request.method)
+        return httpx.Response(403)
+
+    transport = httpx.MockTransport(answer)
+    async with httpx.AsyncClient(transport=transport, base_url="http://api") as client:
+        logins = ApiLogins(client)
+        with pytest.raises(StartError, match="403: API_KEY must be a valid admin key"):
+            await logins.create(["d1"])
+        await logins.remove(["d1"])
+    assert asked == ["POST"]
+    assert capsys.readouterr().err == ""
+
+
+async def test_logins_that_were_made_are_removed() -> None:
+    asked: list[str] = []
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        asked.append(f"{request.method} {request.url.path}")
+        return httpx.Response(201, json={"login": "d1", "secret": "s"})
+
+    transport = httpx.MockTransport(answer)
+    async with httpx.AsyncClient(transport=transport, base_url="http://api") as client:
+        logins = ApiLogins(client)
+        assert (await logins.create(["d1"]))["d1"].secret == "s"
+        await logins.remove(["d1"])
+    assert asked[-1] == "DELETE /v1/devices/d1/credentials"
