@@ -53,7 +53,14 @@ export class List {
     this.rows.clear();
     const names = ["State", "Device", "Last seen", "Battery", "24 hours"].map((name) => h("th", { scope: "col" }, name));
     fill(this.head, names, columns.map((name) => h("th", { scope: "col", class: "number" }, name)));
+    this.clearBody();
+  }
+
+  // The page keeps its height until the rows are drawn again, so that it does not scroll.
+  clearBody() {
+    const { height } = this.body.getBoundingClientRect();
     fill(this.body, this.above, this.below);
+    this.below.firstChild.style.setProperty("height", `${Math.max(0, height - this.above.getBoundingClientRect().height)}px`);
   }
 
   set(devices) {
