@@ -9,12 +9,18 @@ select delivered_id, attempts,
        extract(epoch from next_attempt_at - clock_timestamp())::float8 as next_attempt_in_s
 from channel where name = $1
 
+-- feed_part_end --
+-- How far to read the feed after a number, null if nothing follows. A bounded part at a time keeps a channel that lags
+-- from reading all of it again and again.
+select max(last_id) from
+    (select last_id from feed where last_id > $1 order by last_id limit :feed_rows_max) part
+
 -- pending --
--- The next notifications of a channel after a number of the feed, and how far the feed was read for them.
+-- The next notifications of a channel after the number $2 of the feed, up to $5. The end is known before, so that what
+-- is committed meanwhile is not taken for read.
 -- An alert may come later than its incident opened: a cooldown or a silence kept it back.
--- Reading a bounded part of the feed at a time keeps a channel that lags from reading all of it again and again.
 with part as materialized (
-    select first_id, last_id, block, committed_at from feed where last_id > $2 order by last_id limit :feed_rows_max
+    select first_id, last_id, block, committed_at from feed where last_id > $2 and last_id <= $5
 )
 select part.first_id + outbox.n as id, kind, outbox.device_id, outbox.rule_id, state, late, outbox.body, device.name as device_name,
        extract(epoch from clock_timestamp() - part.committed_at)::float8 as age_s,
@@ -27,11 +33,6 @@ left join incident on incident.device_no = device.device_no and incident_id = (o
 where outbox.channels @> array[$1] and part.first_id + outbox.n > $2
 order by 1
 limit $4
-
--- feed_part_end --
--- The number up to which `pending` reads, null if the feed ends before.
-select max(last_id) from
-    (select last_id from feed where last_id > $1 order by last_id limit :feed_rows_max) part
 
 -- save_delivered --
 -- After a delivery, or when a notification is given up ($3 of them).

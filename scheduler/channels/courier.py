@@ -94,9 +94,13 @@ class Courier:
             return False  # Just deleted.
         await asyncio.sleep(max(position["next_attempt_in_s"] or 0, 0))
         after = max(position["delivered_id"], self._read_to)
-        pending = await self._pending(after)
+        end = await self._pool.fetchval(queries.feed_part_end, after)
+        if end is None:
+            return False
+        pending = await self._pending(after, end)
         if not pending:
-            return await self._skip(position["delivered_id"], after)
+            await self._skip(position["delivered_id"], end)
+            return True
         if position["attempts"] and pending[0].age_s > RETRY_FOR_S:
             await self._give_up([each for each in pending if each.age_s > RETRY_FOR_S], None)
             return True
@@ -105,21 +109,18 @@ class Courier:
             await self._deliver(batch, position["attempts"])
         return True
 
-    async def _pending(self, after: int) -> list[Pending]:
+    async def _pending(self, after: int, end: int) -> list[Pending]:
+        profile = self._settings.default_profile
         rows = await self._pool.fetch(
-            queries.pending, self._channel.name, after, self._settings.default_profile, GROUP_MAX
+            queries.pending, self._channel.name, after, profile, GROUP_MAX, end
         )
         return [_pending(row) for row in rows]
 
-    async def _skip(self, delivered_id: int, after: int) -> bool:
+    async def _skip(self, delivered_id: int, end: int) -> None:
         """Go past notifications for others; now and then the position is saved."""
-        end = await self._pool.fetchval(queries.feed_part_end, after)
-        if end is None:
-            return False
         self._read_to = end
         if end - delivered_id > SKIPPED_UNSAVED_MAX:
             await self._pool.execute(queries.save_skipped, self._channel.name, end)
-        return True
 
     async def _next_batch(self, pending: Sequence[Pending]) -> Sequence[Pending]:
         """The first one, or all of them if they are many; none after a wait, in which more may have come."""

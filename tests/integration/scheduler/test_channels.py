@@ -188,6 +188,25 @@ async def test_a_refusal_is_not_repeated_and_shows_on_the_channel(
     assert [hook.next()[1]["data"]["device_id"] for _ in range(2)] == ["d1", "d2"]
 
 
+async def test_a_notification_that_is_committed_while_a_courier_reads_is_not_passed_over(
+    dsn: str, db: Connection, hook: WebhookReceiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read = courier.Courier._pending
+
+    async def commit_after_reading(*arguments: Any) -> Any:
+        found = await read(*arguments)
+        if await db.fetchval("select count(*) from feed") == 1:
+            await tell(db, notification(1))
+        return found
+
+    monkeypatch.setattr(courier.Courier, "_pending", commit_after_reading)
+    await add_channel(db, "ops", hook.url)
+    await tell(db, notification(2, channels=["other"]))
+    async with delivering(dsn):
+        _, body = await received(hook)
+    assert body["data"]["device_id"] == "d1"
+
+
 async def test_a_mail_server_that_is_busy_gets_the_mail_later(
     dsn: str, db: Connection, mail: MailReceiver
 ) -> None:
