@@ -75,7 +75,7 @@ test: .venv/.dev apt  ## the tests, with a real PostgreSQL and real brokers; mak
 	$(PYTEST)
 
 test-fast: .venv/.dev apt  ## for the inner loop: the unit tests and the quick integration tests
-	$(PYTEST) -m "not slow" tests/integration tests/unit
+	$(PYTEST) -n 3 -m "not slow and not chaos" tests/integration tests/unit
 
 chaos: .venv/.dev apt  ## every process and every link killed, frozen and cut: the long fault suite
 	CHAOS_SEEDS="$${CHAOS_SEEDS:-1,2,3,4,5}" $(BIN)/python -m pytest -m "chaos or chaos_short"

@@ -117,6 +117,7 @@ async def posts_as(api: Guarded, secret: str, event_id: str) -> int:
     return (await api.http.post("/v1/events", json=event, headers=bearer(secret))).status_code
 
 
+@pytest.mark.slow
 async def test_the_former_secret_is_valid_until_the_overlap_ends(api: Guarded) -> None:
     path, sent = "/v1/devices/overlap/credentials", api.headers("admin")
     former = (await api.http.post(path, headers=sent)).json()["secret"]
