@@ -156,8 +156,8 @@ class Verdict(msgspec.Struct, frozen=True, gc=False):
 
 
 def json_number(value: float) -> float:
-    """Return an integral value below 2^53 as an int, so that JSON shows no decimal point."""
-    return int(value) if value.is_integer() and abs(value) < MAX_EXACT_INTEGER else value
+    """Return an integral value up to 2^53 as an int, so that JSON shows no decimal point."""
+    return int(value) if value.is_integer() and abs(value) <= MAX_EXACT_INTEGER else value
 
 
 def json_form(value: float) -> float | msgspec.Raw:
