@@ -11,6 +11,7 @@ import { Bar } from "./bar.js";
 import { HOME, routeOf, ROUTES } from "./routes.js";
 import { logoutButton } from "./views/login.js";
 
+const LOGIN = "/login";
 const OTHERS_AFTER_MS = 2_000;  // The first view goes on loading what it shows.
 
 class App {
@@ -25,6 +26,7 @@ class App {
     this.turn = 0;  // Of views: a slow one must not be drawn over a later one.
     this.cleanup = null;
     this.shown = null;  // The path of the view.
+    this.isDrawn = false;  // All of it is there, and what was typed into it before.
     this.isNew = false;  // It is another view than before, also while views that were left are still loading.
     this.typed = null;  // What was typed into the view of a path, which will be drawn again.
   }
@@ -46,7 +48,7 @@ class App {
       this.info = {};
       this.bar.draw();
       if (!(problem instanceof Problem)) throw problem;
-      setTimeout(() => this.refreshInfo().then(() => this.show()), 3_000);
+      setTimeout(() => this.refreshInfo().then(() => this.showAgain()), 3_000);
       return;
     }
     if (this.isStranger) this.live.stop();
@@ -76,17 +78,17 @@ class App {
     return undefined;
   }
 
-  // Write what a view shows into the address, without drawing the view again.
+  // Write what a view shows into the address, without drawing the view again. A view that was left writes nothing.
   remember(segments, params, { replace = true } = {}) {
     const hash = address(segments, params);
-    if (hash === location.hash) return;
+    if (hash === location.hash || parse(hash).path !== this.shown) return;
     if (replace) history.replaceState(null, "", hash);
     else history.pushState(null, "", hash);
   }
 
-  // Unlike after a logout, the same person goes on.
+  // Unlike after a logout, the same person goes on. Several requests may learn of it, also behind the login.
   sessionEnded() {
-    if (parse(location.hash).segments[0] !== "login") this.keepTyped();
+    if (this.shown !== LOGIN) this.keepTyped();
     this.login();
   }
 
@@ -104,8 +106,9 @@ class App {
     return this.show();
   }
 
+  // What waits to be typed again is not replaced by a form that is still empty.
   keepTyped() {
-    this.typed = { path: this.shown, controls: typedIn(this.root) };
+    if (this.isDrawn || !this.typed) this.typed = { path: this.shown, controls: typedIn(this.root) };
   }
 
   async show() {
@@ -120,6 +123,7 @@ class App {
     if (this.shown !== route.path) this.isNew = this.shown !== null;  // The first view leaves the focus where it is.
     if (this.typed?.path !== route.path && found?.name !== "login") this.typed = null;
     this.shown = route.path;
+    this.isDrawn = false;
     const place = h("div", { class: `view ${found?.name ?? "nothing"}` });
     fill(this.root, place);
     this.bar.mark(found);
@@ -127,6 +131,7 @@ class App {
     if (turn !== this.turn) return cleanup?.();
     this.cleanup = cleanup;
     if (this.typed?.path === route.path && typeAgain(place, this.typed.controls)) this.typed = null;
+    this.isDrawn = true;
     if (this.isNew) this.arrive();
     return undefined;
   }
