@@ -26,7 +26,8 @@ CANARY_STALE_S = 10  # A client without a canary for this long does not receive 
 GAP_S_MIN = 1  # Signs of life within this time count as one.
 # Before an interval is learned, each gap is a span. Then a span lasts this many learned intervals,
 SPAN_INTERVALS = 3
-SPAN_GAPS = 0.5  # but at least this share of the gap that begins it, so that it holds a burst after that gap.
+SPAN_GAPS = 0.5  # but at least this share of the gap that begins it, so that it holds a burst after that gap,
+SPAN_GAPS_S_MAX = 3600  # of at most this: a new rhythm is learned soon after days of silence.
 FLAPPING_CHANGES = 6  # A device with more changes of state than this
 FLAPPING_S = 3600  # within this time is flapping, until it had none for this time.
 
@@ -42,6 +43,7 @@ TIMES: dict[str, float] = {
     "gap_s_min": GAP_S_MIN,
     "span_intervals": SPAN_INTERVALS,
     "span_gaps": SPAN_GAPS,
+    "span_gaps_s_max": SPAN_GAPS_S_MAX,
     "flapping_changes": FLAPPING_CHANGES,
     "flapping_s": FLAPPING_S,
 }

@@ -17,9 +17,7 @@ from schema.access.watch import follow_credentials, follow_sessions
 from schema.database import DATABASE_ERRORS, connect
 
 USED_EVERY_S = 60.0
-WRITE_EVERY_S = (
-    0.5  # A failed login is written at once, those that follow so soon after it together.
-)
+WRITE_EVERY_S = 0.5  # A failed login is written at once, those within this time after it together.
 FIRST_KEY = "voltwire key create admin --scope admin"
 
 Changed = Callable[[], Awaitable[None]]

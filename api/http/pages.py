@@ -7,6 +7,8 @@ from litestar import MediaType, Request, Response
 
 from api.http.cursor import next_link, write_cursor
 
+SHOWN_ONCE = {"Cache-Control": "no-store"}  # The headers of a response with a secret.
+
 
 def json_text(
     body: str | bytes, headers: dict[str, str] | None = None, *, status: int = 200

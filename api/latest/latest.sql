@@ -52,7 +52,7 @@ select (select closed from rollup_state) as closed,
        exists (select from rollup_mark where device_no = (select device_no from asked) and hour < {closed}) as marked,
        values.unusual, '{{"device_id":"' || $1::text || '","metrics":{{' || coalesce(values.body, '') || '}}}}' as body
 from asked cross join (
-    select bool_or(abs(value) >= 1e15 or abs(value) < 1e-6 and value <> 0) as unusual,
+    select bool_or(abs(value) >= 1e15 or abs(value) < 1e-4 and scale(value) > 6) as unusual,
            string_agg(format('%s:{{"value":%s,"timestamp":"%s","event_id":%s}}',
                              to_json(metric), {number}, rfc3339(ts), to_json(event_id)), ',' order by metric) as body
     from (

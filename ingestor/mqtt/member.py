@@ -25,9 +25,8 @@ class Member:
     instance: str
     number: int = 1
     total: int = 1
-    group: str = (
-        ""  # The group of the shared subscriptions (`share_group`); several members need one.
-    )
+    # The group of the shared subscriptions (`share_group`); several members need one.
+    group: str = ""
 
     @property
     def name(self) -> str:

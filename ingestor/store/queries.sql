@@ -46,8 +46,8 @@ with new as (
     update presence p set last_seen = statement_timestamp(), sleep_s = null, will_at = null, slept = false,
         gaps = coalesce(new_gaps, gaps),
         learned_s = case when new_gaps is null then learned_s else new_learned_s end,
-        span_ends = case when new_span then statement_timestamp() + make_interval(
-                             secs => new_learned_s * greatest(:span_intervals, :span_gaps * new_gaps[1] / new_learned_s))
+        span_ends = case when new_span then statement_timestamp() + make_interval(secs => new_learned_s * greatest(
+                             :span_intervals, least(:span_gaps * new_gaps[1], :span_gaps_s_max) / new_learned_s))
                          else span_ends end,
         check_at = case when new_span and interval_s is null
                         then least(check_at, statement_timestamp()
@@ -143,8 +143,8 @@ update presence p set
     slept = case when s.life is null then p.slept else s.asleep end,
     gaps = coalesce(s.new_gaps, p.gaps),
     learned_s = s.learned_s,
-    span_ends = case when s.new_span then statement_timestamp() + make_interval(
-                         secs => s.learned_s * greatest(:span_intervals, :span_gaps * s.new_gaps[1] / s.learned_s))
+    span_ends = case when s.new_span then statement_timestamp() + make_interval(secs => s.learned_s * greatest(
+                         :span_intervals, least(:span_gaps * s.new_gaps[1], :span_gaps_s_max) / s.learned_s))
                      else p.span_ends end,
     will_at = case
         when s.will and (s.life is not null or p.state not in ('asleep', 'never_seen')) then statement_timestamp()

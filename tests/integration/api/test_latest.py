@@ -70,6 +70,16 @@ async def test_the_newest_by_time_and_event_id_of_each_metric(http: httpx.AsyncC
     assert '"value":3,' in (await http.get("/v1/devices/a/latest")).text
 
 
+async def test_small_numbers_have_the_same_form_for_one_device_and_for_many(
+    http: httpx.AsyncClient,
+) -> None:
+    await send(http, [event("e", NOW, x=1.23456789e-5, y=0.00005)])
+    for path in ("/v1/devices/a/latest", "/v1/latest"):
+        shown = (await http.get(path)).text
+        assert '"value":1.23456789e-05,' in shown
+        assert '"value":0.00005,' in shown
+
+
 async def test_an_unknown_device_is_404_and_one_without_events_has_no_metrics(
     http: httpx.AsyncClient, db: Connection
 ) -> None:

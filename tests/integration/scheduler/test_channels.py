@@ -324,7 +324,7 @@ async def test_a_webhook_without_a_secret_gets_one_that_is_shown_once(
             await client.post("/v1/channels", json={"name": "ops", "url": url}),
             await client.put("/v1/channels/new", json={"url": url}),
         ):
-            assert made.status_code == 201
+            assert (made.status_code, made.headers["cache-control"]) == (201, "no-store")
             secret, name = made.json().pop("secret"), made.json()["name"]
             webhook_key(secret)
             assert secret not in (await client.get(f"/v1/channels/{name}")).text

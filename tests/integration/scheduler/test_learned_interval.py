@@ -115,6 +115,11 @@ async def test_a_slower_rhythm_is_learned_from_three_gaps(sender: Sender) -> Non
     assert await sender.after(900) == pytest.approx(900, abs=1)
 
 
+async def test_a_silence_of_days_delays_a_new_rhythm_by_an_hour_at_most(sender: Sender) -> None:
+    await sender.after(*[60] * 10)
+    assert await sender.after(5 * 86_400, *[900] * 7) == pytest.approx(900, abs=1)
+
+
 async def test_a_faster_rhythm_is_learned_within_fifteen_old_intervals(sender: Sender) -> None:
     await sender.after(*[900] * 7)
     assert await sender.after(*[300] * (15 * 900 // 300)) == pytest.approx(300, abs=1)
