@@ -120,8 +120,10 @@ class Commands(CommandGroup):
         return list(COMMANDS)
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
-        if cmd_name in COMMANDS and cmd_name not in self.commands:
-            self.commands[cmd_name] = _load(cmd_name)
+        # After a mistyped name all are loaded, because the one that it is like is suggested.
+        for name in [cmd_name] if cmd_name in COMMANDS else COMMANDS:
+            if name not in self.commands:
+                self.commands[name] = _load(name)
         return super().get_command(ctx, cmd_name)
 
     def summaries(self, ctx: Any) -> list[tuple[str, str]]:  # noqa: ARG002
