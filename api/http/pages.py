@@ -7,6 +7,8 @@ from litestar import MediaType, Request, Response
 
 from api.http.cursor import next_link, write_cursor
 
+ONCE = {"Cache-Control": "no-store"}  # Of a response with a secret, which is never shown again.
+
 
 def json_text(
     body: str | bytes, headers: dict[str, str] | None = None, *, status: int = 200

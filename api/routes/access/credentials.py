@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from api.http.bodies import operation_with_body, read_body
 from api.http.cursor import fingerprint, read_cursor
-from api.http.pages import page
+from api.http.pages import ONCE, page
 from api.http.params import Cursor, DeviceIdPath, PageLimit
 from api.store.credentials import CredentialStore
 from runtime.errors import InvalidRequest
@@ -25,8 +25,6 @@ from schema.access.credentials import (
 )
 from schema.instants import rfc3339
 from schema.registry import BAD_DEVICE_ID, is_device_id
-
-ONCE = {"Cache-Control": "no-store"}
 
 KeyNamePath = Annotated[
     str, PathParameter(description="Name of the key", schema_extra={"pattern": KEY_NAME})

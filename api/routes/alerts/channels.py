@@ -10,7 +10,7 @@ from litestar.params import PathParameter
 from api.alerts.channels import ChannelStore
 from api.http.bodies import operation_with_body, read_body, require_same
 from api.http.cursor import fingerprint, read_cursor
-from api.http.pages import json_text, page
+from api.http.pages import ONCE, json_text, page
 from api.http.params import Cursor, PageLimit
 from runtime.errors import InvalidRequest, NotFound
 from schema.channels.body import CHANNEL_NAME, ChannelBody, NewChannelBody, is_channel_name
@@ -110,6 +110,7 @@ async def send_test(
 async def _added(channels: ChannelStore, body: NewChannelBody) -> Response[bytes]:
     secret = await channels.add(body)
     shown = await channels.one(body.name)
-    if secret is not None:
-        shown = msgspec.json.encode({**msgspec.json.decode(shown), "secret": secret}).decode()
-    return json_text(shown, status=201)
+    if secret is None:
+        return json_text(shown, status=201)
+    with_secret = msgspec.json.encode({**msgspec.json.decode(shown), "secret": secret})
+    return json_text(with_secret, ONCE, status=201)

@@ -325,6 +325,7 @@ async def test_a_webhook_without_a_secret_gets_one_that_is_shown_once(
             await client.put("/v1/channels/new", json={"url": url}),
         ):
             assert made.status_code == 201
+            assert made.headers["cache-control"] == "no-store"
             secret, name = made.json().pop("secret"), made.json()["name"]
             webhook_key(secret)
             assert secret not in (await client.get(f"/v1/channels/{name}")).text
