@@ -120,11 +120,15 @@ class Commands(CommandGroup):
         return list(COMMANDS)
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
-        # After a mistyped name all are loaded, because the one that it is like is suggested.
-        for name in [cmd_name] if cmd_name in COMMANDS else COMMANDS:
-            if name not in self.commands:
-                self.commands[name] = _load(name)
+        if cmd_name in COMMANDS and self.commands.get(cmd_name) is None:
+            self.commands[cmd_name] = _load(cmd_name)
         return super().get_command(ctx, cmd_name)
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        """The command. To suggest one for a mistyped name, names without commands are enough."""
+        names: dict[str, Any] = dict.fromkeys(COMMANDS)
+        self.commands = names | dict(self.commands)
+        return super().resolve_command(ctx, args)
 
     def summaries(self, ctx: Any) -> list[tuple[str, str]]:  # noqa: ARG002
         return [(name, place.summary) for name, place in COMMANDS.items()]
