@@ -120,9 +120,15 @@ class Commands(CommandGroup):
         return list(COMMANDS)
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
-        if cmd_name in COMMANDS and cmd_name not in self.commands:
+        if cmd_name in COMMANDS and self.commands.get(cmd_name) is None:
             self.commands[cmd_name] = _load(cmd_name)
         return super().get_command(ctx, cmd_name)
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        """The command. To suggest one for a mistyped name, names without commands are enough."""
+        names: dict[str, Any] = dict.fromkeys(COMMANDS)
+        self.commands = names | dict(self.commands)
+        return super().resolve_command(ctx, args)
 
     def summaries(self, ctx: Any) -> list[tuple[str, str]]:  # noqa: ARG002
         return [(name, place.summary) for name, place in COMMANDS.items()]

@@ -50,7 +50,7 @@ class CommandGroup(TyperGroup):
         try:
             return super().invoke(ctx)
         except typer.BadParameter as error:
-            error.message = plain(error.message)
+            error.message = _in_our_words(error.message)
             raise
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
@@ -73,6 +73,12 @@ class CommandGroup(TyperGroup):
             (name, command.get_short_help_str(limit=SENTENCE_CHARS_MAX))
             for name, command in commands
         ]
+
+
+def _in_our_words(message: str) -> str:
+    own = message.removeprefix("Value error, ")
+    ours = plain(own)
+    return ours if ours == own else f"must be {ours}"
 
 
 def _name_values(parameter: Any, ctx: Any) -> None:

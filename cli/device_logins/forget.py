@@ -32,6 +32,8 @@ async def forget_devices(
     async def forget(device_id: str) -> None:
         try:
             async with gate:
+                if errors and isinstance(errors[-1], httpx.TransportError):
+                    raise errors[-1]  # Each device would wait as long for the same API.
                 await _until_asleep(api, device_id, deadline)
                 await _delete(api, device_id, events=events)
         except httpx.HTTPError as error:

@@ -103,7 +103,6 @@ def _print_json(frame: Frame) -> None:
 
 
 async def _draw(stream: LiveStream, console: Console) -> None:
-
     fleet, trouble = WatchedFleet(), Trouble()
     with Live(console=console, screen=True, auto_refresh=False) as live:
         async with asyncio.TaskGroup() as group:

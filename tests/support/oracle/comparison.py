@@ -19,7 +19,7 @@ _BUCKET = re.compile(
 
 
 def rows_of_columns(response: Any, keys: Sequence[str]) -> list[Row]:
-    """The rows of an response in columns: an object, or one per group. Raises ValueError for another form."""
+    """The rows of a response in columns: an object, or one per group. Raises ValueError for another form."""
     rows: list[Row] = []
     groups: list[tuple[str, ...]] = []
     for found in response if keys else [response]:
@@ -44,7 +44,7 @@ def rows_of_columns(response: Any, keys: Sequence[str]) -> list[Row]:
 def difference(
     expected: Sequence[Row], response: str, tz: str, columns_of: Sequence[str] | None = None
 ) -> str | None:
-    """The first difference between an response and the expected rows; None if there is none.
+    """The first difference between a response and the expected rows; None if there is none.
 
     `columns_of`: the response is in columns, and these are the keys of its groups.
     """
@@ -75,7 +75,7 @@ def read(response: str) -> Any:
 
 
 def is_number(wanted: Near | int | None, got: Any) -> bool:
-    """Whether a member of an response is that number, written as it must be."""
+    """Whether a member of a response is that number, written as it must be."""
     if wanted is None or isinstance(wanted, int):
         return type(got) is type(wanted) and bool(got == wanted)
     if not isinstance(got, int | float) or isinstance(got, bool):

@@ -121,13 +121,22 @@ def test_the_shell_completes_commands_and_options() -> None:
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        (["simulate", "--devices", "x"], "'--devices': an integer"),
-        (["simulate", "--devices", "0"], "'--devices': greater than or equal to 1"),
+        (["simulate", "--devices", "x"], "'--devices': must be an integer"),
+        (["simulate", "--devices", "0"], "'--devices': must be greater than or equal to 1"),
         (["key", "create", "x", "--scope", "y"], "'--scope': 'y' is not one of 'ingest'"),
-        (["device", "rotate", "x", "--overlap", "-1"], "'--overlap': greater than or equal to 0"),
+        (
+            ["device", "rotate", "x", "--overlap", "-1"],
+            "'--overlap': must be greater than or equal to 0",
+        ),
     ],
 )
 def test_a_wrong_value_is_named_in_our_words(arguments: list[str], says: str) -> None:
     result = CliRunner().invoke(app, arguments)
     assert result.exit_code == 2
     assert f"Invalid value for {says}" in result.output
+
+
+def test_a_command_like_a_wrong_one_is_suggested() -> None:
+    result = CliRunner().invoke(app, ["ingst"])
+    assert result.exit_code == 2
+    assert "No such command 'ingst'. Did you mean 'ingest'?" in result.output

@@ -51,9 +51,18 @@ test("a line is cut where nothing came for 2.2 intervals, and only there", () =>
 test("values that come less often than events of the device are not silent in between", () => {
   const minutes = [0, 3, 6, 9, 12, 15, 18, 21, 24, 27, 90];
   const times = minutes.map((n) => new Date(n * MINUTE).toISOString());
-  const of = (count) => Series.ofColumns({ bucket: times.slice(0, count), avg: minutes, min: minutes, max: minutes, count: minutes }, MINUTE, gapMs(MINUTE, 10));
+  const ones = minutes.map(() => 1);
+  const of = (count) => Series.ofColumns({ bucket: times.slice(0, count), avg: minutes, min: minutes, max: minutes, count: ones }, MINUTE, gapMs(MINUTE, 10));
   assert.deepEqual(of(11).silences({ from: 0, to: 91 * MINUTE }, 91 * MINUTE), [{ from: 28 * MINUTE, to: 90 * MINUTE }]);
   assert.equal(of(2).silences({ from: 0, to: 4 * MINUTE }, 4 * MINUTE).length, 1);
+});
+
+test("one bucket without a value is silence where the others hold many", () => {
+  const minutes = [0, 1, 2, 3, 4, 5, 6, 7, 8, 10, 11];
+  const column = minutes.map(() => 6);
+  const bucket = minutes.map((n) => new Date(n * MINUTE).toISOString());
+  const series = Series.ofColumns({ bucket, avg: column, min: column, max: column, count: column }, MINUTE, gapMs(MINUTE, 10));
+  assert.deepEqual(series.silences({ from: 0, to: 12 * MINUTE }, 12 * MINUTE), [{ from: 9 * MINUTE, to: 10 * MINUTE }]);
 });
 
 test("the end of a silent line is silence up to now, not up to the end of the view", () => {

@@ -13,10 +13,14 @@ export function gapMs(stepMs, expectedIntervalS) {
   return Math.max(BUCKETS_OF_SILENCE * stepMs, INTERVALS_OF_SILENCE * interval);
 }
 
-// The median distance of ascending instants, 0 if there are few.
-function usualDistance(t) {
-  const distances = t.slice(1).map((at, i) => at - t[i]).sort((a, b) => a - b);
-  return distances.length < DISTANCES_MIN ? 0 : distances[Math.floor(distances.length / 2)];
+// The median distance of ascending buckets, divided among the values of one; 0 if there are few.
+function usualDistance(t, n) {
+  const distances = t.slice(1).map((at, i) => at - t[i]);
+  return distances.length < DISTANCES_MIN ? 0 : median(distances) / median(n);
+}
+
+function median(numbers) {
+  return [...numbers].sort((a, b) => a - b)[Math.floor(numbers.length / 2)];
 }
 
 // Columns of equal length, t in ms and ascending: the starts of buckets of `step` ms, or instants if it is 0; the
@@ -31,8 +35,9 @@ export class Series {
     const kept = bucket.map((_, i) => i).filter((i) => avg[i] !== null);
     const column = (values) => kept.map((i) => values[i]);
     const t = kept.map((i) => Date.parse(bucket[i]));
-    const gap = Math.max(gapMin, INTERVALS_OF_SILENCE * usualDistance(t));
-    return new Series({ t, avg: column(avg), min: column(min), max: column(max), n: column(count), step, gap });
+    const n = column(count);
+    const gap = Math.max(gapMin, INTERVALS_OF_SILENCE * usualDistance(t, n));
+    return new Series({ t, avg: column(avg), min: column(min), max: column(max), n, step, gap });
   }
 
   get length() {

@@ -69,7 +69,9 @@ export class Live {
 
   // Sleep stops all timers; a connection that was cut meanwhile fires no error.
   check() {
-    if (Date.now() - Math.max(this.heardAt, this.openedAt) > SILENCE_MS_MAX) this.connect();
+    if (Date.now() - Math.max(this.heardAt, this.openedAt) <= SILENCE_MS_MAX) return;
+    this.tell("connecting");
+    this.connect();
   }
 
   connect() {

@@ -7,7 +7,8 @@ import { button, textInput } from "../../widgets/pieces.js";
 import { showSecret } from "../../widgets/secret.js";
 
 const ADDRESS_HINT = "https://… for a signed webhook, or an address of Apprise: mail, ntfy, Slack, Telegram, … It is never shown again.";
-const SECRET_HINT = "The receiver checks signatures with it. It is never shown again; empty: one is made and shown once.";
+const SECRET_HINT = "The receiver checks signatures with it. It is never shown again.";
+const NEW_SECRET_HINT = `${SECRET_HINT} If you leave it empty, one is made and shown once.`;
 const SECRET_BYTES = 32;
 // What an address begins with, for the most common services.
 const EXAMPLES = [
@@ -22,7 +23,7 @@ const EXAMPLES = [
 // The new channel, null if the dialog was left.
 export async function addChannel(app) {
   const name = field("Name", textInput({ placeholder: "ops", maxLength: 64 }), { name: "name" });
-  const rest = restOf({ silent: false });
+  const rest = restOf({ silent: false }, NEW_SECRET_HINT);
   const made = await formDialog("Add a channel", {
     fields: [name, ...rest.fields],
     action: "Add",
@@ -35,7 +36,7 @@ export async function addChannel(app) {
 
 // The changed channel, null if the dialog was left.
 export async function changeChannel(app, channel) {
-  const rest = restOf(channel);
+  const rest = restOf(channel, SECRET_HINT);
   rest.url.control.placeholder = `${channel.url} (stays if empty)`;
   if (channel.signed) rest.secret.control.placeholder = "stays if empty";
   const url = () => (textOf(rest.url) ? { url: textOf(rest.url) } : {});
@@ -48,13 +49,13 @@ export async function changeChannel(app, channel) {
   return changed;
 }
 
-function restOf({ silent }) {
+function restOf({ silent }, secretHint) {
   const examples = h("datalist", { id: "channel-addresses" }, EXAMPLES.map((value) => h("option", { value })));
   const address = textInput({ maxLength: 2000, placeholder: EXAMPLES[0] });
   address.setAttribute("list", examples.id);
   const url = field("Address", address, { name: "url", hint: ADDRESS_HINT });
   url.element.append(examples);
-  const secret = field("Secret of a webhook", textInput({ maxLength: 200, placeholder: "whsec_…" }), { name: "secret", hint: SECRET_HINT });
+  const secret = field("Secret of a webhook", textInput({ maxLength: 200, placeholder: "whsec_…" }), { name: "secret", hint: secretHint });
   const make = button("Make one", () => {
     secret.control.value = newSecret();
     secret.control.select();

@@ -38,7 +38,7 @@ export async function show(root, route, app) {
 
 class DeviceView {
   constructor(root, app, { device, profiles, latest, rules, incidents }, range) {
-    Object.assign(this, { root, app, device, profiles, range, wasLost: false, movedAt: 0 });
+    Object.assign(this, { root, app, device, profiles, range, wasLost: app.live.status.state === "connecting", movedAt: 0 });
     const profile = profiles.get(device.profile);
     const context = { app, device, profile, range };
     this.heading = new Heading(context);
@@ -88,13 +88,13 @@ class DeviceView {
       live.on("latest", (events) => events.forEach(mine((event) => this.received(event)))),
       live.on("presence", mine((change) => this.changed(change))),
       ...["alert", "acknowledged", "resolved"].map((type) => live.on(type, mine(() => this.refreshSoon()))),
-      live.on("status", ({ state }) => this.linked(state)),
+      live.on("status", (status) => this.linked(status)),
     ];
   }
 
   // After a break everything is read again: lines have gaps, and what was asked for meanwhile failed.
-  linked(state) {
-    if (state === "live" && this.wasLost) this.loadAll();
+  linked({ state, missed }) {
+    if (state === "live" && (this.wasLost || missed)) this.loadAll();
     if (state === "live") this.refreshSoon();
     this.wasLost = state === "connecting";
   }
