@@ -19,6 +19,7 @@ from schema.event import Door
 from tests.support.shared_app import application
 
 POSTS_PER_SECOND = 1000
+READ_WITHIN_S = 60
 
 
 @asynccontextmanager
@@ -55,7 +56,9 @@ async def api_on(
         if (authenticator := services.authenticator) is not None:
             changed = services.feed.recheck
             following = group.create_task(follow(dsn, name, authenticator, changed))
-            await authenticator.keys.until(lambda: authenticator.keys.were_read)
+            async with asyncio.timeout(READ_WITHIN_S):
+                while not authenticator.keys.were_read:  # A request waits for a second only.
+                    await authenticator.keys.until(lambda: authenticator.keys.were_read)
         reading = group.create_task(services.feed.run())
         watching = group.create_task(services.latest_events.run())
         with application(settings, services) as app:
