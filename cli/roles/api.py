@@ -2,7 +2,6 @@
 
 from functools import partial
 
-from api.run import run
 from api.serve.workers import Worker
 from cli.roles.runner import Role, run_roles
 from cli.roles.workers import WorkerOption, WorkersOption, as_worker, run_workers, shared_port
@@ -24,6 +23,8 @@ def api(workers: WorkersOption = 1, worker: WorkerOption = None) -> None:
 
 
 def _run_api(settings: Settings, worker: Worker | None) -> None:
+    from api.run import run  # noqa: PLC0415  # The parent of several workers needs none of it.
+
     roles: list[Role] = [partial(run, worker=worker)]
     if worker is not None:
         roles.append(worker.run)

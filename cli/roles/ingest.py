@@ -5,13 +5,10 @@ from typing import Annotated
 
 import typer
 
-from api.run import run_status
 from api.serve.workers import CHECK, Worker
 from cli.roles.runner import Role, run_roles
 from cli.roles.workers import WorkerOption, WorkersOption, as_worker, run_workers, shared_port
 from cli.settings import command_settings
-from ingestor.mqtt.member import Member, share_group
-from ingestor.run import run
 from runtime.broker_password import with_broker_password
 from runtime.errors import ConfigurationError
 from runtime.health import Health
@@ -56,6 +53,10 @@ def ingest(
 
 
 def _run_ingestor(settings: Settings, number: int, total: int, worker: Worker | None) -> None:
+    from api.run import run_status  # noqa: PLC0415  # The parent of several workers needs none of it.
+    from ingestor.mqtt.member import Member, share_group  # noqa: PLC0415
+    from ingestor.run import run  # noqa: PLC0415
+
     settings = with_broker_password(settings)
     group = share_group(settings.instance, settings.mqtt.password)
     member = Member(settings.instance, number, total, group)
