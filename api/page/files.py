@@ -79,7 +79,7 @@ def _styles_of(found: dict[str, PageFile]) -> PageFile:
 
 
 def _imported(found: dict[str, PageFile], names: Iterable[str]) -> set[str]:
-    """These modules, and those that they import in turn, but for `import()`."""
+    """These modules and all that they import statically; `import()` does not count."""
     seen: set[str] = set()
     new = set(names) & found.keys()
     while new:

@@ -15,7 +15,7 @@ class ClosedHour:
     """One per store. The hour only grows, so an older one is a safe bound.
 
     Only a database that was restored from a dump can have an earlier one. So a query returns the hour of its
-    own snapshot, and whoever runs it asks whether the bound `held`; if not, the next bound does.
+    own snapshot, and its caller checks with `held` whether the bound was right; if not, the next one is.
     """
 
     def __init__(self, database: Database) -> None:

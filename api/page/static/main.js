@@ -100,7 +100,7 @@ class App {
     this.navigate(address(["login"], { next }), { replace: true });
   }
 
-  // Draw the view anew, with what was typed into it.
+  // Draw the view again, with what was typed into it.
   showAgain() {
     this.keepTyped();
     return this.show();
@@ -174,7 +174,7 @@ async function loaded({ load }) {
   }
 }
 
-// What a button asked for in vain is said; other errors are faults of the page, and go to the console.
+// A request that failed after a click is shown to the visitor; other errors are faults of the page, and go to the console.
 function sayProblem(event) {
   if (!(event.reason instanceof Problem)) return;
   event.preventDefault();

@@ -1,4 +1,4 @@
-// What somebody typed into the forms of a view, so that it is there again when the view was drawn anew.
+// What somebody typed into the forms of a view, so that it can be put back after the view is drawn again.
 
 // The controls of all forms below an element, in their order.
 function controlsOf(root) {
