@@ -19,7 +19,7 @@ from runtime.postgres.server import embedded_postgres
 from runtime.settings import Settings
 from schema.database import Connection
 from schema.migrate import migrate
-from tests.support.services import copy_folder, keep_files_in_memory, temporary_folder
+from tests.support.processes.services import copy_folder, keep_files_in_memory, temporary_folder
 
 CHAOS = "tests/acceptance/chaos/"
 MAX_EVENT_AGE_DAYS = 800  # Fewer partitions than the default: databases are copied faster.

@@ -18,8 +18,8 @@ from runtime.metrics import Metrics
 from runtime.settings import Settings
 from schema.event import Door, Verdict
 from schema.instants import now_us
-from tests.support.mosquitto import mosquitto, require_mosquitto
-from tests.support.mqtt import embedded_broker
+from tests.support.brokers.mosquitto import mosquitto, require_mosquitto
+from tests.support.brokers.mqtt import embedded_broker
 
 EVENT_AGE_DAYS_MAX = 730
 # Every other limit is a default; the environment of the developer does not change it.

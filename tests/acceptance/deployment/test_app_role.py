@@ -10,9 +10,9 @@ import pytest
 
 from tests.acceptance.conftest import base_url, running_up
 from tests.conftest import MAX_EVENT_AGE_DAYS, _run, with_database
-from tests.support import plain_http
-from tests.support.app_role import as_user, documented_statements
-from tests.support.services import Process, temporary_folder, voltwire
+from tests.support.database.app_role import as_user, documented_statements
+from tests.support.http import plain_http
+from tests.support.processes.services import Process, temporary_folder, voltwire
 
 DAYS = str(MAX_EVENT_AGE_DAYS)
 AGO = (datetime.now(UTC) - timedelta(days=200)).isoformat()

@@ -7,8 +7,8 @@ import httpx
 import pytest
 
 from schema.database import Connection
-from tests.support.access import Guarded, add_key
-from tests.support.http_api import all_pages
+from tests.support.http.access import Guarded, add_key
+from tests.support.http.http_api import all_pages
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 

@@ -8,7 +8,7 @@ import pytest
 
 from scheduler.rollups import roll
 from schema.database import Connection
-from tests.support.http_api import api_on
+from tests.support.http.http_api import api_on
 
 DAY = {"from_time": "2026-02-01T00:00:00Z", "to_time": "2026-02-02T00:00:00Z"}
 PATH = "/v1/metrics/aggregate"

@@ -8,7 +8,7 @@ import pytest
 
 from scheduler.rollups import roll
 from schema.feed import read_feed
-from tests.support.http_api import api_on
+from tests.support.http.http_api import api_on
 
 # As a device may send it, and as every response writes it.
 FORMS = {

@@ -14,7 +14,7 @@ import pytest
 from schema.database import Connection
 from schema.instants import rfc3339
 from tests.acceptance.chaos.seeds import rounds
-from tests.support.http_api import api_on
+from tests.support.http.http_api import api_on
 
 START = datetime(2026, 3, 1, tzinfo=UTC)
 SPAN = {"from_time": "2026-03-01T00:00:00Z", "to_time": "2026-03-02T00:00:00Z"}

@@ -11,8 +11,8 @@ from broker.embedded import server
 from broker.embedded.rights import Access
 from broker.embedded.router import REFUSED
 from runtime.errors import StartError
-from tests.support.mosquitto import mosquitto, require_mosquitto
-from tests.support.mqtt import (
+from tests.support.brokers.mosquitto import mosquitto, require_mosquitto
+from tests.support.brokers.mqtt import (
     PASSWORD,
     Ingest,
     Peer,
@@ -23,7 +23,7 @@ from tests.support.mqtt import (
     send,
     until,
 )
-from tests.support.services import temporary_folder
+from tests.support.processes.services import temporary_folder
 
 
 async def subscriber(port: int, topic_filter: str = "devices/+/telemetry") -> RawClient:

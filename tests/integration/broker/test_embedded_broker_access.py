@@ -9,8 +9,15 @@ from structlog.testing import capture_logs
 
 from broker import wire
 from broker.embedded.router import REFUSED
-from tests.support.accounts import OURS, AccountFeed, account, guarded_broker, key, secret_of
-from tests.support.mqtt import Peer, RawClient, connect_packet, embedded_broker
+from tests.support.brokers.accounts import (
+    OURS,
+    AccountFeed,
+    account,
+    guarded_broker,
+    key,
+    secret_of,
+)
+from tests.support.brokers.mqtt import Peer, RawClient, connect_packet, embedded_broker
 
 NOT_AUTHORIZED, UNAVAILABLE = 5, 3
 

@@ -14,7 +14,7 @@ from broker.client.session import Session
 from broker.embedded import limits, session_queue
 from broker.embedded.router import REFUSED
 from runtime.addresses import MqttAddress
-from tests.support.mqtt import (
+from tests.support.brokers.mqtt import (
     PASSWORD,
     Peer,
     RawClient,

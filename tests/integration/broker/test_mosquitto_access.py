@@ -19,15 +19,15 @@ from tests.integration.broker.test_embedded_broker_access import (
     TOPICS,
     WRITES,
 )
-from tests.support.guarded_mosquitto import (
+from tests.support.brokers.guarded_mosquitto import (
     GuardedMosquitto,
     device,
     guarded_mosquitto,
     key,
     secret_of,
 )
-from tests.support.mosquitto import require_mosquitto
-from tests.support.mqtt import PASSWORD, RawClient
+from tests.support.brokers.mosquitto import require_mosquitto
+from tests.support.brokers.mqtt import PASSWORD, RawClient
 
 pytestmark = pytest.mark.slow
 ACCEPTED, NOT_AUTHORIZED = 0, 5

@@ -18,9 +18,9 @@ from broker.client.session import Session, end_session
 from broker.wire import PacketType
 from runtime.addresses import MqttAddress
 from runtime.errors import BrokerUnavailable, StartError
-from tests.support.mosquitto import Mosquitto, mosquitto, require_mosquitto
-from tests.support.mqtt import FILTERS, TOPIC, Ingest, RawClient, running, send, until
-from tests.support.scripted_broker import numbered, scripted_broker
+from tests.support.brokers.mosquitto import Mosquitto, mosquitto, require_mosquitto
+from tests.support.brokers.mqtt import FILTERS, TOPIC, Ingest, RawClient, running, send, until
+from tests.support.brokers.scripted_broker import numbered, scripted_broker
 
 pytestmark = pytest.mark.slow
 

@@ -24,9 +24,9 @@ from broker.client.version_choice import VersionChoice
 from broker.wire import PacketType
 from runtime.addresses import MqttAddress
 from runtime.errors import StartError
-from tests.support.mosquitto import Mosquitto, mosquitto, require_mosquitto
-from tests.support.mqtt import FILTERS, TOPIC, Ingest, embedded_broker, running, send, until
-from tests.support.scripted_broker import accept, numbered, scripted_broker
+from tests.support.brokers.mosquitto import Mosquitto, mosquitto, require_mosquitto
+from tests.support.brokers.mqtt import FILTERS, TOPIC, Ingest, embedded_broker, running, send, until
+from tests.support.brokers.scripted_broker import accept, numbered, scripted_broker
 
 pytestmark = pytest.mark.slow
 

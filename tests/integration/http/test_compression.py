@@ -8,7 +8,7 @@ import httpx
 import pytest
 import zstandard
 
-from tests.support.http_api import api_on
+from tests.support.http.http_api import api_on
 
 DECODERS: dict[str | None, Callable[[bytes], bytes]] = {
     "gzip": lambda body: zlib.decompress(body, wbits=31),

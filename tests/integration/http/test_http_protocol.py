@@ -12,8 +12,8 @@ from litestar.types import Receive, Scope, Send
 from api.serve import refusals
 from api.serve.sockets import listen
 from api.serve.uvicorn_server import serve
-from tests.support.mqtt import until
-from tests.support.services import free_port
+from tests.support.brokers.mqtt import until
+from tests.support.processes.services import free_port
 
 KIB, MIB = 1024, 1024 * 1024
 SMALL_BUDGET = 1 * MIB

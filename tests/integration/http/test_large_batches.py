@@ -5,7 +5,7 @@ import json
 from time import perf_counter
 from typing import Any
 
-from tests.support.http_api import api_on
+from tests.support.http.http_api import api_on
 
 PADDING = "x" * 500
 JSON = {"Content-Type": "application/json"}

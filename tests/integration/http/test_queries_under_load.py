@@ -8,7 +8,7 @@ import pytest
 from api.store.database import Database
 from runtime.errors import Overloaded
 from schema.database import open_pool
-from tests.support.http_api import api_on
+from tests.support.http.http_api import api_on
 
 pytestmark = pytest.mark.slow
 

@@ -13,7 +13,7 @@ from schema.database import Connection, fetch_row
 from schema.feed import read_feed
 from schema.instants import rfc3339
 from tests.integration.conftest import Doors, make_pipeline
-from tests.support.rules import insert_rule
+from tests.support.database.rules import insert_rule
 
 START = datetime(2026, 3, 1, tzinfo=UTC)
 

@@ -12,7 +12,7 @@ from ingestor.mqtt.lease import Lease
 from runtime.health import Health
 from schema.database import Connection, fetch_row
 from tests.conftest import with_database
-from tests.support.mqtt import until
+from tests.support.brokers.mqtt import until
 
 pytestmark = pytest.mark.slow
 

@@ -18,7 +18,7 @@ from schema.event import Reason, Status
 from schema.instants import epoch_us
 from schema.locks import LANES
 from tests.integration.conftest import LIMITS, Doors, make_pipeline
-from tests.support.mqtt import until
+from tests.support.brokers.mqtt import until
 
 
 def event(event_id: str = "e1", device_id: str = "a", **more: Any) -> dict[str, Any]:

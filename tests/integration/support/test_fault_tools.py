@@ -17,9 +17,9 @@ import psutil
 import pytest
 
 from runtime.postgres.leftovers import server_name
-from tests.support.postgres_server import PostgresServer, postgres_server
-from tests.support.proxy import Direction, Proxy, proxy
-from tests.support.services import ROOT
+from tests.support.database.postgres_server import PostgresServer, postgres_server
+from tests.support.network.proxy import Direction, Proxy, proxy
+from tests.support.processes.services import ROOT
 
 pytestmark = pytest.mark.slow
 
@@ -163,7 +163,7 @@ def test_nothing_of_a_server_remains_even_after_a_failure_and_a_kill() -> None:
 
 def test_a_server_ends_with_the_process_that_started_it() -> None:
     script = (
-        "from tests.support.postgres_server import *\n"
+        "from tests.support.database.postgres_server import *\n"
         "with postgres_server() as s: print(s.folder, server_name(s.cluster), flush=True); input()"
     )
     with subprocess.Popen(

@@ -12,7 +12,7 @@ from cli.doctor.command import _results
 from cli.doctor.database import _canary
 from cli.doctor.machine import check_machine
 from runtime.settings import Settings
-from tests.support.services import free_port
+from tests.support.processes.services import free_port
 
 
 def checked(**settings: object) -> dict[str, CheckResult]:

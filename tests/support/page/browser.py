@@ -10,8 +10,8 @@ from typing import Any
 
 from playwright.sync_api import Browser, ConsoleMessage, Page, ViewportSize, expect, sync_playwright
 
-from tests.support.programs import require_program
-from tests.support.services import temporary_folder
+from tests.support.processes.programs import require_program
+from tests.support.processes.services import temporary_folder
 
 FLAGS = (
     "--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking",

@@ -22,7 +22,7 @@ from runtime.postgres.leftovers import (
     server_name,
 )
 from runtime.postgres.user import ServerUser
-from tests.support.services import free_port, temporary_folder
+from tests.support.processes.services import free_port, temporary_folder
 
 Command = list[str | Path]
 START_S_MAX = 120
