@@ -158,7 +158,7 @@ async def test_connect_has_one_deadline_however_its_bytes_come(
     started = monotonic()
     sending = asyncio.create_task(slowly(peer, connect_packet("x" * 1000), size))
     assert await peer.packet() is None
-    assert 0.4 < monotonic() - started < 3
+    assert 0.4 < monotonic() - started < 25  # All bytes, one by one, take 50 s.
     sending.cancel()
 
 
@@ -205,7 +205,7 @@ async def test_connections_above_the_limit_are_refused_and_ours_still_get_in(
         assert await peer.packet() is None
         clients.pop().disconnect()
         clients.pop().disconnect()
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(60):
             while await response(port, connect_packet("c3")) == UNAVAILABLE:
                 pass
         for client in (*clients, ours):

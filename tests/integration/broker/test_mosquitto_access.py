@@ -98,7 +98,7 @@ async def publish(guarded: GuardedMosquitto, login: str, topic: str, **options: 
 
 
 async def until_accepted(guarded: GuardedMosquitto, login: str) -> None:
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         code: int | None = NOT_AUTHORIZED
         while code != ACCEPTED:
             code = await guarded.code(login, password=secret_of(login))

@@ -9,7 +9,8 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
+from functools import cache
 from pathlib import Path
 from random import randrange
 from typing import Any, Self
@@ -62,12 +63,26 @@ def copy_folder(source: Path, target: Path) -> None:
 
 
 def free_port() -> int:
-    """A port below those of outgoing connections, so that none of them takes it before the service does."""
+    """A port that no other test process takes, and no outgoing connection, before the service does.
+
+    It is below those of outgoing connections, and the UDP port of the same number stays ours until this
+    process ends.
+    """
     while True:
         port = randrange(PORT_MIN, PORT_MAX)
-        with socket.socket() as probe, suppress(OSError):
-            probe.bind(("127.0.0.1", port))
+        with suppress(OSError), ExitStack() as unless_taken:
+            reservation = unless_taken.enter_context(socket.socket(type=socket.SOCK_DGRAM))
+            reservation.bind(("127.0.0.1", port))
+            with socket.socket() as probe:
+                probe.bind(("127.0.0.1", port))
+            unless_taken.pop_all()
+            _reservations().append(reservation)
             return port
+
+
+@cache
+def _reservations() -> list[socket.socket]:
+    return []
 
 
 def clean_environment(settings: Mapping[str, str]) -> dict[str, str]:
