@@ -137,7 +137,9 @@ def test_hosts_that_an_address_names(url: str, hosts: list[str]) -> None:
     assert hosts_of(url) == hosts
 
 
-@pytest.mark.parametrize("service", ["ntfy://127.0.0.1:{port}/topic", "gotify://127.0.0.1:{port}/t0ken"])
+@pytest.mark.parametrize(
+    "service", ["ntfy://127.0.0.1:{port}/topic", "gotify://127.0.0.1:{port}/t0ken"]
+)
 async def test_no_service_is_led_to_another_address_by_a_redirect(service: str) -> None:
     asked: list[str] = []
 
