@@ -143,13 +143,12 @@ def test_a_thousand_devices_fit_into_a_query_up_to_the_limit_of_the_head(
 
 
 def test_nul_anywhere_is_the_callers_mistake(http: httpx.Client) -> None:
-    for path in (
-        "/v1/devices/%00/events",
-        "/v1/devices?q=%00",
-        "/v1/search?tag=%00",
-        "/v1/alerts/%00",
-    ):
-        assert http.get(path).status_code in {404, 422}, path
+    for path in ("/v1/devices/%00/events", "/v1/devices/a%00", "/v1/alerts/%00", "/docs/%00"):
+        response = http.get(path)
+        assert response.status_code == 404, path
+        assert response.json()["detail"] == "Nothing has a NUL (%00) in its path."
+    for path in ("/v1/devices?q=%00", "/v1/search?tag=%00"):
+        assert http.get(path).status_code == 422, path
 
 
 def test_pages_show_everything_once_while_new_events_arrive(http: httpx.Client) -> None:
@@ -327,6 +326,7 @@ def test_the_reference_needs_no_internet(http: httpx.Client) -> None:
         assert kind in answer.headers["content-type"]
     for other in ("%00", "x" * 300, "../../pyproject.toml", "%2e%2e/index.html", "%2fetc%2fpasswd"):
         assert_problem(http.get(f"/docs-assets/{other}"), 404)
+        assert_problem(http.get(f"/docs/{other}"), 404)
     document = http.get("/openapi.json").json()
     assert document["openapi"].startswith("3.1")
     assert "/v1/events/batch" in document["paths"]
