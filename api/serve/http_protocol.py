@@ -34,7 +34,7 @@ END_OF_HEAD = b"\r\n\r\n"
 
 
 def _target(url: bytes) -> tuple[str, bytes, bytes]:
-    """The path, decoded and as it was sent, and the query. `http://host` has an empty path (RFC 9112, 3.2.2)."""
+    """The path, decoded and as sent, and the query. That of `http://host` is empty (RFC 9112, 3.2.2)."""
     parsed = httptools.parse_url(url)
     raw_path = parsed.path or b"/"
     path = raw_path.decode("ascii")
