@@ -44,6 +44,7 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> LoadFileSche
 
 def pytest_configure(config: pytest.Config) -> None:
     keep_files_in_memory()
+    ignore_settings_of_the_developer()
     # An example may take long on a busy machine.
     hypothesis.settings.register_profile("ours", max_examples=30, deadline=None, database=None)
     hypothesis.settings.load_profile("ours")
@@ -55,11 +56,10 @@ def pytest_configure(config: pytest.Config) -> None:
     structlog.configure(processors=[*processors, renderer])
 
 
-@pytest.fixture(autouse=True)
-def _no_settings_of_the_developer(monkeypatch: pytest.MonkeyPatch) -> None:
+def ignore_settings_of_the_developer() -> None:
     for name in Settings.model_fields:
-        monkeypatch.delenv(name.upper(), raising=False)
-    monkeypatch.setitem(Settings.model_config, "env_file", None)
+        os.environ.pop(name.upper(), None)
+    Settings.model_config["env_file"] = None
 
 
 @pytest.fixture(scope="session")
