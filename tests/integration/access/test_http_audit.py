@@ -51,6 +51,7 @@ NO_CHANGES = {
 }  # fmt: skip
 
 
+@pytest.mark.slow
 async def test_every_operation_that_changes_something_is_a_row_of_the_audit(
     api: Guarded, tables: Connection
 ) -> None:

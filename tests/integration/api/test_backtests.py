@@ -79,6 +79,7 @@ def random_events(dice: random.Random, seed: int) -> list[Any]:
     return events
 
 
+@pytest.mark.slow
 async def test_a_back_test_gives_the_incidents_of_live_evaluation(
     http: httpx.AsyncClient, db: Connection
 ) -> None:

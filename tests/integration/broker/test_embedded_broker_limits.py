@@ -311,6 +311,7 @@ async def test_queues_of_strangers_have_a_limit_together_and_give_back_what_a_se
     assert await waiting("away-2") == 3
 
 
+@pytest.mark.slow
 async def test_the_loop_gives_way_while_retained_messages_are_sent(port: int) -> None:
     """20 subscriptions to 2,000 statuses each: 40,000 deliveries."""
     sender = await RawClient.connect(port, "sender")
@@ -326,6 +327,7 @@ async def test_the_loop_gives_way_while_retained_messages_are_sent(port: int) ->
         client.drop()
 
 
+@pytest.mark.slow
 async def test_the_loop_gives_way_while_messages_go_to_many_clients(port: int) -> None:
     """400 messages to 100 clients each: 40,000 deliveries."""
     readers = [await RawClient.connect(port, f"r{number}") for number in range(100)]

@@ -5,6 +5,8 @@ import json
 from time import process_time
 from typing import Any
 
+import pytest
+
 from tests.support.http.http_api import api_on
 
 PADDING = "x" * 500
@@ -47,6 +49,7 @@ async def test_a_large_batch_is_stored_with_the_verdict_on_each_item(dsn: str, d
     assert len(first[5]) == 1024
 
 
+@pytest.mark.slow
 async def test_millions_of_items_at_once_hold_nobody_up(dsn: str) -> None:
     body = b"[" + b"{}," * 2_700_000 + b"{}]"
     async with api_on(dsn) as http:
