@@ -1,6 +1,5 @@
 """Aggregates of several metrics and of registered tags, with conditions, chosen intervals and columns."""
 
-from collections.abc import AsyncIterator
 from typing import Any
 
 import httpx
@@ -38,11 +37,10 @@ async def fill(client: httpx.AsyncClient) -> None:
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def http(database: str) -> AsyncIterator[httpx.AsyncClient]:
+async def http(http_of_the_file: httpx.AsyncClient) -> httpx.AsyncClient:
     """For tests that only read."""
-    async with api_on(database) as client:
-        await fill(client)
-        yield client
+    await fill(http_of_the_file)
+    return http_of_the_file
 
 
 async def asked(http: httpx.AsyncClient, **parameters: Any) -> httpx.Response:

@@ -11,7 +11,6 @@ import pytest_asyncio
 from scheduler.rollups import roll
 from schema.database import Connection
 from schema.feed import read_feed
-from tests.support.http.http_api import api_on
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -47,12 +46,6 @@ async def forms(http: httpx.AsyncClient, path: str, pattern: str) -> set[str]:
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def http(database: str) -> AsyncIterator[httpx.AsyncClient]:
-    async with api_on(database) as client:
-        yield client
-
-
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def tables(database: str) -> AsyncIterator[Connection]:
     connection = await asyncpg.connect(database)
     yield connection
@@ -61,10 +54,10 @@ async def tables(database: str) -> AsyncIterator[Connection]:
 
 @pytest.mark.parametrize(("sent", "form"), FORMS.items())
 async def test_a_number_has_one_form_everywhere(
-    http: httpx.AsyncClient, tables: Connection, sent: str, form: str
+    http_of_the_file: httpx.AsyncClient, tables: Connection, sent: str, form: str
 ) -> None:
     """Device, metric, tag and profile have a name of this number's own."""
-    name = f"n{list(FORMS).index(sent)}"
+    http, name = http_of_the_file, f"n{list(FORMS).index(sent)}"
     json = {"Content-Type": "application/json"}
     fed = await tables.fetchval("select coalesce(max(last_id), 0) from feed")
     rule = f'{{"metric":"{name}","op":"<=","threshold":{sent}}}'

@@ -214,10 +214,11 @@ async def test_an_unknown_device_has_no_incidents(http: httpx.AsyncClient) -> No
     ],
     ids=str,
 )
+@pytest.mark.asyncio(loop_scope="module")
 async def test_a_wrong_back_test_is_refused(
-    http: httpx.AsyncClient, body: dict[str, Any], message: str
+    http_of_the_file: httpx.AsyncClient, body: dict[str, Any], message: str
 ) -> None:
-    response = await http.post("/v1/alerts/backtest", json=SPAN | {"rule": RULE} | body)
+    response = await http_of_the_file.post("/v1/alerts/backtest", json=SPAN | {"rule": RULE} | body)
     assert response.status_code == 422
     assert message in response.json()["detail"]
 
