@@ -401,3 +401,26 @@ async def test_requests_behind_a_chunked_body_are_answered_or_the_connection_end
         for _ in range(3):
             await client.send(chunked)
             assert (await client.response())[2] == b"1"
+
+
+@pytest.mark.parametrize("path", ["/", "/early"])
+async def test_other_requests_have_their_turn_while_a_body_comes_in_tiny_chunks(
+    server: Server, path: str
+) -> None:
+    """Once, two such clients made everybody wait for more than a second."""
+    count = 60_000
+    head = f"POST {path} HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n".encode()
+    async with server.client() as client:
+
+        async def answered() -> list[bytes]:
+            await client.send(head + b"1\r\nx\r\n" * count + b"0\r\n\r\n")
+            first = (await client.response())[2]
+            await client.send(post(3) + b"abc")
+            return [first, (await client.response())[2]]
+
+        turns, answers = 0, asyncio.create_task(answered())
+        while not answers.done():
+            turns += 1
+            await asyncio.sleep(0)
+    assert answers.result() == [b"too large" if path == "/early" else b"%d" % count, b"3"]
+    assert turns > 30  # 360 KB are 45 pieces, and few of them come at once.
