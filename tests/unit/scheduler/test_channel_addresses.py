@@ -164,7 +164,7 @@ async def test_no_service_is_led_to_another_address_by_a_redirect(service: str) 
 
 def test_a_matrix_server_names_no_other_host() -> None:
     service = apprise_service("matrixs://user:pa55word@matrix.example.org/#room")
-    assert service.discovery is False
+    assert vars(service)["discovery"] is False
 
 
 async def test_a_service_that_breaks_ends_no_delivery_and_tells_no_secret(
