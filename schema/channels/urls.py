@@ -108,9 +108,7 @@ def apprise_service(url: str) -> "NotifyBase":
     service = apprise.Apprise.instantiate(url, asset=asset, suppress_exceptions=True)
     if service is None:
         raise ValueError(f"url: this is not a complete {scheme}:// address")
-    if hasattr(
-        service, "discovery"
-    ):  # A Matrix server may name another host, which nobody has checked.
+    if hasattr(service, "discovery"):  # A Matrix server may name a host that nobody checked.
         service.discovery = False
     return service  # type: ignore[no-any-return]
 
