@@ -161,6 +161,10 @@ class HttpProtocol(RefusingProtocol):
             if value.isdigit():
                 self._body_left = int(value)
         elif name == b"transfer-encoding":
+            if value.lower() != b"chunked":
+                raise ValueError(
+                    "A transfer coding that this server does not know (RFC 9112, 6.1)."
+                )
             self._body_left = None
         elif name == b"expect" and value.lower() == b"100-continue":
             self.expect_100_continue = True
