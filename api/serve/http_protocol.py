@@ -135,7 +135,13 @@ class HttpProtocol(RefusingProtocol):
             # It asks for an upgrade that we do not make, and what follows is not HTTP.
             self.cycle.keep_alive = False
         except httptools.HttpParserError:
-            self._refuse(HTTPStatus.BAD_REQUEST, "This is not a valid HTTP/1.1 request.")
+            if (
+                self._phase is RESPONSE
+            ):  # The request before it is whole, and gets its own response.
+                self.cycle.keep_alive = False
+                self._ahead = piece
+            else:
+                self._refuse(HTTPStatus.BAD_REQUEST, "This is not a valid HTTP/1.1 request.")
             return False
         return True
 

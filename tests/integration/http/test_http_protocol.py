@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from litestar.types import Receive, Scope, Send
+from structlog.testing import capture_logs
 
 from api.serve import refusals
 from api.serve.sockets import listen
@@ -373,6 +374,23 @@ async def test_an_absolute_target_is_answered(server: Server, target: bytes) -> 
     async with server.client() as client:
         await client.send(b"GET " + target + b" HTTP/1.1\r\nHost: a\r\n\r\n")
         assert (await client.response())[0] == 200
+
+
+@pytest.mark.parametrize(
+    "nonsense", [b"\0", b"GET / HTTP/1.1\r\nHost : a\r\n\r\n", b"\r\n\0" * 100_000]
+)
+async def test_a_request_gets_its_own_response_whatever_follows_it(
+    server: Server, nonsense: bytes
+) -> None:
+    """Once, the refusal of what followed took its place, although an event was stored."""
+    chunked = b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nx\r\n0\r\n\r\n"
+    with capture_logs() as logs:
+        async with server.client() as client:
+            await client.send(chunked + nonsense)
+            status, _, body = await client.response()
+            assert (status, body) == (200, b"1")
+            assert await client.ended() == b""
+    assert logs == []
 
 
 async def test_a_fault_of_the_application_is_a_problem_without_a_word_of_it(server: Server) -> None:
