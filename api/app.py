@@ -11,7 +11,7 @@ from litestar.types import ASGIApp
 
 from api.auth.authenticator import Authenticator
 from api.auth.guard import authorized, unauthenticated
-from api.http.params import refuse_unknown_parameters
+from api.http.params import check_target
 from api.http.problems import EXCEPTION_HANDLERS
 from api.ingest.door import BATCH_BYTES_MAX
 from api.ingest.fast_posts import fast_path_first
@@ -59,7 +59,7 @@ def create_litestar(settings: Settings, services: Services) -> Litestar:
     return Litestar(
         route_handlers=[*options_handlers(handlers), *handlers],
         dependencies=_dependencies(services),
-        before_request=refuse_unknown_parameters,
+        before_request=check_target,
         exception_handlers=EXCEPTION_HANDLERS,
         middleware=[*_middleware(settings, services)],
         openapi_config=openapi_config(),
@@ -159,7 +159,7 @@ def create_status_app(
                 "checks": Provide(lambda: checks, sync_to_thread=False),
                 "settings": Provide(lambda: settings, sync_to_thread=False),
             },
-            before_request=refuse_unknown_parameters,
+            before_request=check_target,
             exception_handlers=EXCEPTION_HANDLERS,
             middleware=_guards(settings, authenticator),
             openapi_config=None,

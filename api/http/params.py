@@ -11,7 +11,7 @@ from litestar import Request
 from litestar.params import PathParameter, QueryParameter
 from litestar.typing import FieldDefinition
 
-from runtime.errors import InvalidRequest
+from runtime.errors import InvalidRequest, NotFound
 from schema.event import DEVICE_ID
 from schema.instants import local_midnight, parse_query_instant
 from schema.zones import zone_named, zone_names
@@ -50,11 +50,15 @@ DeviceIdPath = Annotated[
 ]
 
 
-async def refuse_unknown_parameters(request: Request[Any, Any, Any]) -> None:
-    """Refuse unknown and repeated parameters.
+async def check_target(request: Request[Any, Any, Any]) -> None:
+    """Refuse a path that can name nothing, and unknown or repeated parameters."""
+    if "\0" in request.scope["path"]:  # PostgreSQL stores no NUL in a text.
+        raise NotFound("Nothing has a NUL (%00) in its path.")
+    _refuse_unknown_parameters(request)
 
-    Otherwise a mistyped name would silently widen a query, and a second value would replace the first.
-    """
+
+def _refuse_unknown_parameters(request: Request[Any, Any, Any]) -> None:
+    """A mistyped name would silently widen a query, and a second value would replace the first."""
     given = request.query_params.keys()
     if not given:
         return

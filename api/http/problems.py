@@ -138,9 +138,6 @@ def database_problem(request: Request[Any, Any, Any], error: Exception) -> Respo
         )
     if isinstance(error, asyncpg.SyntaxOrAccessError) and not isinstance(error, _OPERATOR_ERRORS):
         return unexpected_problem(request, error)
-    if isinstance(error, asyncpg.CharacterNotInRepertoireError):
-        # Queries and bodies were checked for it before; of a path only the database refuses it.
-        return voltwire_problem(request, InvalidRequest("The path must not contain NUL."))
     if isinstance(error, asyncpg.DataError | ValueError):
         return voltwire_problem(
             request, InvalidRequest("A value is out of the range of the database.")

@@ -33,6 +33,7 @@ log = structlog.get_logger()
 
 @dataclass(frozen=True, slots=True)
 class _Newest:
+    device_no: int
     ts: datetime
     event_id: str
     body: str
@@ -121,17 +122,18 @@ class LatestReader:
 
     async def _look(self, device_ids: frozenset[str] | None, since: datetime) -> None:
         async with self._looking:
-            known = list(self._newest.items())
+            known = list(self._newest.values())
             rows = await self._database.fetch(
                 queries.newer_events,
                 None if device_ids is None else list(device_ids),
-                [device_id for device_id, _ in known],
-                [newest.ts for _, newest in known],
-                [newest.event_id for _, newest in known],
+                [newest.device_no for newest in known],
+                [newest.ts for newest in known],
+                [newest.event_id for newest in known],
                 since,
             )
             if rows and self._watches:
                 self._change += 1
                 for row in rows:
-                    newest = _Newest(row["ts"], row["event_id"], row["body"], self._change)
-                    self._newest[row["device_id"]] = newest
+                    self._newest[row["device_id"]] = _Newest(
+                        row["device_no"], row["ts"], row["event_id"], row["body"], self._change
+                    )

@@ -5,13 +5,13 @@
 select count(*) from (select from device limit $1) devices
 
 -- newer_events --
--- The newest event since $5 of each device, if it is newer than the one known: ($3, $4) of the device $2. Of the
--- devices $1 alone, unless they are null.
-select device_id, newest.ts, newest.event_id, (select row_to_json(shown) from (
+-- The newest event since $5 of each device, if it is newer than the one known: ($3, $4) of the device with the number
+-- $2; a device that was forgotten and speaks again has another number. Of the devices $1 alone, unless they are null.
+select device_id, device.device_no, newest.ts, newest.event_id, (select row_to_json(shown) from (
     select newest.event_id, device_id, rfc3339(newest.ts) as timestamp, json_metrics(metrics) as metrics, newest.tags,
            seq, rfc3339(received_at) as received_at) shown)::text as body
 from device
-left join unnest($2::text[], $3::timestamptz[], $4::text[]) known (device_id, ts, event_id) using (device_id)
+left join unnest($2::int[], $3::timestamptz[], $4::text[]) known (device_no, ts, event_id) using (device_no)
 cross join lateral (
     select * from event
     where device_no = device.device_no and ts >= $5 order by ts desc, event_id desc limit 1

@@ -6,7 +6,7 @@ from mimetypes import guess_type
 from pathlib import Path
 from typing import Annotated, Any
 
-from litestar import Request, get
+from litestar import Request, Response, get
 from litestar.handlers import HTTPRouteHandler
 from litestar.openapi import OpenAPIConfig
 from litestar.openapi.plugins import SwaggerRenderPlugin
@@ -15,7 +15,7 @@ from litestar.response import File
 from litestar.router import Router
 
 from api.auth.rights import Need, needed
-from api.http.problems import PROBLEM
+from api.http.problems import PROBLEM, problem
 from api.openapi.examples import add_examples
 from api.openapi.responses import RESPONSES, Documented
 from runtime.errors import NotFound
@@ -95,13 +95,24 @@ class _SwaggerUI(SwaggerRenderPlugin):
         return super().render(request, described(openapi_schema, authenticated=authenticated))
 
 
+def _as_problem(response: Response[Any]) -> Response[Any]:
+    """Litestar would answer other paths below `/docs` with a page of its own."""
+    if response.status_code == HTTPStatus.NOT_FOUND:
+        return problem(HTTPStatus.NOT_FOUND, "Not Found")
+    return response
+
+
 def openapi_config() -> OpenAPIConfig:
     return OpenAPIConfig(
         title="Voltwire",
         version=VERSION,
         description="Telemetry of battery devices: events, queries, alerts, presence.",
         openapi_router=Router(
-            "/docs", route_handlers=[], include_in_schema=False, response_headers=NEVER_FRAMED
+            "/docs",
+            route_handlers=[],
+            after_request=_as_problem,
+            include_in_schema=False,
+            response_headers=NEVER_FRAMED,
         ),
         use_handler_docstrings=False,
         render_plugins=[

@@ -34,10 +34,11 @@ END_OF_HEAD = b"\r\n\r\n"
 
 
 def _target(url: bytes) -> tuple[str, bytes, bytes]:
-    """The path, decoded and as it was sent, and the query."""
+    """The path, decoded and as sent, and the query. That of `http://host` is empty (RFC 9112, 3.2.2)."""
     parsed = httptools.parse_url(url)
-    path = parsed.path.decode("ascii")
-    return unquote(path) if "%" in path else path, parsed.path, parsed.query or b""
+    raw_path = parsed.path or b"/"
+    path = raw_path.decode("ascii")
+    return unquote(path) if "%" in path else path, raw_path, parsed.query or b""
 
 
 _kept_target = lru_cache(TARGETS_KEPT)(_target)
@@ -158,12 +159,12 @@ class HttpProtocol(RefusingProtocol):
     def on_headers_complete(self) -> None:
         if self._phase is not HEAD:
             return
+        self._describe()  # An invalid target raises here, before there is a request.
         self._deadline.clear()
         self._phase = BODY
         self._head_bytes, self._head_tail = 0, b""
         self._body_received = 0
         self._held.large = self._body_left is not None and self._body_left > SMALL_BODY_BYTES
-        self._describe()
         cycle = OldRequestCycle if self.scope["http_version"] == "1.0" else RequestCycle
         self.cycle = cycle(
             scope=self.scope,

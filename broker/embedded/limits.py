@@ -40,8 +40,8 @@ SMALL_PACKET_BYTES_MAX = 64 * 1024
 CONNECT_S_MAX = 10  # From the connection to the last byte of CONNECT.
 PACKET_S_MAX = 60  # From the first byte of a later packet to its last.
 
-# The event loop handles other clients after so many steps: a message, a delivery, a retained topic. A
-# payload counts as a step for each of these bytes, too.
+# The event loop handles other clients after so many steps: a packet, a filter, a delivery, a retained topic.
+# A payload counts as a step for each of these bytes, too.
 STEPS_MAX = 100
 STEP_BYTES = 10_000
 

@@ -167,6 +167,7 @@ class EmbeddedBroker(Broker):  # type: ignore[misc]  # amqtt has no type informa
                 kind = packets.check(*packet)
                 if kind is PacketType.DISCONNECT:
                     return True
+                await self._router.take_turn()
                 await self._handle(session, connection, kind, *packet)
         except OSError as error:
             log.debug("A client was disconnected.", client_id=session.client_id, reason=repr(error))
@@ -193,7 +194,7 @@ class EmbeddedBroker(Broker):  # type: ignore[misc]  # amqtt has no type informa
                 await self._subscribe(connection, body)
             case PacketType.UNSUBSCRIBE:
                 mid, filters = packets.parse_unsubscribe(body)
-                self._router.unsubscribe(session.client_id, filters)
+                await self._router.unsubscribe(session.client_id, filters)
                 connection.stream.write(wire.acknowledgement(PacketType.UNSUBACK, mid))
             case PacketType.PINGREQ:
                 connection.stream.write(wire.packet(PacketType.PINGRESP << 4, b""))
@@ -217,7 +218,7 @@ class EmbeddedBroker(Broker):  # type: ignore[misc]  # amqtt has no type informa
 
     async def _subscribe(self, connection: ClientConnection, body: bytes) -> None:
         mid, wanted = packets.parse_subscribe(body)
-        granted = self._router.subscribe(connection, wanted)
+        granted = await self._router.subscribe(connection, wanted)
         suback = mid.to_bytes(2) + bytes(granted)
         connection.stream.write(wire.packet(PacketType.SUBACK << 4, suback))
         filters = [topic_filter for topic_filter, _ in wanted]

@@ -1,7 +1,7 @@
 """Messages to people, by mail, ntfy, Slack and whatever else Apprise sends to.
 
-Apprise resolves names and follows redirects by itself. We check the address before each attempt, but a name
-that changes between our check and its connection can still reach another host; docs/channels.md says so.
+Apprise resolves names by itself. We check the address before each attempt, but a name that changes between
+our check and its connection can still reach another host; docs/channels.md says so.
 """
 
 import asyncio

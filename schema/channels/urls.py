@@ -36,8 +36,11 @@ HOSTED_SCHEMES = frozenset(
         "workflows", "xmatters", "zulip",
     }
 )  # fmt: skip
-# Parameters of Apprise that read files or further addresses, or wait longer than a delivery may.
-REFUSED_PARAMETERS = frozenset({"template", "pgp", "pgppub", "pgpprv", "wkd", "cto", "rto"})
+# Parameters of Apprise that read files or further addresses, let a host name others, or wait longer than a
+# delivery may.
+REFUSED_PARAMETERS = frozenset(
+    {"template", "pgp", "pgppub", "pgpprv", "wkd", "redirect", "discovery", "cto", "rto"}
+)
 WEBHOOK_SCHEMES = ("https", "http")
 SECRET_PREFIX = "whsec_"  # noqa: S105  # The specification's prefix.
 SECRET_BYTES_MIN, SECRET_BYTES_MAX = 24, 64
@@ -105,6 +108,8 @@ def apprise_service(url: str) -> "NotifyBase":
     service = apprise.Apprise.instantiate(url, asset=asset, suppress_exceptions=True)
     if service is None:
         raise ValueError(f"url: this is not a complete {scheme}:// address")
+    if hasattr(service, "discovery"):  # A Matrix server may name a host that nobody checked.
+        service.discovery = False
     return service  # type: ignore[no-any-return]
 
 
@@ -152,5 +157,6 @@ def _apprise():  # type: ignore[no-untyped-def]  # noqa: ANN202  # A module and 
         app_url="",
         async_mode=False,
         secure_logging=True,
+        http_redirects=False,
         storage_mode=apprise.common.PersistentStoreMode.MEMORY,
     )

@@ -8,8 +8,9 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from random import randrange
 from typing import Any, Self
@@ -25,9 +26,11 @@ PACKAGES = ("runtime", "schema", "broker", "ingestor", "api", "scheduler", "cli"
 START_S_MAX = 180  # A failure must not come from a machine that is busy with something else.
 COMMAND_S_MAX = 180
 PORT_MIN, PORT_MAX = 10_000, 32_000  # Linux gives outgoing connections 32768 and more.
+PORTS_KEPT_MAX = 128  # Of a process of the tests; its services have fewer.
 STOP_S_MAX = 15  # A command ends within 10 s; a busy machine delays it.
 MEMORY = Path("/dev/shm")
 MEMORY_BYTES_MIN = 4 * 1024**3  # With less left there, temporary files stay on the disk.
+_given_away = deque[socket.socket]()  # See free_port.
 
 
 def keep_files_in_memory() -> None:
@@ -62,12 +65,24 @@ def copy_folder(source: Path, target: Path) -> None:
 
 
 def free_port() -> int:
-    """A port below those of outgoing connections, so that none of them takes it before the service does."""
+    """A port below those of outgoing connections, so that none of them takes it before the service does.
+
+    The port of the same number for UDP is kept, which tells other tests that this one is given away.
+    """
     while True:
         port = randrange(PORT_MIN, PORT_MAX)
-        with socket.socket() as probe, suppress(OSError):
-            probe.bind(("127.0.0.1", port))
-            return port
+        given_away = socket.socket(type=socket.SOCK_DGRAM)
+        try:
+            given_away.bind(("127.0.0.1", port))
+            with socket.socket() as probe:
+                probe.bind(("127.0.0.1", port))
+        except OSError:
+            given_away.close()
+            continue
+        _given_away.append(given_away)
+        if len(_given_away) > PORTS_KEPT_MAX:
+            _given_away.popleft().close()
+        return port
 
 
 def clean_environment(settings: Mapping[str, str]) -> dict[str, str]:

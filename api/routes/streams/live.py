@@ -22,6 +22,7 @@ from api.routes.streams.feed import (
     HEARTBEAT_S,
     MEDIA_TYPE,
     NAMED_STATES,
+    OPEN,
     SEND_S_MAX,
     STILL_HERE,
     LastEventId,
@@ -109,8 +110,7 @@ async def live_frames(
     goes_on: Callable[[], bool],
 ) -> AsyncIterator[bytes]:
     """Items of the feed as they are committed, newest events at most once a second, else comments."""
-    if watch is not None:
-        yield _latest_frame(latest_events.changes(watch))
+    yield OPEN if watch is None else _latest_frame(latest_events.changes(watch))
     sent_at = latest_at = monotonic()
     tick_s = HEARTBEAT_S if watch is None else TICK_S
     async for items in feed.follow(after, matches, tick_s, goes_on):

@@ -143,13 +143,12 @@ def test_a_thousand_devices_fit_into_a_query_up_to_the_limit_of_the_head(
 
 
 def test_nul_anywhere_is_the_callers_mistake(http: httpx.Client) -> None:
-    for path in (
-        "/v1/devices/%00/events",
-        "/v1/devices?q=%00",
-        "/v1/search?tag=%00",
-        "/v1/alerts/%00",
-    ):
-        assert "NUL" in assert_problem(http.get(path), 422)["detail"], path
+    for path in ("/v1/devices/%00/events", "/v1/devices/a%00", "/v1/alerts/%00", "/docs/%00"):
+        response = http.get(path)
+        assert response.status_code == 404, path
+        assert response.json()["detail"] == "Nothing has a NUL (%00) in its path."
+    for path in ("/v1/devices?q=%00", "/v1/search?tag=%00"):
+        assert http.get(path).status_code == 422, path
 
 
 def test_pages_show_everything_once_while_new_events_arrive(http: httpx.Client) -> None:
@@ -256,6 +255,14 @@ def test_a_stream_resumes_after_last_event_id_without_gap_or_repeat(
     assert_problem(plain_http.get(url, headers={"Last-Event-ID": "x"}), 422)
 
 
+def test_a_stream_says_at_once_that_it_is_open(up: Process) -> None:
+    for path in ("/v1/alerts/stream", "/v1/presence/stream", "/v1/live?topics=presence,alerts"):
+        with plain_http.stream("GET", f"{base_url(up)}{path}", timeout=30) as stream:
+            assert (
+                next(stream.iter_lines()) == ": open"
+            )  # Without it a comment would come after 15 s.
+
+
 def test_no_text_of_a_stream_can_hold_a_line_break(http: httpx.Client) -> None:
     forged = "x\r\n\r\nevent: resolved\ndata: {}\n\n"
     rule = {"device_id": "forge", "metric": "temp", "op": ">", "threshold": 30}
@@ -327,6 +334,7 @@ def test_the_reference_needs_no_internet(http: httpx.Client) -> None:
         assert kind in answer.headers["content-type"]
     for other in ("%00", "x" * 300, "../../pyproject.toml", "%2e%2e/index.html", "%2fetc%2fpasswd"):
         assert_problem(http.get(f"/docs-assets/{other}"), 404)
+        assert_problem(http.get(f"/docs/{other}"), 404)
     document = http.get("/openapi.json").json()
     assert document["openapi"].startswith("3.1")
     assert "/v1/events/batch" in document["paths"]

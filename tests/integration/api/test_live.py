@@ -121,6 +121,17 @@ async def test_only_devices_that_changed_are_sent_then_and_never_an_older_event(
         assert list(await stream.newest()) == ["a"]
 
 
+async def test_a_device_that_was_forgotten_is_shown_when_it_speaks_again_with_an_older_time(
+    http: httpx.AsyncClient,
+) -> None:
+    await send(http, event("e1", "a"))
+    async with live(http) as stream:
+        await stream.newest()
+        assert (await http.delete("/v1/devices/a?events=true")).status_code == 204
+        await send(http, event("e0", "a", NOW - timedelta(hours=1)))
+        assert (await stream.newest())["a"]["event_id"] == "e0"
+
+
 async def test_streams_see_their_own_devices_alone(http: httpx.AsyncClient) -> None:
     await send(http, event("e1", "a"), event("e1", "b"))
     async with live(http, "a") as of_a, live(http, "b", "later") as of_b, live(http) as of_all:

@@ -338,6 +338,26 @@ async def test_the_loop_gives_way_while_messages_go_to_many_clients(port: int) -
         client.drop()
 
 
+@pytest.mark.parametrize(
+    ("packet", "copies"),
+    [
+        (wire.packet(wire.PacketType.PINGREQ << 4, b""), 20_000),
+        (wire.packet(wire.PacketType.PUBREL << 4 | 2, b"\0\x01"), 20_000),
+        (wire.publish("a", b"1", qos=2, retain=False, mid=1), 20_000),
+        (wire.packet(wire.PacketType.SUBSCRIBE << 4 | 2, b"\0\x01" + b"\0\x01a\0" * 10_000), 2),
+        (wire.packet(wire.PacketType.UNSUBSCRIBE << 4 | 2, b"\0\x01" + b"\0\x01a" * 10_000), 2),
+    ],
+    ids=["PINGREQ", "PUBREL", "PUBLISH again", "SUBSCRIBE", "UNSUBSCRIBE"],
+)
+async def test_the_loop_gives_way_while_a_client_sends_many_packets_or_filters(
+    port: int, packet: bytes, copies: int
+) -> None:
+    client = await RawClient.connect(port, "client")
+    client.send(packet * copies)
+    assert await turns_until(client.publish("a", b"behind all of them")) > 150
+    client.drop()
+
+
 async def turns_until(*work: Coroutine[Any, Any, None]) -> int:
     """The iterations of the event loop, which broker and test share, until the work is done."""
     turns, done = 0, asyncio.gather(*work)

@@ -355,6 +355,8 @@ async def test_head_is_answered_without_a_body(server: Server) -> None:
         b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n",
         b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n",
         b"GET / HTTP/1.1\r\nHost : a\r\n\r\n",
+        b"CONNECT a:80 HTTP/1.1\r\nHost: a\r\n\r\n",
+        b"GET http://a:99999/ HTTP/1.1\r\nHost: a\r\n\r\n",
     ],
 )
 async def test_what_is_not_http_is_refused_as_a_problem(server: Server, nonsense: bytes) -> None:
@@ -362,6 +364,13 @@ async def test_what_is_not_http_is_refused_as_a_problem(server: Server, nonsense
         await client.send(nonsense)
         assert (await client.problem())[0] == 400
     assert await server.get() == 200
+
+
+@pytest.mark.parametrize("target", [b"http://a", b"http://a/", b"http://b.example/"])
+async def test_an_absolute_target_is_answered(server: Server, target: bytes) -> None:
+    async with server.client() as client:
+        await client.send(b"GET " + target + b" HTTP/1.1\r\nHost: a\r\n\r\n")
+        assert (await client.response())[0] == 200
 
 
 async def test_a_fault_of_the_application_is_a_problem_without_a_word_of_it(server: Server) -> None:

@@ -18,9 +18,9 @@ from api.http.params import (
     PageLimit,
     RequiredTime,
     TimeZone,
+    check_target,
     day_in,
     instant,
-    refuse_unknown_parameters,
     time_range,
     time_zone,
 )
@@ -197,7 +197,7 @@ async def open_range(from_time: FromTime = None, q: FromQuery[str | None] = None
 async def client() -> AsyncIterator[AsyncTestClient[Litestar]]:
     app = Litestar(
         [points, nothing, open_range],
-        before_request=refuse_unknown_parameters,
+        before_request=check_target,
         exception_handlers=EXCEPTION_HANDLERS,
         openapi_config=None,
         logging_config=None,

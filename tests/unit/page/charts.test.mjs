@@ -98,10 +98,15 @@ test("a live value extends its bucket or begins one, and the past is forgotten",
   for (const column of ["t", "avg", "min", "max", "n"]) assert.ok(series[column].length < 70);
 });
 
-test("what stands at an instant is the bucket that holds it, or nothing", () => {
+test("what stands at an instant is the bucket that holds it, the nearer one if the line goes on, or nothing", () => {
   const series = everyMinute(0, 1, 5);
   assert.equal(series.at(1.5 * MINUTE).avg, 1);
   assert.equal(series.at(3 * MINUTE), null);
+  assert.equal(series.at(-1), null);
+  assert.equal(series.at(6 * MINUTE), null);
+  const sparse = new Series({ t: [0, 5 * MINUTE], avg: [1, 2], step: MINUTE, gap: 5 * MINUTE });
+  assert.equal(sparse.at(2.9 * MINUTE).avg, 1);
+  assert.equal(sparse.at(3.1 * MINUTE).avg, 2);
   const points = new Series({ t: [0, 100], avg: [1, 2], gap: 60 });
   assert.equal(points.at(90).avg, 2);
   assert.equal(points.at(50), null);

@@ -1,11 +1,15 @@
 """Which addresses a channel may reach, and which URLs it may have."""
 
+from http import HTTPStatus
+from http.server import BaseHTTPRequestHandler
+
 import pytest
 
 from scheduler.channels.addresses import checked_address, is_public
 from scheduler.channels.errors import DeliveryFailed
 from scheduler.channels.people import send_to_people
-from schema.channels.urls import check_channel, hosts_of
+from schema.channels.urls import apprise_service, check_channel, hosts_of
+from tests.support.receivers import http_server
 
 SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
 
@@ -77,6 +81,8 @@ def test_an_address_of_apprise_is_shown_as_its_service_and_host(url: str, shown:
         "pgp=sign",
         "pgpprv=/etc/passwd",
         "wkd=yes",
+        "redirect=yes",
+        "discovery=yes",
         "cto=86400",
         "rto=86400",
     ],
@@ -129,6 +135,36 @@ def test_other_addresses_are_refused_with_what_to_change(
 )
 def test_hosts_that_an_address_names(url: str, hosts: list[str]) -> None:
     assert hosts_of(url) == hosts
+
+
+@pytest.mark.parametrize(
+    "service", ["ntfy://127.0.0.1:{port}/topic", "gotify://127.0.0.1:{port}/t0ken"]
+)
+async def test_no_service_is_led_to_another_address_by_a_redirect(service: str) -> None:
+    asked: list[str] = []
+
+    class Redirecting(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            asked.append(self.path)
+            self.send_response(HTTPStatus.TEMPORARY_REDIRECT)
+            self.send_header("location", "/inside")
+            self.send_header("content-length", "0")
+            self.end_headers()
+
+        def log_message(self, *_: object) -> None:
+            """Tests are silent."""
+
+    with http_server(Redirecting) as port:
+        url = service.format(port=port)
+        with pytest.raises(DeliveryFailed, match="did not take the message"):
+            await send_to_people(url, "title", "text", private_addresses=True)
+    assert len(asked) == 1
+    assert asked != ["/inside"]
+
+
+def test_a_matrix_server_names_no_other_host() -> None:
+    service = apprise_service("matrixs://user:pa55word@matrix.example.org/#room")
+    assert vars(service)["discovery"] is False
 
 
 async def test_a_service_that_breaks_ends_no_delivery_and_tells_no_secret(

@@ -47,8 +47,9 @@ function pointerMove(chart, event) {
 function pointerUp(chart) {
   const { drag } = chart;
   chart.drag = null;
-  if (drag?.isFar) show(chart, drag);
-  else chart.redraw();
+  if (!drag?.isFar) return chart.redraw();
+  chart.onCursor(null);  // The pointer is at another instant of the new view.
+  return show(chart, drag);
 }
 
 // Two fingers hold two instants; the view follows them.

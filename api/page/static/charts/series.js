@@ -74,12 +74,21 @@ export class Series {
     return low > high ? null : { low, high };
   }
 
-  // What stands at an instant: the bucket that holds it, or the nearest point within half a gap.
+  // What stands at an instant: the bucket that holds it, the nearer one if the line goes on from one to the other, or
+  // the nearest point within half a gap.
   at(instant) {
     const i = this.index(instant + 1) - 1;
-    if (this.step) return i >= 0 && instant < this.t[i] + this.step ? this.point(i) : null;
+    if (this.step) return this.bucketAt(instant, i);
     const next = i + 1 < this.t.length && (i < 0 || this.t[i + 1] - instant < instant - this.t[i]) ? i + 1 : i;
     return next >= 0 && Math.abs(this.t[next] - instant) <= this.gap / 2 ? this.point(next) : null;
+  }
+
+  bucketAt(instant, i) {
+    if (i < 0) return null;
+    const after = instant - (this.t[i] + this.step);
+    if (after < 0) return this.point(i);
+    if (i + 1 === this.t.length || this.t[i + 1] - this.t[i] > this.gap) return null;
+    return this.point(after < this.t[i + 1] - instant ? i : i + 1);
   }
 
   point(i) {
