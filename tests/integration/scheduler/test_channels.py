@@ -19,8 +19,8 @@ from schema.alert import AlertState, Notification, alert
 from schema.channels.urls import webhook_key
 from schema.database import Connection
 from schema.feed import commit
-from tests.support.http_api import api_on
-from tests.support.receivers import (
+from tests.support.http.http_api import api_on
+from tests.support.http.receivers import (
     SECRET,
     MailReceiver,
     WebhookReceiver,
