@@ -110,6 +110,7 @@ def _handlers(settings: Settings) -> list[Any]:
         incidents.acknowledge,
         incidents.list_silences,
         incidents.add_silence,
+        incidents.get_silence,
         incidents.delete_silence,
         channels.list_channels,
         channels.add_channel,

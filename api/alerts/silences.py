@@ -66,11 +66,24 @@ class SilenceStore:
         """Return silences below a number, the newest first, and one more than `limit` if there are more."""
         return await self._database.fetch(queries.list_silences, before, limit + 1, None)
 
+    async def get(self, silence_id: int) -> str:
+        """Raises NotFound."""
+        if not 1 <= silence_id <= SILENCE_ID_MAX:
+            raise _unknown(silence_id)
+        rows = await self._database.fetch(queries.list_silences, SILENCE_ID_MAX, 1, silence_id)
+        if not rows:
+            raise _unknown(silence_id)
+        return str(rows[0]["body"])
+
     async def delete(self, silence_id: int) -> None:
         """It ends now. Raises NotFound."""
         async with change(self._database) as (connection, _):
             known = 1 <= silence_id <= SILENCE_ID_MAX
             if not known or await connection.fetchval(queries.delete_silence, silence_id) is None:
-                raise NotFound(f"There is no silence {silence_id}.")
+                raise _unknown(silence_id)
             await note(connection, "silence.delete", str(silence_id))
             await increment_rules_version(connection)
+
+
+def _unknown(silence_id: int) -> NotFound:
+    return NotFound(f"There is no silence {silence_id}.")

@@ -145,6 +145,7 @@ RESPONSES: dict[str, dict[int, Documented]] = {
     "POST /v1/incidents/{incident_id}/ack": {200: INCIDENT},
     "GET /v1/silences": {200: Documented(list[SilenceResponse])},
     "POST /v1/silences": {201: Documented(SilenceResponse)},
+    "GET /v1/silences/{silence_id}": {200: Documented(SilenceResponse)},
     "DELETE /v1/silences/{silence_id}": {204: Documented()},
     "GET /v1/rejected": {200: Documented(list[RejectedResponse])},
     "GET /v1/rejected/summary": {

@@ -40,10 +40,10 @@ async def begin_session(
     authenticator: NamedDependency[Authenticator | None],
     settings: NamedDependency[Settings],
 ) -> Response[dict[str, Any]]:
-    if authenticator is None:
-        raise Conflict("Authentication is off: every request is answered without a session.")
     _require_no_foreign_page(request)
     body = await read_body(request, SessionBody)
+    if authenticator is None:
+        raise Conflict("Authentication is off: every request is answered without a session.")
     address = caller().address
     try:
         key = authenticator.credential_of(body.key.encode(), address, "/v1/session")

@@ -130,6 +130,13 @@ async def add_silence(
     return json_text(await silences.add(await read_body(request, SilenceBody)), status=201)
 
 
+@get("/v1/silences/{silence_id:int}", summary="One silence", tags=["Alerts"])
+async def get_silence(
+    silences: NamedDependency[SilenceStore], silence_id: SilenceIdPath
+) -> Response[bytes]:
+    return json_text(await silences.get(silence_id))
+
+
 @delete("/v1/silences/{silence_id:int}", summary="End a silence", tags=["Alerts"])
 async def delete_silence(
     silences: NamedDependency[SilenceStore], silence_id: SilenceIdPath

@@ -228,6 +228,8 @@ async def test_without_authentication_keys_can_be_made_for_later(dsn: str) -> No
         assert made.status_code == 201
         assert (await http.get("/v1/devices", headers=bearer("wrong"))).status_code == 200
         assert (await http.post("/v1/session", json={"key": "x"})).status_code == 409
+        refused = await http.post("/v1/session", content=b"{}")
+        assert refused.status_code == 415
         assert (await http.delete("/v1/keys/later")).status_code == 204
         [row, *_] = (await http.get("/v1/audit")).json()
         assert (row["actor"], row["address"], row["action"]) == (

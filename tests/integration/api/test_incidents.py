@@ -191,9 +191,12 @@ async def test_a_silence_keeps_an_incident_from_channels_until_it_ends(
     assert [(a["state"], a["muted"]) for a in await alerts(db)] == [("firing", True)]
     await send(http, 1, 41)
     assert await to_channels(db) == []
+    assert (await http.get(f"/v1/silences/{silence['id']}")).json() == silence
     response = await http.delete(f"/v1/silences/{silence['id']}")
     assert (response.status_code, response.content) == (204, b"")
-    assert (await http.delete(f"/v1/silences/{silence['id']}")).status_code == 404
+    for unknown in (silence["id"], 0, 2**63):
+        assert (await http.get(f"/v1/silences/{unknown}")).status_code == 404
+        assert (await http.delete(f"/v1/silences/{unknown}")).status_code == 404
     assert (await http.get("/v1/incidents/1")).json()["muted"] is False
     await send(http, 2, 42)
     await send(http, 3, 43)
