@@ -1,11 +1,13 @@
 """`/openapi.json` and `/docs`: Swagger UI is served from the installed wheel, so it works offline."""
 
+from collections.abc import Callable
 from http import HTTPStatus
 from importlib.resources import files
 from mimetypes import guess_type
 from pathlib import Path
 from typing import Annotated, Any
 
+import msgspec
 from litestar import Request, Response, get
 from litestar.handlers import HTTPRouteHandler
 from litestar.openapi import OpenAPIConfig
@@ -15,6 +17,7 @@ from litestar.response import File
 from litestar.router import Router
 
 from api.auth.rights import Need, needed
+from api.http.pages import json_text
 from api.http.problems import PROBLEM, problem
 from api.openapi.examples import add_examples
 from api.openapi.responses import RESPONSES, Documented
@@ -91,8 +94,12 @@ SECURITY_SCHEMES = {
 
 class _SwaggerUI(SwaggerRenderPlugin):
     def render(self, request: Request[Any, Any, Any], openapi_schema: dict[str, Any]) -> bytes:
-        authenticated: bool = request.app.state[AUTHENTICATED]
-        return super().render(request, described(openapi_schema, authenticated=authenticated))
+        def page() -> bytes:
+            authenticated: bool = request.app.state[AUTHENTICATED]
+            document = described(openapi_schema, authenticated=authenticated)
+            return super(_SwaggerUI, self).render(request, document)
+
+        return _made_once(request, "reference_page", page)
 
 
 def _as_problem(response: Response[Any]) -> Response[Any]:
@@ -128,9 +135,22 @@ def openapi_config() -> OpenAPIConfig:
 
 
 @get("/openapi.json", include_in_schema=False)
-async def openapi_document(request: Request[Any, Any, Any]) -> dict[str, Any]:
-    authenticated: bool = request.app.state[AUTHENTICATED]
-    return described(request.app.openapi_schema.to_schema(), authenticated=authenticated)
+async def openapi_document(request: Request[Any, Any, Any]) -> Response[bytes]:
+    def document() -> bytes:
+        authenticated: bool = request.app.state[AUTHENTICATED]
+        schema = request.app.openapi_schema.to_schema()
+        return msgspec.json.encode(described(schema, authenticated=authenticated))
+
+    return json_text(_made_once(request, "openapi_document", document))
+
+
+def _made_once(request: Request[Any, Any, Any], name: str, make: Callable[[], bytes]) -> bytes:
+    """Every other request waits a third of a second while it is made, and anybody may ask for it."""
+    kept = request.app.state
+    if name not in kept:
+        kept[name] = make()
+    made: bytes = kept[name]
+    return made
 
 
 def described(document: dict[str, Any], *, authenticated: bool) -> dict[str, Any]:

@@ -1,7 +1,8 @@
 """HTTP/1 as every port of ours speaks it: uvicorn's protocol, with limits on what a client may do.
 
 head       at most 64 KiB within 10 s, else 431 (414 for the target alone) or 408
-body       30 s and one more for each 64 KiB, else 408; what the process has no room for is refused with 503
+body       30 s and one more for each 64 KiB, else 408; what the process has no room for is refused with 503.
+           In chunks, of which thousands may come at once, it gives other connections their turn
 requests   one at a time on a connection: what a client sends ahead waits unread
 refusals   arrive: the rest of a body is read and thrown away before the connection ends (RFC 9112, 9.6)
 leaving    a client that leaves ends the work on its request
@@ -31,10 +32,11 @@ from api.serve.request_cycle import GentleTransport, OldRequestCycle, RequestCyc
 
 TARGETS_KEPT, TARGET_BYTES_KEPT = 64, 256  # Parsed ones: every post has the same.
 END_OF_HEAD = b"\r\n\r\n"
+CHUNKED_BYTES_AT_A_TIME = 8 * 1024  # Chunks of one byte take the parser 15 ms.
 
 
 def _target(url: bytes) -> tuple[str, bytes, bytes]:
-    """The path, decoded and as sent, and the query. That of `http://host` is empty (RFC 9112, 3.2.2)."""
+    """The path, decoded and as it was sent, and the query. That of `http://host` is `/` (RFC 9112, 3.2.2)."""
     parsed = httptools.parse_url(url)
     raw_path = parsed.path or b"/"
     path = raw_path.decode("ascii")
@@ -65,7 +67,7 @@ class HttpProtocol(RefusingProtocol):
         self._abandon()
 
     def data_received(self, data: bytes) -> None:
-        if self._phase is RESPONSE:
+        if self._phase is RESPONSE or self._ahead:
             self._ahead += data
             self.flow.pause_reading()
         else:
@@ -80,6 +82,11 @@ class HttpProtocol(RefusingProtocol):
                 data = self._take_head(data)
             elif self._phase is BODY:
                 data = self._take_body(data)
+                if data and self._phase is BODY:
+                    self._ahead = data
+                    self.flow.pause_reading()
+                    self.loop.call_soon(self._take_ahead)
+                    break
             elif self._phase is DISCARD:
                 self._discard(len(data))
                 return
@@ -108,7 +115,9 @@ class HttpProtocol(RefusingProtocol):
 
     def _take_body(self, data: bytes) -> bytes:
         """Feed the body as far as it goes; returns what comes after it."""
-        end = len(data) if self._body_left is None else min(len(data), self._body_left)
+        end = min(
+            len(data), CHUNKED_BYTES_AT_A_TIME if self._body_left is None else self._body_left
+        )
         if self._body_left is not None:
             self._body_left -= end
         if self.cycle.response_complete and not self._throw_away(end):
@@ -126,7 +135,13 @@ class HttpProtocol(RefusingProtocol):
             # It asks for an upgrade that we do not make, and what follows is not HTTP.
             self.cycle.keep_alive = False
         except httptools.HttpParserError:
-            self._refuse(HTTPStatus.BAD_REQUEST, "This is not a valid HTTP/1.1 request.")
+            if (
+                self._phase is RESPONSE
+            ):  # The request before it is whole, and gets its own response.
+                self.cycle.keep_alive = False
+                self._ahead = piece
+            else:
+                self._refuse(HTTPStatus.BAD_REQUEST, "This is not a valid HTTP/1.1 request.")
             return False
         return True
 
@@ -152,6 +167,10 @@ class HttpProtocol(RefusingProtocol):
             if value.isdigit():
                 self._body_left = int(value)
         elif name == b"transfer-encoding":
+            if value.lower() != b"chunked":
+                raise ValueError(
+                    "A transfer coding that this server does not know (RFC 9112, 6.1)."
+                )
             self._body_left = None
         elif name == b"expect" and value.lower() == b"100-continue":
             self.expect_100_continue = True
@@ -230,9 +249,16 @@ class HttpProtocol(RefusingProtocol):
         """A client may offer an upgrade; going on without it is no fault (RFC 9110, 7.8)."""
 
     def _take_ahead(self) -> None:
-        if self._phase is HEAD and self._ahead:
+        if self._ahead and (self._phase is HEAD or self._phase is BODY):
             data, self._ahead = self._ahead, b""
             self._take(data)
+            if self._phase is BODY and not self._ahead:
+                self._read_on()
+
+    def _read_on(self) -> None:
+        """Unless the application has enough of the body to read for now."""
+        if self.cycle.response_complete or len(self.cycle.body) <= HIGH_WATER_LIMIT:
+            self.flow.resume_reading()
 
     def _wait_for_the_next_request(self) -> None:
         self._deadline.set(self.timeout_keep_alive, self.timeout_keep_alive_handler)

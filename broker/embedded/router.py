@@ -89,10 +89,11 @@ class Router:
             )
             return REFUSED
         granted = min(qos, 1)
-        if self._subscriptions.add(client_id, topic_filter, granted):
+        if self._subscriptions.add(client_id, topic_filter, granted, ours=client.login.ours):
             return granted
         self._limit_log.report(
-            "A subscription was refused: this client has as many filters as the embedded broker allows.",
+            "A subscription was refused: this client, or all together, have as many filters as the embedded"
+            " broker allows.",
             client_id=client_id,
             topic=topic_filter,
         )

@@ -5,7 +5,7 @@ To find the recipients of a message takes time by the levels of its topic, not b
 
 from collections.abc import Iterator
 
-from broker.embedded.limits import FILTERS_MAX
+from broker.embedded.limits import FILTER_LEVEL_BYTES, FILTERS_BYTES_MAX, FILTERS_MAX
 
 
 class _Node:
@@ -19,14 +19,21 @@ class _Node:
 class Subscriptions:
     def __init__(self) -> None:
         self._root = _Node()
-        self._filters: dict[str, set[str]] = {}
+        self._filters: dict[str, dict[str, int]] = {}  # Of each client, with what they cost.
+        self._bytes = 0
 
-    def add(self, client_id: str, topic_filter: str, qos: int) -> bool:
-        """False if the client has too many filters. An equal filter is replaced [MQTT-3.8.4-3]."""
-        own = self._filters.setdefault(client_id, set())
-        if topic_filter not in own and len(own) >= FILTERS_MAX:
-            return False
-        own.add(topic_filter)
+    def add(self, client_id: str, topic_filter: str, qos: int, *, ours: bool = False) -> bool:
+        """False if this client, or all, have too many filters. An equal one is replaced [MQTT-3.8.4-3].
+
+        `ours`: what our own sessions subscribe to does not count.
+        """
+        own = self._filters.get(client_id, {})
+        if topic_filter not in own:
+            size = 0 if ours else _size(topic_filter)
+            if len(own) >= FILTERS_MAX or (size and self._bytes + size > FILTERS_BYTES_MAX):
+                return False
+            self._filters.setdefault(client_id, own)[topic_filter] = size
+            self._bytes += size
         node = self._root
         for level in topic_filter.split("/"):
             node = node.children.setdefault(level, _Node())
@@ -34,9 +41,9 @@ class Subscriptions:
         return True
 
     def remove(self, client_id: str, topic_filter: str) -> None:
-        own = self._filters.get(client_id, set())
+        own = self._filters.get(client_id, {})
         if topic_filter in own:
-            own.remove(topic_filter)
+            self._bytes -= own.pop(topic_filter)
             if not own:
                 del self._filters[client_id]
             self._remove_path(client_id, topic_filter.split("/"))
@@ -44,7 +51,6 @@ class Subscriptions:
     def remove_all(self, client_id: str) -> None:
         for topic_filter in tuple(self._filters.get(client_id, ())):
             self.remove(client_id, topic_filter)
-        self._filters.pop(client_id, None)
 
     def recipients(self, topic: str) -> dict[str, int]:
         """The matching clients, each with the highest QoS among its filters [MQTT-3.3.5-1]."""
@@ -73,6 +79,10 @@ class Subscriptions:
             if node.granted or node.children:
                 return
             del parent.children[level]
+
+
+def _size(topic_filter: str) -> int:
+    return len(topic_filter.encode()) + FILTER_LEVEL_BYTES * (topic_filter.count("/") + 1)
 
 
 def _children(nodes: list[_Node], level: str) -> list[_Node]:

@@ -73,6 +73,7 @@ def restore(
 
     It replaces the database of DATABASE_URL, or the embedded one in DATA_DIR, whose server it starts itself.
     The old database is dropped when the new one is complete; until then nothing of it changes.
+    PostgreSQL runs what a backup defines: restore none that you do not trust.
     """
     settings = command_settings().as_owner()
     fail_on_signals("The restore was interrupted: the database is as it was before. Run it again.")

@@ -159,7 +159,7 @@ async def _rejected(connection: Connection) -> CheckResult:
     reasons = ", ".join(f"{row['reason']} {row['letters']}" for row in rows[:REASONS_SHOWN])
     return warning(
         check,
-        f"{sum(row['letters'] for row in rows)} events were rejected in the last hour ({reasons})",
+        f"{sum(row['letters'] for row in rows)} rejected in the last hour ({reasons})",
         "look at them with GET /v1/rejected; docs/http-api.md explains each reason",
     )
 

@@ -7,6 +7,7 @@ import httpx
 import pytest
 import pytest_asyncio
 
+from api.openapi import document
 from tests.support.http.http_api import api_on
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -61,6 +62,16 @@ async def test_head_is_answered_as_get_without_the_content(
     assert head.headers["content-type"] == shown.headers["content-type"]
     if path != "/metrics":  # The numbers there grow from one request to the next.
         assert head.headers.get("content-length") == shown.headers.get("content-length")
+
+
+@pytest.mark.parametrize("path", ["/docs", "/openapi.json"])
+async def test_the_reference_is_made_once(
+    http: httpx.AsyncClient, path: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = await http.get(path)
+    monkeypatch.delattr(document, "described")
+    again = await http.get(path)
+    assert (again.status_code, again.content) == (200, first.content)
 
 
 async def test_allow_names_head_wherever_there_is_get(http: httpx.AsyncClient) -> None:

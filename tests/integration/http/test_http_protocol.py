@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from litestar.types import Receive, Scope, Send
+from structlog.testing import capture_logs
 
 from api.serve import refusals
 from api.serve.sockets import listen
@@ -355,6 +356,8 @@ async def test_head_is_answered_without_a_body(server: Server) -> None:
         b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n",
         b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n",
         b"GET / HTTP/1.1\r\nHost : a\r\n\r\n",
+        b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n",
+        b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked, chunked\r\n\r\n0\r\n\r\n",
         b"CONNECT a:80 HTTP/1.1\r\nHost: a\r\n\r\n",
         b"GET http://a:99999/ HTTP/1.1\r\nHost: a\r\n\r\n",
     ],
@@ -371,6 +374,23 @@ async def test_an_absolute_target_is_answered(server: Server, target: bytes) -> 
     async with server.client() as client:
         await client.send(b"GET " + target + b" HTTP/1.1\r\nHost: a\r\n\r\n")
         assert (await client.response())[0] == 200
+
+
+@pytest.mark.parametrize(
+    "nonsense", [b"\0", b"GET / HTTP/1.1\r\nHost : a\r\n\r\n", b"\r\n\0" * 100_000]
+)
+async def test_a_request_gets_its_own_response_whatever_follows_it(
+    server: Server, nonsense: bytes
+) -> None:
+    """Once, the refusal of what followed took its place, although an event was stored."""
+    chunked = b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nx\r\n0\r\n\r\n"
+    with capture_logs() as logs:
+        async with server.client() as client:
+            await client.send(chunked + nonsense)
+            status, _, body = await client.response()
+            assert (status, body) == (200, b"1")
+            assert await client.ended() == b""
+    assert logs == []
 
 
 async def test_a_fault_of_the_application_is_a_problem_without_a_word_of_it(server: Server) -> None:
@@ -401,3 +421,26 @@ async def test_requests_behind_a_chunked_body_are_answered_or_the_connection_end
         for _ in range(3):
             await client.send(chunked)
             assert (await client.response())[2] == b"1"
+
+
+@pytest.mark.parametrize("path", ["/", "/early"])
+async def test_other_requests_have_their_turn_while_a_body_comes_in_tiny_chunks(
+    server: Server, path: str
+) -> None:
+    """Once, two such clients made everybody wait for more than a second."""
+    count = 60_000
+    head = f"POST {path} HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n".encode()
+    async with server.client() as client:
+
+        async def answered() -> list[bytes]:
+            await client.send(head + b"1\r\nx\r\n" * count + b"0\r\n\r\n")
+            first = (await client.response())[2]
+            await client.send(post(3) + b"abc")
+            return [first, (await client.response())[2]]
+
+        turns, answers = 0, asyncio.create_task(answered())
+        while not answers.done():
+            turns += 1
+            await asyncio.sleep(0)
+    assert answers.result() == [b"too large" if path == "/early" else b"%d" % count, b"3"]
+    assert turns > 30  # 360 KB are 45 pieces, and few of them come at once.

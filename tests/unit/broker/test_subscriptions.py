@@ -2,6 +2,9 @@
 
 from time import process_time
 
+import pytest
+
+from broker.embedded import subscriptions
 from broker.embedded.subscriptions import Subscriptions
 
 
@@ -29,6 +32,18 @@ def test_a_removed_filter_leaves_nothing_behind() -> None:
     assert tree.recipients("a/b/c") == {}
     assert vars(tree)["_root"].children == empty["_root"].children
     assert vars(tree)["_filters"] == {}
+
+
+def test_all_filters_together_have_a_limit_but_for_ours(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(subscriptions, "FILTERS_BYTES_MAX", 3 * 501)
+    tree = Subscriptions()
+    assert [tree.add(client, "a", 1) for client in "xyzzw"] == [True, True, True, True, False]
+    assert tree.add("ours", "a/b/c", 1, ours=True)
+    tree.remove("ours", "a/b/c")
+    assert not tree.add("w", "a", 1)
+    tree.remove_all("x")
+    assert tree.add("w", "a", 1)
+    assert not tree.add("v", "a/" * 200, 1)
 
 
 def test_a_hundred_thousand_filters_do_not_slow_down_a_message() -> None:

@@ -3,9 +3,11 @@
 import assert from "node:assert/strict";
 import test from "node:test";
 
+import { intervalName } from "../../../api/page/static/charts/interval.js";
+import { valueRange } from "../../../api/page/static/charts/paint.js";
 import { gapMs, Series } from "../../../api/page/static/charts/series.js";
 import { sparkPath } from "../../../api/page/static/charts/strip.js";
-import { tickLabel, timeTicks, valueTicks } from "../../../api/page/static/charts/ticks.js";
+import { tickLabel, timeTicks, valueLabels, valueTicks } from "../../../api/page/static/charts/ticks.js";
 import { Time } from "../../../api/page/static/lib/time.js";
 
 const MINUTE = 60_000;
@@ -35,6 +37,27 @@ test("a year has months, and January says the year", () => {
 test("values have round ticks", () => {
   assert.deepEqual(valueTicks(0, 100, 4), [0, 25, 50, 75, 100]);
   assert.deepEqual(valueTicks(-0.3, 0.31, 4), [-0.2, 0, 0.2]);
+});
+
+test("the labels of values tell one from the next, however large they are", () => {
+  const shown = (low, high) => valueLabels(valueTicks(low, high, 4));
+  assert.deepEqual(shown(0, 100), ["0", "25", "50", "75", "100"]);
+  assert.deepEqual(shown(-0.5, 0.5), ["-0.5", "-0.25", "0", "0.25", "0.5"]);
+  assert.deepEqual(shown(1234.2, 1235), ["1,234.2", "1,234.4", "1,234.6", "1,234.8", "1,235"]);
+  assert.deepEqual(shown(0, 2e6), ["0", "5e5", "1e6", "1.5e6", "2e6"]);
+  assert.deepEqual(shown(1e300, 1.1e300), ["1e300", "1.025e300", "1.05e300", "1.075e300", "1.1e300"]);
+  assert.deepEqual(shown(0, 4e-5), ["0", "1e-5", "2e-5", "3e-5", "4e-5"]);
+});
+
+test("a rule that is far from the values does not flatten them", () => {
+  const flat = (lines) => valueRange({ low: 15, high: 31 }, lines);
+  assert.equal(flat([50]).high, flat([50, 1e5, -1e9]).high);
+  assert.ok(flat([50]).high > 50 && flat([-20]).low < -20);
+  assert.ok(valueRange({ low: 20, high: 20 }, [50]).high > 50);
+});
+
+test("a bucket is named as it stands behind per", () => {
+  assert.deepEqual(["5m", "1d", "1w", "1mo", "3mo"].map(intervalName), ["5 min", "1 d", "week", "month", "3 months"]);
 });
 
 function everyMinute(...minutes) {

@@ -14,7 +14,7 @@ import { countsOf, held, mainMetric, matching, searchText, sorted } from "../../
 const NOW = Date.parse("2026-11-28T12:00:00Z");
 
 test("numbers are as long as they can be told apart", () => {
-  assert.deepEqual([null, 0, -0.00012, 0.125, 67.456, 123.45, 5986253, 12345].map(number), ["–", "0", "-1.20e-4", "0.125", "67.46", "123.5", "5.99e6", "12,345"]);
+  assert.deepEqual([null, 0, -0.00012, 0.125, 67.456, 123.45, 5986253, 12345].map(number), ["–", "0", "-1.2e-4", "0.125", "67.46", "123.5", "5.99e6", "12,345"]);
 });
 
 test("durations have two units at most", () => {

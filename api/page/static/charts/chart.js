@@ -34,6 +34,7 @@ export class Chart {
     this.view = { from: 0, to: 1 };
     this.cursor = null;
     this.drag = null;
+    this.left = LEFT;
     this.canvas = h("canvas", { tabIndex: 0, role: "img", "aria-label": this.label, style: { height: `${this.height}px` }, class: "plot" });
     place.append(this.canvas);
     this.ended = new AbortController();
@@ -89,7 +90,7 @@ export class Chart {
   }
 
   get box() {
-    return { left: LEFT, right: this.width - 10, top: 8, bottom: this.height - BOTTOM };
+    return { left: this.left, right: this.width - 10, top: 8, bottom: this.height - BOTTOM };
   }
 
   // The instant at a place on the canvas, in px from its left.
@@ -104,9 +105,11 @@ export class Chart {
     const colour = (this.colours ??= paint.colours(this.canvas.parentElement));
     const extent = this.series.extent(this.view);
     this.range = paint.valueRange(extent, extent ? this.thresholds.map(({ value }) => value) : [], this);
-    this.scale = paint.scaleOf(this.box, this.view, this.range.low, this.range.high);
     paint.clear(pen, this.width, this.height, this.ratio);
-    paint.grid(pen, this.scale, this.range, this.view, this.time, colour);
+    const { labels, width } = paint.valueAxis(pen, this.box, this.range);
+    this.left = Math.max(LEFT, width);
+    this.scale = paint.scaleOf(this.box, this.view, this.range.low, this.range.high);
+    paint.grid(pen, this.scale, labels, this.view, this.time, colour);
     this.clipped(pen, () => this.drawData(pen, colour));
     if (!extent) paint.message(pen, this.scale, "No values in this time", colour);
     this.drawCursor(pen, colour);

@@ -1,12 +1,13 @@
 // Draws a chart on its canvas. Everything comes as arguments: nothing here remembers or asks.
 
-import { number } from "../lib/format.js";
-import { tickLabel, timeTicks, valueTicks } from "./ticks.js";
+import { tickLabel, timeTicks, valueLabels, valueTicks } from "./ticks.js";
 
 const FONT = "11.5px system-ui, -apple-system, 'Segoe UI', Roboto, 'DejaVu Sans', sans-serif";
 const TICK_PX = 62;  // Between the labels of times.
 const VALUE_PX = 30;  // Between those of values.
+const LABEL_GAP_PX = 7;
 const LINE_PX = 1.6;
+const FAR = 20;  // A rule so many times farther away than the values are apart would flatten them to a line.
 const OPEN_DASH = [2, 3];
 
 // Colours of the style sheet. A custom property may hold light-dark(…), which only `color` resolves.
@@ -30,9 +31,11 @@ export function scaleOf(box, view, low, high) {
 }
 
 // The values from the lowest to the highest of what is shown, with some air; never beyond what the metric can be.
+// `lines` that lie far away are not shown.
 export function valueRange(extent, lines, { floor = null, ceiling = null } = {}) {
   let { low, high } = extent ?? { low: floor ?? 0, high: ceiling ?? 1 };
-  for (const value of lines) {
+  const far = FAR * Math.max(high - low, Math.max(Math.abs(low), Math.abs(high)) * 0.1);
+  for (const value of lines.filter((each) => each >= high - far && each <= low + far)) {
     low = Math.min(low, value);
     high = Math.max(high, value);
   }
@@ -50,26 +53,34 @@ export function clear(pen, width, height, ratio) {
   pen.font = FONT;
 }
 
-export function grid(pen, scale, { low, high }, view, time, colour) {
+// The values that stand at the left, and how many px they need: [{ value, text }], width.
+export function valueAxis(pen, { top, bottom }, { low, high }) {
+  const ticks = valueTicks(low, high, Math.max(2, Math.floor((bottom - top) / VALUE_PX)));
+  const texts = valueLabels(ticks);
+  const width = Math.max(0, ...texts.map((text) => pen.measureText(text).width)) + LABEL_GAP_PX;
+  return { labels: ticks.map((value, i) => ({ value, text: texts[i] })), width: Math.ceil(width) };
+}
+
+export function grid(pen, scale, labels, view, time, colour) {
   const { box } = scale;
   pen.strokeStyle = colour.grid;
   pen.fillStyle = colour.soft;
   pen.lineWidth = 1;
   pen.beginPath();
-  valueLabels(pen, scale, valueTicks(low, high, Math.max(2, Math.floor((box.bottom - box.top) / VALUE_PX))));
+  drawValues(pen, scale, labels);
   const most = Math.max(2, Math.floor((box.right - box.left) / TICK_PX));
   timeLabels(pen, scale, timeTicks(time, view.from, view.to, most), time);
   pen.stroke();
 }
 
-function valueLabels(pen, { box, y }, ticks) {
+function drawValues(pen, { box, y }, labels) {
   pen.textAlign = "right";
   pen.textBaseline = "middle";
-  for (const value of ticks) {
+  for (const { value, text } of labels) {
     const at = Math.round(y(value)) + 0.5;
     pen.moveTo(box.left, at);
     pen.lineTo(box.right, at);
-    pen.fillText(number(value), box.left - 7, at);
+    pen.fillText(text, box.left - LABEL_GAP_PX, at);
   }
 }
 

@@ -1,5 +1,6 @@
 // Ticks: round values, and round times of the wall clock, also where the clocks change.
 
+import { short } from "../lib/format.js";
 import { DAY } from "../lib/time.js";
 
 const SECONDS = [1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 10_800, 21_600, 43_200];
@@ -63,6 +64,30 @@ export function tickLabel(time, at, step) {
   if (step >= DAY || wall.getTime() % DAY === 0) return time.format(at, { day: "numeric", month: "short" });
   const seconds = step < 60_000 ? { second: "2-digit" } : {};
   return time.format(at, { hour: "2-digit", minute: "2-digit", ...seconds });
+}
+
+const DIGITS_MAX = 12;
+
+// The texts of values that valueTicks found, with as many digits as tell one from the next.
+export function valueLabels(ticks) {
+  const largest = Math.max(...ticks.map(Math.abs));
+  const step = ticks.length > 1 ? ticks[1] - ticks[0] : largest;
+  if (largest >= 1e6 || (largest > 0 && largest < 1e-3)) return ticks.map((value) => powerOfTen(value, step));
+  const digits = digitsOf(step);
+  return ticks.map((value) => value.toLocaleString("en", { maximumFractionDigits: digits }));
+}
+
+function powerOfTen(value, step) {
+  if (value === 0) return "0";
+  const power = 10 ** Math.floor(Math.log10(Math.abs(value)));
+  return short(value.toExponential(digitsOf(step / power)));
+}
+
+// After the point, of a value such as 0.25.
+function digitsOf(value) {
+  let digits = 0;
+  while (digits < DIGITS_MAX && Math.abs(value - Number(value.toFixed(digits))) > value * 1e-6) digits += 1;
+  return digits;
 }
 
 // At most about `most` round values from low to high.

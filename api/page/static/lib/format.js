@@ -7,8 +7,13 @@ const STATE_NAMES = { never_seen: "never seen" };
 export function number(value) {
   if (value === null || value === undefined || Number.isNaN(value)) return "–";
   const size = Math.abs(value);
-  if (size >= 1e6 || (size > 0 && size < 1e-3)) return value.toExponential(2).replace("e+", "e");
+  if (size >= 1e6 || (size > 0 && size < 1e-3)) return short(value.toExponential(2));
   return value.toLocaleString("en", { maximumFractionDigits: digitsOf(size) });
+}
+
+// "1.5e9" for "1.50e+9".
+export function short(exponential) {
+  return exponential.replace(/(\.\d*?)0+e/, "$1e").replace(".e", "e").replace("e+", "e");
 }
 
 function digitsOf(size) {
