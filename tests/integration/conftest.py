@@ -3,6 +3,7 @@
 import asyncio
 import json
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Any
 
 import httpx
@@ -93,14 +94,20 @@ def make_pipeline(
     return pipeline, health
 
 
-@pytest.fixture
-async def doors(dsn: str) -> AsyncIterator[Doors]:
+@asynccontextmanager
+async def open_doors(dsn: str) -> AsyncIterator[Doors]:
     pipeline, health = make_pipeline(dsn)
     stop = asyncio.Event()
     async with asyncio.TaskGroup() as group:
         group.create_task(pipeline.run(stop))
         yield Doors(pipeline, health)
         stop.set()
+
+
+@pytest.fixture
+async def doors(dsn: str) -> AsyncIterator[Doors]:
+    async with open_doors(dsn) as doors:
+        yield doors
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")

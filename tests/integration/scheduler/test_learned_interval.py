@@ -1,24 +1,50 @@
 """The learned interval: time is made to pass by moving what the database remembers."""
 
+from collections.abc import AsyncIterator
 from datetime import timedelta
+from itertools import count
 
+import asyncpg
 import pytest
+import pytest_asyncio
 
 from api.store.registry import queries
 from ingestor.decode.presence import HEARTBEAT, WILL, read_status
 from scheduler.silence import sweep
 from schema.database import Connection
-from tests.integration.conftest import Doors
+from tests.integration.conftest import Doors, open_doors
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 OFFLINE_AFTER_S = 300
 ASLEEP = read_status(b'{"state":"asleep","wake_in_s":3600}')
 
 
-@pytest.fixture
-async def db(db: Connection) -> Connection:
-    """We have been receiving for ten days."""
-    await db.execute("insert into canary values ('test', now() - interval '10 days', now())")
-    return db
+numbers = count()
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def doors(database: str) -> AsyncIterator[Doors]:
+    async with open_doors(database) as doors:
+        yield doors
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def tables(database: str) -> AsyncIterator[Connection]:
+    connection = await asyncpg.connect(database)
+    yield connection
+    connection.terminate()
+
+
+@pytest_asyncio.fixture(loop_scope="module")
+async def db(tables: Connection) -> Connection:
+    """We have been receiving for ten days, and nothing from any device."""
+    await tables.execute(
+        "delete from event; delete from event_key; delete from presence; delete from device;"
+        "update config set registry_version = registry_version + 1; delete from canary;"
+        "insert into canary values ('test', now() - interval '10 days', now())"
+    )
+    return tables
 
 
 async def passes(db: Connection, seconds: float, *, received: bool = True) -> None:
@@ -36,11 +62,11 @@ class Sender:
     """A device that sends an event after each gap."""
 
     def __init__(self, doors: Doors, db: Connection) -> None:
-        self.doors, self.db, self.sent = doors, db, 0
+        self.doors, self.db = doors, db
 
     async def speak(self) -> None:
-        self.sent += 1
-        await self.doors.publish("a", {"event_id": f"e{self.sent}", "metrics": {"x": 1}})
+        event = {"event_id": f"e{next(numbers)}", "metrics": {"x": 1}}
+        await self.doors.publish("a", event)
 
     async def after(self, *gaps: float) -> float | None:
         """Returns the learned interval."""
@@ -54,7 +80,7 @@ class Sender:
         return None if learned is None else round(learned, 1)
 
 
-@pytest.fixture
+@pytest_asyncio.fixture(loop_scope="module")
 async def sender(doors: Doors, db: Connection) -> Sender:
     sender = Sender(doors, db)
     await sender.speak()
