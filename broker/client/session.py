@@ -153,7 +153,7 @@ class Session:
                 self._identity, self._version.next, self._generation, self._on_delivery
             )
             try:
-                await self._run_connection(connection)
+                await self._run_connection(connection, stop)
             except* (aiomqtt.MqttError, BrokerUnavailable) as group:
                 error = group.exceptions[0]
             finally:
@@ -161,11 +161,12 @@ class Session:
             if error is not None:
                 await self._pause_after(error, connection)
 
-    async def _run_connection(self, connection: Connection) -> None:
+    async def _run_connection(self, connection: Connection, stop: asyncio.Event) -> None:
         """Connect and subscribe. A lost connection ends it with an MqttError."""
         self._connection = connection
         async with connection.client:
-            if not self._version.accepted():
+            # Python 3.11 loses a cancellation that comes together with CONNACK (asyncio.wait_for in aiomqtt).
+            if stop.is_set() or not self._version.accepted():
                 return
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(connection.until_lost())

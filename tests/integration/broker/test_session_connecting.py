@@ -11,6 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from time import monotonic
+from typing import Any
 
 import pytest
 import structlog
@@ -87,6 +88,22 @@ async def test_a_broker_that_closes_on_mqtt_5_gets_3_1_1_after_a_second_attempt(
             broker.peers[-1].drop()
             await until(lambda: len(ingest.connections) == 2)
         assert broker.levels == [5, 4, 5, 4, 4]
+
+
+async def test_a_stop_that_comes_together_with_connack_is_not_lost(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    stop = asyncio.Event()
+    on_connack = connection.Connection._on_connack
+
+    def stop_at_connack(self: connection.Connection, *arguments: Any) -> None:
+        on_connack(self, *arguments)
+        stop.set()
+
+    monkeypatch.setattr(connection.Connection, "_on_connack", stop_at_connack)
+    async with scripted_broker() as broker, asyncio.timeout(30):
+        address = replace(MqttAddress("127.0.0.1", broker.port), embedded=True)
+        await Session(address, "x").run(stop)
 
 
 async def test_one_lost_connection_does_not_make_it_fall_back() -> None:

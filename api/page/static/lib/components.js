@@ -11,10 +11,10 @@ export function pill(state, text = stateName(state)) {
   return h("span", { class: "pill", "data-state": state }, h("i", { class: `dot ${state}`, "aria-hidden": "true" }), text);
 }
 
-// `columns`: [{ name, class?, cell: (row) => node or text, wide? }]. On a phone each row becomes a card, in which
-// `wide` cells take a line of their own. The caption is read by screen readers.
+// `columns`: [{ name, class?, cell: (row) => node or text, wide? }]; the name of a column of buttons is empty. On a
+// phone each row becomes a card, in which `wide` cells take a line of their own. The caption is read by screen readers.
 export function table(caption, columns, rows) {
-  const head = columns.map(({ name, class: kind }) => h("th", { scope: "col", class: kind }, name));
+  const head = columns.map(({ name, class: kind }) => h("th", { scope: "col", class: kind }, name || h("span", { class: "unseen" }, "Actions")));
   const body = rows.map((row) => tableRow(columns, row));
   return h("div", { class: "card" },
     h("table", { class: "cards" }, h("caption", { class: "unseen" }, caption), h("thead", {}, h("tr", {}, head)), h("tbody", {}, body)));

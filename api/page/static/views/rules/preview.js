@@ -25,7 +25,7 @@ export class Preview {
     this.summary = h("p", { class: "summary", role: "status" }, INCOMPLETE);
     this.devices = h("div", { class: "of" });
     this.plot = h("div", { class: "chart-place", hidden: true });
-    this.list = h("ol", {});
+    this.list = h("ol", { tabIndex: 0, "aria-label": "Incidents", hidden: true });  // The focus lets keys scroll it.
     this.element = h("section", { class: "card pad preview", "aria-label": "Back-test" },
       h("div", { class: "head" }, h("h2", { class: "first" }, "Back-test"), h("span", { class: "grow" }),
         segments("Range", RANGES, this.span, (span) => this.setRange(span))),
@@ -68,8 +68,7 @@ export class Preview {
   clear(text) {
     setText(this.summary, text);
     fill(this.devices);
-    fill(this.list);
-    this.plot.hidden = true;
+    this.list.hidden = this.plot.hidden = true;
     this.element.classList.remove("busy");
   }
 
@@ -102,6 +101,7 @@ export class Preview {
     this.device = device;
     this.plot.hidden = !device;
     const own = result.incidents.filter(({ device_id: id }) => id === device);
+    this.list.hidden = !own.length;
     fill(this.list, own.slice(0, INCIDENTS_MAX).map((each) => incidentLine(each, this.app.time)),
       result.truncated && h("li", { class: "soft" }, "Only the first 1,000 incidents are listed."));
     if (!device) return;
