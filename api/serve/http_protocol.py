@@ -135,9 +135,8 @@ class HttpProtocol(RefusingProtocol):
             # It asks for an upgrade that we do not make, and what follows is not HTTP.
             self.cycle.keep_alive = False
         except httptools.HttpParserError:
-            if (
-                self._phase is RESPONSE
-            ):  # The request before it is whole, and gets its own response.
+            if self._phase is RESPONSE:
+                # The request before it is whole, and gets its own response.
                 self.cycle.keep_alive = False
                 self._ahead = piece
             else:
@@ -252,12 +251,15 @@ class HttpProtocol(RefusingProtocol):
         if self._ahead and (self._phase is HEAD or self._phase is BODY):
             data, self._ahead = self._ahead, b""
             self._take(data)
-            if self._phase is BODY and not self._ahead:
+            if not self._ahead and not self._socket.is_closing():
                 self._read_on()
 
     def _read_on(self) -> None:
         """Unless the application has enough of the body to read for now."""
-        if self.cycle.response_complete or len(self.cycle.body) <= HIGH_WATER_LIMIT:
+        if self._phase is HEAD or (
+            self._phase is BODY
+            and (self.cycle.response_complete or len(self.cycle.body) <= HIGH_WATER_LIMIT)
+        ):
             self.flow.resume_reading()
 
     def _wait_for_the_next_request(self) -> None:

@@ -376,6 +376,22 @@ async def test_an_absolute_target_is_answered(server: Server, target: bytes) -> 
         assert (await client.response())[0] == 200
 
 
+@pytest.mark.parametrize(("cut", "held"), [(1, 2), (20, 30), (20, 52)])
+async def test_a_request_that_comes_in_pieces_during_a_response_keeps_its_order(
+    server: Server, cut: int, held: int
+) -> None:
+    following = post(3) + b"abc"
+    server.app.open.clear()
+    async with server.client() as client:
+        await client.send(post(1) + b"x" + following[:cut])
+        await until(lambda: server.app.received_bytes == 1)
+        await client.send(following[cut:held])
+        server.app.open.set()
+        assert (await client.response())[2] == b"1"
+        await client.send(following[held:])
+        assert (await client.response())[2] == b"3"
+
+
 @pytest.mark.parametrize(
     "nonsense", [b"\0", b"GET / HTTP/1.1\r\nHost : a\r\n\r\n", b"\r\n\0" * 100_000]
 )
