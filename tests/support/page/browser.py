@@ -99,7 +99,7 @@ def _errors_of(message: ConsoleMessage) -> list[str]:
 
 
 def assert_accessible(page: Page) -> None:
-    """The rules of axe-core, in dark those of colours alone; no sideways scroll, and on a phone large targets."""
+    """The rules of axe-core, in dark those of colours alone; no sideways scroll; on a phone large targets."""
     checks = Path(__file__).with_name("layout_faults.js").read_text("utf-8")
     viewport = page.viewport_size
     is_phone = viewport is not None and viewport["width"] < NARROW_PX
