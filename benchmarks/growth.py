@@ -17,7 +17,7 @@ from benchmarks.query_load import QueryLoad
 from benchmarks.rates import percentile
 from benchmarks.report import Options, Row, note
 from benchmarks.services import DatabaseServer, database, role
-from tests.support.mosquitto import mosquitto
+from tests.support.brokers.mosquitto import mosquitto
 
 CHUNK = 250_000
 CHUNK_S_MAX = 600

@@ -27,7 +27,7 @@ from benchmarks.services import (
     server_cpu_seconds,
     until,
 )
-from tests.support.mosquitto import mosquitto
+from tests.support.brokers.mosquitto import mosquitto
 
 AHEAD_MAX = 30_000  # Messages: the load lasts until the end, and the broker's queue stays small.
 SAMPLE_S = 0.2  # Each sample costs the ingestor a few milliseconds.

@@ -18,7 +18,7 @@ from benchmarks.load.mqtt import PublishPlan
 from benchmarks.rates import percentile
 from benchmarks.report import Options, Row
 from benchmarks.services import LoadProcess, RoleProcess, database, role, until
-from tests.support.mosquitto import mosquitto
+from tests.support.brokers.mosquitto import mosquitto
 
 RATE = 5000
 PROBES = 300

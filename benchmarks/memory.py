@@ -10,8 +10,8 @@ from benchmarks.load.events import yesterday_ms
 from benchmarks.load.mqtt import PublishPlan
 from benchmarks.report import Options, Row
 from benchmarks.services import LoadProcess, database, python_mib, role, until
-from tests.support.mosquitto import mosquitto
-from tests.support.services import Process, free_port, temporary_folder
+from tests.support.brokers.mosquitto import mosquitto
+from tests.support.processes.services import Process, free_port, temporary_folder
 
 IDLE_S = 20.0
 SAMPLE_S = 0.2

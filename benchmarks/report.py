@@ -12,8 +12,8 @@ from pathlib import Path
 
 import psutil
 
-from tests.support.mosquitto import require_mosquitto
-from tests.support.services import ROOT
+from tests.support.brokers.mosquitto import require_mosquitto
+from tests.support.processes.services import ROOT
 
 PACKAGES = (
     "aiomqtt", "paho-mqtt", "asyncpg", "uvloop", "pydantic", "msgspec", "litestar", "uvicorn",

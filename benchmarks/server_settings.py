@@ -13,7 +13,7 @@ from benchmarks.load.events import DEVICES, yesterday_ms
 from benchmarks.load.mqtt import PublishPlan
 from benchmarks.report import Options, Row
 from benchmarks.services import database, role
-from tests.support.mosquitto import mosquitto
+from tests.support.brokers.mosquitto import mosquitto
 
 STOCK = {
     "shared_buffers": "128MB",

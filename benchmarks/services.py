@@ -22,8 +22,8 @@ import structlog
 from runtime.postgres.server import embedded_postgres
 from runtime.settings import Settings
 from schema.migrate import migrate
-from tests.support.mosquitto import Mosquitto
-from tests.support.services import ROOT, Process, free_port, temporary_folder
+from tests.support.brokers.mosquitto import Mosquitto
+from tests.support.processes.services import ROOT, Process, free_port, temporary_folder
 
 BUILD_S_MAX = 300
 RESULT_S_MAX = 900

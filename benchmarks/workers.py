@@ -8,7 +8,7 @@ from benchmarks.load.events import yesterday_ms
 from benchmarks.load.mqtt import PublishPlan
 from benchmarks.report import Options, Row
 from benchmarks.services import database, role
-from tests.support.mosquitto import mosquitto
+from tests.support.brokers.mosquitto import mosquitto
 
 NUMBERS = (1, 2, 3)
 CONNECTIONS = 32

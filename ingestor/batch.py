@@ -1,5 +1,6 @@
 """Messages that wait for the database, their parts, and the batch of one transaction. Pure state."""
 
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
@@ -88,6 +89,28 @@ class Part(msgspec.Struct, eq=False, gc=False):
         str, DeviceNo
     ]  # by device_id; an unknown device without a valid event has none
     indexes: Sequence[int] | None = None
+
+
+def parts_of(
+    message: Message, numbers: Mapping[str, DeviceNo], writers: int
+) -> Iterator[tuple[int, Part]]:
+    """Each writer that gets items of the message, and what it gets: a device's items stay together."""
+    wanted = {number % writers for number in numbers.values()}
+    if len(wanted) <= 1:
+        yield wanted.pop() if wanted else 0, Part(message, numbers)
+        return
+    for n, indexes in _split(message, numbers, writers).items():
+        own = {name: number for name, number in numbers.items() if number % writers == n}
+        yield n, Part(message, own, indexes)
+
+
+def _split(message: Message, numbers: Mapping[str, DeviceNo], writers: int) -> dict[int, list[int]]:
+    """The item indexes per writer; items of unknown devices, or of none, go to the first."""
+    indexes: dict[int, list[int]] = defaultdict(list)
+    for index, item in enumerate(message.items or ()):
+        number = 0 if item.device_id is None else numbers.get(item.device_id, 0)
+        indexes[number % writers].append(index)
+    return indexes
 
 
 class Row(msgspec.Struct, eq=False, gc=False):

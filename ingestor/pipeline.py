@@ -9,11 +9,11 @@ settle      every item has its verdict, and only then the door acknowledges or r
 """
 
 import asyncio
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import Self
 
-from ingestor.batch import Message, Part
+from ingestor.batch import Message, Part, parts_of
 from ingestor.decode.acceptance import AcceptLimits, Origin
 from ingestor.decode.presence import TELEMETRY
 from ingestor.decode.strict import Items
@@ -26,7 +26,7 @@ from runtime.errors import Overloaded
 from runtime.health import Health
 from runtime.metrics import REPLAY, EventCounts, Metrics
 from runtime.settings import Settings
-from schema.event import DeviceNo, Door, Event, Rejection, Verdict
+from schema.event import Door, Event, Rejection, Verdict
 
 WRITERS = 2
 
@@ -275,13 +275,7 @@ class Pipeline:
             for device_id in message.devices
             if (device := devices.get(device_id)) is not None
         }
-        writers = {number % WRITERS for number in numbers.values()}
-        if len(writers) <= 1:
-            yield writers.pop() if writers else 0, Part(message, numbers)
-            return
-        for n, indexes in _split(message, numbers).items():
-            own = {name: number for name, number in numbers.items() if number % WRITERS == n}
-            yield n, Part(message, own, indexes)
+        return parts_of(message, numbers, WRITERS)
 
     def _settle(self, parts: Sequence[Part]) -> None:
         for part in parts:
@@ -294,12 +288,3 @@ class Pipeline:
                 self._waiting_bytes -= len(message.payload)
         if self._waiting == 0:
             self._idle.set()
-
-
-def _split(message: Message, numbers: dict[str, DeviceNo]) -> dict[int, list[int]]:
-    """The item indexes per writer; items of unknown devices, or of none, go to the first."""
-    indexes: dict[int, list[int]] = defaultdict(list)
-    for index, item in enumerate(message.items or ()):
-        number = 0 if item.device_id is None else numbers.get(item.device_id, 0)
-        indexes[number % WRITERS].append(index)
-    return indexes

@@ -12,6 +12,12 @@ _TYPES = {
     "dict": "an object",
     "null": "null",
 }
+
+
+def _length(most: str | None) -> str:
+    return f" of 1 to {most} characters" if most else ""
+
+
 # What a library says, and what we say; the first that fits.
 _SENTENCES: list[tuple[str, Callable[[re.Match[str]], str]]] = [
     (r"Expected `(\w+)(?: \| null)?`(?:, got .*)?", lambda m: _TYPES.get(m[1], "another value")),
@@ -31,6 +37,18 @@ _SENTENCES: list[tuple[str, Callable[[re.Match[str]], str]]] = [
     (r"Input should be a valid boolean.*", lambda _: "true or false"),
     (r"Input should be (.*)", lambda m: m[1]),
     (r"Invalid JSON: (.*)", lambda m: f"not JSON: {m[1].replace('EOF', 'the end')}"),
+    (
+        r"String should match pattern '\^\[A-Za-z0-9\](\[\S+\])\{0,(\d+)\}\$'",
+        lambda m: f"a letter or digit, then up to {m[2]} of {m[1]}",
+    ),
+    (
+        r"String should match pattern '\^(\[A-Z\S+\])\{1,(\d+)\}\$'",
+        lambda m: f"1 to {m[2]} characters of {m[1]}",
+    ),
+    (
+        r"String should match pattern '\^\[\^\\x00(-\S+)?\](?:[+*]|\{1,(\d+)\})\$'",
+        lambda m: f"a text{_length(m[2])} without {'control characters' if m[1] else 'NUL'}",
+    ),
     (r"String should match pattern '(.*)'", lambda m: f"a text that matches {m[1]}"),
     (r"(?:List|Dictionary) should have (.*) after validation, (.*)", lambda m: f"{m[1]}, {m[2]}"),
     (r"(?:String|List|Dictionary|Value) should have (.*)", lambda m: m[1]),

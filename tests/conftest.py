@@ -3,7 +3,7 @@
 import asyncio
 import fcntl
 import os
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -19,8 +19,9 @@ from runtime.postgres.server import embedded_postgres
 from runtime.settings import Settings
 from schema.database import Connection
 from schema.migrate import migrate
-from tests.support.services import copy_folder, keep_files_in_memory, temporary_folder
+from tests.support.processes.services import copy_folder, keep_files_in_memory, temporary_folder
 
+Administrate = Callable[[str], object]
 CHAOS = "tests/acceptance/chaos/"
 MAX_EVENT_AGE_DAYS = 800  # Fewer partitions than the default: databases are copied faster.
 # What the tests need of durability is the server's, not the disk's.
@@ -44,6 +45,7 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> LoadFileSche
 
 def pytest_configure(config: pytest.Config) -> None:
     keep_files_in_memory()
+    ignore_settings_of_the_developer()
     # An example may take long on a busy machine.
     hypothesis.settings.register_profile("ours", max_examples=30, deadline=None, database=None)
     hypothesis.settings.load_profile("ours")
@@ -55,11 +57,10 @@ def pytest_configure(config: pytest.Config) -> None:
     structlog.configure(processors=[*processors, renderer])
 
 
-@pytest.fixture(autouse=True)
-def _no_settings_of_the_developer(monkeypatch: pytest.MonkeyPatch) -> None:
+def ignore_settings_of_the_developer() -> None:
     for name in Settings.model_fields:
-        monkeypatch.delenv(name.upper(), raising=False)
-    monkeypatch.setitem(Settings.model_config, "env_file", None)
+        os.environ.pop(name.upper(), None)
+    Settings.model_config["env_file"] = None
 
 
 @pytest.fixture(scope="session")
@@ -94,37 +95,42 @@ def postgres(request: pytest.FixtureRequest) -> Iterator[str]:
 
 
 @pytest.fixture(scope="session")
-def template(postgres: str) -> str:
+def template(postgres: str, administrate: Administrate) -> str:
     """The name of a migrated database that every test's own is copied from."""
     name = f"template_{uuid4().hex}"
-    asyncio.run(_run(postgres, f'create database "{name}"'))
+    administrate(f'create database "{name}"')
     asyncio.run(migrate(with_database(postgres, name), max_age_days=MAX_EVENT_AGE_DAYS))
     return name
 
 
+@pytest.fixture(scope="session")
+def administrate(postgres: str) -> Iterator[Administrate]:
+    """Run a statement on the server; one connection for all, because each costs as much as a small copy."""
+    with asyncio.Runner(loop_factory=asyncio.new_event_loop) as runner:
+        connection = runner.run(asyncpg.connect(postgres))
+        yield lambda statement: runner.run(connection.execute(statement))
+        runner.run(connection.close())
+
+
 @pytest.fixture
-async def dsn(postgres: str, template: str) -> AsyncIterator[str]:
+def dsn(postgres: str, template: str, administrate: Administrate) -> Iterator[str]:
     """A migrated database of the test's own."""
-    name = f"test_{uuid4().hex}"
-    await _run(postgres, f'create database "{name}" template "{template}" strategy file_copy')
-    yield with_database(postgres, name)
-    await _run(postgres, f'drop database "{name}" with (force)')
+    with fresh_database(postgres, administrate, template) as dsn:
+        yield dsn
 
 
 @pytest.fixture(scope="module")
-def database(postgres: str, template: str) -> Iterator[str]:
+def database(postgres: str, template: str, administrate: Administrate) -> Iterator[str]:
     """A migrated database of the file's own, for tests that leave each other's devices alone."""
-    with fresh_database(postgres, template) as dsn:
+    with fresh_database(postgres, administrate, template) as dsn:
         yield dsn
 
 
 @pytest.fixture
-async def empty_dsn(postgres: str) -> AsyncIterator[str]:
+def empty_dsn(postgres: str, administrate: Administrate) -> Iterator[str]:
     """A database of the test's own in which nothing was migrated."""
-    name = f"empty_{uuid4().hex}"
-    await _run(postgres, f'create database "{name}"')
-    yield with_database(postgres, name)
-    await _run(postgres, f'drop database "{name}" with (force)')
+    with fresh_database(postgres, administrate, "template1") as dsn:
+        yield dsn
 
 
 @pytest.fixture
@@ -135,24 +141,14 @@ async def db(dsn: str) -> AsyncIterator[Connection]:
 
 
 @contextmanager
-def fresh_database(postgres: str, template: str) -> Iterator[str]:
-    """A copy of a template for more than one test, made and dropped outside of any event loop."""
+def fresh_database(postgres: str, administrate: Administrate, template: str) -> Iterator[str]:
+    """A copy of a template, made and dropped outside of the event loop of the test."""
     name = f"test_{uuid4().hex}"
-    asyncio.run(
-        _run(postgres, f'create database "{name}" template "{template}" strategy file_copy')
-    )
+    administrate(f'create database "{name}" template "{template}" strategy file_copy')
     yield with_database(postgres, name)
-    asyncio.run(_run(postgres, f'drop database "{name}" with (force)'))
+    administrate(f'drop database "{name}" with (force)')
 
 
 def with_database(dsn: str, name: str) -> str:
     head, _, options = dsn.partition("?")
     return f"{head.rpartition('/')[0]}/{name}?{options}"
-
-
-async def _run(dsn: str, statement: str) -> None:
-    connection = await asyncpg.connect(dsn)
-    try:
-        await connection.execute(statement)
-    finally:
-        await connection.close()

@@ -6,8 +6,8 @@ from typing import Literal, NamedTuple
 from playwright.sync_api import Page, expect
 
 from tests.acceptance.conftest import base_url, running_up
-from tests.support.browser import DESKTOP, PHONE, chromium, driven, visited
-from tests.support.services import ROOT
+from tests.support.page.browser import DESKTOP, PHONE, chromium, driven, visited
+from tests.support.processes.services import ROOT
 
 FOLDER = ROOT / "docs" / "images"
 FIRST_ALERTS_S = 75  # The rules of the demo fire within a minute.

@@ -8,6 +8,7 @@ received after the response that confirmed it, without a message between process
 import asyncio
 from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from math import inf
 from typing import Any
 
 import msgspec
@@ -51,8 +52,7 @@ class Profile:
                 least, most = ranges[metric]
                 if not least <= value <= most:
                     return Reason.OUT_OF_RANGE, (
-                        f"metrics.{metric}: {value} is outside {_shown(least)} to {_shown(most)}"
-                        f" of profile {self.name}"
+                        f"metrics.{metric}: {value} is {_missed(least, most)} of profile {self.name}"
                     )
         return None
 
@@ -211,6 +211,15 @@ def rule_from_row(row: Any) -> Rule:
     )
 
 
+def _missed(least: float, most: float) -> str:
+    """Which limit a value did not keep, where one or both are set."""
+    if least == -inf:
+        return f"above the maximum {_shown(most)}"
+    if most == inf:
+        return f"below the minimum {_shown(least)}"
+    return f"outside {_shown(least)} to {_shown(most)}"
+
+
 def _shown(limit: float) -> str:
     return str(json_number(float(limit)))
 
@@ -218,7 +227,7 @@ def _shown(limit: float) -> str:
 def _profile(row: Any) -> Profile:
     metrics: dict[str, dict[str, Any]] = msgspec.json.decode(row["metrics"])
     ranges = {
-        name: (limits.get("min", float("-inf")), limits.get("max", float("inf")))
+        name: (limits.get("min", -inf), limits.get("max", inf))
         for name, limits in metrics.items()
         if "min" in limits or "max" in limits
     }

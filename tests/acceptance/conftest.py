@@ -8,8 +8,14 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import MAX_EVENT_AGE_DAYS
-from tests.support import plain_http
-from tests.support.services import ForkedProcess, Process, copy_folder, free_port, temporary_folder
+from tests.support.http import plain_http
+from tests.support.processes.services import (
+    ForkedProcess,
+    Process,
+    copy_folder,
+    free_port,
+    temporary_folder,
+)
 
 
 def up_settings() -> dict[str, str]:

@@ -5,7 +5,9 @@ import json
 from collections.abc import AsyncIterator
 from typing import Any
 
+import httpx
 import pytest
+import pytest_asyncio
 from pydantic import SecretStr
 
 from ingestor.batch import Message
@@ -18,8 +20,9 @@ from runtime.metrics import Metrics
 from runtime.settings import Settings
 from schema.event import Door, Verdict
 from schema.instants import now_us
-from tests.support.mosquitto import mosquitto, require_mosquitto
-from tests.support.mqtt import embedded_broker
+from tests.support.brokers.mosquitto import mosquitto, require_mosquitto
+from tests.support.brokers.mqtt import embedded_broker
+from tests.support.http.http_api import api_on
 
 EVENT_AGE_DAYS_MAX = 730
 # Every other limit is a default; the environment of the developer does not change it.
@@ -98,6 +101,13 @@ async def doors(dsn: str) -> AsyncIterator[Doors]:
         group.create_task(pipeline.run(stop))
         yield Doors(pipeline, health)
         stop.set()
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def http_of_the_file(database: str) -> AsyncIterator[httpx.AsyncClient]:
+    """An API that the tests of a file share, and so its event loop, with `loop_scope="module"`."""
+    async with api_on(database) as client:
+        yield client
 
 
 @pytest.fixture(params=["embedded", "mosquitto"])

@@ -67,7 +67,7 @@ async def put_channel(
     name: ChannelNamePath,
 ) -> Response[bytes]:
     if not is_channel_name(name):
-        raise InvalidRequest(f"name: the name of a channel must match {CHANNEL_NAME}.")
+        raise InvalidRequest("name: it must be a letter or digit, then up to 63 of [A-Za-z0-9._-].")
     body = await read_body(request, ChannelBody)
     require_same("name", body.name, name)
     try:

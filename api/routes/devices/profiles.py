@@ -52,7 +52,9 @@ async def put_profile(
     name: ProfileNamePath,
 ) -> Response[bytes]:
     if not is_profile_name(name):
-        raise InvalidRequest(f"name: the name of a profile must match {PROFILE_NAME}.")
+        raise InvalidRequest(
+            "name: it must be a letter or digit, then up to 127 of [A-Za-z0-9._:-]."
+        )
     body = await read_body(request, ProfileBody)
     require_same("name", body.name, name)
     created = await registry.put_profile(name, body)

@@ -13,9 +13,9 @@ from typer.testing import CliRunner
 
 from cli.main import app
 from tests.acceptance.conftest import base_url, running_up
-from tests.support import plain_http
-from tests.support.access import bearer
-from tests.support.services import ForkedProcess, Process, free_port, voltwire
+from tests.support.http import plain_http
+from tests.support.http.access import bearer
+from tests.support.processes.services import ForkedProcess, Process, free_port, voltwire
 
 WITHIN_S = 60
 FIRST_KEY = "voltwire key create admin --scope admin"

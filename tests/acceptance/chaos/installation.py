@@ -18,13 +18,13 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from tests.acceptance.chaos.logins import CHECKS, PUBLISHER, Logins, logins_of
 from tests.acceptance.chaos.seeds import LONG
-from tests.support import plain_http
+from tests.support.brokers.login import publish
+from tests.support.brokers.mosquitto import Mosquitto, mosquitto
+from tests.support.database.postgres_server import PostgresServer, postgres_server
+from tests.support.http import plain_http
 from tests.support.ledger.ledger import Ledger, Report, StoredRow, compare
-from tests.support.login import publish
-from tests.support.mosquitto import Mosquitto, mosquitto
-from tests.support.postgres_server import PostgresServer, postgres_server
-from tests.support.proxy import Proxy, proxy
-from tests.support.services import START_S_MAX, Process, free_port, temporary_folder
+from tests.support.network.proxy import Proxy, proxy
+from tests.support.processes.services import START_S_MAX, Process, free_port, temporary_folder
 
 ROLES = ("ingest", "api", "schedule")
 HEALTHY_S_MAX = 90.0
@@ -196,7 +196,7 @@ class Installation:
     def publish(
         self, messages: Sequence[tuple[str, str | bytes]], *, within_s: float = HEALTHY_S_MAX
     ) -> None:
-        """Directly to the broker; see tests/support/login.py."""
+        """Directly to the broker; see tests/support/brokers/login.py."""
         publish(self.broker.port, messages, login=self.logins.key(PUBLISHER), within_s=within_s)
 
     def open_client(self, key: str) -> httpx.Client:

@@ -11,11 +11,11 @@ from schema.access.audit import COMMAND
 from schema.access.broker_logins import read_broker_tables
 from schema.access.credentials import KEY_LOGIN_PREFIX, Scope, create
 from schema.access.secrets import CredentialKind
-from tests.support.access import bearer
-from tests.support.guarded_mosquitto import INSTANCE, GuardedMosquitto
-from tests.support.login import Login
-from tests.support.mosquitto import Mosquitto
-from tests.support.mqtt import PASSWORD
+from tests.support.brokers.guarded_mosquitto import INSTANCE, GuardedMosquitto
+from tests.support.brokers.login import Login
+from tests.support.brokers.mosquitto import Mosquitto
+from tests.support.brokers.mqtt import PASSWORD
+from tests.support.http.access import bearer
 
 AUTH = {"": False, "off": False, "on": True}[os.environ.get("CHAOS_AUTH", "")]
 # A key is one connection: each client has its own.

@@ -9,7 +9,7 @@ import pytest
 
 from tests.acceptance.chaos.conftest import Installation, Scenario, install, seeded
 from tests.acceptance.chaos.recovery import until
-from tests.support.receivers import SECRET, WebhookReceiver, webhook_receiver
+from tests.support.http.receivers import SECRET, WebhookReceiver, webhook_receiver
 
 KILLS, TURNS = 6, 4
 DELIVERED_S_MAX = 90

@@ -29,10 +29,10 @@ from tests.acceptance.chaos.recovery import (
     until,
     until_noticed,
 )
-from tests.support.mosquitto import mosquitto
-from tests.support.postgres_server import PostgresServer, postgres_server
-from tests.support.proxy import Direction
-from tests.support.services import temporary_folder
+from tests.support.brokers.mosquitto import mosquitto
+from tests.support.database.postgres_server import PostgresServer, postgres_server
+from tests.support.network.proxy import Direction
+from tests.support.processes.services import temporary_folder
 
 OURS = "usename = 'voltwire' and application_name like 'voltwire %'"
 TERMINATE = f"select pg_terminate_backend(pid) from pg_stat_activity where {OURS}"

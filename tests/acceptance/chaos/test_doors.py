@@ -17,9 +17,9 @@ import pytest
 
 from broker.simulator.outbox import read_receipts
 from tests.acceptance.chaos.conftest import Installation, Scenario, install
+from tests.support.brokers.login import Login
 from tests.support.ledger.payload_mix import PayloadMix
-from tests.support.login import Login
-from tests.support.services import temporary_folder
+from tests.support.processes.services import temporary_folder
 
 COPIES, EVENTS = 50, 8
 RECEIPTS_S_MAX = 60

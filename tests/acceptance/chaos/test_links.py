@@ -13,7 +13,7 @@ from tests.acceptance.chaos.recovery import (
     recovery,
     until_noticed,
 )
-from tests.support.proxy import Proxy
+from tests.support.network.proxy import Proxy
 
 
 @pytest.fixture

@@ -6,10 +6,10 @@ import pytest
 
 from tests.acceptance.chaos.conftest import Installation, Scenario, rounds
 from tests.acceptance.chaos.logins import AUTH
-from tests.support import plain_http
-from tests.support.guarded_mosquitto import connack
+from tests.support.brokers.guarded_mosquitto import connack
+from tests.support.brokers.mqtt import connect_packet
+from tests.support.http import plain_http
 from tests.support.ledger.ledger import Ledger, StoredRow, compare
-from tests.support.mqtt import connect_packet
 
 EVENTS_SHORT, EVENTS_LONG = 750, 5000
 

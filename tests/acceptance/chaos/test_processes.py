@@ -15,8 +15,8 @@ from tests.acceptance.chaos.conftest import (
     rounds,
     seeded,
 )
-from tests.support.failpoints import AFTER_COMMIT, BEFORE_COMMIT
-from tests.support.services import Process
+from tests.support.processes.failpoints import AFTER_COMMIT, BEFORE_COMMIT
+from tests.support.processes.services import Process
 
 STOP_S_MAX = 10
 FREEZE_S = 45  # Mosquitto closes the connection after 1.5 times the keep-alive of 15 s.
@@ -51,7 +51,7 @@ def test_kill_9_of_the_ingestor_at_random_times(
 def test_a_kill_around_the_commit_redelivers_the_batch_and_stores_it_once(
     installation: Installation, scenario: Scenario, point: str
 ) -> None:
-    program = ("-m", "tests.support.failpoints", point)
+    program = ("-m", "tests.support.processes.failpoints", point)
     # The values grow at the rate of the load, so the rate of a device swings around its threshold.
     rule_id = add_rule(installation, condition="rate", threshold=5000, notify="change")
     with scenario.load(installation, mqtt=80, http=10):
@@ -97,7 +97,7 @@ def test_what_was_committed_but_not_acknowledged_is_redelivered_and_counts_once(
     with scenario.load(installation, mqtt=200):
         time.sleep(1)
     installation.processes["ingest"].settings["FAIL_AFTER_BATCHES"] = "0"
-    installation.start("ingest", program=("-m", "tests.support.failpoints", AFTER_COMMIT))
+    installation.start("ingest", program=("-m", "tests.support.processes.failpoints", AFTER_COMMIT))
     assert installation.wait_for_end("ingest", 90) == -signal.SIGKILL
     assert installation.rows(scenario.ledger.prefix), "it was committed"
     installation.start("ingest")

@@ -16,10 +16,15 @@ import pytest
 from runtime.postgres.home import PROGRAMS, wheel_folder
 from schema.migrate import migrate
 from tests.acceptance.conftest import base_url, up_settings
-from tests.support import plain_http
-from tests.support.forked import Forked
-from tests.support.postgres_server import PostgresServer, postgres_server
-from tests.support.services import ForkedProcess, Process, clean_environment, temporary_folder
+from tests.support.database.postgres_server import PostgresServer, postgres_server
+from tests.support.http import plain_http
+from tests.support.processes.forked import Forked
+from tests.support.processes.services import (
+    ForkedProcess,
+    Process,
+    clean_environment,
+    temporary_folder,
+)
 
 EVENTS = 30
 RULE = {"device_id": "dev1", "metric": "temp", "op": ">", "threshold": 0}

@@ -12,7 +12,7 @@ from schema.access.audit import COMMAND
 from schema.access.credentials import Scope, create, list_in_force
 from schema.access.secrets import CredentialKind
 from tests.acceptance.conftest import running_up
-from tests.support.services import Process, voltwire
+from tests.support.processes.services import Process, voltwire
 
 
 @pytest.fixture(scope="module")

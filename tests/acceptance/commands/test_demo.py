@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 
 from tests.acceptance.conftest import base_url, running_up
-from tests.support import plain_http
-from tests.support.services import Process
+from tests.support.http import plain_http
+from tests.support.processes.services import Process
 
 UNTIL_S_MAX = 120
 CURL = re.compile(r"^  (curl .*)$", re.MULTILINE)

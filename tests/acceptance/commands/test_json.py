@@ -10,7 +10,7 @@ from typing import Any
 from typer.testing import CliRunner
 
 from cli.main import app
-from tests.support.services import COMMAND_S_MAX, ROOT, Process, clean_environment
+from tests.support.processes.services import COMMAND_S_MAX, ROOT, Process, clean_environment
 
 # One process: each start of the program costs as much as all of these commands.
 SCRIPT = """

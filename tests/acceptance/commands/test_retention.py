@@ -10,8 +10,8 @@ import httpx
 import pytest
 
 from tests.acceptance.conftest import base_url
-from tests.support import plain_http
-from tests.support.services import Process, temporary_folder, voltwire_in
+from tests.support.http import plain_http
+from tests.support.processes.services import Process, temporary_folder, voltwire_in
 
 DAYS = 90
 

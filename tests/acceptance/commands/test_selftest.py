@@ -16,10 +16,10 @@ from typer.testing import CliRunner
 
 from cli.main import app
 from tests.acceptance.conftest import base_url, running_up, up_settings
-from tests.support import plain_http
-from tests.support.command_run import CommandRun
-from tests.support.mosquitto import mosquitto
-from tests.support.services import ForkedProcess, Process, free_port, temporary_folder
+from tests.support.brokers.mosquitto import mosquitto
+from tests.support.http import plain_http
+from tests.support.processes.command_run import CommandRun
+from tests.support.processes.services import ForkedProcess, Process, free_port, temporary_folder
 
 ROW = re.compile(r"^ (\w+) +(\d+)  ", re.MULTILINE)
 FAULTS = ("rejected", "unanswered", "recovered", "lost", "duplicated", "unexpected")

@@ -20,12 +20,12 @@ from broker.simulator.fleet import GOODBYE, OFFLINE, ONLINE, Fleet
 from cli.main import app
 from runtime.addresses import MqttAddress
 from tests.acceptance.conftest import base_url
-from tests.support import plain_http
-from tests.support.command_run import CommandRun
-from tests.support.guarded_mosquitto import GuardedMosquitto
-from tests.support.mosquitto import mosquitto
-from tests.support.mqtt import RawClient, embedded_broker
-from tests.support.services import ForkedProcess, Process, free_port, temporary_folder
+from tests.support.brokers.guarded_mosquitto import GuardedMosquitto
+from tests.support.brokers.mosquitto import mosquitto
+from tests.support.brokers.mqtt import RawClient, embedded_broker
+from tests.support.http import plain_http
+from tests.support.processes.command_run import CommandRun
+from tests.support.processes.services import ForkedProcess, Process, free_port, temporary_folder
 
 ROW = re.compile(
     r"^ (sent|stored|duplicate|rejected|waiting|unsent|resent|dropped) +(\d+) ", re.MULTILINE

@@ -15,9 +15,9 @@ from typer.testing import CliRunner
 from cli.main import app
 from runtime.version import VERSION
 from tests.acceptance.conftest import base_url, up_settings
-from tests.support import plain_http
-from tests.support.mqtt import connect_packet
-from tests.support.services import (
+from tests.support.brokers.mqtt import connect_packet
+from tests.support.http import plain_http
+from tests.support.processes.services import (
     COMMAND_S_MAX,
     Process,
     clean_environment,

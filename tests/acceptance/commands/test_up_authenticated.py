@@ -17,8 +17,8 @@ from schema.access.credentials import create, list_in_force, revoke
 from schema.access.secrets import CredentialKind
 from schema.database import Connection
 from tests.acceptance.conftest import running_up
-from tests.support.mqtt import CONNACK, Peer, RawClient, connect_packet
-from tests.support.services import Process, clean_environment, family
+from tests.support.brokers.mqtt import CONNACK, Peer, RawClient, connect_packet
+from tests.support.processes.services import Process, clean_environment, family
 
 EVENT = b'{"event_id":"e1","metrics":{"temp":21.5}}'
 BIRTH = b'{"state":"online","receipts":true}'

@@ -10,8 +10,8 @@ import psutil
 import pytest
 
 from tests.acceptance.conftest import base_url, stored
-from tests.support import plain_http
-from tests.support.services import Process, assert_gone, family
+from tests.support.http import plain_http
+from tests.support.processes.services import Process, assert_gone, family
 
 # The product refuses within 5 s and stops within 10 s; a busy machine delays both sides.
 REFUSED_S_MAX = 8

@@ -19,9 +19,9 @@ from cli.main import app
 from cli.watch.stream import LiveStream
 from runtime.errors import StartError
 from tests.acceptance.conftest import base_url, up_settings
-from tests.support import plain_http
-from tests.support.forked import Forked
-from tests.support.services import ROOT, Process, clean_environment, free_port, voltwire
+from tests.support.http import plain_http
+from tests.support.processes.forked import Forked
+from tests.support.processes.services import ROOT, Process, clean_environment, free_port, voltwire
 
 LINE_S_MAX, END_S_MAX = 60, 30
 

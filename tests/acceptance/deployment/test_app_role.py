@@ -1,6 +1,5 @@
 """The whole product with a database login that owns nothing, as docs/operations.md sets it up."""
 
-import asyncio
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -9,10 +8,10 @@ from uuid import uuid4
 import pytest
 
 from tests.acceptance.conftest import base_url, running_up
-from tests.conftest import MAX_EVENT_AGE_DAYS, _run, with_database
-from tests.support import plain_http
-from tests.support.app_role import as_user, documented_statements
-from tests.support.services import Process, temporary_folder, voltwire
+from tests.conftest import MAX_EVENT_AGE_DAYS, Administrate, with_database
+from tests.support.database.app_role import as_user, documented_statements
+from tests.support.http import plain_http
+from tests.support.processes.services import Process, temporary_folder, voltwire
 
 DAYS = str(MAX_EVENT_AGE_DAYS)
 AGO = (datetime.now(UTC) - timedelta(days=200)).isoformat()
@@ -34,13 +33,13 @@ WRITES = [
 
 
 @pytest.fixture(scope="module")
-def logins(postgres: str) -> Iterator[tuple[str, str]]:
+def logins(postgres: str, administrate: Administrate) -> Iterator[tuple[str, str]]:
     """The DSNs of the owner and of the user that owns nothing, made as the documents say."""
     unique = uuid4().hex
     owner, app, name = (f"voltwire_{each}_{unique}" for each in ("owner", "app", "db"))
     for statement in documented_statements("Owner and app role"):
         named = statement.replace("voltwire_owner", owner).replace("voltwire_app", app)
-        asyncio.run(_run(postgres, named.replace("database voltwire ", f"database {name} ")))
+        administrate(named.replace("database voltwire ", f"database {name} "))
     dsn = with_database(postgres, name)
     owner_dsn, app_dsn = as_user(dsn, owner), as_user(dsn, app)
     done = voltwire(
@@ -51,7 +50,7 @@ def logins(postgres: str) -> Iterator[tuple[str, str]]:
     assert f"The role {app} may read and write the tables" in done.stdout
     yield owner_dsn, app_dsn
     for statement in (f"database {name} with (force)", f"role {app}", f"role {owner}"):
-        asyncio.run(_run(postgres, f"drop {statement}"))
+        administrate(f"drop {statement}")
 
 
 @pytest.fixture(scope="module")

@@ -16,12 +16,12 @@ from schema.access.audit import COMMAND
 from schema.access.credentials import Scope, create, revoke, rotate
 from schema.access.secrets import CredentialKind
 from schema.database import Connection
-from tests.support.certificates import Authority
-from tests.support.guarded_mosquitto import connack
-from tests.support.mosquitto import mosquitto_group
-from tests.support.mosquitto_script import MosquittoScript
-from tests.support.mqtt import RawClient, connect_packet
-from tests.support.services import Process, free_port, temporary_folder, voltwire
+from tests.support.brokers.guarded_mosquitto import connack
+from tests.support.brokers.mosquitto import mosquitto_group
+from tests.support.brokers.mosquitto_script import MosquittoScript
+from tests.support.brokers.mqtt import RawClient, connect_packet
+from tests.support.network.certificates import Authority
+from tests.support.processes.services import Process, free_port, temporary_folder, voltwire
 
 pytestmark = pytest.mark.timeout(300)
 PASSWORD = "ours/with:odd characters"

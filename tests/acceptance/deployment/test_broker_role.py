@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.services import Process, free_port, temporary_folder
+from tests.support.processes.services import Process, free_port, temporary_folder
 
 LOG_S_MAX = 60
 

@@ -24,11 +24,11 @@ from tests.acceptance.deployment.test_compose_services import (
     migrated,
     server,
 )
-from tests.support.guarded_mosquitto import connack
-from tests.support.mosquitto import mosquitto_group
-from tests.support.mosquitto_script import SCRIPT, MosquittoScript
-from tests.support.mqtt import RawClient, connect_packet
-from tests.support.services import Process, free_port, temporary_folder
+from tests.support.brokers.guarded_mosquitto import connack
+from tests.support.brokers.mosquitto import mosquitto_group
+from tests.support.brokers.mosquitto_script import SCRIPT, MosquittoScript
+from tests.support.brokers.mqtt import RawClient, connect_packet
+from tests.support.processes.services import Process, free_port, temporary_folder
 
 __all__ = ["server"]  # The fixture.
 

@@ -22,9 +22,9 @@ import pytest
 import yaml
 
 from runtime.postgres.server import embedded_postgres
-from tests.support import plain_http
-from tests.support.mosquitto import Mosquitto, mosquitto
-from tests.support.services import ROOT, Process, free_port, temporary_folder
+from tests.support.brokers.mosquitto import Mosquitto, mosquitto
+from tests.support.http import plain_http
+from tests.support.processes.services import ROOT, Process, free_port, temporary_folder
 
 COMPOSE: dict[str, Any] = yaml.safe_load((ROOT / "docker-compose.yml").read_text())
 LONG_RUNNING = ("ingest", "api", "schedule")

@@ -6,9 +6,9 @@ import httpx
 import pytest
 
 from tests.acceptance.deployment.test_workers import Site, ready, until, url
-from tests.support import plain_http
-from tests.support.mosquitto import mosquitto
-from tests.support.services import Process, temporary_folder
+from tests.support.brokers.mosquitto import mosquitto
+from tests.support.http import plain_http
+from tests.support.processes.services import Process, temporary_folder
 
 pytestmark = [pytest.mark.timeout(300), pytest.mark.slow]
 SILENT = "member 2: its messages wait in the broker"

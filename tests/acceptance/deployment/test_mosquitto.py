@@ -12,9 +12,9 @@ import pytest
 from paho.mqtt.enums import CallbackAPIVersion
 
 from tests.acceptance.conftest import base_url, running_up, stored
-from tests.support import plain_http
-from tests.support.mosquitto import Mosquitto, mosquitto
-from tests.support.services import Process, assert_gone, family
+from tests.support.brokers.mosquitto import Mosquitto, mosquitto
+from tests.support.http import plain_http
+from tests.support.processes.services import Process, assert_gone, family
 
 DEVICES = 7
 ANSWER_S_MAX, VISIBLE_S_MAX = 60, 60

@@ -11,7 +11,7 @@ from schema.access.credentials import Scope, create
 from schema.access.secrets import CredentialKind
 from tests.acceptance.conftest import base_url, running_up
 from tests.acceptance.deployment.test_broker_files import Site, site
-from tests.support.services import voltwire
+from tests.support.processes.services import voltwire
 
 __all__ = ["site"]  # The fixture.
 

@@ -14,10 +14,10 @@ from api.serve.sockets import listen
 from api.serve.uvicorn_server import serve
 from tests.acceptance.conftest import running_up
 from tests.conftest import MAX_EVENT_AGE_DAYS
-from tests.support import plain_http
-from tests.support.nginx import NAME, Nginx, nginx
-from tests.support.programs import require_program
-from tests.support.services import Process, free_port
+from tests.support.http import plain_http
+from tests.support.http.nginx import NAME, Nginx, nginx
+from tests.support.processes.programs import require_program
+from tests.support.processes.services import Process, free_port
 
 MIB = 1024 * 1024
 CLIENT = "127.0.0.2"  # Another address than the proxy's.

@@ -12,8 +12,8 @@ import time
 import pytest
 
 from tests.acceptance.conftest import base_url
-from tests.support import plain_http
-from tests.support.services import ROOT, Process
+from tests.support.http import plain_http
+from tests.support.processes.services import ROOT, Process
 
 DOCUMENTS = ("README.md", "docs/examples.md")
 EXAMPLE = re.compile(r"```bash\n(curl .*?)```\n```json\n(.*?)```", re.DOTALL)

@@ -19,14 +19,14 @@ from prometheus_client.parser import text_string_to_metric_families
 from tests.acceptance.chaos.installation import FLOW
 from tests.acceptance.commands.test_selftest import assert_clean, selftest
 from tests.acceptance.http.test_http import take_events
-from tests.support import plain_http
+from tests.support.brokers.login import Login, publish
+from tests.support.brokers.mosquitto import Mosquitto, mosquitto
+from tests.support.brokers.mqtt import RawClient
+from tests.support.http import plain_http
 from tests.support.ledger.ledger import Ledger, StoredRow, compare
 from tests.support.ledger.load import MqttLoad
 from tests.support.ledger.payload_mix import PayloadComposer, PayloadMix
-from tests.support.login import Login, publish
-from tests.support.mosquitto import Mosquitto, mosquitto
-from tests.support.mqtt import RawClient
-from tests.support.services import (
+from tests.support.processes.services import (
     Process,
     assert_gone,
     family,

@@ -17,9 +17,9 @@ import httpx
 import pytest
 
 from tests.acceptance.conftest import base_url, stored
-from tests.support import plain_http
-from tests.support.programs import require_program
-from tests.support.services import ROOT, Process, clean_environment, free_port
+from tests.support.http import plain_http
+from tests.support.processes.programs import require_program
+from tests.support.processes.services import ROOT, Process, clean_environment, free_port
 
 EXAMPLES = ROOT / "examples"
 S_MAX = 120  # Of an example on a busy machine.

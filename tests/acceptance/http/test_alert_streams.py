@@ -15,8 +15,8 @@ import pytest
 
 from tests.acceptance.chaos.seeds import rounds
 from tests.acceptance.conftest import base_url
-from tests.support import plain_http
-from tests.support.services import Process
+from tests.support.http import plain_http
+from tests.support.processes.services import Process
 
 WRITERS = 3
 RECONNECTS = rounds(short=8, long=50)

@@ -12,8 +12,8 @@ import psutil
 import pytest
 
 from tests.acceptance.conftest import base_url
-from tests.support import plain_http
-from tests.support.services import ForkedProcess, Process, free_port, temporary_folder
+from tests.support.http import plain_http
+from tests.support.processes.services import ForkedProcess, Process, free_port, temporary_folder
 
 EVENTS, VALUES = 300_000, 600_000
 GROWTH_BYTES_MAX = 30_000_000

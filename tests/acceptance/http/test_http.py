@@ -13,8 +13,8 @@ import httpx
 import pytest
 
 from tests.acceptance.conftest import base_url
-from tests.support import plain_http
-from tests.support.services import Process
+from tests.support.http import plain_http
+from tests.support.processes.services import Process
 
 
 @pytest.fixture

@@ -16,8 +16,8 @@ import psutil
 import pytest
 
 from tests.acceptance.conftest import base_url
-from tests.support import plain_http
-from tests.support.services import Process, family
+from tests.support.http import plain_http
+from tests.support.processes.services import Process, family
 
 MIB = 1024 * 1024
 GROWTH_BYTES_MAX = 50 * MIB

@@ -11,8 +11,8 @@ import pytest
 
 from tests.acceptance.chaos.seeds import LONG, rounds
 from tests.acceptance.conftest import base_url
-from tests.support import plain_http
-from tests.support.services import ROOT, Process
+from tests.support.http import plain_http
+from tests.support.processes.services import ROOT, Process
 
 EXAMPLES = rounds(short=1, long=6)  # Per operation and kind.
 # The long form also goes through every boundary value of every parameter: 1,700 requests.

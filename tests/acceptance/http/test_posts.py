@@ -14,8 +14,8 @@ import pytest
 
 from tests.acceptance.conftest import base_url
 from tests.acceptance.http.test_http import assert_problem, event
-from tests.support import plain_http
-from tests.support.services import Process
+from tests.support.http import plain_http
+from tests.support.processes.services import Process
 
 JSON = {"Content-Type": "application/json"}
 SINGLE = ["/v1/events", "/telemetry"]

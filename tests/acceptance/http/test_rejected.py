@@ -18,8 +18,8 @@ import pytest
 
 from tests.acceptance.conftest import base_url
 from tests.conftest import with_database
-from tests.support import plain_http
-from tests.support.services import Process, voltwire
+from tests.support.http import plain_http
+from tests.support.processes.services import Process, voltwire
 
 ROW = re.compile(r"^ (\w+) +(\d+)", re.MULTILINE)
 JSON = {"Content-Type": "application/json"}

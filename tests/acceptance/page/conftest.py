@@ -11,9 +11,9 @@ from paho.mqtt import publish
 from playwright.sync_api import Browser, Page
 
 from tests.acceptance.conftest import base_url
-from tests.support import plain_http
-from tests.support.browser import chromium, driven, visited
-from tests.support.services import Process
+from tests.support.http import plain_http
+from tests.support.page.browser import chromium, driven, visited
+from tests.support.processes.services import Process
 
 
 @pytest.fixture(scope="session")

@@ -6,9 +6,9 @@ from collections.abc import Callable
 from playwright.sync_api import Browser, Page, Route, expect
 
 from tests.acceptance.conftest import base_url
-from tests.support import plain_http
-from tests.support.browser import PHONE, assert_accessible, visited
-from tests.support.services import Process
+from tests.support.http import plain_http
+from tests.support.page.browser import PHONE, assert_accessible, visited
+from tests.support.processes.services import Process
 
 Send = Callable[..., None]
 LONG = "read-" + "long." * 20

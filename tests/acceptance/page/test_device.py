@@ -9,8 +9,8 @@ from playwright.sync_api import Page, expect
 
 from tests.acceptance.conftest import base_url
 from tests.acceptance.page.conftest import publish_event
-from tests.support import plain_http
-from tests.support.services import Process
+from tests.support.http import plain_http
+from tests.support.processes.services import Process
 
 Send = Callable[..., None]
 MINUTE_MS = 60_000

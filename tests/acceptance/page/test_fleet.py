@@ -10,8 +10,8 @@ import pytest
 from playwright.sync_api import Page, Request, expect
 
 from tests.acceptance.page.conftest import execute, publish_event
-from tests.support.programs import require_program
-from tests.support.services import Process
+from tests.support.processes.programs import require_program
+from tests.support.processes.services import Process
 
 Send = Callable[..., None]
 ALERTS = 44_000

@@ -7,8 +7,8 @@ import pytest
 from playwright.sync_api import Page, expect
 
 from tests.acceptance.conftest import running_up
-from tests.support.access import make_secrets
-from tests.support.services import Process
+from tests.support.http.access import make_secrets
+from tests.support.processes.services import Process
 
 # Each with a text that it shows when it is complete.
 VIEWS = {

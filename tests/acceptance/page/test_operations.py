@@ -8,10 +8,10 @@ import pytest
 from playwright.sync_api import Page, expect
 
 from tests.acceptance.conftest import base_url, running_up
-from tests.support import plain_http
-from tests.support.browser import DESKTOP, PHONE, assert_accessible
-from tests.support.receivers import SECRET, webhook_receiver
-from tests.support.services import Process
+from tests.support.http import plain_http
+from tests.support.http.receivers import SECRET, webhook_receiver
+from tests.support.page.browser import DESKTOP, PHONE, assert_accessible
+from tests.support.processes.services import Process
 
 VIEWS = {
     "alerts": "temp_c > 60",

@@ -4,7 +4,7 @@ import pytest
 from playwright.sync_api import Page, expect
 
 from tests.acceptance.conftest import base_url
-from tests.support.services import Process
+from tests.support.processes.services import Process
 
 
 @pytest.mark.chaos  # Swagger UI takes seconds of CPU to draw every operation.

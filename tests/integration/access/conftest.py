@@ -8,7 +8,7 @@ import pytest
 import pytest_asyncio
 
 from schema.database import Connection
-from tests.support.access import Guarded, guarded_api, make_secrets
+from tests.support.http.access import Guarded, guarded_api, make_secrets
 
 
 @pytest.fixture(scope="module")

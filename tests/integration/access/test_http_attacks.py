@@ -9,7 +9,7 @@ import pytest
 from api.auth import failed_logins
 from schema.access.secrets import CredentialKind, make_secret
 from schema.database import Connection
-from tests.support.access import DEVICE, WITHIN_S, Guarded, bearer
+from tests.support.http.access import DEVICE, WITHIN_S, Guarded, bearer
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 

@@ -7,8 +7,8 @@ import httpx
 import pytest
 
 from schema.database import Connection
-from tests.support.access import Guarded, add_key
-from tests.support.http_api import all_pages
+from tests.support.http.access import Guarded, add_key
+from tests.support.http.http_api import all_pages
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -51,6 +51,7 @@ NO_CHANGES = {
 }  # fmt: skip
 
 
+@pytest.mark.slow
 async def test_every_operation_that_changes_something_is_a_row_of_the_audit(
     api: Guarded, tables: Connection
 ) -> None:

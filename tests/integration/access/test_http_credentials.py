@@ -8,8 +8,8 @@ import pytest
 from api.auth import upkeep
 from schema.access.secrets import digest, is_well_formed
 from schema.database import Connection
-from tests.support.access import WITHIN_S, Guarded, add_key, bearer, guarded_api
-from tests.support.http_api import all_pages, api_on
+from tests.support.http.access import WITHIN_S, Guarded, add_key, bearer, guarded_api
+from tests.support.http.http_api import all_pages, api_on
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 

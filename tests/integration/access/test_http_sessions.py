@@ -6,7 +6,14 @@ from schema.access.audit import COMMAND
 from schema.access.credentials import Scope, create, revoke
 from schema.access.secrets import CredentialKind, digest, make_secret
 from schema.database import Connection
-from tests.support.access import ORIGIN, Guarded, bearer, begin_session, guarded_api, until_status
+from tests.support.http.access import (
+    ORIGIN,
+    Guarded,
+    bearer,
+    begin_session,
+    guarded_api,
+    until_status,
+)
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 

@@ -8,7 +8,7 @@ from schema.access.audit import COMMAND
 from schema.access.credentials import Scope, create, revoke
 from schema.access.secrets import CredentialKind
 from schema.database import Connection
-from tests.support.access import (
+from tests.support.http.access import (
     ORIGIN,
     WITHIN_S,
     Guarded,

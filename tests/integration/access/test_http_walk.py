@@ -8,7 +8,7 @@ import httpx
 import pytest
 
 from schema.access.secrets import CredentialKind, make_secret
-from tests.support.access import ORIGIN, Guarded, bearer
+from tests.support.http.access import ORIGIN, Guarded, bearer
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 

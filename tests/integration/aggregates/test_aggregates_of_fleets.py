@@ -1,14 +1,16 @@
 """Aggregates of several metrics and of registered tags, with conditions, chosen intervals and columns."""
 
-from collections.abc import AsyncIterator
 from typing import Any
 
 import httpx
 import pytest
+import pytest_asyncio
 
 from scheduler.rollups import roll
 from schema.database import Connection
-from tests.support.http_api import api_on
+from tests.support.http.http_api import api_on
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 DAY = {"from_time": "2026-02-01T00:00:00Z", "to_time": "2026-02-02T00:00:00Z"}
 PATH = "/v1/metrics/aggregate"
@@ -28,13 +30,17 @@ EVENTS = [
 ]
 
 
-@pytest.fixture
-async def http(dsn: str) -> AsyncIterator[httpx.AsyncClient]:
-    async with api_on(dsn) as client:
-        await client.post("/v1/events/batch", json=EVENTS)
-        await client.put("/v1/devices/a", json={"tags": ["fleet:south", "driver:1"]})
-        await client.put("/v1/devices/b", json={"tags": ["fleet:south", "fleet:all"]})
-        yield client
+async def fill(client: httpx.AsyncClient) -> None:
+    await client.post("/v1/events/batch", json=EVENTS)
+    await client.put("/v1/devices/a", json={"tags": ["fleet:south", "driver:1"]})
+    await client.put("/v1/devices/b", json={"tags": ["fleet:south", "fleet:all"]})
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def http(http_of_the_file: httpx.AsyncClient) -> httpx.AsyncClient:
+    """For tests that only read."""
+    await fill(http_of_the_file)
+    return http_of_the_file
 
 
 async def asked(http: httpx.AsyncClient, **parameters: Any) -> httpx.Response:
@@ -65,16 +71,19 @@ async def test_a_fleet_is_described_by_tags_metrics_and_conditions(http: httpx.A
     assert await rows(http, group_by="device", having="avg>=40", stats="avg") == [["b", 40]]
 
 
+@pytest.mark.asyncio(loop_scope="function")
 async def test_devices_by_registered_tags_are_answered_from_rollups(
-    http: httpx.AsyncClient, db: Connection
+    dsn: str, db: Connection
 ) -> None:
     """Reading their events would take a second for a few days of a hundred devices."""
     query: dict[str, Any] = {"device_tag": "fleet:south", "interval": "1h", "group_by": "device"}
-    before = await rows(http, **query)
-    assert len(before) == 2
-    await roll(db)
-    await db.execute("delete from event")
-    assert await rows(http, **query) == before
+    async with api_on(dsn) as http:
+        await fill(http)
+        before = await rows(http, **query)
+        assert len(before) == 2
+        await roll(db)
+        await db.execute("delete from event")
+        assert await rows(http, **query) == before
 
 
 async def test_what_having_leaves_out_is_filled(http: httpx.AsyncClient) -> None:

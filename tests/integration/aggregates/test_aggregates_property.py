@@ -17,7 +17,7 @@ from scheduler.retention import retain
 from scheduler.rollups import roll
 from schema.database import WRITER_SESSION, connect
 from tests.integration.conftest import Doors
-from tests.support.http_api import api_on
+from tests.support.http.http_api import api_on
 from tests.support.oracle.buckets import (
     TooManyRows,
     midnight,
@@ -37,7 +37,7 @@ pytestmark = pytest.mark.slow
 EXAMPLES = int(os.environ.get("PROPERTY_EXAMPLES", "2"))
 FIRST_SEED = int(os.environ.get("PROPERTY_SEED", "0"))
 STAGES = 4
-CONNECTIONS = 4  # As many as the pool of tests/support/http_api.py: no request waits for one.
+CONNECTIONS = 4  # As many as the pool of tests/support/http/http_api.py: no request waits for one.
 QUERIES, SUMMARIES = 15, 3  # Per check.
 EVENTS_SHOWN = 25
 ANSWER_S_MAX = 60

@@ -13,7 +13,7 @@ import pytest
 from scheduler.rollups import roll
 from schema.database import Connection
 from tests.integration.conftest import Doors
-from tests.support.http_api import all_pages, api_on
+from tests.support.http.http_api import all_pages, api_on
 from tests.support.oracle.completeness import completeness_of, expected_in_all, gaps_of
 
 pytestmark = pytest.mark.slow

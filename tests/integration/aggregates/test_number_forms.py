@@ -1,14 +1,18 @@
 """One number has one form in every response."""
 
 import re
-from typing import Any
+from collections.abc import AsyncIterator
 
+import asyncpg
 import httpx
 import pytest
+import pytest_asyncio
 
 from scheduler.rollups import roll
+from schema.database import Connection
 from schema.feed import read_feed
-from tests.support.http_api import api_on
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 # As a device may send it, and as every response writes it.
 FORMS = {
@@ -41,45 +45,59 @@ async def forms(http: httpx.AsyncClient, path: str, pattern: str) -> set[str]:
     return found
 
 
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def tables(database: str) -> AsyncIterator[Connection]:
+    connection = await asyncpg.connect(database)
+    yield connection
+    connection.terminate()
+
+
 @pytest.mark.parametrize(("sent", "form"), FORMS.items())
-async def test_a_number_has_one_form_everywhere(dsn: str, db: Any, sent: str, form: str) -> None:
-    async with api_on(dsn) as http:
-        json = {"Content-Type": "application/json"}
-        rule = f'{{"metric":"x","op":"<=","threshold":{sent}}}'
-        threshold = f'"threshold": ?{NUMBER}'
-        response = await http.post("/v1/alerts", content=rule, headers=json)
-        assert set(re.findall(threshold, response.text)) == {form}
-        assert await forms(http, "/v1/alerts", threshold) == {form}
-        await http.put(
-            "/v1/profiles/p", content=f'{{"metrics":{{"x":{{"min":{sent}}}}}}}', headers=json
-        )
-        assert await forms(http, "/v1/profiles/p", f'"min":{NUMBER}') == {form}
-        await http.put("/v1/devices/b", content=f'{{"attributes":{{"n":{sent}}}}}', headers=json)
-        assert await forms(http, "/v1/devices/b", f'"n":{NUMBER}') == {form}
-        body = (
-            '{"event_id":"e","device_id":"a","timestamp":"2026-02-01T10:00:00Z","tags":["t"],'
-            f'"metrics":{{"x":{sent}}}}}'
-        )
-        assert (await http.post("/v1/events", content=body, headers=json)).is_success
-        (alert,) = [item.body.decode() for item in await read_feed(db, 0) if item.kind == "alert"]
-        assert set(re.findall(f'"(?:x|value|threshold)": ?{NUMBER}', alert)) == {form}
-        stats = "count,sum,avg,min,max,first,last,p50"
-        member = f'"(?:sum|avg|min|max|first|last|p50)": ?{NUMBER}'
-        aggregate = f"/v1/metrics/aggregate?metric=x&stats={stats}&interval=1h&{DAY}"
-        for _ in range(2):  # From events, then from rollups.
-            assert await forms(http, aggregate, member) == {form}
-            assert await forms(http, f"{aggregate}&device_id=a&fill=linear", member) == {form}
-            assert await forms(http, "/devices/a/summary?date=2026-02-01", member) == {form}
-            latest = f'"value" ?: ?{NUMBER}'
-            assert await forms(http, "/v1/devices/a/latest", latest) == {form}
-            await roll(db)
-        metric = f'"x": ?{NUMBER}'
-        points = "/devices/a/metrics?start_time=2026-02-01T00:00:00Z&end_time=2026-02-02T00:00:00Z"
-        for path in (
-            "/v1/devices/a/events",
-            "/v1/search?tag=t",
-            points,
-            "/v1/export?format=ndjson",
-        ):
-            assert await forms(http, path, metric) == {form}
-        assert await forms(http, "/v1/export?format=csv", f",x,{NUMBER},") == {form}
+async def test_a_number_has_one_form_everywhere(
+    http_of_the_file: httpx.AsyncClient, tables: Connection, sent: str, form: str
+) -> None:
+    """Device, metric, tag and profile have a name of this number's own."""
+    http, name = http_of_the_file, f"n{list(FORMS).index(sent)}"
+    json = {"Content-Type": "application/json"}
+    fed = await tables.fetchval("select coalesce(max(last_id), 0) from feed")
+    rule = f'{{"metric":"{name}","op":"<=","threshold":{sent}}}'
+    threshold = f'"threshold": ?{NUMBER}'
+    response = await http.post("/v1/alerts", content=rule, headers=json)
+    assert set(re.findall(threshold, response.text)) == {form}
+    assert await forms(http, f"/v1/alerts/{response.json()['id']}", threshold) == {form}
+    assert form in await forms(http, "/v1/alerts", threshold)
+    await http.put(
+        f"/v1/profiles/{name}", content=f'{{"metrics":{{"x":{{"min":{sent}}}}}}}', headers=json
+    )
+    assert await forms(http, f"/v1/profiles/{name}", f'"min":{NUMBER}') == {form}
+    await http.put(f"/v1/devices/b{name}", content=f'{{"attributes":{{"n":{sent}}}}}', headers=json)
+    assert await forms(http, f"/v1/devices/b{name}", f'"n":{NUMBER}') == {form}
+    body = (
+        f'{{"event_id":"e","device_id":"{name}","timestamp":"2026-02-01T10:00:00Z",'
+        f'"tags":["{name}"],"metrics":{{"{name}":{sent}}}}}'
+    )
+    assert (await http.post("/v1/events", content=body, headers=json)).is_success
+    found = [item.body.decode() for item in await read_feed(tables, fed) if item.kind == "alert"]
+    (alert,) = found
+    assert set(re.findall(f'"(?:{name}|value|threshold)": ?{NUMBER}', alert)) == {form}
+    stats = "count,sum,avg,min,max,first,last,p50"
+    member = f'"(?:sum|avg|min|max|first|last|p50)": ?{NUMBER}'
+    aggregate = f"/v1/metrics/aggregate?metric={name}&stats={stats}&interval=1h&{DAY}"
+    for _ in range(2):  # From events, then from rollups.
+        assert await forms(http, aggregate, member) == {form}
+        assert await forms(http, f"{aggregate}&device_id={name}&fill=linear", member) == {form}
+        assert await forms(http, f"/devices/{name}/summary?date=2026-02-01", member) == {form}
+        latest = f'"value" ?: ?{NUMBER}'
+        assert await forms(http, f"/v1/devices/{name}/latest", latest) == {form}
+        await roll(tables)
+    metric = f'"{name}": ?{NUMBER}'
+    points = "start_time=2026-02-01T00:00:00Z&end_time=2026-02-02T00:00:00Z"
+    for path in (
+        f"/v1/devices/{name}/events",
+        f"/v1/search?tag={name}",
+        f"/devices/{name}/metrics?{points}",
+        f"/v1/export?format=ndjson&device_id={name}",
+    ):
+        assert await forms(http, path, metric) == {form}
+    export = f"/v1/export?format=csv&device_id={name}"
+    assert await forms(http, export, f",{name},{NUMBER},") == {form}

@@ -18,7 +18,7 @@ import pytest
 
 from scheduler.rollups import roll
 from schema.database import Connection
-from tests.support.http_api import api_on
+from tests.support.http.http_api import api_on
 
 pytestmark = pytest.mark.slow
 

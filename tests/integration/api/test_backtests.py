@@ -14,7 +14,7 @@ import pytest
 from schema.database import Connection
 from schema.instants import rfc3339
 from tests.acceptance.chaos.seeds import rounds
-from tests.support.http_api import api_on
+from tests.support.http.http_api import api_on
 
 START = datetime(2026, 3, 1, tzinfo=UTC)
 SPAN = {"from_time": "2026-03-01T00:00:00Z", "to_time": "2026-03-02T00:00:00Z"}
@@ -79,6 +79,7 @@ def random_events(dice: random.Random, seed: int) -> list[Any]:
     return events
 
 
+@pytest.mark.slow
 async def test_a_back_test_gives_the_incidents_of_live_evaluation(
     http: httpx.AsyncClient, db: Connection
 ) -> None:
@@ -213,10 +214,11 @@ async def test_an_unknown_device_has_no_incidents(http: httpx.AsyncClient) -> No
     ],
     ids=str,
 )
+@pytest.mark.asyncio(loop_scope="module")
 async def test_a_wrong_back_test_is_refused(
-    http: httpx.AsyncClient, body: dict[str, Any], message: str
+    http_of_the_file: httpx.AsyncClient, body: dict[str, Any], message: str
 ) -> None:
-    response = await http.post("/v1/alerts/backtest", json=SPAN | {"rule": RULE} | body)
+    response = await http_of_the_file.post("/v1/alerts/backtest", json=SPAN | {"rule": RULE} | body)
     assert response.status_code == 422
     assert message in response.json()["detail"]
 

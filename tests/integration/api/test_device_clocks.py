@@ -13,7 +13,7 @@ from schema.database import Connection, fetch_row
 from schema.event import Reason, Status
 from schema.instants import rfc3339
 from tests.integration.conftest import Doors
-from tests.support.http_api import api_on
+from tests.support.http.http_api import api_on
 
 pytestmark = pytest.mark.slow  # Each test has a database of its own.
 

@@ -15,7 +15,7 @@ from scheduler.silence import sweep
 from schema.database import Connection
 from schema.feed import read_feed
 from schema.instants import rfc3339
-from tests.support.http_api import all_pages, api_on
+from tests.support.http.http_api import all_pages, api_on
 
 START = datetime(2026, 3, 1, tzinfo=UTC)
 TOMORROW = "2099-01-01T00:00:00Z"

@@ -11,7 +11,7 @@ import pytest
 from scheduler.rollups import roll
 from schema.database import Connection
 from schema.instants import rfc3339
-from tests.support.http_api import all_pages, api_on
+from tests.support.http.http_api import all_pages, api_on
 
 HOUR = timedelta(hours=1)
 NOW = datetime.now(UTC).replace(microsecond=0)

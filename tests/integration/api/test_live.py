@@ -15,7 +15,7 @@ from api.routes.streams.live import live_frames
 from api.services import Services
 from schema.database import Connection
 from schema.instants import rfc3339
-from tests.support.http_api import api_on
+from tests.support.http.http_api import api_on
 
 pytestmark = pytest.mark.slow  # A frame a second.
 

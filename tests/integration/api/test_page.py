@@ -2,7 +2,7 @@
 
 import re
 
-from tests.support.http_api import api_on
+from tests.support.http.http_api import api_on
 
 
 async def test_the_index_is_fresh_and_every_file_that_it_names_is_kept_for_ever(dsn: str) -> None:

@@ -10,7 +10,7 @@ import pytest
 
 from scheduler.silence import sweep
 from schema.database import Connection
-from tests.support.http_api import all_pages, api_on
+from tests.support.http.http_api import all_pages, api_on
 
 pytestmark = pytest.mark.slow  # Nearly every test has a database of its own.
 

@@ -7,7 +7,7 @@ import httpx
 import pytest
 
 from schema.database import Connection
-from tests.support.http_api import api_on
+from tests.support.http.http_api import api_on
 
 
 @pytest.fixture

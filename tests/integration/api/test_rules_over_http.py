@@ -13,7 +13,7 @@ import pytest
 
 from schema.database import Connection
 from schema.feed import read_feed
-from tests.support.http_api import all_pages, api_on
+from tests.support.http.http_api import all_pages, api_on
 
 RULE = {"metric": "temp", "op": ">", "threshold": 30}
 numbers = count()

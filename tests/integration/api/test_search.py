@@ -9,7 +9,7 @@ from urllib.parse import urlencode
 import httpx
 import pytest
 
-from tests.support.http_api import all_pages, api_on, next_page
+from tests.support.http.http_api import all_pages, api_on, next_page
 
 NOW = datetime.now(UTC).replace(microsecond=0)
 ODD_TAGS = [

@@ -23,9 +23,9 @@ from schema.access.audit import COMMAND
 from schema.access.credentials import Credential, Scope, add_certificate, create, revoke, rotate
 from schema.access.secrets import CredentialKind
 from schema.database import Connection
-from tests.support.accounts import account, key
-from tests.support.mqtt import Peer, RawClient, connect_packet, embedded_broker, until
-from tests.support.services import free_port
+from tests.support.brokers.accounts import account, key
+from tests.support.brokers.mqtt import Peer, RawClient, connect_packet, embedded_broker, until
+from tests.support.processes.services import free_port
 
 WITHIN_S = 60
 

@@ -2,15 +2,22 @@
 
 import asyncio
 from collections.abc import AsyncIterator
-from time import monotonic
+from time import monotonic, process_time
 
 import pytest
 from structlog.testing import capture_logs
 
 from broker import wire
 from broker.embedded.router import REFUSED
-from tests.support.accounts import OURS, AccountFeed, account, guarded_broker, key, secret_of
-from tests.support.mqtt import Peer, RawClient, connect_packet, embedded_broker
+from tests.support.brokers.accounts import (
+    OURS,
+    AccountFeed,
+    account,
+    guarded_broker,
+    key,
+    secret_of,
+)
+from tests.support.brokers.mqtt import Peer, RawClient, connect_packet, embedded_broker
 
 NOT_AUTHORIZED, UNAVAILABLE = 5, 3
 
@@ -286,7 +293,7 @@ async def test_a_revoked_device_is_cut_at_once_and_its_will_is_not_sent(
     began = monotonic()
     await broker.set(*ACCOUNTS[1:])
     assert await device.closed()
-    assert monotonic() - began < 1
+    assert monotonic() - began < 5  # The promise of docs/security.md.
     assert await code(broker.port, connect_packet("devA", password=secret_of("devA"))) == 5
     assert await written(broker, session) == []
 
@@ -368,9 +375,9 @@ async def test_ten_thousand_accounts_hold_the_loop_for_less_than_20_ms() -> None
     async with guarded_broker() as broker:
         setting = asyncio.create_task(broker.set(*accounts))
         await asyncio.sleep(0)  # The differences are computed here, in the test.
-        longest, before = 0.0, monotonic()
+        longest, before = 0.0, process_time()
         while not setting.done():
             await asyncio.sleep(0)
-            before, longest = monotonic(), max(longest, monotonic() - before)
-        assert longest < 0.1  # A busy machine; alone it is about 1 ms.
+            before, longest = process_time(), max(longest, process_time() - before)
+        assert longest < 0.1  # Of CPU; where nothing else runs it is about 1 ms.
         await broker.connect("dev9999")

@@ -14,7 +14,7 @@ from broker.client.session import Session
 from broker.embedded import limits, session_queue
 from broker.embedded.router import REFUSED
 from runtime.addresses import MqttAddress
-from tests.support.mqtt import (
+from tests.support.brokers.mqtt import (
     PASSWORD,
     Peer,
     RawClient,
@@ -158,7 +158,7 @@ async def test_connect_has_one_deadline_however_its_bytes_come(
     started = monotonic()
     sending = asyncio.create_task(slowly(peer, connect_packet("x" * 1000), size))
     assert await peer.packet() is None
-    assert 0.4 < monotonic() - started < 3
+    assert 0.4 < monotonic() - started < 25  # All bytes, one by one, take 50 s.
     sending.cancel()
 
 
@@ -205,7 +205,7 @@ async def test_connections_above_the_limit_are_refused_and_ours_still_get_in(
         assert await peer.packet() is None
         clients.pop().disconnect()
         clients.pop().disconnect()
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(60):
             while await response(port, connect_packet("c3")) == UNAVAILABLE:
                 pass
         for client in (*clients, ours):
@@ -311,6 +311,7 @@ async def test_queues_of_strangers_have_a_limit_together_and_give_back_what_a_se
     assert await waiting("away-2") == 3
 
 
+@pytest.mark.slow
 async def test_the_loop_gives_way_while_retained_messages_are_sent(port: int) -> None:
     """20 subscriptions to 2,000 statuses each: 40,000 deliveries."""
     sender = await RawClient.connect(port, "sender")
@@ -326,6 +327,7 @@ async def test_the_loop_gives_way_while_retained_messages_are_sent(port: int) ->
         client.drop()
 
 
+@pytest.mark.slow
 async def test_the_loop_gives_way_while_messages_go_to_many_clients(port: int) -> None:
     """400 messages to 100 clients each: 40,000 deliveries."""
     readers = [await RawClient.connect(port, f"r{number}") for number in range(100)]

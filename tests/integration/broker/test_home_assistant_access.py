@@ -6,11 +6,11 @@ import pytest
 
 from broker import topics
 from broker.embedded.router import REFUSED
-from tests.support import accounts
-from tests.support.accounts import AccountFeed, guarded_broker
-from tests.support.guarded_mosquitto import GuardedMosquitto, device, guarded_mosquitto, key
-from tests.support.mosquitto import require_mosquitto
-from tests.support.mqtt import PASSWORD, RawClient
+from tests.support.brokers import accounts
+from tests.support.brokers.accounts import AccountFeed, guarded_broker
+from tests.support.brokers.guarded_mosquitto import GuardedMosquitto, device, guarded_mosquitto, key
+from tests.support.brokers.mosquitto import require_mosquitto
+from tests.support.brokers.mqtt import PASSWORD, RawClient
 
 pytestmark = pytest.mark.slow
 

@@ -19,15 +19,15 @@ from tests.integration.broker.test_embedded_broker_access import (
     TOPICS,
     WRITES,
 )
-from tests.support.guarded_mosquitto import (
+from tests.support.brokers.guarded_mosquitto import (
     GuardedMosquitto,
     device,
     guarded_mosquitto,
     key,
     secret_of,
 )
-from tests.support.mosquitto import require_mosquitto
-from tests.support.mqtt import PASSWORD, RawClient
+from tests.support.brokers.mosquitto import require_mosquitto
+from tests.support.brokers.mqtt import PASSWORD, RawClient
 
 pytestmark = pytest.mark.slow
 ACCEPTED, NOT_AUTHORIZED = 0, 5
@@ -98,7 +98,7 @@ async def publish(guarded: GuardedMosquitto, login: str, topic: str, **options: 
 
 
 async def until_accepted(guarded: GuardedMosquitto, login: str) -> None:
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         code: int | None = NOT_AUTHORIZED
         while code != ACCEPTED:
             code = await guarded.code(login, password=secret_of(login))

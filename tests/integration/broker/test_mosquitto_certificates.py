@@ -7,15 +7,15 @@ from pathlib import Path
 import pytest
 
 from broker.mosquitto.listeners import Certificates
-from tests.support.certificates import Authority
-from tests.support.guarded_mosquitto import (
+from tests.support.brokers.guarded_mosquitto import (
     certificate,
     device,
     guarded_mosquitto,
     secret_of,
 )
-from tests.support.mosquitto import require_mosquitto
-from tests.support.services import temporary_folder
+from tests.support.brokers.mosquitto import require_mosquitto
+from tests.support.network.certificates import Authority
+from tests.support.processes.services import temporary_folder
 
 pytestmark = pytest.mark.slow
 LOGINS = (device("devA"), certificate("certA"), certificate("a:b"))

@@ -9,9 +9,9 @@ import structlog
 from broker.client.session import Session
 from runtime.addresses import MqttAddress
 from runtime.errors import BrokerUnavailable
-from tests.support.mosquitto import Mosquitto
-from tests.support.mqtt import running, until
-from tests.support.services import temporary_folder
+from tests.support.brokers.mosquitto import Mosquitto
+from tests.support.brokers.mqtt import running, until
+from tests.support.processes.services import temporary_folder
 
 
 async def test_a_refused_publish_is_named_and_no_future_is_left_unseen() -> None:

@@ -25,9 +25,9 @@ from broker.client.version_choice import VersionChoice
 from broker.wire import PacketType
 from runtime.addresses import MqttAddress
 from runtime.errors import StartError
-from tests.support.mosquitto import Mosquitto, mosquitto, require_mosquitto
-from tests.support.mqtt import FILTERS, TOPIC, Ingest, embedded_broker, running, send, until
-from tests.support.scripted_broker import accept, numbered, scripted_broker
+from tests.support.brokers.mosquitto import Mosquitto, mosquitto, require_mosquitto
+from tests.support.brokers.mqtt import FILTERS, TOPIC, Ingest, embedded_broker, running, send, until
+from tests.support.brokers.scripted_broker import accept, numbered, scripted_broker
 
 pytestmark = pytest.mark.slow
 
@@ -48,7 +48,7 @@ async def test_a_connection_that_falls_silent_is_noticed_within_two_keepalives(
         with broker.frozen():
             frozen_at = monotonic()
             await until(lambda: not ingest.session.connected)
-            assert monotonic() - frozen_at < 6
+            assert monotonic() - frozen_at < 15  # A busy machine delays both sides.
         await until(lambda: ingest.session.connected)
 
 
@@ -65,10 +65,11 @@ async def test_an_older_broker_that_refuses_mqtt_5_gets_3_1_1_at_once() -> None:
         ingest = Ingest(port)
         with structlog.testing.capture_logs() as logs:
             async with running(ingest.session):
-                await until(lambda: ingest.session.connected, timeout_s=1)
+                await until(lambda: ingest.session.connected)
                 await send(port, b"1")
                 await until(lambda: ingest.got)
     assert [log["version"] for log in logs if "version" in log] == ["V311"]
+    assert not [log for log in logs if "retry_in_s" in log]
 
 
 async def test_the_embedded_address_is_spoken_to_in_3_1_1_straight_away() -> None:
@@ -168,7 +169,7 @@ async def test_stopping_leaves_while_no_broker_answers() -> None:
         async with running(ingest.session):
             await until(lambda: broker.levels)
             stopped_at = monotonic()
-        assert monotonic() - stopped_at < 1
+        assert monotonic() - stopped_at < 4  # It would wait 5 s for an answer.
 
 
 def test_it_runs_on_uvloop(broker: Mosquitto) -> None:
@@ -212,7 +213,7 @@ def test_a_reset_behind_unread_messages_is_noticed_at_once_on_uvloop() -> None:
 
     with listener, ThreadPoolExecutor() as threads:
         threads.submit(serve)
-        assert uvloop.run(story()) < 1
+        assert uvloop.run(story()) < 10  # Keep-alives would notice it after 15 s.
 
 
 @pytest.fixture

@@ -10,8 +10,8 @@ import pytest
 
 from api.http.problems import PROBLEM
 from tests.conftest import with_database
-from tests.support.app_role import as_user
-from tests.support.http_api import api_on
+from tests.support.database.app_role import as_user
+from tests.support.http.http_api import api_on
 
 SECRET = "secret-of-the-login"
 ANSWER_S_MAX = 60

@@ -9,7 +9,7 @@ import pytest
 
 from scheduler.rollups import roll
 from schema.feed import read_feed
-from tests.support.http_api import api_on
+from tests.support.http.http_api import api_on
 
 DAY = "from_time=2026-02-01T00:00:00Z&to_time=2026-02-02T00:00:00Z"
 STATS = "count,sum,avg,min,max,first,last,stddev,p50,p95,p99"

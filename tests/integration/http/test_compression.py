@@ -1,14 +1,15 @@
 """Answers are compressed for those who accept it, and streams of events never."""
 
 import zlib
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from typing import Any
 
 import httpx
 import pytest
+import pytest_asyncio
 import zstandard
 
-from tests.support.http_api import api_on
+pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 DECODERS: dict[str | None, Callable[[bytes], bytes]] = {
     "gzip": lambda body: zlib.decompress(body, wbits=31),
@@ -19,13 +20,13 @@ LONG, SHORT = "/v1/devices?limit=1000", "/v1/devices?limit=1"
 EXPORT = "/v1/export?format=csv"
 
 
-@pytest.fixture
-async def http(dsn: str) -> AsyncIterator[httpx.AsyncClient]:
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def http(http_of_the_file: httpx.AsyncClient) -> httpx.AsyncClient:
     """Its fleet has 300 devices; a list of them is too large to be compressed on the event loop."""
-    async with api_on(dsn) as client:
-        events = [{"device_id": f"d{n:03}", "metrics": {"temp": n}} for n in range(300)]
-        assert (await client.post("/v1/events/batch", json=events)).status_code == 200
-        yield client
+    events = [{"device_id": f"d{n:03}", "metrics": {"temp": n}} for n in range(300)]
+    response = await http_of_the_file.post("/v1/events/batch", json=events)
+    assert response.status_code == 200
+    return http_of_the_file
 
 
 async def fetch(

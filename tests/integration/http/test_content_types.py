@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.http_api import api_on
+from tests.support.http.http_api import api_on
 
 API = Path(__file__).parents[3] / "api"
 

@@ -10,7 +10,7 @@ import httpx
 import pytest
 
 from schema.database import API_SESSION, Connection
-from tests.support.http_api import api_on
+from tests.support.http.http_api import api_on
 
 pytestmark = pytest.mark.slow
 

@@ -8,7 +8,7 @@ import pytest
 import pytest_asyncio
 
 from api.openapi import document
-from tests.support.http_api import api_on
+from tests.support.http.http_api import api_on
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 

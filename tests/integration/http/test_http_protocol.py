@@ -13,8 +13,8 @@ from structlog.testing import capture_logs
 from api.serve import refusals
 from api.serve.sockets import listen
 from api.serve.uvicorn_server import serve
-from tests.support.mqtt import until
-from tests.support.services import free_port
+from tests.support.brokers.mqtt import until
+from tests.support.processes.services import free_port
 
 KIB, MIB = 1024, 1024 * 1024
 SMALL_BUDGET = 1 * MIB

@@ -2,10 +2,12 @@
 
 import asyncio
 import json
-from time import perf_counter
+from time import process_time
 from typing import Any
 
-from tests.support.http_api import api_on
+import pytest
+
+from tests.support.http.http_api import api_on
 
 PADDING = "x" * 500
 JSON = {"Content-Type": "application/json"}
@@ -47,6 +49,7 @@ async def test_a_large_batch_is_stored_with_the_verdict_on_each_item(dsn: str, d
     assert len(first[5]) == 1024
 
 
+@pytest.mark.slow
 async def test_millions_of_items_at_once_hold_nobody_up(dsn: str) -> None:
     body = b"[" + b"{}," * 2_700_000 + b"{}]"
     async with api_on(dsn) as http:
@@ -54,12 +57,12 @@ async def test_millions_of_items_at_once_hold_nobody_up(dsn: str) -> None:
             asyncio.create_task(http.post("/v1/events/batch", content=body, headers=JSON))
             for _ in range(8)
         ]
-        longest, last = 0.0, perf_counter()
+        longest, last = 0.0, process_time()
         while not all(post.done() for post in posts):
             await asyncio.sleep(0)
-            longest, last = max(longest, perf_counter() - last), perf_counter()
+            longest, last = max(longest, process_time() - last), process_time()
     # A busy database may not store eight dead letters of 8 MB in time.
     assert {post.result().status_code for post in posts} <= {422, 503}
     reasons = {post.result().json().get("reason") for post in posts}
     assert reasons <= {"too_many_items", None}
-    assert longest < 1, "the seed of this test: each post held the loop for 0.6 to 1 s"
+    assert longest < 1, "the seed of this test: each post held the loop for 0.6 to 1 s of CPU"

@@ -14,7 +14,7 @@ from api.serve.sockets import listen
 from api.serve.uvicorn_server import serve
 from runtime.errors import StartError
 from runtime.settings import Settings
-from tests.support.services import free_port
+from tests.support.processes.services import free_port
 
 STRANGER = "203.0.113.7"
 

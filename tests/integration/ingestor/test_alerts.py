@@ -13,7 +13,7 @@ from schema.database import Connection, fetch_row
 from schema.feed import read_feed
 from schema.instants import rfc3339
 from tests.integration.conftest import Doors, make_pipeline
-from tests.support.rules import insert_rule
+from tests.support.database.rules import insert_rule
 
 START = datetime(2026, 3, 1, tzinfo=UTC)
 
@@ -215,5 +215,5 @@ async def test_the_numbers_of_the_feed_grow_without_gaps_in_commit_order(
     reading = asyncio.create_task(reader())
     posts = [doors.post(at(n, 40, device_id=f"d{n % 6}")) for n in range(200)]
     await asyncio.gather(*posts)
-    await asyncio.wait_for(reading, 10)
+    await asyncio.wait_for(reading, 60)
     assert seen == list(range(1, 207))  # 200 violations and 6 devices that came online

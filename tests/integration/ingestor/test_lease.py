@@ -12,7 +12,7 @@ from ingestor.mqtt.lease import Lease
 from runtime.health import Health
 from schema.database import Connection, fetch_row
 from tests.conftest import with_database
-from tests.support.mqtt import until
+from tests.support.brokers.mqtt import until
 
 pytestmark = pytest.mark.slow
 
@@ -48,7 +48,7 @@ async def test_the_second_stands_by_and_takes_over_when_the_first_ends(dsn: str)
             await asyncio.sleep(1.5)
             assert (first.ok, second.ok) == (True, False)
     async with running(second):
-        await until(lambda: second.ok, timeout_s=5)
+        await until(lambda: second.ok)
 
 
 async def test_installations_with_other_names_do_not_meet(dsn: str) -> None:
@@ -86,7 +86,7 @@ async def test_whose_own_former_connection_still_holds_it_ends_that_one(
     assert row["held"], "the lock went with its connection"
     holder.lease._backend = row["pid"], row["backend_start"]
     async with running(holder):
-        await until(db.is_closed, timeout_s=5)
+        await until(db.is_closed)
         await asyncio.sleep(1.5)
         assert holder.ok
 
@@ -128,7 +128,7 @@ async def test_while_the_database_cannot_be_queried_it_is_held_but_not_confirmed
         finally:
             await other.execute(f'alter database "{name}" with allow_connections true')
             await other.close()
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(60):
             await holder.lease.confirmed()
 
 
@@ -141,6 +141,6 @@ async def test_who_comes_back_too_late_has_lost_it(dsn: str, db: Connection) -> 
             " where application_name like '%lease';"
             "select pg_advisory_lock(4244, hashtext('voltwire-ingest'))"
         )
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             await holder.lease.lost()
         assert holder.ok is False

@@ -19,7 +19,7 @@ from runtime.metrics import Dropped, Metrics
 from schema.database import Connection
 from schema.event import Reason
 from tests.integration.conftest import make_pipeline
-from tests.support.mqtt import until
+from tests.support.brokers.mqtt import until
 
 TOPIC = "devices/a/telemetry"
 CANARY = "voltwire/test/canary"

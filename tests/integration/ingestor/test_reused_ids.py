@@ -15,7 +15,7 @@ from runtime.metrics import REPLAY, Metrics
 from schema.database import Connection, fetch_row
 from schema.event import DuplicateReason, Status, Verdict
 from tests.integration.conftest import LIMITS, Doors, make_pipeline
-from tests.support.http_api import api_on
+from tests.support.http.http_api import api_on
 
 pytestmark = pytest.mark.slow  # Nearly every test has a database of its own.
 

@@ -19,7 +19,7 @@ from runtime.metrics import Metrics
 from runtime.settings import Settings
 from scheduler.silence import sweep
 from schema.database import Connection
-from tests.support.mqtt import PASSWORD, RawClient, until
+from tests.support.brokers.mqtt import PASSWORD, RawClient, until
 
 pytestmark = pytest.mark.slow
 

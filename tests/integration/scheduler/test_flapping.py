@@ -12,7 +12,7 @@ from scheduler.silence import sweep
 from schema.database import Connection
 from schema.feed import read_feed
 from tests.integration.conftest import Doors
-from tests.support.http_api import all_pages, api_on
+from tests.support.http.http_api import all_pages, api_on
 
 pytestmark = pytest.mark.slow
 

@@ -17,7 +17,7 @@ from schema import deleted_devices
 from schema.deleted_devices import delete_events_of_deleted_devices
 from schema.feed import FeedItem, read_feed
 from tests.integration.conftest import Doors
-from tests.support.http_api import api_on
+from tests.support.http.http_api import api_on
 
 pytestmark = pytest.mark.slow
 

@@ -21,8 +21,8 @@ from scheduler.relay import OutboxRelay
 from scheduler.rollups import roll
 from schema.database import Connection
 from tests.integration.conftest import Doors
-from tests.support.http_api import api_on
-from tests.support.mqtt import PASSWORD, RawClient
+from tests.support.brokers.mqtt import PASSWORD, RawClient
+from tests.support.http.http_api import api_on
 
 pytestmark = pytest.mark.slow
 

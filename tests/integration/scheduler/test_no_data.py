@@ -13,8 +13,8 @@ from scheduler.silence import sweep
 from schema.database import WRITER_SESSION, Connection, connect, fetch_row
 from schema.feed import commit, read_feed
 from tests.integration.conftest import Doors, make_pipeline
-from tests.support.http_api import api_on
-from tests.support.rules import insert_rule
+from tests.support.database.rules import insert_rule
+from tests.support.http.http_api import api_on
 
 FOR_S = 600
 NOW = datetime(2026, 3, 1, tzinfo=UTC)

@@ -25,8 +25,8 @@ from schema.event import Reason, Status
 from schema.migrate import make_partitions, migrate
 from tests.conftest import MAX_EVENT_AGE_DAYS
 from tests.integration.conftest import Doors
-from tests.support.app_role import as_user, database_user
-from tests.support.http_api import api_on
+from tests.support.database.app_role import as_user, database_user
+from tests.support.http.http_api import api_on
 
 DAYS = 100
 WAIT_S = 0.2

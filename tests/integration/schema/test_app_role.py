@@ -13,8 +13,8 @@ from runtime.health import Health
 from schema.database import Connection
 from schema.migrate import make_partitions, migrate, until_migrated
 from tests.conftest import MAX_EVENT_AGE_DAYS
-from tests.support.app_role import as_user, database_user, run_reader_file
-from tests.support.mqtt import until
+from tests.support.brokers.mqtt import until
+from tests.support.database.app_role import as_user, database_user, run_reader_file
 
 REFUSED = [
     "create table mine (x int)",

@@ -16,8 +16,8 @@ import yaml
 
 from scheduler.rollups import roll
 from schema.database import Connection
-from tests.support.app_role import as_user, database_user, run_reader_file
-from tests.support.services import ROOT
+from tests.support.database.app_role import as_user, database_user, run_reader_file
+from tests.support.processes.services import ROOT
 
 FOLDER = ROOT / "deploy/grafana"
 DASHBOARD: dict[str, Any] = json.loads((FOLDER / "dashboards/voltwire.json").read_text("utf-8"))

@@ -3,7 +3,7 @@
 from datetime import UTC, datetime
 
 from schema.database import Connection
-from tests.support.app_role import documented_statements
+from tests.support.database.app_role import documented_statements
 
 AT = datetime(2026, 2, 1, 14, 23, 45, tzinfo=UTC)
 AWKWARD = ["room:101", "it's", "a\\b", "two words", "a & !b:*", "'", "ü"]

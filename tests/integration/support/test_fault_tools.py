@@ -11,15 +11,16 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from pathlib import Path
 
 import asyncpg
 import psutil
 import pytest
 
 from runtime.postgres.leftovers import server_name
-from tests.support.postgres_server import PostgresServer, postgres_server
-from tests.support.proxy import Direction, Proxy, proxy
-from tests.support.services import ROOT
+from tests.support.database.postgres_server import PostgresServer, postgres_server
+from tests.support.network.proxy import Direction, Proxy, proxy
+from tests.support.processes.services import ROOT
 
 pytestmark = pytest.mark.slow
 
@@ -150,20 +151,29 @@ def test_nothing_of_a_server_remains_even_after_a_failure_and_a_kill() -> None:
 
     def fail() -> None:
         with postgres_server() as server:
-            seen.append((server_name(server.cluster), server.folder))
+            seen.append((server_name(server.cluster), server.folder, shared_memory(server)))
             server.kill()
             raise RuntimeError("on purpose")
 
     with pytest.raises(RuntimeError, match="on purpose"):
         fail()
-    name, folder = seen[0]
+    name, folder, segments = seen[0]
     assert not processes_named(name)
     assert not folder.exists()
+    assert segments
+    assert not [segment for segment in segments if segment.exists()]
+
+
+def shared_memory(server: PostgresServer) -> set[Path]:
+    """What it has in /dev/shm."""
+    assert server._process is not None
+    mapped = psutil.Process(server._process.pid).memory_maps()
+    return {Path(each.path) for each in mapped if each.path.startswith("/dev/shm/PostgreSQL.")}
 
 
 def test_a_server_ends_with_the_process_that_started_it() -> None:
     script = (
-        "from tests.support.postgres_server import *\n"
+        "from tests.support.database.postgres_server import *\n"
         "with postgres_server() as s: print(s.folder, server_name(s.cluster), flush=True); input()"
     )
     with subprocess.Popen(

@@ -23,9 +23,9 @@ import paho.mqtt.client as mqtt
 
 from broker.simulator.outbox import EventOutbox, as_payload, read_receipts
 from schema.event import Status
+from tests.support.brokers.login import Login
 from tests.support.ledger.ledger import Key
 from tests.support.ledger.payload_mix import ComposedMessage, PayloadComposer
-from tests.support.login import Login
 
 WINDOW_MAX = 500  # Messages without a PUBACK, or events without a receipt.
 TICK_S = 0.01

@@ -23,7 +23,7 @@ from ingestor.decode.presence import read_status
 from schema.alert import AlertState, alert
 from schema.event import Reason, Status, Verdict
 from schema.presence import presence_changed, silence_alert
-from tests.support.asyncapi_schema import asyncapi_schema
+from tests.support.http.asyncapi_schema import asyncapi_schema
 
 URL = "mqtts://user:secret@broker.example:8883"
 NOW = datetime(2026, 2, 1, 14, 23, 45, tzinfo=UTC)

@@ -1,6 +1,6 @@
 """The tree of filters of the embedded broker."""
 
-from time import perf_counter
+from time import process_time
 
 import pytest
 
@@ -51,7 +51,7 @@ def test_a_hundred_thousand_filters_do_not_slow_down_a_message() -> None:
     for client in range(2000):
         for number in range(50):
             tree.add(str(client), f"f{number}/+/{client}", 0)
-    started = perf_counter()
+    started = process_time()
     for _ in range(1000):
         assert tree.recipients("devices/a/telemetry") == {}
-    assert perf_counter() - started < 1
+    assert process_time() - started < 1

@@ -12,7 +12,7 @@ from cli.doctor.command import _results
 from cli.doctor.database import _canary
 from cli.doctor.machine import check_machine
 from runtime.settings import Settings
-from tests.support.services import free_port
+from tests.support.processes.services import free_port
 
 
 def checked(**settings: object) -> dict[str, CheckResult]:
@@ -21,6 +21,13 @@ def checked(**settings: object) -> dict[str, CheckResult]:
     return {each.check: each for each in found}
 
 
+@pytest.fixture
+def no_listeners(monkeypatch: pytest.MonkeyPatch) -> None:
+    """To look for one reads what every process of the machine has open."""
+    monkeypatch.setattr("cli.doctor.machine.listener_on", lambda _: None)
+
+
+@pytest.mark.usefixtures("no_listeners")
 def test_authentication_that_is_off_on_the_network_is_a_warning() -> None:
     assert checked()["authentication"].status is CheckStatus.OK
     assert checked(auth="on")["authentication"].status is CheckStatus.OK
@@ -42,6 +49,7 @@ class Usage(NamedTuple):
     free: int
 
 
+@pytest.mark.usefixtures("no_listeners")
 @pytest.mark.parametrize(
     ("free", "status"),
     [(2**40, CheckStatus.OK), (2**29, CheckStatus.WARNING), (2**20, CheckStatus.FAILED)],

@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 from cli.commands import COMMANDS
 from cli.help import EXAMPLES, EXIT_CODES, SENTENCE_CHARS_MAX
 from cli.main import app
-from tests.support.services import ROOT, clean_environment
+from tests.support.processes.services import ROOT, clean_environment
 
 ROW = re.compile(r"^\| `voltwire ([a-z -]+)` \| (.+) \| `(.+)` \|$", re.MULTILINE)
 PROGRAM = Path(sys.executable).parent / "voltwire"

@@ -16,7 +16,7 @@ from ingestor.decode.strict import decode
 from runtime.settings import Settings
 from schema.event import Event
 from schema.instants import now_us
-from tests.support.services import ROOT
+from tests.support.processes.services import ROOT
 
 FLOW: list[dict[str, Any]] = json.loads((ROOT / "examples/node-red/flow.json").read_text("utf-8"))
 NODE_JS, _ = compute_driver_executable()  # The one that Playwright brings.

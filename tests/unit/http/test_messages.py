@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
+from api.alerts.silences import SilenceBody
 from api.http.bodies import invalid_body
 from runtime.plain_words import plain
 from schema.registry import DeviceBody, ProfileBody
@@ -14,7 +15,7 @@ from schema.rule import RuleBody
 
 FOREIGN = re.compile(
     r"(?i)\binput\b|\bstring\b|dictionary|instance|\bstr\b|\bint\b|`|value error"
-    "|pydantic|validation|valid array"
+    r"|pydantic|validation|valid array|\\x|\^|\$|match"
 )
 
 BODIES: list[tuple[Any, str]] = [
@@ -25,6 +26,9 @@ BODIES: list[tuple[Any, str]] = [
     (DeviceBody, '{"name":""}'),
     (DeviceBody, '{"tags":"x"}'),
     (DeviceBody, '{"tags":[5]}'),
+    (DeviceBody, '{"tags":[""]}'),
+    (DeviceBody, r'{"name":"\u0007"}'),
+    (DeviceBody, '{"device_id":"a b"}'),
     (DeviceBody, '{"interval_s":"x"}'),
     (DeviceBody, '{"interval_s":0}'),
     (DeviceBody, '{"nonsense":0}'),
@@ -36,6 +40,9 @@ BODIES: list[tuple[Any, str]] = [
     (ProfileBody, '{"metrics":{"x":5}}'),
     (ProfileBody, '{"metrics":{"x":{"min":2,"max":1}}}'),
     (ProfileBody, '{"receipts":1}'),
+    (ProfileBody, '{"metrics":{"a b":{}}}'),
+    (SilenceBody, r'{"device_id":"a","reason":"\u0000","to_time":"2030-01-01T00:00:00Z"}'),
+    (SilenceBody, '{"rule_id":"r-1","to_time":"2030-01-01T00:00:00Z"}'),
     (RuleBody, '{"metric":"t","op":">","threshold":1,"channels":"ops"}'),
     (RuleBody, f'{{"metric":"t","op":">","threshold":1,"channels":{json.dumps(["a"] * 33)}}}'),
 ]
@@ -61,6 +68,19 @@ def test_a_wrong_body_is_described_in_the_words_of_json(model: Any, body: str) -
             "Dictionary should have at most 64 items after validation, not 65",
             "at most 64 items, not 65",
         ),
+        (
+            r"String should match pattern '^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$'",
+            "a letter or digit, then up to 63 of [A-Za-z0-9._-]",
+        ),
+        (
+            r"String should match pattern '^[A-Za-z0-9_.:/%-]{1,128}$'",
+            "1 to 128 characters of [A-Za-z0-9_.:/%-]",
+        ),
+        (
+            r"String should match pattern '^[^\x00-\x1f\x7f-\x9f]{1,128}$'",
+            "a text of 1 to 128 characters without control characters",
+        ),
+        (r"String should match pattern '^[^\x00]*$'", "a text without NUL"),
         ("Value error, min must not be greater than max", "min must not be greater than max"),
         ("a sentence of our own", "a sentence of our own"),
     ],

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from packaging.version import Version
 
-from tests.support.programs import require_program
+from tests.support.processes.programs import require_program
 
 ROOT = Path(__file__).parents[3]
 LOCKED = re.compile(r"^([a-z0-9-]+)==(\S+)", re.MULTILINE)

@@ -17,7 +17,7 @@ from runtime.settings import Settings
 from runtime.version import VERSION
 from scheduler.run import jobs
 from schema.event import Reason
-from tests.support.services import PACKAGES, ROOT
+from tests.support.processes.services import PACKAGES, ROOT
 
 DOCS = ROOT / "docs"
 DOCUMENTS = sorted([*ROOT.glob("*.md"), *ROOT.glob("[!.]*/**/*.md")])

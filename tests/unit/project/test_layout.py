@@ -9,7 +9,7 @@ import pytest
 
 from schema import locks
 from schema.queries import load_queries
-from tests.support.services import PACKAGES, ROOT
+from tests.support.processes.services import PACKAGES, ROOT
 
 
 @pytest.mark.parametrize("name", PACKAGES)

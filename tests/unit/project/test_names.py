@@ -3,7 +3,7 @@
 import ast
 from collections import defaultdict
 
-from tests.support.services import PACKAGES, ROOT
+from tests.support.processes.services import PACKAGES, ROOT
 
 
 def test_no_class_name_is_used_twice_in_the_product() -> None:

@@ -13,7 +13,7 @@ from prometheus_client.exposition import generate_latest
 from runtime.health import Health
 from runtime.metrics import Metrics
 from schema.event import Reason
-from tests.support.programs import require_program
+from tests.support.processes.programs import require_program
 
 FOLDER = Path(__file__).parents[3] / "deploy/prometheus"
 RULES = FOLDER / "voltwire.rules.yml"

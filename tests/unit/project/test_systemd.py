@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.mosquitto import placed
+from tests.support.brokers.mosquitto import placed
 
 ROOT = Path(__file__).parents[3]
 FOLDER = ROOT / "deploy" / "systemd"

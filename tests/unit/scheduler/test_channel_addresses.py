@@ -9,7 +9,7 @@ from scheduler.channels.addresses import checked_address, is_public
 from scheduler.channels.errors import DeliveryFailed
 from scheduler.channels.people import send_to_people
 from schema.channels.urls import apprise_service, check_channel, hosts_of
-from tests.support.receivers import http_server
+from tests.support.http.receivers import http_server
 
 SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
 

@@ -3,10 +3,10 @@
 import subprocess
 import sys
 
-from tests.support import services
+from tests.support.processes import services
 
 GIVE_ALL = """
-from tests.support import services
+from tests.support.processes import services
 services.PORT_MIN, services.PORT_MAX, services.PORTS_KEPT_MAX = {first}, {first} + 40, 40
 print(*(services.free_port() for _ in range(10)))
 """

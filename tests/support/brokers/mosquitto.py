@@ -18,8 +18,8 @@ import psutil
 
 from broker.mosquitto.files import BrokerFiles
 from broker.mosquitto.listeners import ListenAddress, Listeners
-from tests.support.programs import require_program
-from tests.support.services import ROOT, free_port, temporary_folder
+from tests.support.processes.programs import require_program
+from tests.support.processes.services import ROOT, free_port, temporary_folder
 
 RUNNING, RELOADING = re.compile(r"mosquitto version \S+ running"), re.compile(r"Reloading config\.")
 START_S_MAX = 60

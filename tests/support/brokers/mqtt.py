@@ -265,7 +265,7 @@ async def running(session: Session) -> AsyncIterator[Session]:
             await task
 
 
-async def until(condition: Callable[[], object], timeout_s: float = 10) -> None:
+async def until(condition: Callable[[], object], timeout_s: float = ANSWER_S_MAX * 2) -> None:
     async with asyncio.timeout(timeout_s):
         while not condition():  # noqa: ASYNC110  # Conditions of any kind.
             await asyncio.sleep(0.01)

@@ -4,7 +4,7 @@ import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.support.programs import require_program
+from tests.support.processes.programs import require_program
 
 SETTINGS = """
 [ca]

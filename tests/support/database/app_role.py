@@ -11,7 +11,7 @@ from uuid import uuid4
 import asyncpg
 
 from runtime.postgres.home import PROGRAMS, wheel_folder
-from tests.support.services import ROOT
+from tests.support.processes.services import ROOT
 
 SQL = re.compile(r"```sql\n(.*?)```", re.DOTALL)
 

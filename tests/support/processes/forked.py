@@ -1,4 +1,4 @@
-"""A `voltwire` command as a `Popen` whose process is a fork of tests/support/fork_server.py."""
+"""A `voltwire` command as a `Popen` whose process is a fork of tests/support/processes/fork_server.py."""
 
 import atexit
 import json
@@ -75,8 +75,9 @@ def fork_server() -> socket.socket:
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     with theirs:
         server = subprocess.Popen(
-            [sys.executable, "-m", "tests.support.fork_server", "voltwire"],  # Doctors look for the name.
-            cwd=Path(__file__).parents[2], stdin=theirs.fileno(), stdout=subprocess.DEVNULL,
+            # Doctors look for the name.
+            [sys.executable, "-m", "tests.support.processes.fork_server", "voltwire"],
+            cwd=Path(__file__).parents[3], stdin=theirs.fileno(), stdout=subprocess.DEVNULL,
         )  # fmt: skip
     atexit.register(server.wait)
     atexit.register(ours.close)  # It is called before the wait.

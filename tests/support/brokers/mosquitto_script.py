@@ -9,8 +9,8 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from tests.support.mosquitto import placed, require_mosquitto
-from tests.support.services import ROOT
+from tests.support.brokers.mosquitto import placed, require_mosquitto
+from tests.support.processes.services import ROOT
 
 READY_S_MAX, STOP_S_MAX = 60, 15
 SCRIPT = ROOT / "deploy" / "mosquitto" / "run.sh"

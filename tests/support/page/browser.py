@@ -1,5 +1,6 @@
 """Debian's Chromium, driven over the DevTools protocol; a page that reports errors fails its test."""
 
+import os
 import re
 import subprocess
 import time
@@ -10,8 +11,8 @@ from typing import Any
 
 from playwright.sync_api import Browser, ConsoleMessage, Page, ViewportSize, expect, sync_playwright
 
-from tests.support.programs import require_program
-from tests.support.services import temporary_folder
+from tests.support.processes.programs import require_program
+from tests.support.processes.services import temporary_folder
 
 FLAGS = (
     "--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking",
@@ -38,6 +39,7 @@ def chromium() -> Iterator[str]:
         with log.open("wb") as written:
             process = subprocess.Popen(
                 [program, *FLAGS, f"--user-data-dir={profile / 'profile'}", "about:blank"],
+                env=os.environ | {"TMPDIR": str(profile)},  # It leaves files there when it ends.
                 stdin=subprocess.DEVNULL, stdout=written, stderr=written,
             )  # fmt: skip
         try:

@@ -9,7 +9,7 @@ from broker.embedded.account_changes import changes
 from broker.embedded.accounts import Account, AccountChange
 from schema.access.credentials import KEY_LOGIN_PREFIX
 from schema.access.secrets import digest
-from tests.support.mqtt import PASSWORD, RawClient, embedded_broker
+from tests.support.brokers.mqtt import PASSWORD, RawClient, embedded_broker
 
 OURS = "voltwire-ingest"
 

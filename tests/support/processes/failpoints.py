@@ -1,6 +1,6 @@
 """A `voltwire` command that kills itself at the worst moment.
 
-Run it as `python -m tests.support.failpoints POINT ingest`; the points are:
+Run it as `python -m tests.support.processes.failpoints POINT ingest`; the points are:
 
 before_commit   after decoding, before a batch's transaction begins: nothing is stored or acknowledged
 after_commit    after the commit, before anything is settled: stored, but not answered

@@ -12,7 +12,7 @@ from typing import Any
 from aiosmtpd.controller import Controller
 from standardwebhooks import Webhook
 
-from tests.support.services import free_port
+from tests.support.processes.services import free_port
 
 SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
 WITHIN_S = 60

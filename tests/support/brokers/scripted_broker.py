@@ -8,7 +8,7 @@ from pathlib import Path
 
 from broker import wire
 from broker.wire import PacketType
-from tests.support.mqtt import SUBACK, TOPIC, Peer
+from tests.support.brokers.mqtt import SUBACK, TOPIC, Peer
 
 
 def numbered(*mids: int) -> bytes:

@@ -11,9 +11,9 @@ from broker.mosquitto.listeners import Certificates
 from schema.access.broker_logins import BrokerLogin, BrokerTables
 from schema.access.credentials import Scope
 from schema.access.secrets import CredentialKind, broker_hash
-from tests.support.mosquitto import Mosquitto, mosquitto_group
-from tests.support.mqtt import CONNACK, PASSWORD, Peer, RawClient, connect_packet
-from tests.support.services import temporary_folder
+from tests.support.brokers.mosquitto import Mosquitto, mosquitto_group
+from tests.support.brokers.mqtt import CONNACK, PASSWORD, Peer, RawClient, connect_packet
+from tests.support.processes.services import temporary_folder
 
 INSTANCE = "voltwire"
 

@@ -16,7 +16,7 @@ from runtime.metrics import Metrics
 from runtime.settings import Settings
 from schema.database import API_SESSION, LOOKUP_SESSION, open_pool
 from schema.event import Door
-from tests.support.shared_app import application
+from tests.support.http.shared_app import application
 
 POSTS_PER_SECOND = 1000
 READ_WITHIN_S = 60

@@ -22,7 +22,7 @@ from runtime.postgres.leftovers import (
     server_name,
 )
 from runtime.postgres.user import ServerUser
-from tests.support.services import free_port, temporary_folder
+from tests.support.processes.services import free_port, temporary_folder
 
 Command = list[str | Path]
 START_S_MAX = 120
@@ -81,6 +81,8 @@ class PostgresServer:
     def __exit__(self, *_: object) -> None:
         try:
             self.stop("immediate")
+            if (self.cluster / "postmaster.pid").exists():
+                self._free_shared_memory()
         finally:
             if self._watchdog is not None:
                 self._watchdog.kill()
@@ -162,6 +164,13 @@ class PostgresServer:
         self._run(self._program("initdb"), f"--pgdata={self.cluster}", *INITDB)
         single = ("--single", "-D", self.cluster, "-c", "exit_on_error=on", "postgres")
         self._run(self._program("postgres"), *single, text=MAKE_DATABASE)
+
+    def _free_shared_memory(self) -> None:
+        """A killed server leaves segments, which the next start with its data frees, even one that fails."""
+        remove_stale_files(self.cluster, self.cluster)
+        options = self._popen_options(stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        command: Command = [self._program("postgres"), "--single", "-D", self.cluster, "postgres"]
+        subprocess.run(command, check=False, **options)
 
     def _program(self, name: str) -> Path:
         return self._programs / name

@@ -18,10 +18,10 @@ from typing import Any, Self
 import httpx
 import psutil
 
-from tests.support import plain_http
-from tests.support.forked import Forked
+from tests.support.http import plain_http
+from tests.support.processes.forked import Forked
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 PACKAGES = ("runtime", "schema", "broker", "ingestor", "api", "scheduler", "cli")
 START_S_MAX = 180  # A failure must not come from a machine that is busy with something else.
 COMMAND_S_MAX = 180

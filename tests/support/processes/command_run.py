@@ -5,8 +5,8 @@ import subprocess
 from collections.abc import Mapping, Sequence
 from typing import Self
 
-from tests.support.forked import Forked
-from tests.support.services import ROOT, clean_environment
+from tests.support.processes.forked import Forked
+from tests.support.processes.services import ROOT, clean_environment
 
 
 class CommandRun:

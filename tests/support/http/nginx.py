@@ -11,8 +11,8 @@ from pathlib import Path
 
 import httpx
 
-from tests.support.programs import require_program
-from tests.support.services import ROOT, free_port, temporary_folder
+from tests.support.processes.programs import require_program
+from tests.support.processes.services import ROOT, free_port, temporary_folder
 
 NAME = "voltwire.example"
 START_S_MAX, STOP_S_MAX = 60, 60

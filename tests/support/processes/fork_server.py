@@ -1,8 +1,8 @@
 """A process that has imported Voltwire and becomes one of its commands by forking, whenever it is asked.
 
 A start of Python with these imports costs more than half a second of CPU, a fork a hundredth of that.
-tests/support/forked.py asks; what is asked for is a message on standard input with four descriptors: the
-standard streams of the command, and the pipe that gets its process id and later its wait status.
+`forked.py` asks; what is asked for is a message on standard input with four descriptors: the standard streams
+of the command, and the pipe that gets its process id and later its wait status.
 """
 
 import gc
@@ -18,7 +18,7 @@ import time
 from contextlib import suppress
 from typing import Any
 
-from tests.support.services import PACKAGES
+from tests.support.processes.services import PACKAGES
 
 REQUEST_BYTES_MAX = 65_536
 STREAMS = 3

@@ -14,7 +14,7 @@ from api.feed import FeedReader
 from schema.access.audit import COMMAND
 from schema.access.credentials import Scope, create
 from schema.access.secrets import CredentialKind
-from tests.support.http_api import api_on
+from tests.support.http.http_api import api_on
 
 ORIGIN = "http://127.0.0.1:8000"
 DEVICE = "d1"

@@ -1,0 +1,1 @@
+"""Brokers that tests start, clients that speak to them, and their accounts."""

@@ -1,0 +1,1 @@
+"""The API and its callers, and the servers around it."""

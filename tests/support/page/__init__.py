@@ -1,0 +1,1 @@
+"""The browser in which the page is tested."""
