@@ -23,7 +23,6 @@ HEARTBEAT_S = 15.0
 SEND_S_MAX = 20.0  # A client that reads nothing for that long is disconnected and may resume.
 MEDIA_TYPE = "text/event-stream"
 NAMED_STATES = {AlertState.ACKNOWLEDGED, AlertState.RESOLVED}  # They are the types of their events.
-OPEN = b": open\n\n"  # Firefox hands a response to its page with the first byte of the body.
 STILL_HERE = b": still here\n\n"
 HEADERS = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
 
@@ -119,7 +118,6 @@ async def _frames(
     matches: Callable[[FeedItem], bool],
     may_go_on: Callable[[], bool],
 ) -> AsyncIterator[bytes]:
-    yield OPEN
     async for items in feed.follow(after, matches, HEARTBEAT_S, may_go_on):
         yield b"".join(map(frame, items)) if items else STILL_HERE
 

@@ -22,7 +22,6 @@ from api.routes.streams.feed import (
     HEARTBEAT_S,
     MEDIA_TYPE,
     NAMED_STATES,
-    OPEN,
     SEND_S_MAX,
     STILL_HERE,
     LastEventId,
@@ -36,6 +35,7 @@ from api.routes.streams.feed import (
 from schema.feed import FeedItem
 
 DEVICES_MAX = 200  # Per stream.
+OPEN = b": open\n\n"  # Firefox hands a response to its page with the first byte of the body.
 LATEST_EVERY_S = 1.0  # At most one frame of newest events in this time.
 TICK_S = 0.5  # How often a stream looks whether there are any.
 
