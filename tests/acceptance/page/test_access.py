@@ -7,7 +7,7 @@ from playwright.sync_api import Browser, Page, Route, expect
 
 from tests.acceptance.conftest import base_url
 from tests.support.http import plain_http
-from tests.support.page.browser import PHONE, assert_accessible, visited
+from tests.support.page.browser import PHONE, assert_accessible, assert_laid_out, visited
 from tests.support.processes.services import Process
 
 Send = Callable[..., None]
@@ -46,7 +46,7 @@ def test_a_phone_shows_everything_without_scrolling_sideways(
         for view, text in VIEWS.items():
             page.goto(f"/{view}")
             expect(page.get_by_text(text).first).to_be_visible()
-            assert_accessible(page)
+            assert_laid_out(page)
 
 
 def test_the_keyboard_reaches_the_content_and_a_device(page: Page, up: Process, send: Send) -> None:

@@ -10,7 +10,7 @@ from playwright.sync_api import Page, expect
 from tests.acceptance.conftest import base_url, running_up
 from tests.support.http import plain_http
 from tests.support.http.receivers import SECRET, webhook_receiver
-from tests.support.page.browser import DESKTOP, PHONE, assert_accessible
+from tests.support.page.browser import DESKTOP, PHONE, assert_accessible, assert_laid_out
 from tests.support.processes.services import Process
 
 VIEWS = {
@@ -236,4 +236,4 @@ def test_names_contrast_and_sizes_are_right_on_a_screen_and_on_a_phone(
         expect(page.get_by_text(text).first).to_be_visible()
         assert_accessible(page)
         page.set_viewport_size(PHONE)
-        assert_accessible(page)
+        assert_laid_out(page)
