@@ -259,6 +259,9 @@ def test_committed_rows_survive_when_everything_is_killed_at_once(data_dir: Path
     with started_owner(data_dir) as owner:
         save_rows(dsn_of(owner))
         processes = server_processes(data_dir)
+        for process in processes:  # So that none of them sees another one end, and stops properly.
+            with suppress(psutil.NoSuchProcess):
+                process.suspend()
         owner.kill()
         for process in processes:
             with suppress(psutil.NoSuchProcess):
