@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
+import asyncpg
 import httpx
 import pytest
 import pytest_asyncio
@@ -19,6 +20,7 @@ from ingestor.pipeline import Pipeline
 from runtime.health import Health
 from runtime.metrics import Metrics
 from runtime.settings import Settings
+from schema.database import Connection
 from schema.event import Door, Verdict
 from schema.instants import now_us
 from tests.support.brokers.mosquitto import mosquitto, require_mosquitto
@@ -127,3 +129,11 @@ async def port(request: pytest.FixtureRequest) -> AsyncIterator[int]:
     require_mosquitto()
     with mosquitto() as broker:
         yield broker.port
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def tables(database: str) -> AsyncIterator[Connection]:
+    """A connection to the database of the file, in the event loop of the file."""
+    connection = await asyncpg.connect(database)
+    yield connection
+    connection.terminate()

@@ -1,12 +1,9 @@
 """One number has one form in every response."""
 
 import re
-from collections.abc import AsyncIterator
 
-import asyncpg
 import httpx
 import pytest
-import pytest_asyncio
 
 from scheduler.rollups import roll
 from schema.database import Connection
@@ -43,13 +40,6 @@ async def forms(http: httpx.AsyncClient, path: str, pattern: str) -> set[str]:
     found = set(re.findall(pattern, response.text))
     assert found, response.text
     return found
-
-
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def tables(database: str) -> AsyncIterator[Connection]:
-    connection = await asyncpg.connect(database)
-    yield connection
-    connection.terminate()
 
 
 @pytest.mark.parametrize(("sent", "form"), FORMS.items())

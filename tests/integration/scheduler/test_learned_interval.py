@@ -4,7 +4,6 @@ from collections.abc import AsyncIterator
 from datetime import timedelta
 from itertools import count
 
-import asyncpg
 import pytest
 import pytest_asyncio
 
@@ -27,13 +26,6 @@ numbers = count()
 async def doors(database: str) -> AsyncIterator[Doors]:
     async with open_doors(database) as doors:
         yield doors
-
-
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def tables(database: str) -> AsyncIterator[Connection]:
-    connection = await asyncpg.connect(database)
-    yield connection
-    connection.terminate()
 
 
 @pytest_asyncio.fixture(loop_scope="module")
