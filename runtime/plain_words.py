@@ -56,6 +56,11 @@ _SENTENCES: list[tuple[str, Callable[[re.Match[str]], str]]] = [
 _PATTERNS = [(re.compile(pattern, re.DOTALL), say) for pattern, say in _SENTENCES]
 
 
+def pattern_in_words(pattern: str) -> str:
+    """What a text of this pattern is, as errors of fields say it."""
+    return plain(f"String should match pattern '{pattern}'")
+
+
 def plain(message: str) -> str:
     """The message of a library without its own vocabulary; an unknown one as it is."""
     for pattern, say in _PATTERNS:

@@ -17,7 +17,8 @@ from pydantic import (
     model_validator,
 )
 
-from schema.event import ID, DeviceId, MetricName, MetricValue, Tag
+from runtime.plain_words import pattern_in_words
+from schema.event import DEVICE_ID, ID, DeviceId, MetricName, MetricValue, Tag
 from schema.zones import zone_names
 
 MIN_INTERVAL_S, MAX_INTERVAL_S = 0.1, 366 * 86_400
@@ -25,7 +26,7 @@ MAX_TAGS = 32
 MAX_ATTRIBUTES = 64
 ATTRIBUTE_CHARS_MAX = 500
 PROFILE_NAME = f"^{ID}$"
-BAD_DEVICE_ID = "device_id: it must be a letter or digit, then up to 127 of [A-Za-z0-9._:-]."
+BAD_DEVICE_ID = f"device_id: it must be {pattern_in_words(DEVICE_ID)}."
 
 ProfileName = Annotated[str, StringConstraints(pattern=PROFILE_NAME)]
 Interval = Annotated[

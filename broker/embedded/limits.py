@@ -26,7 +26,7 @@ UNRELEASED_MAX = 1000
 # Filters of one client: another one is refused (SUBACK 0x80).
 FILTERS_MAX = 100
 
-# All filters together, but for those of our own sessions: another one is refused (SUBACK 0x80). A level of a
+# All filters together, except those of our own sessions: another one is refused (SUBACK 0x80). A level of a
 # filter takes so many bytes beside its text.
 FILTERS_BYTES_MAX = 256 * 1024 * 1024
 FILTER_LEVEL_BYTES = 500

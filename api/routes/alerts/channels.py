@@ -13,6 +13,7 @@ from api.http.cursor import fingerprint, read_cursor
 from api.http.pages import SHOWN_ONCE, json_text, page
 from api.http.params import Cursor, PageLimit
 from runtime.errors import InvalidRequest, NotFound
+from runtime.plain_words import pattern_in_words
 from schema.channels.body import CHANNEL_NAME, ChannelBody, NewChannelBody, is_channel_name
 
 ChannelNamePath = Annotated[
@@ -67,7 +68,7 @@ async def put_channel(
     name: ChannelNamePath,
 ) -> Response[bytes]:
     if not is_channel_name(name):
-        raise InvalidRequest("name: it must be a letter or digit, then up to 63 of [A-Za-z0-9._-].")
+        raise InvalidRequest(f"name: it must be {pattern_in_words(CHANNEL_NAME)}.")
     body = await read_body(request, ChannelBody)
     require_same("name", body.name, name)
     try:

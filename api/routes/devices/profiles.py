@@ -12,6 +12,7 @@ from api.http.pages import json_text, page
 from api.http.params import Cursor, PageLimit
 from api.store.registry import RegistryStore
 from runtime.errors import InvalidRequest
+from runtime.plain_words import pattern_in_words
 from schema.registry import PROFILE_NAME, ProfileBody, is_profile_name
 
 ProfileNamePath = Annotated[
@@ -52,9 +53,7 @@ async def put_profile(
     name: ProfileNamePath,
 ) -> Response[bytes]:
     if not is_profile_name(name):
-        raise InvalidRequest(
-            "name: it must be a letter or digit, then up to 127 of [A-Za-z0-9._:-]."
-        )
+        raise InvalidRequest(f"name: it must be {pattern_in_words(PROFILE_NAME)}.")
     body = await read_body(request, ProfileBody)
     require_same("name", body.name, name)
     created = await registry.put_profile(name, body)
